@@ -1,0 +1,73 @@
+"""Neural networks in NumPy, under PyTorch's names.
+
+Read in this order: tensor, operations, functional (how a gradient is made), parameter, module (how state is
+registered and found), layers, containers, attention, losses (the building blocks), init, optim (training them).
+"""
+
+from . import functional, init, optim
+from .attention import MLP, MultiHeadAttention, TransformerBlock
+from .containers import ModuleDict, ModuleList, ParameterList, Sequential
+from .errors import GraphError, MismatchError, ModuleError, OptimizerError, RegistrationError, ShapeError
+from .layers import (
+    GELU,
+    BatchNorm1d,
+    Dropout,
+    Embedding,
+    Flatten,
+    Identity,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from .module import Module
+from .parameter import Buffer, Parameter
+from .random import default_generator, manual_seed, randn
+from .tensor import Tensor, is_grad_enabled, no_grad, tensor
+
+__all__ = [
+    "GELU",
+    "MLP",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "Buffer",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "GraphError",
+    "Identity",
+    "LayerNorm",
+    "Linear",
+    "MSELoss",
+    "MismatchError",
+    "Module",
+    "ModuleDict",
+    "ModuleError",
+    "ModuleList",
+    "MultiHeadAttention",
+    "OptimizerError",
+    "Parameter",
+    "ParameterList",
+    "ReLU",
+    "RegistrationError",
+    "Sequential",
+    "ShapeError",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "Tensor",
+    "TransformerBlock",
+    "default_generator",
+    "functional",
+    "init",
+    "is_grad_enabled",
+    "manual_seed",
+    "no_grad",
+    "optim",
+    "randn",
+    "tensor",
+]

@@ -1,0 +1,33 @@
+"""Every error that core raises on purpose: one base class, each child also the builtin that people expect."""
+
+
+class ModuleError(Exception):
+    """The base of all errors about tensors, modules, losses and optimizers."""
+
+
+class ShapeError(ModuleError, ValueError):
+    """Shapes that do not fit together, where NumPy would have broadcast or failed without saying where."""
+
+
+class GraphError(ModuleError, RuntimeError):
+    """A backward pass that cannot be done: no graph, a graph already used, a gradient without a scalar."""
+
+
+class RegistrationError(ModuleError, TypeError):
+    """A parameter, buffer or module that the model would silently not know of."""
+
+
+class OptimizerError(ModuleError, ValueError):
+    """Parameters that an optimizer cannot train as given."""
+
+
+class MismatchError(ModuleError, RuntimeError):
+    """A state that does not fit a model. Nothing was changed when this is raised.
+
+    problems: one line for each, in the order of the model's names. advice: what to do about them.
+    """
+
+    def __init__(self, model: str, problems: list[str], advice: str, source: str = "the state"):
+        self.model, self.problems, self.advice = model, problems, advice
+        lines = [f"{source} does not fit {model}; nothing was changed.", *(f"  {line}" for line in problems), advice]
+        super().__init__("\n".join(lines))
