@@ -1,0 +1,58 @@
+# Every target sets up what it needs in a virtual environment inside this folder, and says what it does.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Pinned because a newer release's Linux wheel brings several gigabytes of CUDA that no test uses.
+TORCH ?= torch==2.13.0
+# Training uses small matrices, which more BLAS threads only slow down; and the thread count can change the last bit.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench wheel-check clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: $(VENV)/.ready-train  ## load pretrained models and predict, train one, publish it, load it back bit for bit
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.ready-test  ## run all tests against the installed package, with coverage
+	@echo "running the tests with $$($(BIN)/python --version)"
+	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+check: $(VENV)/.ready-check build/typing  ## formatting, lint and types, over library, scripts and tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(VENV)/.ready-check  ## format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.ready-test  ## time our checkpoints and training steps against the peers', side by side
+	@$(BIN)/python benchmarks/run.py
+
+wheel-check:  ## build a wheel, install it into a fresh environment, use it from another folder
+	@PYTHON=$(PYTHON) bash .ci/wheel
+
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+
+# One stamp for each set of extras; a change of pyproject.toml installs again.
+$(VENV)/.ready-%: pyproject.toml
+	@test -x $(BIN)/python || { echo "creating a virtual environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@case $* in test) extras=test;; check) extras=test,check;; *) extras=$*;; esac; \
+	if [ $$extras != train ]; then \
+	  echo "installing PyTorch, the oracle of the tests (its CPU build where one is at hand)"; \
+	  $(PIP) "$(TORCH)"; \
+	fi; \
+	echo "installing statezoo[$$extras]"; \
+	$(PIP) --editable ".[$$extras]"
+	@touch $@
+
+# Type checkers cannot follow an editable install: give them the folders under their import name.
+build/typing:
+	@mkdir -p $@/statezoo
+	@for folder in core checkpoints zoo; do ln -sfn ../../../$$folder $@/statezoo/$$folder; done
