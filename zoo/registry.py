@@ -1,0 +1,62 @@
+"""Which architectures exist, and how one is built from its name and its configuration."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from ..core import Module
+from .errors import EntryError, UnknownNameError, ZooError
+
+ModelClass = TypeVar("ModelClass", bound=type[Module])
+
+_architectures: dict[str, type[Module]] = {}
+
+
+def register(name: str) -> Callable[[ModelClass], ModelClass]:
+    """Register a Module class as the architecture `name`; a decorator.
+
+    A manifest may name registered architectures and nothing else, so a class has to be registered before an entry
+    of it is loaded. Registering a second class under a name is a ZooError: an entry would load into the wrong model.
+    """
+    if not name or name != name.lower() or any(mark in name for mark in "./\\: "):
+        raise ZooError(f"{name!r} cannot name an architecture: use lower case and hyphens, such as 'tense-mlp'")
+
+    def decorate(cls: ModelClass) -> ModelClass:
+        known = _architectures.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ZooError(
+                f"the architecture {name!r} is already {known.__module__}.{known.__qualname__}; choose another name"
+            )
+        _architectures[name] = cls
+        return cls
+
+    return decorate
+
+
+def architectures() -> list[str]:
+    """The names of all registered architectures, sorted."""
+    return sorted(_architectures)
+
+
+def build(architecture: str, config: dict[str, Any]) -> Module:
+    """A fresh model of a registered architecture, its parameters drawn from the default generator.
+
+    Raises UnknownNameError for an architecture that is not registered, EntryError for options it does not take.
+    """
+    if architecture not in _architectures:
+        raise UnknownNameError(unknown("architecture", architecture, architectures()))
+    cls = _architectures[architecture]
+    try:
+        inspect.signature(cls).bind(**config)
+    except TypeError as error:
+        raise EntryError(f"{architecture} cannot be built: {error}; it takes {inspect.signature(cls)}") from None
+    return cls(**config)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not known: the nearest known one, and all of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return f"there is no {kind} named {name!r}.{hint} Known: {', '.join(names) or 'none'}"
