@@ -9,6 +9,10 @@ class ShapeError(ModuleError, ValueError):
     """Shapes that do not fit together, where NumPy would have broadcast or failed without saying where."""
 
 
+class ArgumentError(ModuleError, ValueError):
+    """A value, index or dtype that a function cannot take."""
+
+
 class GraphError(ModuleError, RuntimeError):
     """A backward pass that cannot be done: no graph, a graph already used, a gradient without a scalar."""
 

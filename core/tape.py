@@ -1,0 +1,137 @@
+"""The tape: whether operations are recorded, and the walk back through what was recorded.
+
+A recorded tensor knows its `_parents` and a function `_backward` that turns the gradient of the tensor into one
+gradient for each parent (None where there is none to pass on). Two rules keep the walk simple and cheap:
+
+- Such a function returns new arrays, the gradient it was given, or views of it; never an array it keeps, and never
+  one new array twice. So the walk knows which arrays it may hand over as a `.grad` without a copy.
+- It need not undo broadcasting or changes of dtype: the gradient of a repetition is a sum over the repeats, whatever
+  the operation was, and the walk does that once for all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+
+import numpy as np
+
+from .errors import GraphError
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+# A context variable: every thread and every asyncio task has its own.
+_recording: ContextVar[bool] = ContextVar("statezoo_recording", default=True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded for `backward()` in this thread."""
+    return _recording.get()
+
+
+class no_grad:
+    """A context (`with no_grad():`) or decorator (`@no_grad()`) in which nothing is recorded for `backward()`."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[bool]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_recording.set(False))
+
+    def __exit__(self, *exception: object) -> None:
+        _recording.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+        @functools.wraps(function)
+        def unrecorded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return unrecorded
+
+
+def spent(_: np.ndarray) -> NoReturn:
+    """Stand in for the `_backward` of a tensor whose graph has been used up and freed."""
+    raise GraphError(
+        "backward() has already gone through this graph, which was freed on the way. "
+        "Run the forward pass again before each backward(); to go back from several losses, add them up first."
+    )
+
+
+def run_backward(root: Tensor, gradient: np.ndarray) -> None:
+    """Accumulate into `.grad` of every leaf that root was computed from, and free the graph on the way.
+
+    gradient: of root, same shape and dtype, owned by this call. Raises GraphError, before any `.grad` has changed,
+    if a part of the graph has been used already.
+    """
+    if root._backward is None:
+        _accumulate(root, gradient, owned=True)
+        return
+    order = _recorded_order(root)
+    gradients = {id(root): gradient}
+    # Infinities and NaNs are values here, as in the forward pass: the loss shows them.
+    with np.errstate(all="ignore"):
+        while order:
+            node = order.pop()
+            known = gradients.pop(id(node), None)
+            if known is not None:
+                _propagate(node, known, gradients)
+            if not node._keep_graph:
+                node._parents, node._backward = (), spent
+
+
+def _recorded_order(root: Tensor) -> list[Tensor]:
+    """Return the recorded tensors behind root, parents before children. A loop: graphs are deeper than the stack."""
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    stack = [(root, False)]
+    while stack:
+        node, parents_done = stack.pop()
+        if parents_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            if node._backward is spent:
+                spent(node.data)
+            stack.append((node, True))
+            stack.extend((p, False) for p in node._parents if p._requires_grad and p._backward is not None)
+    return order
+
+
+def _propagate(node: Tensor, gradient: np.ndarray, gradients: dict[int, np.ndarray]) -> None:
+    """Pass the gradient of one recorded tensor on to its parents."""
+    assert node._backward is not None
+    for parent, part in zip(node._parents, node._backward(gradient), strict=True):
+        if part is None or not parent._requires_grad:
+            continue
+        fitted = _fit(part, parent.data)
+        if parent._backward is None:
+            _accumulate(parent, fitted, owned=fitted is not gradient and fitted.base is None)
+        else:
+            known = gradients.get(id(parent))
+            gradients[id(parent)] = fitted if known is None else np.asarray(known + fitted)
+
+
+def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Return the gradient in the shape and dtype of array: broadcast axes are summed."""
+    if gradient.shape != array.shape:
+        extra = gradient.ndim - array.ndim
+        repeated = [axis + extra for axis, size in enumerate(array.shape) if size == 1]
+        summed = gradient.sum(axis=(*range(extra), *repeated), keepdims=True)
+        gradient = np.asarray(summed).reshape(array.shape)
+    return np.asarray(gradient, dtype=array.dtype)
+
+
+def _accumulate(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
+    """Add to `.grad`. An array that something else may also hold is copied: later additions are in place."""
+    if leaf.grad is None:
+        leaf.grad = gradient if owned else gradient.copy()
+    else:
+        leaf.grad += gradient
