@@ -1,0 +1,4 @@
+"""Linear regression: one Linear layer."""
+
+from . import recipe as recipe
+from .model import LinearRegression as LinearRegression

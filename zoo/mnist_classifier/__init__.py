@@ -1,0 +1,4 @@
+"""MnistClassifier: a perceptron over flattened 28 x 28 images."""
+
+from . import recipe as recipe
+from .model import MnistClassifier as MnistClassifier

@@ -1,0 +1,4 @@
+"""SortingTransformer: one transformer block that writes six digits in order, one after the other."""
+
+from . import recipe as recipe
+from .model import SortingTransformer as SortingTransformer

@@ -1,0 +1,65 @@
+"""The main job, start to end: load pretrained models and predict, train one anew, publish it, load it back bit for bit.
+
+    make demo
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from statezoo import zoo
+from statezoo.zoo.command import render, table
+
+
+def show_pretrained_models() -> None:
+    print("1. Pretrained models, loaded and asked\n")
+    questions = {
+        "linear-regression": (3, 4),
+        "tense-mlp": ("hablar", "yo"),
+        "transformer-block.sort": ("352914",),
+        "simple-mlp.digits": ("00059300/00379700/00089000/00097000/00079300/00008900/00079900/00069300",),
+    }
+    for name, inputs in questions.items():
+        answer = zoo.load(name).predict(*inputs)
+        shown = answer[:3] if isinstance(answer, list) and isinstance(answer[0], tuple) else answer
+        print(f'zoo.load("{name}").predict({", ".join(map(repr, inputs))})')
+        print("  " + render(shown).replace("\n", "\n  ") + "\n")
+
+
+def train_and_publish(folder: Path) -> Path:
+    print("2. One of them trained anew and published as an entry of your own\n")
+    recipe = zoo.get_recipe("tied-autoencoder.digits").with_settings(epochs=30)
+
+    def report(row: dict[str, float]) -> None:
+        if row["epoch"] % 10 == 0:
+            print(f"  epoch {row['epoch']:3.0f}  loss {row['loss']:.5f}  held-out mse {row['mse']:.5f}")
+
+    zoo.train(recipe, folder / "run", report)
+    entry = zoo.publish(folder / "run", zoo=folder / "my-zoo")
+    print(f"\n  published {', '.join(sorted(path.name for path in entry.iterdir()))}\n")
+    return entry
+
+
+def load_back(folder: Path, entry: Path) -> None:
+    print("3. Loaded back from both formats: the same bits, the shared weight still shared\n")
+    trained = zoo.open_run(folder / "run").model.state_dict()
+    rows = [("format", "bit for bit", "decoder.weight shares encoder.weight's memory")]
+    for format in ("safetensors", "hdf5"):
+        state = zoo.load(f"file:{entry}", format=format).state_dict()
+        same = all(state[name].tobytes() == trained[name].tobytes() for name in trained)
+        shared = np.shares_memory(state["decoder.weight"], state["encoder.weight"])
+        assert same and shared
+        rows.append((format, "yes", "yes"))
+    print("  " + table(rows).replace("\n", "\n  "))
+
+
+def main() -> None:
+    show_pretrained_models()
+    with tempfile.TemporaryDirectory() as scratch:
+        entry = train_and_publish(Path(scratch))
+        load_back(Path(scratch), entry)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Train a zoo entry by its recipe.
+
+    python scripts/train.py tense-mlp
+    python scripts/train.py simple-mlp.digits --epochs 5 --out runs/short
+    python scripts/train.py mnist-classifier.digits28 --data folder-with-mnist-files
+
+The run folder holds the weights after the last finished epoch and the history; scripts/publish.py makes it an entry.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from statezoo import zoo
+from statezoo.checkpoints import CheckpointError
+from statezoo.core import ModuleError
+from statezoo.zoo.extras import require
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help=f"one of {', '.join(zoo.recipes())}")
+    parser.add_argument("--out", type=Path, help="the run folder (runs/NAME)")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--data", dest="data_folder", help="read real data from this folder, where the recipe can")
+    parsed = parser.parse_args(arguments)
+    settings = {key: getattr(parsed, key) for key in ("seed", "epochs", "batch_size", "lr", "data_folder")}
+    try:
+        recipe = zoo.get_recipe(parsed.name).with_settings(**settings)
+        out = parsed.out or Path("runs") / recipe.name
+        with require("tqdm", "tqdm").tqdm(total=recipe.epochs, desc=recipe.name, unit="epoch") as bar:
+
+            def report(row: dict[str, float]) -> None:
+                bar.set_postfix({name: f"{value:.4g}" for name, value in row.items() if name != "epoch"})
+                bar.update()
+
+            zoo.train(recipe, out, report)
+    except (CheckpointError, ModuleError, zoo.ZooError, OSError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"train.py: stopped; {out} keeps the last finished epoch", file=sys.stderr)
+        return 130
+    print(f"trained; publish it with: python scripts/publish.py {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

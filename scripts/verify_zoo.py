@@ -1,0 +1,34 @@
+"""Check that every entry is still what its card says: hashes, weights, golden values, metrics, in one table.
+
+    python scripts/verify_zoo.py
+    python scripts/verify_zoo.py simple-mlp.digits file:my-zoo/tense-mlp
+"""
+
+import argparse
+import sys
+
+from statezoo import zoo
+from statezoo.checkpoints import CheckpointError
+from statezoo.core import ModuleError
+from statezoo.zoo.command import table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="entries to check (all that come with statezoo)")
+    names = parser.parse_args(arguments).names or zoo.list_models()
+    rows = [("entry", "check", "", "found")]
+    for name in names:
+        try:
+            checks = zoo.verify(name)
+        except (CheckpointError, ModuleError, zoo.ZooError) as error:
+            checks = [zoo.Check("entry", False, str(error).splitlines()[0])]
+        rows += [(name, check.name, "ok" if check.passed else "FAILED", check.found) for check in checks]
+    print(table(rows))
+    failed = sum(row[2] == "FAILED" for row in rows)
+    print(f"{len(names)} entries, {failed} checks failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

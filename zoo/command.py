@@ -1,0 +1,129 @@
+"""The command `statezoo`: list, info, predict, inspect. Errors that are known print one line and exit with status 1."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..checkpoints import CheckpointError, FileInfo, inspect
+from ..core import ModuleError
+from .entry import CARD, Entry, open_entry
+from .errors import ZooError
+from .images import render_image
+from .loading import find, list_models, load
+
+EXAMPLES = """examples:
+  statezoo list 'simple-mlp.*'
+  statezoo info tense-mlp
+  statezoo predict tense-mlp hablar yo
+  statezoo predict linear-regression 3 4
+  statezoo predict transformer-block.sort 352914
+  statezoo predict file:my-zoo/my-model 1 2
+  statezoo inspect model.safetensors --json"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        print(parsed.run(parsed))
+    except (CheckpointError, ModuleError, ZooError) as error:
+        print(f"statezoo: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader left, as `statezoo list | head -1` does; nothing more can be said on this stream.
+        sys.stdout = None
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="statezoo",
+        description="Small pretrained models, and a look into checkpoint files.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verb = verbs.add_parser("list", help="the models of the zoo, with size and metrics")
+    verb.add_argument("filter", nargs="?", help="a pattern such as 'simple-mlp.*'")
+    verb.set_defaults(run=_list)
+
+    verb = verbs.add_parser("info", help="what a model is, what it reaches and how it was made")
+    verb.add_argument("name", help="a model's name, or file:FOLDER for an entry of your own")
+    verb.set_defaults(run=_info)
+
+    verb = verbs.add_parser("predict", help="what a model makes of an input")
+    verb.add_argument("name", help="a model's name, or file:FOLDER for an entry of your own")
+    verb.add_argument("input", nargs="+", help="what the model takes; `statezoo info NAME` shows an example")
+    verb.set_defaults(run=_predict)
+
+    verb = verbs.add_parser("inspect", help="names, shapes, dtypes, sizes, ties and metadata of a checkpoint file")
+    verb.add_argument("file", help="a .safetensors or .h5 file")
+    verb.add_argument("--json", action="store_true", help="as JSON, for programs")
+    verb.set_defaults(run=_inspect)
+    return parser
+
+
+def _list(parsed: argparse.Namespace) -> str:
+    manifests = [open_entry(find(name)).manifest for name in list_models(parsed.filter)]
+    if not manifests:
+        return f"no model matches {parsed.filter!r}" if parsed.filter else "the zoo is empty"
+    rows = [("name", "parameters", "bytes", "metric")]
+    for manifest in manifests:
+        metric, value = next(iter(manifest["metrics"].items()))
+        size = manifest["files"]["model.safetensors"]["bytes"]
+        rows.append((manifest["name"], f"{manifest['parameters']:,}", f"{size:,}", f"{metric} {value:.4g}"))
+    return table(rows)
+
+
+def _info(parsed: argparse.Namespace) -> str:
+    entry = open_entry(find(parsed.name))
+    manifest = entry.manifest
+    rows = [
+        ("summary", manifest["summary"]),
+        ("architecture", f"{manifest['architecture']} {json.dumps(manifest['config'])}"),
+        ("parameters", f"{manifest['parameters']:,}"),
+        *((name, f"{value:.6g}") for name, value in manifest["metrics"].items()),
+        ("example", manifest["example"]),
+        ("recipe", manifest["recipe"]["command"]),
+        ("data", manifest["data"]["source"]),
+        ("licence", manifest["licence"]),
+        ("fingerprint", manifest["fingerprint"]),
+        ("card", str(_card_path(entry))),
+    ]
+    return f"{manifest['name']}\n{table(rows)}\n\n{load(parsed.name)!r}"
+
+
+def _card_path(entry: Entry) -> str:
+    return str(entry.path(CARD))
+
+
+def _predict(parsed: argparse.Namespace) -> str:
+    model = load(parsed.name)
+    return render(model.predict(*parsed.input))
+
+
+def _inspect(parsed: argparse.Namespace) -> str:
+    info = inspect(parsed.file)
+    return json.dumps(info.as_dict(), indent=1, ensure_ascii=False) if parsed.json else str(info)
+
+
+def render(prediction: object) -> str:
+    """A prediction as text: images as shades, numbers and words as they are, a list of named tuples as a table."""
+    if isinstance(prediction, np.ndarray):
+        return render_image(prediction) if prediction.ndim == 2 else " ".join(f"{value:.6g}" for value in prediction)
+    if isinstance(prediction, list) and prediction and isinstance(prediction[0], tuple):
+        return table([tuple(f"{value:.1%}" if isinstance(value, float) else str(value) for value in row) for row in prediction])
+    if isinstance(prediction, list):
+        return " ".join(map(str, prediction))
+    return str(prediction)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

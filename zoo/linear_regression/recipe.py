@@ -1,0 +1,55 @@
+"""How linear-regression is trained: mean squared error on noiseless points of y = 2*x1 + 3*x2."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...core import Module, Tensor, optim
+from ...core import functional as F
+from ..data import Split, plane
+from ..recipe import Recipe, Target, register_recipe
+
+TRUE_WEIGHT = (2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class LinearRegressionRecipe(Recipe):
+    """Plain SGD on points whose two inputs are independent, so that both weights are determined."""
+
+    summary = "The plane y = 2*x1 + 3*x2, recovered from 256 points by gradient descent."
+    task = "tabular-regression"
+    example = "3, 4"
+
+    def details(self) -> str:
+        return (
+            "The inputs have full rank. With collinear inputs, such as (1, 1), (2, 2), (3, 3), (4, 4), only the sum of the "
+            "two weights is determined: `examples/collinear_regression.py` shows it."
+        )
+
+    def data(self) -> Split:
+        return plane(n=320, seed=self.seed)
+
+    def optimizer(self, model: Module) -> optim.Optimizer:
+        return optim.SGD(model.parameters(), lr=self.lr)
+
+    def loss(self, model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
+        return F.mse_loss(model(Tensor(x)), Tensor(y))
+
+    def evaluate(self, model: Module, data: Split) -> dict[str, float]:
+        return {
+            "mse": self.loss(model, data.test_x, data.test_y).item(),
+            "weight_error": float(np.abs(model.get_parameter("weight").data - TRUE_WEIGHT).max()),
+        }
+
+
+register_recipe(
+    LinearRegressionRecipe(
+        name="linear-regression",
+        architecture="linear-regression",
+        config={"in_features": 2, "out_features": 1},
+        epochs=60,
+        batch_size=32,
+        lr=0.05,
+        target=Target("weight_error", at_most=1e-3),
+    )
+)

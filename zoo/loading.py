@@ -1,0 +1,72 @@
+"""Finding an entry by its name and loading it: published weights or an error, never anything between."""
+
+import fnmatch
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints import load_model
+from ..core import Module
+from .entry import CARD, MANIFEST, WEIGHTS, Entry, open_entry
+from .errors import EntryError, UnknownNameError
+from .registry import architectures, build, unknown
+from .training import undisturbed_generator
+
+HERE = Path(__file__).parent
+FILE = "file:"
+
+
+def list_models(filter: str | None = None) -> list[str]:
+    """The names of the entries that come with statezoo, sorted; filter: a pattern such as "simple-mlp.*"."""
+    names = sorted(_published())
+    return names if filter is None else fnmatch.filter(names, filter)
+
+
+def create_model(name: str, **config: Any) -> Module:
+    """A fresh, untrained model in training mode: of an architecture, or of an entry's architecture and configuration.
+
+    config overrides: create_model("simple-mlp", in_dim=784). Raises UnknownNameError, EntryError.
+    """
+    if name in architectures():
+        return build(name, config)
+    manifest = open_entry(find(name)).manifest
+    return build(manifest["architecture"], {**manifest["config"], **config})
+
+
+def load(name: str, format: str | None = None) -> Module:
+    """The model of an entry in eval mode, with its published weights.
+
+    name: an entry's name, or "file:FOLDER" for an entry in a folder of your own. format: "safetensors" (the default)
+    or "hdf5"; the weights are the same. The file's SHA-256 is checked against the manifest.
+    Raises UnknownNameError for an unknown name or architecture, EntryError for an entry that is not what it should be.
+    """
+    return load_entry(open_entry(find(name)), format or "safetensors")
+
+
+def card(name: str) -> str:
+    """The card of an entry: Markdown with Hugging Face's YAML header."""
+    return open_entry(find(name)).path(CARD).read_text(encoding="utf-8")
+
+
+def find(name: str) -> Path:
+    """The folder of an entry, by its name or as "file:FOLDER". Raises UnknownNameError with the nearest name."""
+    if name.startswith(FILE):
+        return Path(name[len(FILE) :])
+    published = _published()
+    if name not in published:
+        raise UnknownNameError(unknown("model", name, published))
+    return published[name]
+
+
+def load_entry(entry: Entry, format: str = "safetensors") -> Module:
+    """The model of an opened entry in eval mode, with its published weights."""
+    if format not in WEIGHTS:
+        raise EntryError(f"an entry has no weights in {format!r}; choose one of {', '.join(WEIGHTS)}")
+    weights = entry.path(WEIGHTS[format])
+    with undisturbed_generator():
+        model = build(entry.manifest["architecture"], entry.manifest["config"])
+    load_model(model, weights)
+    return model.eval()
+
+
+def _published() -> dict[str, Path]:
+    return {path.parent.name: path.parent for path in HERE.glob(f"*/*/{MANIFEST}")}

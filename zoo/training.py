@@ -1,0 +1,122 @@
+"""Training: a recipe becomes a run, a folder with the weights after its last epoch and the history of all."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoints import load_model, save_model
+from ..checkpoints.durable import write_text
+from ..core import Module, default_generator, manual_seed, no_grad
+from ..core.optim import CosineAnnealingLR, Optimizer
+from .data import Split
+from .errors import RunError
+from .recipe import Recipe, batches, get_recipe
+from .registry import build
+
+RUN = "run.json"
+CHECKPOINT = "checkpoint.safetensors"
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: the recipe with the settings it ran with, the trained model in eval mode, a row an epoch."""
+
+    recipe: Recipe
+    model: Module
+    history: list[Row]
+
+
+def train(recipe: Recipe, out: str | Path, report: Callable[[Row], None] | None = None) -> Run:
+    """Run a recipe to its end and keep it in the folder `out`.
+
+    After every epoch the folder holds the weights and a history row: epoch, loss (the epoch's mean) and the recipe's
+    metrics; report gets the row as well. A model's initial values, its dropout and the order of its data all follow
+    from recipe.seed; the default generator is left as it was. Raises RunError if `out` already holds a run.
+    """
+    out = Path(out)
+    if (out / RUN).exists():
+        raise RunError(f"{out} already holds a run; name another folder with --out, or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    data = recipe.data()
+    history: list[Row] = []
+    with undisturbed_generator():
+        manual_seed(recipe.seed)
+        model = build(recipe.architecture, dict(recipe.config))
+        optimizer = recipe.optimizer(model)
+        schedule = CosineAnnealingLR(optimizer, T_max=recipe.epochs)
+        # A stream of its own, so that a layer that draws more numbers does not change the order of the data.
+        order = np.random.default_rng([recipe.seed, 1])
+        for epoch in range(1, recipe.epochs + 1):
+            loss = train_epoch(recipe, model, optimizer, data, order)
+            schedule.step()
+            row = {"epoch": epoch, "loss": loss, **evaluate(recipe, model, data)}
+            if not np.isfinite(loss):
+                raise RunError(f"the loss is {loss} after epoch {epoch}; the epoch before is kept in {out}. Lower lr.")
+            history.append(row)
+            _keep(out, recipe, model, history)
+            if report:
+                report(row)
+    return Run(recipe, model.eval(), history)
+
+
+def train_epoch(recipe: Recipe, model: Module, optimizer: Optimizer, data: Split, order: np.random.Generator) -> float:
+    """One pass over the training data; the mean loss of its examples."""
+    model.train()
+    total = 0.0
+    for batch in batches(len(data.train_x), recipe.batch_size, order):
+        optimizer.zero_grad()
+        loss = recipe.loss(model, data.train_x[batch], data.train_y[batch])
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(batch)
+    return total / len(data.train_x)
+
+
+def evaluate(recipe: Recipe, model: Module, data: Split) -> dict[str, float]:
+    """The recipe's metrics of a model, in eval mode and without a graph."""
+    model.eval()
+    with no_grad():
+        return {name: float(value) for name, value in recipe.evaluate(model, data).items()}
+
+
+def open_run(folder: str | Path) -> Run:
+    """A finished run as `train` left it in a folder. Raises RunError if there is none, or it has not finished."""
+    path = Path(folder) / RUN
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        recipe = get_recipe(record["recipe"]).with_settings(**record["settings"])
+        history: list[Row] = record["history"]
+    except FileNotFoundError:
+        raise RunError(f"{folder} holds no run ({RUN} is missing); make one with scripts/train.py NAME") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is not the record of a run: {error}") from error
+    if len(history) < recipe.epochs:
+        raise RunError(f"{folder} was stopped after epoch {len(history)} of {recipe.epochs}; train it to its end")
+    with undisturbed_generator():
+        model = build(recipe.architecture, dict(recipe.config))
+    load_model(model, path.with_name(CHECKPOINT))
+    return Run(recipe, model.eval(), history)
+
+
+@contextmanager
+def undisturbed_generator() -> Iterator[None]:
+    """Give the default generator back in the state it had: what happens inside draws from it unseen."""
+    generator = default_generator()
+    state = generator.bit_generator.state
+    try:
+        yield
+    finally:
+        generator.bit_generator.state = state
+
+
+def _keep(out: Path, recipe: Recipe, model: Module, history: list[Row]) -> None:
+    save_model(model, out / CHECKPOINT)
+    record = {"recipe": recipe.name, "settings": recipe.settings, "history": history}
+    write_text(out / RUN, json.dumps(record, indent=1) + "\n")
