@@ -1,0 +1,157 @@
+"""Entries from anywhere: nothing a manifest says makes loading trust, run or read what it should not."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo import zoo
+from statezoo.zoo.entry import open_entry
+
+
+def change_manifest(entry: Path, **changes: Any) -> None:
+    path = entry / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_an_entry_loads_in_eval_mode_with_its_published_weights(tiny_entry: Path, tiny_run: Path):
+    model = zoo.load(f"file:{tiny_entry}")
+    trained = zoo.open_run(tiny_run).model.state_dict()
+    assert not model.training
+    for name, array in model.state_dict().items():
+        assert array.tobytes() == trained[name].tobytes()
+
+
+@pytest.mark.parametrize("format", ["safetensors", "hdf5"])
+def test_a_view_is_still_a_view_after_loading_an_entry(tiny_entry: Path, format: str):
+    state = zoo.load(f"file:{tiny_entry}", format=format).state_dict()
+    assert np.shares_memory(state["up.weight"], state["down.weight"])
+
+
+def test_an_unknown_format_is_an_error_that_lists_the_known_ones(tiny_entry: Path):
+    with pytest.raises(zoo.EntryError, match="no weights in 'npz'; choose one of safetensors, hdf5"):
+        zoo.load(f"file:{tiny_entry}", format="npz")
+
+
+@pytest.mark.parametrize(("format", "filename"), [("safetensors", "model.safetensors"), ("hdf5", "model.h5")])
+def test_a_changed_weight_file_is_refused_by_its_hash(tiny_entry: Path, format: str, filename: str):
+    content = bytearray((tiny_entry / filename).read_bytes())
+    content[-1] ^= 1
+    (tiny_entry / filename).write_bytes(content)
+    with pytest.raises(zoo.EntryError, match=rf"{filename} is not the published file: its SHA-256 differs"):
+        zoo.load(f"file:{tiny_entry}", format=format)
+
+
+def test_a_cut_weight_file_is_refused_by_its_size(tiny_entry: Path):
+    path = tiny_entry / "model.safetensors"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(zoo.EntryError, match=rf"has {size - 1} bytes, the manifest says {size}: it was cut or changed"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_a_missing_weight_file_is_an_error_and_never_a_model_with_random_weights(tiny_entry: Path):
+    (tiny_entry / "model.safetensors").unlink()
+    with pytest.raises(zoo.EntryError, match=r"model.safetensors is missing; publish or download the entry again"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_a_folder_without_a_manifest_is_no_entry(tmp_path: Path):
+    with pytest.raises(zoo.EntryError, match=r"is no zoo entry: it holds no manifest.json"):
+        zoo.load(f"file:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not json", b"\xff\xfe", b"[1]", b"{}", b'{"manifest_version": "1"}', b"[" * 100_000]
+)
+def test_a_manifest_that_is_none_is_refused(tiny_entry: Path, content: bytes):
+    (tiny_entry / "manifest.json").write_bytes(content)
+    with pytest.raises(zoo.EntryError, match=r"manifest.json is not"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_an_enormous_manifest_is_refused_before_it_is_read(tiny_entry: Path):
+    with (tiny_entry / "manifest.json").open("r+b") as file:
+        file.truncate(1 << 40)  # a sparse file: reading it would take the memory of the machine
+    with pytest.raises(zoo.EntryError, match="a manifest has at most 1048576"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_a_manifest_of_a_later_version_says_to_upgrade(tiny_entry: Path):
+    change_manifest(tiny_entry, manifest_version=2)
+    with pytest.raises(zoo.EntryError, match=r"written by a newer statezoo; run pip install --upgrade statezoo"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+@pytest.mark.parametrize("architecture", ["os.system", "torch.nn.Linear", "statezoo.zoo.SimpleMLP", "../evil"])
+def test_a_manifest_may_name_registered_architectures_only(tiny_entry: Path, architecture: str):
+    change_manifest(tiny_entry, architecture=architecture)
+    with pytest.raises(zoo.UnknownNameError, match="there is no architecture named"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+@pytest.mark.parametrize("filename", ["../secret", "/etc/passwd", "sub/file", "..\\secret", "..", "."])
+def test_a_file_outside_the_entrys_folder_is_never_opened(tiny_entry: Path, filename: str):
+    (tiny_entry.parent / "secret").write_bytes(b"secret")
+    change_manifest(tiny_entry, files={filename: {"bytes": 6, "sha256": "0" * 64}})
+    with pytest.raises(zoo.EntryError, match="which is not in the entry's own folder"):
+        open_entry(tiny_entry).path(filename)
+
+
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(tiny_entry: Path, tmp_path: Path):
+    weights = tiny_entry / "model.safetensors"
+    weights.rename(tmp_path / "elsewhere.safetensors")
+    weights.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(zoo.EntryError, match="which is not in the entry's own folder"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_an_entry_reached_through_a_linked_folder_loads(tiny_entry: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(tiny_entry, target_is_directory=True)
+    assert zoo.load(f"file:{tmp_path / 'link'}").state_dict()
+
+
+def test_a_fifo_in_place_of_the_weights_does_not_hang(tiny_entry: Path):
+    (tiny_entry / "model.safetensors").unlink()
+    os.mkfifo(tiny_entry / "model.safetensors")
+    with pytest.raises(zoo.EntryError, match="is missing"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_a_fifo_in_place_of_the_manifest_does_not_hang(tiny_entry: Path):
+    (tiny_entry / "manifest.json").unlink()
+    os.mkfifo(tiny_entry / "manifest.json")
+    with pytest.raises(zoo.EntryError, match="holds no manifest"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_a_configuration_that_does_not_fit_the_weights_is_an_error(tiny_entry: Path):
+    change_manifest(tiny_entry, config={"width": 5})
+    with pytest.raises(ValueError, match=r"down.weight +is \(3, 4\) in the file, \(5, 4\) in the model"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+@pytest.mark.parametrize("width", [-1, "three", 1.5, None, [3], 10**30])
+def test_a_configuration_that_no_model_can_have_is_an_error_of_the_entry(tiny_entry: Path, width: object):
+    change_manifest(tiny_entry, config={"width": width})
+    with pytest.raises(zoo.EntryError, match="tiny-net cannot be built"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_loading_leaves_the_default_generator_as_it_was(tiny_entry: Path):
+    from statezoo.core import manual_seed, randn
+
+    manual_seed(5)
+    expected = randn(3).data
+    manual_seed(5)
+    zoo.load(f"file:{tiny_entry}")
+    assert np.array_equal(randn(3).data, expected)
+
+
+def test_an_entry_in_a_folder_with_spaces_and_unicode_loads(tiny_entry: Path, tmp_path: Path):
+    moved = tiny_entry.rename(tmp_path / "mi zoológico 動物園")
+    assert zoo.card(f"file:{moved}").startswith("---\n")
+    assert zoo.load(f"file:{moved}").state_dict()
