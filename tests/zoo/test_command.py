@@ -1,0 +1,181 @@
+"""The command `statezoo`, and the scripts, as a person runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from statezoo import zoo
+from statezoo.zoo.command import main
+from statezoo.zoo.loading import find
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200"}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=environment)
+
+
+def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return run(str(SCRIPTS / name), *arguments, cwd=cwd)
+
+
+def test_list_shows_every_model_with_its_size_and_its_metric(capsys: pytest.CaptureFixture[str]):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *zoo.list_models()]
+    assert all("accuracy" in line for line in lines if "simple-mlp" in line)
+
+
+def test_list_takes_a_pattern(capsys: pytest.CaptureFixture[str]):
+    assert main(["list", "tense*"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["list", "no*"]) == 0
+    assert capsys.readouterr().out == "no model matches 'no*'\n"
+
+
+def test_info_shows_structure_metrics_recipe_and_where_the_card_is(capsys: pytest.CaptureFixture[str]):
+    assert main(["info", "tense-mlp"]) == 0
+    shown = capsys.readouterr().out
+    assert "(fc1): Linear(in_features=23, out_features=16, bias=True)" in shown
+    assert "python scripts/train.py tense-mlp --seed 0" in shown
+    assert str(find("tense-mlp") / "README.md") in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["tense-mlp", "hablar", "yo"], "hablo"),
+        (["transformer-block.sort", "352914"], "1 2 3 4 5 9"),
+        (["linear-regression", "3", "4"], "18"),
+    ],
+)
+def test_predict_shows_what_the_model_makes_of_the_words(
+    arguments: list[str], shown: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["predict", *arguments]) == 0
+    assert shown in capsys.readouterr().out
+
+
+def test_predict_shows_an_image_as_text(capsys: pytest.CaptureFixture[str]):
+    image = "00059300/00379700/00089000/00097000/00079300/00008900/00079900/00069300"
+    assert main(["predict", "tied-autoencoder.digits", image]) == 0
+    assert len(capsys.readouterr().out.strip("\n").split("\n")) == 8
+
+
+def test_inspect_shows_names_shapes_dtypes_and_ties(capsys: pytest.CaptureFixture[str]):
+    assert main(["inspect", str(find("transformer-block.sort") / "model.safetensors")]) == 0
+    shown = capsys.readouterr().out
+    assert "token_embedding.weight" in shown
+    (line,) = [line for line in shown.splitlines() if line.strip().startswith("head.weight")]
+    assert "token_embedding.weight" in line
+
+
+@pytest.mark.parametrize("filename", ["model.safetensors", "model.h5"])
+def test_inspect_as_json_is_json(filename: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["inspect", "--json", str(find("tense-mlp") / filename)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [tensor["name"] for tensor in shown["tensors"]] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
+    assert shown["tensors"][0]["shape"] == [16, 23]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "tens-mlp"],
+        ["predict", "tense-mlp", "hablar", "nadie"],
+        ["predict", "tense-mlp", "hablar"],
+        ["predict", "transformer-block.sort", "1", "2", "3"],
+        ["predict", "file:/nowhere", "1"],
+        ["inspect", "nowhere.safetensors"],
+        ["inspect", "README.md"],
+    ],
+)
+def test_a_known_error_is_one_message_without_a_traceback_and_exit_status_1(arguments: list[str]):
+    result = run("-m", "statezoo.zoo.command", *arguments)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("statezoo: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_without_a_verb_the_command_shows_its_usage_and_fails():
+    result = run("-m", "statezoo.zoo.command")
+    assert result.returncode == 2
+    assert "usage: statezoo" in result.stderr
+
+
+def test_a_reader_that_leaves_early_does_not_cause_a_traceback():
+    command = f"{sys.executable} -m statezoo.zoo.command info transformer-block.sort | true"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+
+
+def test_train_publish_and_verify_work_from_a_folder_with_spaces_and_unicode(tmp_path: Path):
+    folder = tmp_path / "mi carpeta ñ"
+    folder.mkdir()
+    trained = script("train.py", "tense-mlp", "--epochs", "1000", cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    published = script("publish.py", "runs/tense-mlp", "--zoo", "my-zoo", cwd=folder)
+    assert published.returncode == 0, published.stderr
+    assert 'zoo.load("file:my-zoo/tense-mlp")' in published.stdout
+    verified = script("verify_zoo.py", "file:my-zoo/tense-mlp", cwd=folder)
+    assert verified.returncode == 0, verified.stdout
+    assert "1 entries, 0 checks failed" in verified.stdout
+    again = script("publish.py", "runs/tense-mlp", "--zoo", "my-zoo", cwd=folder)
+    assert again.returncode == 1
+    assert again.stderr.startswith("publish.py: ")
+    assert "pass --force" in again.stderr
+
+
+def test_verify_zoo_fails_for_a_damaged_entry_and_still_checks_the_others(tiny_entry: Path):
+    (tiny_entry / "manifest.json").write_text("{}")
+    result = script("verify_zoo.py", f"file:{tiny_entry}", "linear-regression", cwd=tiny_entry.parent)
+    assert result.returncode == 1
+    assert "FAILED" in result.stdout
+    assert "linear-regression" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_train_names_the_nearest_recipe_for_an_unknown_name(tmp_path: Path):
+    result = script("train.py", "tense-mpl", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Did you mean 'tense-mlp'?" in result.stderr
+
+
+def test_an_interrupted_training_says_what_it_kept(tmp_path: Path):
+    import signal
+    import time
+
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPTS / "train.py"), "simple-mlp.digits", "--epochs", "100000", "--out", "run"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "run.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "train.py: stopped; run keeps the last finished epoch" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("example", ["collinear_regression.py", "own_zoo.py"])
+def test_an_example_runs(example: str, tmp_path: Path):
+    result = run(str(SCRIPTS.parent / "examples" / example), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_collinear_example_fixes_only_the_sum_of_the_weights(tmp_path: Path):
+    shown = run(str(SCRIPTS.parent / "examples" / "collinear_regression.py"), cwd=tmp_path).stdout.splitlines()
+    losses = [float(line.split()[-1]) for line in shown if line.startswith("epoch")]
+    assert len(losses) == 20
+    assert losses == sorted(losses, reverse=True)
+    assert "not 2 and 3; their sum" in shown[-1]

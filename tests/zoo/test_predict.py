@@ -1,0 +1,114 @@
+"""What a person types goes in, and what a person can read comes out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from statezoo import zoo
+from statezoo.zoo.images import parse_image, render_image
+
+SEVEN = "00059300/00379700/00089000/00097000/00079300/00008900/00079900/00069300"
+
+
+def test_the_plane_is_found():
+    assert zoo.load("linear-regression").predict(3, 4) == pytest.approx([18], abs=0.01)
+
+
+def test_a_point_can_be_numbers_text_or_a_list_and_many_points_an_array():
+    model = zoo.load("linear-regression")
+    one = model.predict(3, 4)
+    assert np.array_equal(one, model.predict("3", "4"))
+    assert np.array_equal(one, model.predict([3, 4]))
+    assert model.predict(np.ones((5, 2))).shape == (5, 1)
+
+
+@pytest.mark.parametrize("inputs", [(1,), (1, 2, 3), ("a", "b"), (None,), ([[1, 2, 3]],), (np.ones((1, 1, 2)),)])
+def test_a_point_of_another_size_is_an_error_that_shows_one(inputs: tuple[object, ...]):
+    with pytest.raises(zoo.InputError, match="a point is 2 numbers, such as 3 4; got"):
+        zoo.load("linear-regression").predict(*inputs)
+
+
+def test_the_tenses_of_hablar_come_with_probabilities_and_forms():
+    tenses = zoo.load("tense-mlp").predict("hablar", "yo")
+    assert {tense.tense: tense.form for tense in tenses} == {
+        "presente": "hablo",
+        "preterito": "hablé",
+        "imperfecto": "hablaba",
+        "futuro": "hablaré",
+        "condicional": "hablaría",
+    }
+    assert sum(tense.probability for tense in tenses) == pytest.approx(1)
+    assert [tense.probability for tense in tenses] == sorted((tense.probability for tense in tenses), reverse=True)
+
+
+def test_a_verb_that_is_not_in_the_grid_suggests_one_that_is():
+    with pytest.raises(zoo.InputError, match="hablar"):
+        zoo.load("tense-mlp").predict("habler", "yo")
+
+
+@pytest.mark.parametrize("digits", ["352914", [3, 5, 2, 9, 1, 4], ("3", "5", "2", "9", "1", "4")])
+def test_six_digits_come_back_in_order(digits: object):
+    assert zoo.load("transformer-block.sort").predict(digits) == [1, 2, 3, 4, 5, 9]
+
+
+@pytest.mark.parametrize("digits", ["", "12345", "1234567", "12345x", [1, 2, 3, 4, 5, 10], [1, 2, 3, 4, 5, -1], 123456])
+def test_other_than_six_digits_is_an_error_that_shows_six(digits: object):
+    with pytest.raises(zoo.InputError, match="give 6 digits from 0 to 9, such as 352914; got"):
+        zoo.load("transformer-block.sort").predict(digits)
+
+
+@pytest.mark.parametrize("name", ["simple-mlp.digits", "simple-mlp.digits-bn", "mnist-classifier.digits28"])
+def test_held_out_digits_are_read(name: str):
+    data = zoo.get_recipe(name).data()
+    model = zoo.load(name)
+    read = [model.predict(image)[0].label for image in data.test_x[:20]]
+    assert np.mean(np.array(read) == data.test_y[:20]) >= 0.9
+
+
+@pytest.mark.parametrize("name", ["simple-mlp.digits", "mnist-classifier.digits28"])
+def test_a_typed_image_gives_every_digit_with_its_probability(name: str):
+    prediction = zoo.load(name).predict(SEVEN)
+    assert {digit.label for digit in prediction} == set(range(10))
+    assert sum(digit.probability for digit in prediction) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_autoencoder_gives_an_image_back():
+    restored = zoo.load("tied-autoencoder.digits").predict(SEVEN)
+    assert restored.shape == (8, 8)
+    assert 0 <= restored.min() <= restored.max() <= 1
+
+
+def test_an_image_is_read_from_text_rows_files_and_arrays_alike(tmp_path: Path):
+    pixels = parse_image(SEVEN, side=8)
+    (tmp_path / "seven.txt").write_text(SEVEN.replace("/", "\n") + "\n")
+    assert np.array_equal(pixels, parse_image(tmp_path / "seven.txt", side=8))
+    assert np.array_equal(pixels, parse_image(str(tmp_path / "seven.txt"), side=8))
+    assert np.array_equal(pixels, parse_image(pixels.reshape(-1), side=8))
+
+
+def test_a_rendered_image_reads_back():
+    pixels = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    assert np.abs(parse_image(render_image(pixels), side=8) - pixels).max() <= 0.5 / 9 + 1e-6
+
+
+def test_short_rows_are_blank_at_their_end():
+    assert parse_image("@/" * 7 + " " * 8, side=8)[:, 1:].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("123", "is neither a file nor an image; type its rows with '/' between them"),
+        ("ab/cd", "'a' in row 1 is no shade"),
+        ("12/34", "an image is 8 rows of 8"),
+        (np.ones((3, 4)), "an image is square"),
+        (np.ones(0), "an image is square"),
+        (np.full((8, 8), 16.0), "an image's values lie in 0..1; divide scikit-learn's digits by 16"),
+        (np.full((8, 8), np.nan), "an image's values lie in 0..1"),
+        (object(), "an image is an array of numbers or rows of text"),
+    ],
+)
+def test_what_is_no_image_is_an_error_that_says_what_is(image: object, message: str):
+    with pytest.raises(zoo.InputError, match=message):
+        parse_image(image, side=8)

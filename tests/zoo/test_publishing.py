@@ -1,0 +1,162 @@
+"""A run becomes an entry: complete, checked, and never half there."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from statezoo import zoo
+from statezoo.checkpoints import inspect, load_file
+from statezoo.zoo import publishing
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_entry_holds_weights_in_both_formats_golden_values_manifest_card_and_curves(tiny_entry: Path):
+    expected = {"model.safetensors", "model.h5", "golden.safetensors", "manifest.json", "README.md", "curves.png"}
+    assert expected == set(content(tiny_entry))
+
+
+def test_the_manifest_describes_every_other_file(tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    for name, data in content(tiny_entry).items():
+        if name != "manifest.json":
+            assert manifest["files"][name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def test_the_manifest_says_what_the_entry_is_and_how_it_was_made(tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    assert manifest["name"] == "tiny-net.noise"
+    assert manifest["architecture"] == "tiny-net"
+    assert manifest["config"] == {"width": 3}
+    assert manifest["parameters"] == 4 * 3 + 3 + 4
+    assert manifest["recipe"]["command"].startswith("python scripts/train.py tiny-net.noise --seed 0")
+    assert manifest["data"]["licence"] == "Apache-2.0"
+    assert manifest["fingerprint"] == inspect(tiny_entry / "model.h5").fingerprint
+    assert {"python", "numpy", "blas", "platform", "threads"} <= manifest["environment"].keys()
+
+
+def test_publishing_the_same_run_twice_gives_the_same_bytes(tiny_run: Path, tmp_path: Path):
+    one = content(zoo.publish(tiny_run, tmp_path / "one"))
+    two = content(zoo.publish(tiny_run, tmp_path / "two"))
+    assert one == two
+
+
+def test_the_golden_file_holds_input_output_loss_and_each_gradient_once(tiny_entry: Path):
+    golden = load_file(tiny_entry / "golden.safetensors")
+    assert set(golden) == {
+        *("input", "target", "output", "loss"),
+        *("gradient.down.weight", "gradient.down.bias", "gradient.up.bias"),
+    }
+    assert golden["output"].shape == golden["input"].shape == (8, 4)
+
+
+def test_the_header_of_a_card_is_yaml_as_hugging_face_reads_it(tiny_entry: Path):
+    _, header, body = (tiny_entry / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    fields = yaml.safe_load(header)
+    assert fields["license"] == "apache-2.0"
+    assert fields["library_name"] == "statezoo"
+    result = fields["model-index"][0]["results"][0]
+    assert result["metrics"][0]["type"] == "mse"
+    assert len(result["dataset"]["revision"]) == 64
+    assert body.strip().startswith("# tiny-net.noise")
+
+
+def test_a_published_name_is_not_overwritten_without_force(tiny_run: Path, tiny_entry: Path):
+    before = content(tiny_entry)
+    with pytest.raises(zoo.RunError, match="is published already; pass --force to replace it"):
+        zoo.publish(tiny_run, tiny_entry.parent)
+    assert content(tiny_entry) == before
+
+
+def test_force_replaces_the_whole_entry(tiny_run: Path, tiny_entry: Path):
+    (tiny_entry / "left-over.png").write_bytes(b"old")
+    assert zoo.publish(tiny_run, tiny_entry.parent, force=True) == tiny_entry
+    assert "left-over.png" not in content(tiny_entry)
+    assert [path.name for path in tiny_entry.parent.iterdir()] == [tiny_entry.name]
+
+
+def test_a_run_that_misses_its_target_is_not_published(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    from dataclasses import replace
+
+    strict = replace(tiny_recipe, name="tiny-net.strict", target=zoo.Target("mse", at_most=1e-9))
+    zoo.register_recipe(strict)
+    zoo.train(strict, tmp_path / "run")
+    with pytest.raises(zoo.RunError, match=r"reaches mse \S+, but its recipe promises mse <= 1e-09; nothing was published"):
+        zoo.publish(tmp_path / "run", tmp_path / "zoo")
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_an_entry_that_does_not_come_back_as_written_is_not_published(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def save_another(model, path, metadata):
+        model.get_parameter("down.bias").data[:] += 1
+        publishing_save(model, path, metadata=metadata)
+
+    publishing_save = publishing.save_model
+    monkeypatch.setattr(publishing, "save_model", save_another)
+    with pytest.raises(zoo.RunError, match="does not come back as it was written"):
+        zoo.publish(tiny_run, tmp_path / "zoo")
+    assert list((tmp_path / "zoo").iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["_write_entry", "_synchronise"])
+def test_a_failure_on_the_way_leaves_the_published_entry_and_nothing_else(
+    tiny_run: Path, tiny_entry: Path, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = content(tiny_entry)
+    monkeypatch.setattr(publishing, step, fail)
+    with pytest.raises(OSError, match="No space left"):
+        zoo.publish(tiny_run, tiny_entry.parent, force=True)
+    assert content(tiny_entry) == before
+    assert [path.name for path in tiny_entry.parent.iterdir()] == [tiny_entry.name]
+
+
+def test_a_rename_that_fails_puts_the_old_entry_back(tiny_run: Path, tiny_entry: Path, monkeypatch: pytest.MonkeyPatch):
+    before = content(tiny_entry)
+    rename = Path.rename
+
+    def fail_for_the_new_one(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OSError, match="Input/output"):
+        zoo.publish(tiny_run, tiny_entry.parent, force=True)
+    assert content(tiny_entry) == before
+
+
+def test_by_default_an_entry_is_published_beside_its_architecture(tiny_run: Path, monkeypatch: pytest.MonkeyPatch):
+    entry = zoo.publish(tiny_run)
+    try:
+        assert entry == Path(__file__).parent / "tiny-net.noise"
+    finally:
+        shutil.rmtree(entry)
+
+
+def test_the_trained_weights_are_what_is_published(tiny_run: Path, tiny_entry: Path):
+    trained = load_file(tiny_run / "checkpoint.safetensors")
+    published = load_file(tiny_entry / "model.h5")
+    assert list(trained) == list(published)
+    assert all(np.array_equal(trained[name], published[name]) for name in trained)
+
+
+def test_files_are_readable_as_the_umask_says(tiny_run: Path, tmp_path: Path):
+    entry = zoo.publish(tiny_run, tmp_path / "zoo")
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in entry.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask, path.name
+    assert entry.stat().st_mode & 0o777 == 0o777 & ~umask
