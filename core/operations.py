@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, GraphError, ShapeError
+from .shaping import broadcasts_to
 from .tape import is_grad_enabled
 from .tensor import Number, Tensor, record
 
@@ -127,7 +128,7 @@ def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
     """Return target, after its array has been changed to ufunc(target, other)."""
     require_outside_graph(target, other)
     array = np.asarray(other)
-    if np.broadcast_shapes(target.shape, array.shape) != target.shape:
+    if not broadcasts_to(array.shape, target.shape):
         raise ShapeError(f"{ufunc.__name__} in place cannot fit shape {array.shape} into {target.shape}.")
     if target.dtype.kind in "iub" and (ufunc is np.true_divide or array.dtype.kind == "f"):
         raise ArgumentError(f"{ufunc.__name__} in place cannot keep floats in {target.dtype}. Call .float() first.")
@@ -209,7 +210,7 @@ def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
     masked = np.asarray(mask)
     if masked.dtype != bool:
         raise ArgumentError(f"masked_fill needs a mask of bool, not {masked.dtype}.")
-    if np.broadcast_shapes(masked.shape, a.shape) != a.shape:
+    if not broadcasts_to(masked.shape, a.shape):
         raise ShapeError(f"masked_fill cannot fit a mask of shape {masked.shape} onto {a.shape}.")
     out = np.where(masked, np.asarray(value, a.dtype), a.data)
     return record(out, (a,), lambda g: (np.where(masked, 0, g),))

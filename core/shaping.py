@@ -14,6 +14,12 @@ from .errors import ShapeError
 from .tensor import Dim, Tensor, record
 
 
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of this shape can be repeated to fill target."""
+    padded = (1,) * (len(target) - len(shape)) + shape
+    return len(padded) == len(target) and all(size in (1, wanted) for size, wanted in zip(padded, target, strict=True))
+
+
 def as_tuple(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """Return `f(2, 3)` and `f((2, 3))` alike as (2, 3)."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes

@@ -436,6 +436,11 @@ def record(data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor
     return out
 
 
+def as_tensor(data: Any) -> Tensor:
+    """Return data if it is a Tensor, else `Tensor(data)`."""
+    return data if isinstance(data, Tensor) else Tensor(data)
+
+
 def tensor(data: Any, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Return a Tensor of a copy of data, in dtype if given, else as `Tensor(data)` would have it."""
     array = data if isinstance(data, np.ndarray) else _to_array(data)
