@@ -4,13 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from inspect import signature
 
 import numpy as np
 
 from ..checkpoints import CheckpointError, FileInfo, inspect
 from ..core import ModuleError
-from .entry import CARD, Entry, open_entry
-from .errors import ZooError
+from .entry import CARD, open_entry
+from .errors import InputError, ZooError
 from .images import render_image
 from .loading import find, list_models, load
 
@@ -92,18 +93,19 @@ def _info(parsed: argparse.Namespace) -> str:
         ("data", manifest["data"]["source"]),
         ("licence", manifest["licence"]),
         ("fingerprint", manifest["fingerprint"]),
-        ("card", str(_card_path(entry))),
+        ("card", str(entry.path(CARD))),
     ]
     return f"{manifest['name']}\n{table(rows)}\n\n{load(parsed.name)!r}"
 
 
-def _card_path(entry: Entry) -> str:
-    return str(entry.path(CARD))
-
-
 def _predict(parsed: argparse.Namespace) -> str:
-    model = load(parsed.name)
-    return render(model.predict(*parsed.input))
+    predict = load(parsed.name).predict
+    try:
+        signature(predict).bind(*parsed.input)
+    except TypeError:
+        example = open_entry(find(parsed.name)).manifest.get("example")
+        raise InputError(f"{parsed.name} takes other inputs than {' '.join(parsed.input)}; such as {example}") from None
+    return render(predict(*parsed.input))
 
 
 def _inspect(parsed: argparse.Namespace) -> str:
@@ -127,3 +129,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
