@@ -12,8 +12,11 @@ import difflib
 import hashlib
 import itertools
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -80,9 +83,9 @@ def usage_weight(verb: str, person: str, tense: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
-    """The grid as arrays; a pair is one (verb, person), pairs run through PERSONS within VERBS."""
+    """The grid as read-only arrays; a pair is one (verb, person), pairs run through PERSONS within VERBS."""
 
-    forms: dict[tuple[str, str, str], str]  # (verb, person, tense) -> conjugated form, in the order of the CSV
+    forms: Mapping[tuple[str, str, str], str]  # (verb, person, tense) -> conjugated form, in the order of the CSV
     inputs: np.ndarray  # (60, 23) float32: one-hot verb beside one-hot person
     weights: np.ndarray  # (60, 5) int64: usage weight of each tense
     sha256: str  # of grammar.csv
@@ -107,14 +110,8 @@ class Grammar:
         joint = self.weights / self.weights.sum()
         return float(-(joint * np.log(self.probabilities)).sum())
 
-    def form(self, verb: str, person: str, tense: str) -> str:
-        """The conjugated form with its accents: form("tener", "yo", "condicional") is "tendría".
 
-        Words are accepted as `encode` accepts them. Raises InputError for an unknown word.
-        """
-        return self.forms[_find_verb(verb), _find_person(person), _find_tense(tense)]
-
-
+@cache
 def load_grammar() -> Grammar:
     """The grammar grid, read from grammar.csv.
 
@@ -126,12 +123,12 @@ def load_grammar() -> Grammar:
     triples = [(verb, person, tense) for verb, person, tense, *_ in rows]
     if header != _COLUMNS or triples != list(itertools.product(VERBS, PERSONS, TENSES)):
         raise DataError(f"{_CSV_PATH} is not the grammar grid it was published as. Reinstall statezoo.")
-    return Grammar(
-        forms={triple: row[3] for triple, row in zip(triples, rows, strict=True)},
-        inputs=np.stack([encode(verb, person) for verb, person in itertools.product(VERBS, PERSONS)]),
-        weights=np.array([int(row[4]) for row in rows], dtype=np.int64).reshape(-1, len(TENSES)),
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
-    )
+    inputs = np.stack([encode(verb, person) for verb, person in itertools.product(VERBS, PERSONS)])
+    weights = np.array([int(row[4]) for row in rows], dtype=np.int64).reshape(-1, len(TENSES))
+    for array in (inputs, weights):
+        array.flags.writeable = False  # every caller shares them
+    forms = MappingProxyType({triple: row[3] for triple, row in zip(triples, rows, strict=True)})
+    return Grammar(forms, inputs, weights, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 
 def encode(verb: str, person: str) -> np.ndarray:
@@ -144,6 +141,14 @@ def encode(verb: str, person: str) -> np.ndarray:
     x[VERBS.index(_find_verb(verb))] = 1
     x[len(VERBS) + PERSONS.index(_find_person(person))] = 1
     return x
+
+
+def form(verb: str, person: str, tense: str) -> str:
+    """The conjugated form with its accents: form("tener", "yo", "condicional") is "tendría".
+
+    Words are accepted, and refused, as `encode` does.
+    """
+    return load_grammar().forms[_find_verb(verb), _find_person(person), _find_tense(tense)]
 
 
 def _find_verb(word: str) -> str:
