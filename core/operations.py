@@ -189,7 +189,7 @@ def sigmoid(a: Tensor) -> Tensor:
 
 
 def relu(a: Tensor) -> Tensor:
-    """Return max(a, 0); the gradient at 0 is 0. NaN stays NaN."""
+    """Return max(a, 0); NaN stays NaN. The gradient at 0 and at NaN is 0."""
     out = np.maximum(a.data, 0)
     return record(out, (a,), lambda g: (g * (out > 0),))
 
