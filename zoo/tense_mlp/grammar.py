@@ -22,8 +22,8 @@ import numpy as np
 
 from ..errors import DataError, InputError
 
-TENSES = ("presente", "preterito", "imperfecto", "futuro", "condicional")
-PERSONS = ("yo", "tu", "el/ella")
+TENSES: tuple[str, ...] = ("presente", "preterito", "imperfecto", "futuro", "condicional")
+PERSONS: tuple[str, ...] = ("yo", "tu", "el/ella")
 
 # The lexical aspect of each verb in its plainest use; the classes are Vendler's ("Verbs and Times", 1957).
 # The object or the context can move a verb to another class: "escribir" is read here as writing one letter.
@@ -49,7 +49,7 @@ ASPECTS = {
     "venir": "accomplishment",
     "salir": "achievement",
 }
-VERBS = tuple(ASPECTS)
+VERBS: tuple[str, ...] = tuple(ASPECTS)
 
 # What is unbounded is told as a background (imperfecto) or holds now (presente); what has an end is told as an event
 # (preterito) or planned (futuro). Columns as TENSES.
@@ -119,9 +119,9 @@ def load_grammar() -> Grammar:
     """
     # Universal newlines: a checkout that turned the line ends into CRLF is still the same table.
     text = _CSV_PATH.read_text(encoding="utf-8")
-    header, *rows = csv.reader(text.splitlines())
-    triples = [(verb, person, tense) for verb, person, tense, *_ in rows]
-    if header != _COLUMNS or triples != list(itertools.product(VERBS, PERSONS, TENSES)):
+    header, *rows = csv.reader(text.splitlines() or [""])
+    triples = list(itertools.product(VERBS, PERSONS, TENSES))
+    if header != _COLUMNS or [(*row[:3], len(row)) for row in rows] != [(*triple, len(_COLUMNS)) for triple in triples]:
         raise DataError(f"{_CSV_PATH} is not the grammar grid it was published as. Reinstall statezoo.")
     inputs = np.stack([encode(verb, person) for verb, person in itertools.product(VERBS, PERSONS)])
     weights = np.array([int(row[4]) for row in rows], dtype=np.int64).reshape(-1, len(TENSES))
