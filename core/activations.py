@@ -112,6 +112,6 @@ def _log_probabilities(x: Tensor, dim: int) -> np.ndarray:
     if not -x.ndim <= dim < x.ndim:
         raise ShapeError(f"there is no dim {dim} in a tensor of shape {x.shape}.")
     a = x.data
-    with np.errstate(invalid="ignore"):  # -inf - -inf
+    with np.errstate(invalid="ignore", divide="ignore"):  # -inf - -inf, or no elements
         shifted = a - a.max(axis=dim, keepdims=True, initial=-np.inf)
         return shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))

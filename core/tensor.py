@@ -114,7 +114,7 @@ class Tensor:
         return f"tensor({text}{kind}{', requires_grad=True' if self._requires_grad else ''})"
 
     def __format__(self, spec: str) -> str:
-        return format(self.item() if self.ndim == 0 else self, spec)
+        return format(self.item(), spec) if self.ndim == 0 else super().__format__(spec)
 
     # Equality is elementwise, so that only identity is left to hash by.
     __hash__ = object.__hash__
