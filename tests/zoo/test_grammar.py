@@ -12,6 +12,7 @@ from statezoo.zoo.tense_mlp import grammar
 from statezoo.zoo.tense_mlp.grammar import PERSONS, TENSES, VERBS, encode, form, load_grammar, usage_weight
 
 CSV = Path(grammar.__file__).parent / "grammar.csv"
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
 # The regular endings, (yo, tu, el/ella). Futuro and condicional are added to the infinitive, the others to the stem.
 ENDINGS = {
@@ -136,6 +137,17 @@ def test_the_arrays_are_one_hot_pairs_with_a_distribution_each():
     np.testing.assert_allclose(grid.probabilities.sum(axis=1), 1)
     for row, (verb, person) in enumerate(product(VERBS, PERSONS)):
         assert (grid.inputs[row] == encode(verb, person)).all()
+
+
+def test_the_documentation_states_the_rule_the_floor_and_the_hash_of_the_table():
+    text = DOCS.read_text(encoding="utf-8")
+    for aspect, factors in grammar.ASPECT_FACTORS.items():
+        verbs = ", ".join(verb for verb in VERBS if grammar.ASPECTS[verb] == aspect)
+        assert f"| {aspect} | {' | '.join(map(str, factors))} | {verbs} |" in text
+    for person, factors in grammar.PERSON_FACTORS.items():
+        assert f"| {person} | {' | '.join(map(str, factors))} |" in text
+    assert f"**{load_grammar().entropy_floor_nats():.4f} nats**" in text
+    assert f"`{load_grammar().sha256}`" in text
 
 
 def test_the_examples_are_the_300_triples_in_the_order_of_the_table():
