@@ -198,6 +198,7 @@ def test_choosing_broadcasts_and_takes_numbers() -> None:
     assert out.dtype == np.float32
     assert x.grad is not None
     assert x.grad.tolist() == [1.0, 1.0]
+    assert where(Tensor([True, False]), 1, 2.5).data.tolist() == [1.0, 2.5]
 
 
 # --- ties, poles and corners

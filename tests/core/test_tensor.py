@@ -252,8 +252,8 @@ def test_a_leaf_can_be_frozen_but_a_result_cannot() -> None:
     y = x * 2
     with pytest.raises(GraphError, match=r"result of a recorded operation. Call detach\(\)"):
         y.requires_grad = False
-    x.requires_grad = False
-    assert not (x * 2).requires_grad
+    assert not (x.requires_grad_(False) * 2).requires_grad
+    assert (x.requires_grad_() * 2).requires_grad
 
 
 class LastingView(Tensor):
