@@ -88,30 +88,38 @@ def cross_entropy(
     """
     x, y = as_tensor(input), as_tensor(target)
     of_classes = _target_of_classes(x, y)
-    axis = 0 if x.ndim == 1 else 1
-    classes = x.shape[axis]
+    classes = x.shape[0 if x.ndim == 1 else 1]
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}.")
     factors = None if weight is None else np.asarray(weight).astype(x.dtype, copy=False)
     if factors is not None and factors.shape != (classes,):
         raise ShapeError(f"cross_entropy: weight has shape {factors.shape}; the input {x.shape} has {classes} classes.")
 
-    shape = np.moveaxis(x.data, axis, -1).shape  # (N, C, d...) -> (N, d..., C)
+    logits = _classes_last(x.data)  # (N, C, d...) -> (N, d..., C)
+    shape = logits.shape
     flat = (math.prod(shape[:-1]), classes)
     with np.errstate(invalid="ignore"):  # a row of -inf throughout, or a mean over nothing, is NaN
-        log_p = _log_softmax_rows(np.moveaxis(x.data, axis, -1).reshape(flat))
+        log_p = _log_softmax_rows(logits.reshape(flat))
         if of_classes:
             losses, count, by_row = _of_classes(log_p, y.data.reshape(-1), factors, ignore_index, label_smoothing)
         else:
-            q = np.moveaxis(y.data, axis, -1).reshape(flat)
+            q = _classes_last(y.data).reshape(flat)
             losses, count, by_row = _of_probabilities(log_p, q, factors, label_smoothing)
         out, per_row = _reduced(losses.reshape(shape[:-1]), reduction, count)
 
     def backward(g: np.ndarray) -> list[np.ndarray | None]:
         parts = by_row(np.broadcast_to(per_row(g), shape[:-1]).reshape(-1))
-        return [None if part is None else np.moveaxis(part.reshape(shape), -1, axis) for part in parts]
+        return [None if part is None else _classes_second(part.reshape(shape)) for part in parts]
 
     return record(out, (x, y), backward)
+
+
+def _classes_last(a: np.ndarray) -> np.ndarray:
+    return a if a.ndim <= 2 else np.moveaxis(a, 1, -1)
+
+
+def _classes_second(a: np.ndarray) -> np.ndarray:
+    return a if a.ndim <= 2 else np.moveaxis(a, -1, 1)
 
 
 def _log_softmax_rows(logits: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class Optimizer:
         Raises OptimizerError if no parameter has a gradient, or if one is no longer part of its model.
         """
         self._require_owned()
-        if all(parameter.grad is None for _, parameter in named_parameters(self.param_groups)):
+        if all(parameter.grad is None for group in self.param_groups for parameter in group["params"]):
             raise OptimizerError("step() found no gradient in any parameter: call loss.backward() first.")
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -134,7 +134,7 @@ class Tensor:
         return int(self.item())
 
     def __float__(self) -> Any:
-        return self.data.dtype.type(self.item()).__float__()
+        return float(self.item())
 
     def __index__(self) -> int:
         return self.item().__index__()
