@@ -1,13 +1,22 @@
 """Neural networks in NumPy, under PyTorch's names.
 
-Read in this order: tensor, operations, functional (how a gradient is made), parameter, module (how state is
-registered and found), layers, containers, attention, losses (the building blocks), init, optim (training them).
+Read in this order: tensor, tape (how a gradient is found), operations, reductions, shaping, functional with
+activations, normalization and loss_functions (how each is computed), parameter, module (how state is registered, found
+and loaded), layers, containers, attention, losses (the building blocks), init, optim (training them).
 """
 
 from . import functional, init, optim
 from .attention import MLP, MultiHeadAttention, TransformerBlock
 from .containers import ModuleDict, ModuleList, ParameterList, Sequential
-from .errors import GraphError, MismatchError, ModuleError, OptimizerError, RegistrationError, ShapeError
+from .errors import (
+    ArgumentError,
+    GraphError,
+    MismatchError,
+    ModuleError,
+    OptimizerError,
+    RegistrationError,
+    ShapeError,
+)
 from .layers import (
     GELU,
     BatchNorm1d,
@@ -24,13 +33,16 @@ from .layers import (
 )
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .module import Module
+from .operations import where
 from .parameter import Buffer, Parameter
 from .random import default_generator, manual_seed, randn
+from .shaping import cat, stack
 from .tensor import Tensor, is_grad_enabled, no_grad, tensor
 
 __all__ = [
     "GELU",
     "MLP",
+    "ArgumentError",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Buffer",
@@ -61,6 +73,7 @@ __all__ = [
     "Tanh",
     "Tensor",
     "TransformerBlock",
+    "cat",
     "default_generator",
     "functional",
     "init",
@@ -69,5 +82,7 @@ __all__ = [
     "no_grad",
     "optim",
     "randn",
+    "stack",
     "tensor",
+    "where",
 ]

@@ -1,6 +1,6 @@
 """The main job, start to end: load pretrained models and predict, train one anew, publish it, load it back bit for bit.
 
-    make demo
+make demo
 """
 
 import tempfile
@@ -49,7 +49,8 @@ def load_back(folder: Path, entry: Path) -> None:
         state = zoo.load(f"file:{entry}", format=format).state_dict()
         same = all(state[name].tobytes() == trained[name].tobytes() for name in trained)
         shared = np.shares_memory(state["decoder.weight"], state["encoder.weight"])
-        assert same and shared
+        assert same
+        assert shared
         rows.append((format, "yes", "yes"))
     print("  " + table(rows).replace("\n", "\n  "))
 

@@ -1,6 +1,6 @@
 """A zoo of your own: register an architecture, write its recipe, train, publish, and load it by its folder.
 
-    python examples/own_zoo.py [FOLDER]
+python examples/own_zoo.py [FOLDER]
 """
 
 import sys

@@ -28,9 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", dest="data_folder", help="read real data from this folder, where the recipe can")
     parsed = parser.parse_args(arguments)
     settings = {key: getattr(parsed, key) for key in ("seed", "epochs", "batch_size", "lr", "data_folder")}
+    out = parsed.out or Path("runs") / parsed.name
     try:
         recipe = zoo.get_recipe(parsed.name).with_settings(**settings)
-        out = parsed.out or Path("runs") / recipe.name
         with require("tqdm", "tqdm").tqdm(total=recipe.epochs, desc=recipe.name, unit="epoch") as bar:
 
             def report(row: dict[str, float]) -> None:

@@ -1,7 +1,7 @@
 """Check that every entry is still what its card says: hashes, weights, golden values, metrics, in one table.
 
-    python scripts/verify_zoo.py
-    python scripts/verify_zoo.py simple-mlp.digits file:my-zoo/tense-mlp
+python scripts/verify_zoo.py
+python scripts/verify_zoo.py simple-mlp.digits file:my-zoo/tense-mlp
 """
 
 import argparse

@@ -77,7 +77,8 @@ def _training(manifest: Mapping[str, Any]) -> str:
 
     {recipe["command"]}
 
-- **Architecture**: `{manifest["architecture"]}` with `{json.dumps(manifest["config"])}`, {manifest["parameters"]:,} parameters.
+- **Architecture**: `{manifest["architecture"]}` with `{json.dumps(manifest["config"])}`
+- **Parameters**: {manifest["parameters"]:,}, tied ones counted once.
 - **Data**: {data["source"]} Licence: {data["licence"]}. SHA-256 of the arrays: `{data["sha256"]}`.
 - **Environment**: {", ".join(f"{key} {value}" for key, value in environment.items())}.
 - **Licence of the weights**: {manifest["licence"]}."""

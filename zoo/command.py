@@ -8,7 +8,7 @@ from inspect import signature
 
 import numpy as np
 
-from ..checkpoints import CheckpointError, FileInfo, inspect
+from ..checkpoints import CheckpointError, inspect
 from ..core import ModuleError
 from .entry import CARD, open_entry
 from .errors import InputError, ZooError
@@ -118,7 +118,9 @@ def render(prediction: object) -> str:
     if isinstance(prediction, np.ndarray):
         return render_image(prediction) if prediction.ndim == 2 else " ".join(f"{value:.6g}" for value in prediction)
     if isinstance(prediction, list) and prediction and isinstance(prediction[0], tuple):
-        return table([tuple(f"{value:.1%}" if isinstance(value, float) else str(value) for value in row) for row in prediction])
+        return table(
+            [tuple(f"{value:.1%}" if isinstance(value, float) else str(value) for value in row) for row in prediction]
+        )
     if isinstance(prediction, list):
         return " ".join(map(str, prediction))
     return str(prediction)

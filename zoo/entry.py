@@ -1,7 +1,7 @@
 """A published entry: a folder that holds a model's weights, golden values, card and a manifest that describes them.
 
     tense-mlp/
-      manifest.json         what the entry is: architecture, configuration, files with sizes and SHA-256, metrics, recipe
+      manifest.json         what the entry is: architecture, configuration, files with SHA-256, metrics, recipe
       model.safetensors     the weights
       model.h5              the same weights in HDF5
       golden.safetensors    an input with the output, loss and gradients that the weights gave for it

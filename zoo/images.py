@@ -32,7 +32,9 @@ def parse_image(image: object, side: int) -> np.ndarray:
     if pixels.shape == (8, 8) and side > 8:
         pixels = enlarge(pixels[None])[0]
     if pixels.shape != (side, side):
-        raise InputError(f"an image is {side} rows of {side} (or 8 rows of 8); got {pixels.shape[0]} of {pixels.shape[1]}")
+        raise InputError(
+            f"an image is {side} rows of {side} (or 8 rows of 8); got {pixels.shape[0]} of {pixels.shape[1]}"
+        )
     return pixels
 
 

@@ -44,8 +44,8 @@ def publish(run: str | Path, zoo: str | Path | None = None, force: bool = False)
     metrics = evaluate(recipe, finished.model, data)
     if recipe.target and not recipe.target.met_by(metrics):
         raise RunError(
-            f"{recipe.name} reaches {recipe.target.metric} {metrics[recipe.target.metric]:.6g}, but its recipe promises "
-            f"{recipe.target}; nothing was published. Train it with the recipe's own settings, or for longer."
+            f"{recipe.name} reaches {recipe.target.metric} {metrics[recipe.target.metric]:.6g}, but its recipe "
+            f"promises {recipe.target}; nothing was published. Train it with the recipe's own settings, or for longer."
         )
     with _put_in_place(target) as folder:
         _write_entry(folder, finished, data, metrics)

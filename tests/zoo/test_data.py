@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from statezoo.zoo import DataError, MissingExtraError
 from statezoo.zoo.data import Split, digits, digits28, enlarge, mnist_idx, plane, sha256_of_arrays, sorting
 

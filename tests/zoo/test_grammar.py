@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from statezoo.zoo import DataError, InputError
 from statezoo.zoo.tense_mlp import grammar
 from statezoo.zoo.tense_mlp.grammar import PERSONS, TENSES, VERBS, encode, form, load_grammar, usage_weight

@@ -97,5 +97,3 @@ def test_batch_norm_and_dropout_make_training_and_evaluation_differ():
     evaluated = model(x).data
     assert np.array_equal(model(x).data, evaluated)
     assert not np.allclose(model.train()(x).data, evaluated)
-
-

@@ -89,7 +89,9 @@ def test_a_run_that_misses_its_target_is_not_published(tiny_recipe: zoo.Recipe, 
     strict = replace(tiny_recipe, name="tiny-net.strict", target=zoo.Target("mse", at_most=1e-9))
     zoo.register_recipe(strict)
     zoo.train(strict, tmp_path / "run")
-    with pytest.raises(zoo.RunError, match=r"reaches mse \S+, but its recipe promises mse <= 1e-09; nothing was published"):
+    with pytest.raises(
+        zoo.RunError, match=r"reaches mse \S+, but its recipe promises mse <= 1e-09; nothing was published"
+    ):
         zoo.publish(tmp_path / "run", tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
 

@@ -18,7 +18,7 @@ def test_the_message_of_an_unknown_name_is_not_quoted_as_a_key_error_would():
 
 
 def test_a_name_cannot_be_registered_for_a_second_class():
-    with pytest.raises(zoo.ZooError, match="'tense-mlp' is already .*TenseMLP; choose another name"):
+    with pytest.raises(zoo.ZooError, match=r"'tense-mlp' is already .*TenseMLP; choose another name"):
 
         @zoo.register("tense-mlp")
         class Impostor(Module):

@@ -83,11 +83,15 @@ def test_an_unfinished_run_is_not_opened_as_a_finished_one(tiny_recipe: zoo.Reci
 
 
 def test_a_folder_without_a_run_is_an_error_that_says_how_to_make_one(tmp_path: Path):
-    with pytest.raises(zoo.RunError, match=r"holds no run \(run.json is missing\); make one with scripts/train.py NAME"):
+    with pytest.raises(
+        zoo.RunError, match=r"holds no run \(run.json is missing\); make one with scripts/train.py NAME"
+    ):
         zoo.open_run(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": "tiny-net.noise", "settings": {"epoch": 1}, "history": []}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"recipe": "tiny-net.noise", "settings": {"epoch": 1}, "history": []}']
+)
 def test_a_record_that_is_none_is_an_error_of_the_run(tmp_path: Path, content: str):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(zoo.RunError, match=r"run.json is not the record of a run"):
@@ -95,7 +99,7 @@ def test_a_record_that_is_none_is_an_error_of_the_run(tmp_path: Path, content: s
 
 
 def test_an_unknown_recipe_suggests_the_nearest_name():
-    with pytest.raises(zoo.UnknownNameError, match="no recipe named 'tens-mlp'. Did you mean 'tense-mlp'?"):
+    with pytest.raises(zoo.UnknownNameError, match=r"no recipe named 'tens-mlp'\. Did you mean 'tense-mlp'\?"):
         zoo.get_recipe("tens-mlp")
 
 

@@ -22,8 +22,8 @@ class LinearRegressionRecipe(Recipe):
 
     def details(self) -> str:
         return (
-            "The inputs have full rank. With collinear inputs, such as (1, 1), (2, 2), (3, 3), (4, 4), only the sum of the "
-            "two weights is determined: `examples/collinear_regression.py` shows it."
+            "The inputs have full rank. With collinear inputs, such as (1, 1), (2, 2), (3, 3), (4, 4), only the sum of "
+            "the two weights is determined: `examples/collinear_regression.py` shows it."
         )
 
     def data(self) -> Split:
@@ -49,7 +49,7 @@ register_recipe(
         config={"in_features": 2, "out_features": 1},
         epochs=60,
         batch_size=32,
-        lr=0.05,
+        lr=0.1,
         target=Target("weight_error", at_most=1e-3),
     )
 )

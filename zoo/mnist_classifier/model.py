@@ -11,9 +11,7 @@ class MnistClassifier(Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = Sequential(
-            Flatten(), Linear(28 * 28, 256), ReLU(), Linear(256, 128), ReLU(), Linear(128, 10)
-        )
+        self.layers = Sequential(Flatten(), Linear(28 * 28, 256), ReLU(), Linear(256, 128), ReLU(), Linear(128, 10))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)  # (N, 28, 28) -> (N, 10)

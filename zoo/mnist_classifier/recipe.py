@@ -16,8 +16,8 @@ class MnistRecipe(ClassifierRecipe):
 
     def details(self) -> str:
         return (
-            "The published weights saw scikit-learn's 8 x 8 digits enlarged to 28 x 28, not MNIST: expect less on MNIST "
-            "itself. With `--data FOLDER` the same recipe reads MNIST's IDX files, plain or gzipped."
+            "The published weights saw scikit-learn's 8 x 8 digits enlarged to 28 x 28, not MNIST: expect less on "
+            "MNIST itself. With `--data FOLDER` the same recipe reads MNIST's IDX files, plain or gzipped."
         )
 
     def data(self) -> Split:

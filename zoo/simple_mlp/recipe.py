@@ -24,13 +24,20 @@ class BatchNormDigitsRecipe(DigitsRecipe):
 
     summary = "A perceptron with batch norm and dropout that reads 8 x 8 handwritten digits."
 
+    def details(self) -> str:
+        return (
+            "Its buffers are the point: each BatchNorm1d keeps `running_mean`, `running_var` and "
+            "`num_batches_tracked`, which are state although no optimizer steps them. In eval mode the running "
+            "statistics are used and dropout is off; in training mode the same input gives another output."
+        )
+
 
 register_recipe(
     DigitsRecipe(
         name="simple-mlp.digits",
         architecture="simple-mlp",
         config={"in_dim": 64, "hidden_dim": 128, "out_dim": 10},
-        epochs=40,
+        epochs=60,
         lr=2e-3,
         target=Target("accuracy", at_least=0.97),
     )
@@ -40,15 +47,8 @@ register_recipe(
         name="simple-mlp.digits-bn",
         architecture="simple-mlp",
         config={"in_dim": 64, "hidden_dim": 128, "out_dim": 10, "batch_norm": True, "dropout": 0.2},
-        epochs=40,
+        epochs=60,
         lr=2e-3,
         target=Target("accuracy", at_least=0.97),
     )
 )
-
-    def details(self) -> str:
-        return (
-            "Its buffers are the point: each BatchNorm1d keeps `running_mean`, `running_var` and `num_batches_tracked`, "
-            "which are state although no optimizer steps them. In eval mode the running statistics are used and dropout "
-            "is off; in training mode the same input gives another output."
-        )

@@ -60,7 +60,7 @@ register_recipe(
         name="tense-mlp",
         architecture="tense-mlp",
         config={"in_features": 23, "hidden_features": 16, "out_features": 5},
-        epochs=1000,
+        epochs=300,
         batch_size=60,
         lr=0.01,
         target=Target("excess_nats", at_most=0.01),

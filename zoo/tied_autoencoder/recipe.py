@@ -27,9 +27,9 @@ class AutoencoderRecipe(Recipe):
 
     def details(self) -> str:
         return (
-            "One weight matrix serves both ways: `decoder.weight` is a transposed view of `encoder.weight`, the same memory, "
-            "stored once and a view again after loading. `mse` is the mean squared error a pixel on held-out digits, "
-            "`pca_mse` that of as many principal components of the training digits."
+            "One weight matrix serves both ways: `decoder.weight` is a transposed view of `encoder.weight`, the same "
+            "memory, stored once and a view again after loading. `mse` is the mean squared error a pixel on held-out "
+            "digits, `pca_mse` that of as many principal components of the training digits."
         )
 
     def data(self) -> Split:
@@ -75,5 +75,6 @@ register_recipe(
         config={"in_features": 64, "width": 16},
         epochs=100,
         lr=3e-3,
+        target=Target("mse", at_most=0.0113),  # what PCA of the same width leaves
     )
 )

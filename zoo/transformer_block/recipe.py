@@ -1,4 +1,4 @@
-"""How transformer-block.sort is trained: next-token cross entropy on six random digits followed by the same in order."""
+"""How transformer-block.sort is trained: next-token cross entropy on six digits followed by the same in order."""
 
 from dataclasses import dataclass, replace
 
@@ -24,9 +24,9 @@ class SortRecipe(Recipe):
 
     def details(self) -> str:
         return (
-            "The head is the token embedding: one tensor under two names, stored once in both files. `exact_match` is the "
-            "share of held-out sequences that come out right in all six places, written greedily; no held-out sequence "
-            "was trained on."
+            "The head is the token embedding: one tensor under two names, stored once in both files. `exact_match` is "
+            "the share of held-out sequences that come out right in all six places, written greedily. No held-out "
+            "sequence was trained on, though other arrangements of the same digits were."
         )
 
     def data(self) -> Split:
@@ -64,7 +64,7 @@ register_recipe(
         name="transformer-block.sort",
         architecture="transformer-block",
         config={"embed_dim": 64, "num_heads": 4, "length": LENGTH},
-        epochs=20,
+        epochs=6,
         batch_size=128,
         lr=2e-3,
         target=Target("exact_match", at_least=0.99),
