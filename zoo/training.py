@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoints import load_model, save_model
-from ..checkpoints.durable import write_text
+from ..checkpoints import durable, load_model, save_model
 from ..core import Module, default_generator, manual_seed, no_grad
 from ..core.optim import CosineAnnealingLR, Optimizer
 from .data import Split
@@ -119,4 +118,5 @@ def undisturbed_generator() -> Iterator[None]:
 def _keep(out: Path, recipe: Recipe, model: Module, history: list[Row]) -> None:
     save_model(model, out / CHECKPOINT)
     record = {"recipe": recipe.name, "settings": recipe.settings, "history": history}
-    write_text(out / RUN, json.dumps(record, indent=1) + "\n")
+    with durable.replace(str(out / RUN)) as file:
+        file.write(json.dumps(record, indent=1).encode() + b"\n")
