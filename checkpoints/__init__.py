@@ -1,0 +1,45 @@
+"""Checkpoints that hold exactly what the state was, in safetensors and HDF5.
+
+    save_model(model, "run.safetensors", metadata={"epoch": "7"})
+    load_model(model, "run.safetensors")
+
+    save_file({"weight": weight, "tied": weight}, "run.h5")
+    state = load_file("run.h5")             # state["tied"] is state["weight"]
+
+Read in this order: files (what a save and a load do), sharing, manifest, formats, streams, durable, models.
+"""
+
+from .errors import (
+    ArgumentError,
+    CheckpointError,
+    CorruptError,
+    FormatError,
+    MismatchError,
+    MissingFileError,
+    ReadError,
+    StateError,
+    UnsupportedTypeError,
+    VersionError,
+    WriteError,
+)
+from .files import load_file, read_metadata, save_file
+from .models import load_model, save_model
+
+__all__ = [
+    "ArgumentError",
+    "CheckpointError",
+    "CorruptError",
+    "FormatError",
+    "MismatchError",
+    "MissingFileError",
+    "ReadError",
+    "StateError",
+    "UnsupportedTypeError",
+    "VersionError",
+    "WriteError",
+    "load_file",
+    "load_model",
+    "read_metadata",
+    "save_file",
+    "save_model",
+]

@@ -1,0 +1,93 @@
+"""What a format is to the rest of the library, and the table of them.
+
+A format knows where things stand in a file; it knows nothing of sharing, digests or models, nor does it move the bytes
+of tensors. A further one is a module with what Format says, and a row in the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple, Protocol, cast
+
+import numpy as np
+
+from ..errors import FormatError
+from ..manifest import Tensor
+from ..sharing import Alias
+
+
+class Layout(NamedTuple):
+    """Where the bytes of a file that is being written go.
+
+    offsets: of each tensor. seal: gives, for the final manifest, the bytes that hold it and their offset.
+    """
+
+    offsets: dict[str, int]
+    seal: Callable[[str], tuple[int, bytes]]
+
+
+@dataclass
+class Opened:
+    """An open file, of which only the header has been read.
+
+    file: unbuffered. tensors: those stored, in order. offsets: where the bytes of each are, C-contiguous and
+    little-endian; a tensor that is kept in another way is not in it, but comes from read(name).
+    metadata: all there are but the manifest. manifest: its text, None in a file of another writer, whose own ties are in
+    ties, a kept name for each further one.
+    """
+
+    file: BinaryIO
+    tensors: dict[str, Tensor]
+    offsets: dict[str, int]
+    metadata: dict[str, str] = field(default_factory=dict)
+    manifest: str | None = None
+    ties: dict[str, str] = field(default_factory=dict)
+    read: Callable[[str], np.ndarray] | None = None
+
+
+class Format(Protocol):
+    """What the module of a format offers."""
+
+    NAME: str
+
+    def lay_out(
+        self,
+        file: BinaryIO,
+        tensors: Mapping[str, Tensor],
+        aliases: Mapping[str, Alias],
+        metadata: Mapping[str, str],
+        manifest: str,
+    ) -> Layout:
+        """Return where things go, having written to file what is neither tensor nor manifest.
+
+        manifest: a text as long as the final one. Raises StateError for what the format cannot hold.
+        """
+        ...
+
+    def open_file(self, path: str) -> AbstractContextManager[Opened]:
+        """Return the opened file, closed when the block ends. Raises FormatError or CorruptError."""
+        ...
+
+
+# The suffixes of a format, and its module, which is imported when a file of it is met.
+_TABLE = {
+    ".safetensors": ".safetensors_",
+    ".h5": ".hdf5",
+    ".hdf5": ".hdf5",
+}
+SUFFIXES = (".safetensors", ".h5")
+
+
+def format_of(path: str) -> Format:
+    """Return the format that the suffix of path names. Raises FormatError listing the known suffixes."""
+    if "\0" in path:
+        raise FormatError(f"{path!r} is no path: it has a NUL character in it.")
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in _TABLE:
+        known = ", ".join(_TABLE)
+        raise FormatError(f"{path} names no format: its suffix is {suffix!r}, and the known ones are {known}.")
+    return cast(Format, importlib.import_module(_TABLE[suffix], __package__))

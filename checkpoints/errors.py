@@ -1,0 +1,69 @@
+"""Every error that checkpoints raises on purpose: one base class, each child also the builtin that people expect."""
+
+
+class CheckpointError(Exception):
+    """The base of all errors about files, their content, and states that do not fit."""
+
+
+class ArgumentError(CheckpointError, ValueError):
+    """An argument that a function does not take."""
+
+
+class StateError(CheckpointError, ValueError):
+    """A state, a name or metadata that cannot be kept exactly as they are."""
+
+
+class UnsupportedTypeError(StateError, TypeError):
+    """A value in a state that no file of the format can hold."""
+
+
+class FormatError(CheckpointError, ValueError):
+    """A suffix that names no format, or a file that is not a valid one of its format."""
+
+
+class CorruptError(FormatError):
+    """A file that is not what was written. tensors: the damaged ones, as far as they can be told."""
+
+    def __init__(self, message: str, tensors: tuple[str, ...] = ()) -> None:
+        self.tensors = tensors
+        super().__init__(message)
+
+
+class VersionError(FormatError):
+    """A file written by a newer statezoo than this one."""
+
+
+class _SystemError(CheckpointError, OSError):
+    """A failure of the operating system, with the text of a CheckpointError and the errno of the cause."""
+
+    def __init__(self, message: str, cause: OSError | None = None) -> None:
+        super().__init__(message)
+        if cause is not None:
+            self.errno, self.filename = cause.errno, cause.filename
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MissingFileError(_SystemError, FileNotFoundError):
+    """No file at the path that was to be read."""
+
+
+class ReadError(_SystemError):
+    """A path that cannot be read, such as a folder."""
+
+
+class WriteError(_SystemError):
+    """A file that could not be written. What was at the path before is still there."""
+
+
+class MismatchError(CheckpointError, ValueError):
+    """A file that does not fit a model. Nothing was changed when this is raised.
+
+    problems: one line for each. advice: what to do about them.
+    """
+
+    def __init__(self, source: str, model: str, problems: list[str], advice: str) -> None:
+        self.problems, self.advice = problems, advice
+        lines = [f"{source} does not fit {model}; nothing was changed.", *(f"  {line}" for line in problems), advice]
+        super().__init__("\n".join(lines))

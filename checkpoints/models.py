@@ -1,0 +1,172 @@
+"""Saving a model and loading into one: the only part that knows of core, and imports it when it is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from . import files, sharing
+from .errors import ArgumentError, MismatchError, UnsupportedTypeError
+
+if TYPE_CHECKING:
+    from ..core.module import Module
+    from ..core.parameter import Buffer, Parameter
+    from ..core.state import LoadResult
+
+_TIE = 'Tie them in the model, or pass ties="restore" to have that done.'
+_BUILD = "Build the model with them sharing memory as they do in the file."
+
+
+def save_model(model: Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+    """Write the state of model to path: every parameter, persistent buffer and extra state, tied ones tied.
+
+    path, metadata, errors: as for save_file.
+    """
+    files.save_file(_checked(model).state_dict(), path, metadata)
+
+
+def load_model(
+    model: Module,
+    path: str | os.PathLike[str],
+    strict: bool = True,
+    cast: bool = False,
+    ties: Literal["error", "restore"] = "error",
+) -> LoadResult:
+    """Return (missing_keys, unexpected_keys), after copying the values in a file into the model's own arrays.
+
+    strict=False leaves out what only one side has, or what differs in shape, and lists it. cast=True converts to the
+    model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer, or a
+    view of it; make the optimizer afterwards, since a tied name gets another object.
+    Raises MismatchError with every problem there is, or what load_file raises; nothing has changed then.
+    """
+    from ..core.errors import MismatchError as ModelMismatchError
+    from ..core.state import plan_load
+
+    if ties not in ("error", "restore"):
+        raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
+    live = {name: array for name, array in _checked(model).state_dict().items() if isinstance(array, np.ndarray)}
+    path = os.fsdecode(path)
+    loaded = files.load(path)
+    if not loaded.ours:
+        loaded = _with_shapes_of(live, loaded)
+    problems: list[str] = []
+    advice: list[str] = []
+    remakes: list[Callable[[], None]] = []
+    for pair in _lacking(loaded, live):
+        remake = _remake(model, pair, loaded.state) if ties == "restore" else None
+        if remake is not None:
+            remakes.append(remake)
+        else:
+            problems.append(f"{pair.name}  shares memory with {pair.partner} in the file, not in the model")
+            advice.append(_TIE if ties == "error" else _BUILD)
+    source = os.path.basename(path)
+    try:
+        plan = plan_load(model, loaded.state, strict, cast, source, "the file")
+        result = None if problems else plan.apply()
+    except ModelMismatchError as error:
+        problems, advice, result = problems + error.problems, [*advice, error.advice], None
+        cause: Exception | None = error
+    else:
+        cause = None
+    if result is None:
+        raise MismatchError(source, type(model).__name__, problems, "\n".join(dict.fromkeys(advice))) from cause
+    for remake in remakes:
+        remake()
+    return result
+
+
+def _checked(model: Any) -> Module:
+    from ..core.module import Module
+
+    if not isinstance(model, Module):
+        raise UnsupportedTypeError(
+            f"a model is a statezoo Module, not {type(model).__name__}. For a dict of arrays use save_file and load_file."
+        )
+    return model
+
+
+class _Pair(NamedTuple):
+    """A name and an earlier or kept one with which it shares memory in a file."""
+
+    name: str
+    partner: str
+
+
+def _lacking(loaded: files.Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]:
+    """Give the pairs that share memory in the file, are both in the model, and do not share there."""
+    families: dict[str, list[str]] = {}
+    for name, alias in loaded.aliases.items():
+        families.setdefault(alias.kept, [alias.kept]).append(name)
+    for family in families.values():
+        known = [name for name in family if name in live and name in loaded.state]
+        for position, name in enumerate(known):
+            for partner in known[:position]:
+                if sharing.shares(loaded.state[partner], loaded.state[name]):
+                    if not sharing.shares(live[partner], live[name]):
+                        yield _Pair(name, partner)
+                    break
+
+
+def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[], None] | None:
+    """Return what makes pair share in the model as it does in state, or None if the model's arrays are too different.
+
+    Nothing that the returned function does can fail.
+    """
+    from ..core.parameter import Parameter
+
+    base, tensor = _tensor(model, pair.partner), _tensor(model, pair.name)
+    whole, part = state[pair.partner], state[pair.name]
+    packed = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair)
+    alias = packed.aliases.get(pair.name)
+    fits = base.data.strides == whole.strides and base.dtype == whole.dtype and tensor.dtype == part.dtype
+    if alias is None or packed.storages or not fits or base.shape != whole.shape or not part.flags.writeable:
+        return None
+    packed.stored = {pair.partner: base.data}
+    array = base.data if alias.view is None else _placed(base.data, whole, part)
+    owner_name, _, leaf = pair.name.rpartition(".")
+    owner = model.get_submodule(owner_name)
+    if alias.view is None and type(base) is type(tensor):
+        return lambda: setattr(owner, leaf, base)
+    if isinstance(base, Parameter) and isinstance(tensor, Parameter) and base.dtype == array.dtype:
+        view = Parameter.view_of(base, array, tensor.requires_grad)
+        return lambda: setattr(owner, leaf, view)
+    return lambda: setattr(tensor, "data", array)
+
+
+def _placed(base: np.ndarray, whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return the view of base that part is of whole, whose strides are those of base."""
+    order = sorted(range(whole.ndim), key=lambda axis: -whole.strides[axis])
+    memory = base.transpose(order).reshape(-1).view(np.uint8)
+    offset = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return np.ndarray(part.shape, part.dtype, memory.data, offset, part.strides)
+
+
+def _tensor(model: Module, name: str) -> Parameter | Buffer:
+    from ..core.errors import ModuleError
+
+    try:
+        return model.get_parameter(name)
+    except ModuleError:
+        return model.get_buffer(name)
+
+
+def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: files.Loaded) -> files.Loaded:
+    """Return loaded with the ties that the model has too in the shape that they have in the model.
+
+    Other writers note a transposed or sliced view as a mere name; only the model knows what it is of the kept tensor.
+    """
+    state = dict(loaded.state)
+    for name, alias in loaded.aliases.items():
+        kept = alias.kept
+        if name in live and kept in live and sharing.shares(live[name], live[kept]):
+            values = loaded.state[kept]
+            if live[kept].shape == values.shape and live[kept].dtype == values.dtype:
+                copy = sharing.copied({kept: live[kept], name: live[name]})
+                copy[kept][...] = values
+                state[name] = copy[name]
+    return loaded._replace(state=state)
+
+
