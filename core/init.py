@@ -7,33 +7,60 @@ size of the kernel. Draws come from generator, or from the default one (random.p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import numpy as np
 
 from .errors import ArgumentError, ShapeError
+from .parameter import Parameter
 from .random import default_generator
 from .tensor import Tensor
 
 Generator = np.random.Generator
 Mode = Literal["fan_in", "fan_out"]
 
+_skipping: ContextVar[bool] = ContextVar("statezoo_skipping_init", default=False)
+
+
+@contextmanager
+def skip_init() -> Iterator[None]:
+    """A context in which the functions here leave Parameters as they are, and draw nothing for them.
+
+    For building a model whose parameters are all loaded next: the memory of large ones is then reserved, but not touched
+    before the file has proved to fit. Other tensors, such as buffers that no file holds, get their values as ever.
+    """
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
+
+
+def _left_alone(tensor: Tensor) -> bool:
+    return _skipping.get() and isinstance(tensor, Parameter)
+
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Return tensor, filled with draws from the uniform distribution on [a, b)."""
-    tensor.data[...] = (generator or default_generator()).uniform(a, b, tensor.shape)
+    if not _left_alone(tensor):
+        tensor.data[...] = (generator or default_generator()).uniform(a, b, tensor.shape)
     return tensor
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Return tensor, filled with draws from the normal distribution."""
-    tensor.data[...] = (generator or default_generator()).normal(mean, std, tensor.shape)
+    if not _left_alone(tensor):
+        tensor.data[...] = (generator or default_generator()).normal(mean, std, tensor.shape)
     return tensor
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Return tensor, filled with val."""
-    tensor.data[...] = val
+    if not _left_alone(tensor):
+        tensor.data[...] = val
     return tensor
 
 

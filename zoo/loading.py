@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import load_model
-from ..core import Module
+from ..core import Module, init
 from .entry import CARD, MANIFEST, WEIGHTS, Entry, open_entry
 from .errors import EntryError, UnknownNameError
 from .registry import architectures, build, unknown
@@ -62,7 +62,9 @@ def load_entry(entry: Entry, format: str = "safetensors") -> Module:
     if format not in WEIGHTS:
         raise EntryError(f"an entry has no weights in {format!r}; choose one of {', '.join(WEIGHTS)}")
     weights = entry.path(WEIGHTS[format])
-    with undisturbed_generator():
+    # Every parameter comes from the file, so none is drawn; and a configuration that is far too large for the file
+    # takes no memory before it turns out not to fit.
+    with undisturbed_generator(), init.skip_init():
         model = build(entry.manifest["architecture"], entry.manifest["config"])
     load_model(model, weights)
     return model.eval()

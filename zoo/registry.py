@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ..core import Module
+from ..core import Module, ModuleError
 from .errors import EntryError, UnknownNameError, ZooError
 
 ModelClass = TypeVar("ModelClass", bound=type[Module])
@@ -42,16 +42,17 @@ def architectures() -> list[str]:
 def build(architecture: str, config: dict[str, Any]) -> Module:
     """A fresh model of a registered architecture, its parameters drawn from the default generator.
 
-    Raises UnknownNameError for an architecture that is not registered, EntryError for options it does not take.
+    Raises UnknownNameError for an architecture that is not registered, EntryError for a configuration it cannot have.
     """
     if architecture not in _architectures:
         raise UnknownNameError(unknown("architecture", architecture, architectures()))
     cls = _architectures[architecture]
     try:
-        inspect.signature(cls).bind(**config)
-    except TypeError as error:
-        raise EntryError(f"{architecture} cannot be built: {error}; it takes {inspect.signature(cls)}") from None
-    return cls(**config)
+        return cls(**config)
+    except (ModuleError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        raise EntryError(
+            f"{architecture} cannot be built with {config}: {error}; it takes {inspect.signature(cls)}"
+        ) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from statezoo.core import ShapeError, Tensor, default_generator, init, manual_seed
+
+from statezoo.core import Buffer, Parameter, ShapeError, Tensor, default_generator, init, manual_seed
 from statezoo.core.errors import ArgumentError
 
 SHAPE = (200, 300)
@@ -118,3 +119,19 @@ def test_vectors_have_no_fans_and_unknown_names_are_listed() -> None:
         init.calculate_gain("swish")
     with pytest.raises(ArgumentError, match="mode is 'fan_in' or 'fan_out', not 'fan'"):
         init.kaiming_normal_(empty(), mode="fan")  # pyright: ignore[reportArgumentType]
+
+
+def test_within_skip_init_parameters_keep_their_memory_and_the_generator_its_state():
+    parameter = Parameter(np.full((2, 3), 7, np.float32))
+    state = default_generator().bit_generator.state
+    with init.skip_init():
+        for fill in (init.zeros_, init.ones_, init.uniform_, init.normal_, init.xavier_normal_, init.kaiming_uniform_):
+            assert fill(parameter) is parameter
+    assert (parameter.data == 7).all()
+    assert default_generator().bit_generator.state == state
+    assert (init.zeros_(parameter).data == 0).all()
+
+
+def test_within_skip_init_a_buffer_gets_its_values_since_no_file_may_hold_it():
+    with init.skip_init():
+        assert (init.ones_(Buffer(np.zeros(3, np.float32))).data == 1).all()

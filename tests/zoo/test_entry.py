@@ -141,6 +141,16 @@ def test_a_configuration_that_no_model_can_have_is_an_error_of_the_entry(tiny_en
         zoo.load(f"file:{tiny_entry}")
 
 
+def test_a_configuration_far_too_large_for_its_file_takes_no_memory(tiny_entry: Path):
+    import resource
+
+    change_manifest(tiny_entry, config={"width": 300_000_000})  # 4.8 GB of weights, twice
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"does not fit TinyNet"):
+        zoo.load(f"file:{tiny_entry}")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
 def test_loading_leaves_the_default_generator_as_it_was(tiny_entry: Path):
     from statezoo.core import manual_seed, randn
 

@@ -40,7 +40,7 @@ def test_a_name_that_could_be_a_path_or_a_tag_is_refused(name: str):
 
 
 def test_an_option_that_the_architecture_does_not_take_is_an_error_that_lists_what_it_takes():
-    with pytest.raises(zoo.EntryError, match=r"simple-mlp cannot be built: .*'width'; it takes \(in_dim"):
+    with pytest.raises(zoo.EntryError, match=r"simple-mlp cannot be built with {'width': 3}: .*; it takes \(in_dim"):
         zoo.create_model("simple-mlp", width=3)
 
 
