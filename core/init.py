@@ -29,8 +29,8 @@ _skipping: ContextVar[bool] = ContextVar("statezoo_skipping_init", default=False
 def skip_init() -> Iterator[None]:
     """A context in which the functions here leave Parameters as they are, and draw nothing for them.
 
-    For building a model whose parameters are all loaded next: the memory of large ones is then reserved, but not touched
-    before the file has proved to fit. Other tensors, such as buffers that no file holds, get their values as ever.
+    For building a model whose parameters are all loaded next: the memory of large ones is then reserved, but not
+    touched before the file has proved to fit. Other tensors, such as buffers that no file holds, get their values.
     """
     token = _skipping.set(True)
     try:

@@ -9,7 +9,8 @@ from ..registry import register
 class SimpleMLP(Module):
     """A multilayer perceptron: in_dim -> hidden_dim -> hidden_dim -> out_dim.
 
-    SimpleMLP(784, 128, 10) has 118,282 parameters. batch_norm puts a BatchNorm1d before each ReLU; dropout > 0 puts a Dropout after it.
+    SimpleMLP(784, 128, 10) has 118,282 parameters. batch_norm puts a BatchNorm1d before each ReLU; dropout > 0 puts a
+    Dropout after it.
     """
 
     def __init__(
