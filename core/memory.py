@@ -21,7 +21,7 @@ def is_floating(dtype: np.dtype) -> bool:
     if dtype.kind != "V":
         return dtype.kind == "f"
     # ml_dtypes registers its integers as kind "V" too; no integer holds one half.
-    return dtype.type is not np.void and dtype.type(0.5) == 0.5
+    return dtype.type is not np.void and bool(dtype.type(0.5) == 0.5)
 
 
 def byte_bounds(array: np.ndarray) -> tuple[int, int]:

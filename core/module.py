@@ -164,7 +164,8 @@ class Module(Traversal):
     def to(self, dtype: npt.DTypeLike) -> Self:
         """Return self, after converting its floating-point parameters and buffers, and their gradients, to dtype.
 
-        What was tied or a view stays so. Raises ArgumentError if dtype is not a floating-point one.
+        What was tied or a view stays so, within this module; the base of a view is converted wherever it is held.
+        Raises ArgumentError if dtype is not a floating-point one.
         """
         try:
             wanted = np.dtype(dtype)

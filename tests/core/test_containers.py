@@ -1,0 +1,171 @@
+"""Sequential, ModuleList, ModuleDict and ParameterList."""
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo.core import (
+    Linear,
+    Module,
+    ModuleDict,
+    ModuleList,
+    Parameter,
+    ParameterList,
+    RegistrationError,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+    Tensor,
+)
+
+
+def kinds(container: Any) -> list[str]:
+    return [f"{name}: {type(member).__name__}" for name, member in container.named_children()]
+
+
+def parameters(*values: float) -> list[Parameter]:
+    return [Parameter([float(value)]) for value in values]
+
+
+def test_a_sequential_runs_its_modules_in_order():
+    linear = Linear(2, 1)
+    x = np.array([[1.0, -2.0]], np.float32)
+    np.testing.assert_array_equal(Sequential(linear, Sigmoid())(x).data, linear(x).sigmoid().data)
+    assert Sequential()(3) == 3
+
+
+def test_a_sequential_is_built_by_position_by_name_and_by_appending():
+    assert kinds(Sequential(ReLU(), Tanh())) == ["0: ReLU", "1: Tanh"]
+    assert kinds(Sequential(OrderedDict(a=ReLU(), b=Tanh()))) == ["a: ReLU", "b: Tanh"]
+    assert kinds(Sequential(ReLU()).append(Tanh())) == ["0: ReLU", "1: Tanh"]
+
+
+def test_a_slice_of_a_sequential_keeps_names_and_modules():
+    model = Sequential(ReLU(), Tanh(), Sigmoid())
+    part = model[1:]
+    assert isinstance(part, Sequential)
+    assert kinds(part) == ["1: Tanh", "2: Sigmoid"]
+    assert part[0] is model[1]
+
+
+@pytest.mark.parametrize("container", [Sequential, ModuleList])
+def test_members_are_indexed_replaced_and_deleted_by_position(container):
+    model = Sequential(ReLU(), Tanh(), Sigmoid())
+    if container is ModuleList:
+        model = ModuleList([ReLU(), Tanh(), Sigmoid()])
+    assert len(model) == 3
+    assert [type(member) for member in model] == [ReLU, Tanh, Sigmoid]
+    assert model[-1] is model[2]
+    model[-1] = ReLU()
+    assert kinds(model) == ["0: ReLU", "1: Tanh", "2: ReLU"]
+    del model[0]
+    assert kinds(model) == ["0: Tanh", "1: ReLU"]
+    del model[:1]
+    assert kinds(model) == ["0: ReLU"]
+    for index in (1, -2):
+        with pytest.raises(IndexError, match=rf"index {index} is out of range in a {container.__name__} of 1"):
+            model[index]
+
+
+def test_one_module_can_stand_in_a_sequential_twice():
+    relu = ReLU()
+    assert len(Sequential(relu, relu)) == 2
+    assert kinds(Sequential(relu, relu)) == ["0: ReLU"]
+
+
+def test_a_module_list_grows_at_the_end_and_in_the_middle():
+    layers = ModuleList([ReLU()]).append(Tanh()).extend([Sigmoid()])
+    layers.insert(1, Linear(1, 1))
+    assert kinds(layers) == ["0: ReLU", "1: Linear", "2: Tanh", "3: Sigmoid"]
+    part = layers[2:]
+    assert isinstance(part, ModuleList)
+    assert kinds(part) == ["0: Tanh", "1: Sigmoid"]
+    layers.extend(layers)
+    assert len(layers) == 8
+
+
+def test_a_module_dict_works_like_a_dict():
+    layers = ModuleDict({"a": ReLU(), "b": Tanh()})
+    layers["c"] = Sigmoid()
+    layers.update({"a": Linear(1, 1)})
+    assert kinds(layers) == ["a: Linear", "b: Tanh", "c: Sigmoid"]
+    assert "b" in layers
+    assert "z" not in layers
+    assert list(layers) == list(layers.keys()) == ["a", "b", "c"]
+    assert list(layers.values()) == list(layers.children())
+    assert list(layers.items()) == list(layers.named_children())
+    assert isinstance(layers.pop("b"), Tanh)
+    del layers["c"]
+    assert len(layers) == 1
+    with pytest.raises(KeyError) as caught:
+        layers["aa"]
+    assert str(caught.value) == "ModuleDict has no module 'aa'. Did you mean 'a'?"
+
+
+def test_a_key_that_is_a_method_of_module_dict_is_refused():
+    with pytest.raises(RegistrationError, match="ModuleDict already has an attribute 'keys'"):
+        ModuleDict({"keys": ReLU()})
+
+
+def test_a_parameter_list_registers_its_parameters_by_position():
+    weights = ParameterList(parameters(1, 2))
+    weights.append(parameters(3)[0]).extend(parameters(4))
+    assert [name for name, _ in weights.named_parameters()] == ["0", "1", "2", "3"]
+    assert [weight.item() for weight in weights] == [1, 2, 3, 4]
+    assert weights[-1].item() == 4
+    weights[0] = parameters(9)[0]
+    del weights[1]
+    assert [weight.item() for weight in weights[:2]] == [9, 3]
+    assert isinstance(weights[:2], ParameterList)
+    assert list(weights.state_dict()) == ["0", "1", "2"]
+
+
+def test_what_is_no_module_or_parameter_is_refused_by_name():
+    with pytest.raises(RegistrationError, match=r"ModuleList\.0 is a module: it takes a module or None, not int"):
+        ModuleList([3])
+    with pytest.raises(RegistrationError, match=r"Sequential\.0 is a module: it takes a module or None, not type"):
+        Sequential(ReLU)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RegistrationError, match=r"ParameterList\.0 is a parameter: it takes .* not Tensor"):
+        ParameterList([Tensor([1.0])])
+
+
+@pytest.mark.torch
+def test_names_after_edits_are_torchs():
+    import torch
+
+    def names(nn: Any, parameter: Any) -> list[list[str]]:
+        model = nn.Sequential(OrderedDict(a=nn.ReLU(), b=nn.Linear(1, 1), c=nn.Tanh()))
+        model.append(nn.Linear(1, 1))
+        states = [list(model.state_dict()), list(model[1:3].state_dict()), [n for n, _ in model.named_children()]]
+        del model[0]
+        states.append([n for n, _ in model.named_children()])
+        layers = nn.ModuleList([nn.Linear(1, 1), nn.ReLU()])
+        layers.insert(0, nn.Linear(1, 1))
+        layers.append(nn.ModuleDict({"x": nn.Linear(1, 1), "y": nn.ParameterList([parameter])}))
+        del layers[1]
+        return [*states, list(layers.state_dict()), list(layers[1:].state_dict())]
+
+    from statezoo import core
+
+    assert names(core, Parameter([1.0])) == names(torch.nn, torch.nn.Parameter(torch.ones(1)))
+
+
+class Tower(Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = ModuleList([Linear(2, 2) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_a_module_list_in_a_model_is_trained_and_saved():
+    model = Tower()
+    assert list(model.state_dict())[:2] == ["blocks.0.weight", "blocks.0.bias"]
+    model(np.ones((1, 2), np.float32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,0 +1,68 @@
+"""The losses as modules, with torch.nn as the oracle."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo import core
+from statezoo.core import BCEWithLogitsLoss, CrossEntropyLoss, Linear, MSELoss, ShapeError, Tensor
+
+RANDOM = np.random.default_rng(0)
+LOGITS = RANDOM.standard_normal((4, 3)).astype(np.float32)
+VALUES = RANDOM.uniform(0, 1, (4, 3)).astype(np.float32)
+CLASSES = np.array([0, 2, -100, 1])
+FACTORS = np.array([1, 2, 3], np.float32)
+
+CASES: dict[str, Any] = {
+    "mse": (lambda nn, array: nn.MSELoss(), VALUES),
+    "mse sum": (lambda nn, array: nn.MSELoss(reduction="sum"), VALUES),
+    "mse none": (lambda nn, array: nn.MSELoss(reduction="none"), VALUES),
+    "cross entropy": (lambda nn, array: nn.CrossEntropyLoss(), CLASSES),
+    "cross entropy of weighted classes": (lambda nn, array: nn.CrossEntropyLoss(weight=array(FACTORS)), CLASSES),
+    "cross entropy ignoring": (lambda nn, array: nn.CrossEntropyLoss(ignore_index=2), np.array([0, 2, 2, 1])),
+    "cross entropy smoothed": (lambda nn, array: nn.CrossEntropyLoss(label_smoothing=0.2, reduction="sum"), CLASSES),
+    "cross entropy none": (lambda nn, array: nn.CrossEntropyLoss(reduction="none"), CLASSES),
+    "binary": (lambda nn, array: nn.BCEWithLogitsLoss(), VALUES),
+    "binary weighted": (
+        lambda nn, array: nn.BCEWithLogitsLoss(array(FACTORS), reduction="sum", pos_weight=array(FACTORS * 2)),
+        VALUES,
+    ),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("case", CASES)
+def test_a_loss_and_its_gradient_are_torchs(case):
+    import torch
+
+    make, target = CASES[case]
+    ours, theirs = make(core, np.array), make(torch.nn, torch.tensor)
+    assert repr(ours) == repr(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    a, b = Tensor(LOGITS, requires_grad=True), torch.tensor(LOGITS, requires_grad=True)
+    loss, expected = ours(a, Tensor(target)), theirs(b, torch.tensor(target))
+    np.testing.assert_allclose(loss.data, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    loss.sum().backward()
+    expected.sum().backward()
+    assert a.grad is not None
+    assert b.grad is not None
+    np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_factors_of_a_loss_are_buffers_that_move_with_it():
+    loss = BCEWithLogitsLoss(FACTORS, pos_weight=FACTORS).double()
+    assert {name: array.dtype for name, array in loss.state_dict().items()} == {
+        "weight": np.float64,
+        "pos_weight": np.float64,
+    }
+    assert list(CrossEntropyLoss().state_dict()) == []
+
+
+@pytest.mark.parametrize("loss", [MSELoss(), BCEWithLogitsLoss()])
+def test_a_column_of_predictions_does_not_broadcast_against_a_row_of_targets(loss):
+    predictions = Linear(2, 1)(np.ones((4, 2), np.float32))  # (4, 1)
+    with pytest.raises(ShapeError) as caught:
+        loss(predictions, Tensor(np.ones(4, np.float32)))
+    assert "input (4, 1) and target (4,) differ" in str(caught.value)
+    assert "target.unsqueeze(1)" in str(caught.value)
