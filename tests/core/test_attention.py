@@ -51,7 +51,7 @@ def test_attention_computes_what_torchs_does_from_the_same_state(bias, mask):
     expected.backward(torch.tensor(weights))
     for one, two in [(a, b), *zip(ours.parameters(), theirs.parameters(), strict=True)]:
         assert one.grad is not None
-        np.testing.assert_allclose(one.grad, two.grad.numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(one.grad, np.asarray(two.grad), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.torch
@@ -64,7 +64,8 @@ def test_attention_starts_from_torchs_distributions():
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         expected = other.detach().numpy().ravel()
         if expected.any():
-            assert stats.ks_2samp(mine.data.ravel(), expected).pvalue > 1e-3, name
+            result: Any = stats.ks_2samp(mine.data.ravel(), expected)
+            assert result.pvalue > 1e-3, name
         else:
             assert not mine.data.any(), name
 
@@ -101,12 +102,12 @@ def test_a_block_computes_what_torchs_pre_norm_layer_does(causal):
     out.backward(weights)
     expected.backward(torch.tensor(weights))
     assert a.grad is not None
-    np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(a.grad, np.asarray(b.grad), rtol=1e-3, atol=1e-4)
     for name, parameter in ours.named_parameters():
         (start,) = (start for start in NAMES_IN_TORCH if name.startswith(f"{start}."))
         other = theirs.get_parameter(NAMES_IN_TORCH[start] + name.removeprefix(start))
         assert parameter.grad is not None
-        np.testing.assert_allclose(parameter.grad, other.grad.numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(parameter.grad, np.asarray(other.grad), rtol=1e-3, atol=1e-4)
 
 
 def test_a_causal_block_does_not_look_ahead():
