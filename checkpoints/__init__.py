@@ -6,9 +6,11 @@
     save_file({"weight": weight, "tied": weight}, "run.h5")
     state = load_file("run.h5")             # state["tied"] is state["weight"]
 
-Read in this order: files (what a save and a load do), sharing, manifest, formats, streams, durable, models.
+Read in this order: files (what a save and a load do), sharing, manifest, formats, streams, durable, models,
+inspection, testing.
 """
 
+from . import testing
 from .errors import (
     ArgumentError,
     CheckpointError,
@@ -23,6 +25,7 @@ from .errors import (
     WriteError,
 )
 from .files import load_file, read_metadata, save_file
+from .inspection import inspect
 from .models import load_model, save_model
 
 __all__ = [
@@ -37,9 +40,11 @@ __all__ = [
     "UnsupportedTypeError",
     "VersionError",
     "WriteError",
+    "inspect",
     "load_file",
     "load_model",
     "read_metadata",
     "save_file",
     "save_model",
+    "testing",
 ]

@@ -65,11 +65,17 @@ def name_of(dtype: np.dtype, tensor: str) -> str:
 
     Raises UnsupportedTypeError with what to do instead.
     """
-    name = _NAMES.get(dtype.name)
-    if name is not None and dtype in (numpy_dtype(name), numpy_dtype(name).newbyteorder()):
+    name = _known(dtype)
+    if name is not None:
         return name
     advice = _ADVICE.get(dtype.char, "Convert it to a dtype in the table of docs/format.md.")
     raise UnsupportedTypeError(f"tensor {tensor!r} has the dtype {dtype}, which no checkpoint file can hold. {advice}")
+
+
+@functools.cache
+def _known(dtype: np.dtype) -> str | None:
+    name = _NAMES.get(dtype.name)
+    return name if name and dtype in (numpy_dtype(name), numpy_dtype(name).newbyteorder()) else None
 
 
 def little_endian(array: np.ndarray) -> np.ndarray:

@@ -108,7 +108,9 @@ def open_header(path: str) -> Iterator[Header]:
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise ReadError(f"{path} could not be read: {error.strerror or error}. Check its permissions.", error) from error
+        raise ReadError(
+            f"{path} could not be read: {error.strerror or error}. Check its permissions.", error
+        ) from error
 
 
 def load(path: str) -> Loaded:
@@ -166,7 +168,9 @@ def _refuse_special(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingFileError(f"there is no file {path}. Check the path; it is relative to {os.getcwd()}.", error) from error
+        raise MissingFileError(
+            f"there is no file {path}. Check the path; it is relative to {os.getcwd()}.", error
+        ) from error
     except (OSError, ValueError) as error:
         cause = error if isinstance(error, OSError) else None
         raise ReadError(f"{path!r} cannot be opened: {error}. Check the path.", cause) from error

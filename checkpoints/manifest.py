@@ -1,7 +1,7 @@
-"""What a file of ours says of itself beyond names and arrays: the manifest, one JSON text without spaces, keys sorted.
+"""What a file of ours says of itself beyond names and arrays: the manifest, a JSON text without spaces, keys sorted.
 
-    aliases      [[position, name, kept], ...] for ties, [[position, name, kept, dtype, shape, offset, strides], ...] for
-                 views (sharing.py); position counts in all names of the state, so that their order is kept
+    aliases      [[position, name, kept], ...], for views followed by dtype, shape, offset, strides (sharing.py);
+                 position counts in all names of the state, so that their order is kept
     checksum     xxh3-128 of the manifest without this entry and of the user's metadata
     digests      32 hexadecimal digits for each stored tensor, in their order, in one string: xxh3-128 of its bytes
     extra        [[position, name, value], ...] of the `_extra_state` values, any JSON

@@ -38,9 +38,9 @@ def load_model(
     """Return (missing_keys, unexpected_keys), after copying the values in a file into the model's own arrays.
 
     strict=False leaves out what only one side has, or what differs in shape, and lists it. cast=True converts to the
-    model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer, or a
-    view of it; make the optimizer afterwards, since a tied name gets another object.
-    Raises MismatchError with every problem there is, or what load_file raises; nothing has changed then.
+    model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer,
+    or a view of it; make the optimizer afterwards, since a tied name gets another object. Raises MismatchError with
+    every problem there is, or what load_file raises; nothing has changed then.
     """
     from ..core.errors import MismatchError as ModelMismatchError
     from ..core.state import plan_load
@@ -83,7 +83,7 @@ def _checked(model: Any) -> Module:
 
     if not isinstance(model, Module):
         raise UnsupportedTypeError(
-            f"a model is a statezoo Module, not {type(model).__name__}. For a dict of arrays use save_file and load_file."
+            f"a model is a statezoo Module, not {type(model).__name__}. For a dict of arrays: save_file, load_file."
         )
     return model
 
@@ -168,5 +168,3 @@ def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: files.Loaded) -> fil
                 copy[kept][...] = values
                 state[name] = copy[name]
     return loaded._replace(state=state)
-
-

@@ -9,8 +9,8 @@ first that covers the memory of all of them densely; the others become aliases o
 
 If the only array that covers all is laid out in another axis order (a transpose whose base is not in the state), the
 order is noted as its *layout*. If none covers all, the bytes of all together are stored as a *storage*, a uint64 tensor
-of its own that is not part of the state (so that it is aligned for any of them); bytes of it that belong to no array are
-zero.
+of its own that is not part of the state (so that it is aligned for any of them); bytes of it that belong to no array
+are zero.
 
 A non-contiguous array that shares with nobody is stored by its values, and so loads contiguous.
 """
@@ -250,7 +250,7 @@ def check_view(view: View, size_bytes: int) -> bool:
     for length, stride in zip(view.shape, view.strides, strict=True):
         size *= length
         low, high = low + min(0, stride * (length - 1)), high + max(0, stride * (length - 1))
-    return 0 <= low and high <= size_bytes and size < 2**63
+    return low >= 0 and high <= size_bytes and size < 2**63
 
 
 def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

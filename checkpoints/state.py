@@ -34,7 +34,7 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict
             extra[name] = _checked_extra(name, value)
         else:
             raise UnsupportedTypeError(
-                f"{name!r} is {type(value).__name__}, not an array. Wrap it in numpy.asarray, or put it into the metadata."
+                f"{name!r} is {type(value).__name__}, not an array. Wrap it in numpy.asarray, or put it into metadata."
             )
     return arrays, extra, list(state)
 
@@ -69,8 +69,8 @@ def _checked_extra(name: str, value: Any) -> Any:
         same = False
     if not same:
         raise UnsupportedTypeError(
-            f"the extra state {name!r} would not come back as it is: files hold None, bool, int, finite float, str, list "
-            "and dict with str keys. Return these from get_extra_state(), or register arrays as buffers."
+            f"the extra state {name!r} would not come back as it is: files hold None, bool, int, finite float, str, "
+            "list and dict with str keys. Return these from get_extra_state(), or register arrays as buffers."
         )
     return value
 
@@ -107,5 +107,5 @@ def _check_text(text: Any, what: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise StateError(
-            f"{what} is {ascii(text):.60}, which has a lone surrogate and so is not text. Replace that character."
+            f"{what} is {text!a:.60}, which has a lone surrogate and so is not text. Replace that character."
         ) from error

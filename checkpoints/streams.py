@@ -23,7 +23,7 @@ def memory_of(array: np.ndarray) -> np.ndarray:
 
 def chunks_of(memory: np.ndarray) -> Iterator[memoryview]:
     """Give the bytes of memory in order, some at a time."""
-    view = memoryview(memory)
+    view = memory.data
     for start in range(0, len(view), _CHUNK_BYTES):
         yield view[start : start + _CHUNK_BYTES]
 

@@ -36,8 +36,8 @@ class Opened:
 
     file: unbuffered. tensors: those stored, in order. offsets: where the bytes of each are, C-contiguous and
     little-endian; a tensor that is kept in another way is not in it, but comes from read(name).
-    metadata: all there are but the manifest. manifest: its text, None in a file of another writer, whose own ties are in
-    ties, a kept name for each further one.
+    metadata: all there are but the manifest. manifest: its text, None in a file of another writer, whose own ties are
+    in ties, a kept name for each further one.
     """
 
     file: BinaryIO

@@ -9,7 +9,7 @@ _PAGE_BYTES = 1 << 12
 
 
 class MemoryFile:
-    """What libhdf5 is given to write to. It cannot fail, which libhdf5 would not survive, and skips unwritten tensors."""
+    """What libhdf5 is given to write to: it cannot fail, which libhdf5 would not survive."""
 
     def __init__(self) -> None:
         self.size_bytes = 0

@@ -9,7 +9,11 @@ _SIGNATURES = (
     (_HDF5, "an HDF5 file", "Rename it to end in .h5."),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Run `git lfs pull` in its repository."),
     (b"<", "an HTML or XML page, such as the error page of a download", "Download the file again."),
-    (b"PK\x03\x04", "a zip archive, such as those of torch.save and numpy.savez", "Convert it with the library that wrote it."),
+    (
+        b"PK\x03\x04",
+        "a zip archive, such as those of torch.save and numpy.savez",
+        "Convert it with the library that wrote it.",
+    ),
     (b"\x93NUMPY", "a NumPy .npy file", "Read it with numpy.load."),
     (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
     (b"\x80", "a Python pickle, which is never loaded", "Convert it with the library that wrote it."),

@@ -1,15 +1,16 @@
 """safetensors: a JSON header and the memory of the tensors.
 
     8 bytes        N, little-endian, at most 100,000,000
-    N bytes        a JSON object, starting with "{" and ending in as many spaces as make the data start at a multiple of 64
+    N bytes        a JSON object, starting with "{", and spaces, so that the data start at a multiple of 64
     the rest       the tensors, little-endian, C-contiguous, without gaps
 
-The header has `name: {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}` for each stored tensor, in the order of
-the state, the offsets counting from the end of the header. The data are in descending size of an element, so that each
-tensor is aligned; in the order of the state within a size.
+The header has `name: {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}` for each stored tensor, in the
+order of the state, the offsets counting from the end of the header. The data are in descending size of an element, so
+that each tensor is aligned; in the order of the state within a size.
 
-`__metadata__` comes first, with sorted keys and strings as values: the user's entries; for each alias that the user has no
-entry of the same name for, `alias: kept`, as safetensors.torch.save_model writes it; and `statezoo`, the manifest.
+`__metadata__` comes first, with sorted keys and strings as values: the user's entries; for each alias that the user
+has no entry of the same name for, `alias: kept`, as safetensors.torch.save_model writes it; and `statezoo`, the
+manifest.
 
 Limitations. The format has no complex128. No tensor can be called `__metadata__`. The header ends at 100,000,000 bytes,
 which is about a million tensors. Names are Unicode text without lone surrogates.
@@ -51,8 +52,8 @@ def lay_out(
     for name, tensor in tensors.items():
         if tensor.dtype == "C128":
             raise UnsupportedTypeError(
-                f"tensor {name!r} is complex128, which safetensors does not have. Save to .h5, or as complex64, or save "
-                "its real and imaginary parts."
+                f"tensor {name!r} is complex128, which safetensors does not have. Save to .h5, or as complex64, or "
+                "save its real and imaginary parts."
             )
     if _METADATA in tensors:
         raise StateError(f"a safetensors file cannot hold a tensor named {_METADATA!r}. Rename it, or save to .h5.")

@@ -1,0 +1,112 @@
+"""What is in a file, from its header alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .files import Header, open_header
+from .manifest import Tensor
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A name in a file: dtype as in docs/format.md, shape, and the bytes that its values take.
+
+    shares_with: the name whose memory it shares, None if it has its own. view: whether it is another shape, dtype or
+    part of that memory, not the same array.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size_bytes: int
+    shares_with: str | None = None
+    view: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the header of a file says.
+
+    tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: of all tensors, shared
+    memory counted once. fingerprint: of the content, equal for the same state in both formats; None in a file of
+    another writer, which carries no digests either.
+    """
+
+    path: str
+    format: str
+    tensors: tuple[TensorInfo, ...]
+    extra: dict[str, Any]
+    stored_bytes: int
+    file_bytes: int
+    metadata: dict[str, str]
+    fingerprint: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tensors, in order."""
+        return [tensor.name for tensor in self.tensors]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as dicts, lists, strings and numbers, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: {self.format}, {len(self.tensors):,} tensors, {self.stored_bytes:,} bytes "
+            f"({self.file_bytes:,} in the file)",
+            f"fingerprint {self.fingerprint}" if self.fingerprint else "no digests: written by another library",
+        ]
+        rows = [
+            (_printable(t.name), t.dtype, str(list(t.shape)), f"{t.size_bytes:,}", _relation(t)) for t in self.tensors
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        lines += [f"  {_printable(name)}  {value!r}" for name, value in self.extra.items()]
+        lines += [f"metadata {_printable(key)}: {_printable(value)}" for key, value in self.metadata.items()]
+        return "\n".join(lines)
+
+
+def inspect(path: str | os.PathLike[str]) -> Inspection:
+    """Return what the header of a file says; no tensor is read.
+
+    Raises MissingFileError, CorruptError or another CheckpointError.
+    """
+    path = os.fsdecode(path)
+    with open_header(path) as header:
+        manifest, tensors = header.manifest, header.opened.tensors
+        extra = dict(manifest.extra) if manifest else {}
+        return Inspection(
+            path=path,
+            format=header.format,
+            tensors=tuple(_info(header, name) for name in header.names if name not in extra),
+            extra=extra,
+            stored_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
+            file_bytes=os.fstat(header.opened.file.fileno()).st_size,
+            metadata=header.metadata,
+            fingerprint=manifest.fingerprint if manifest else None,
+        )
+
+
+def _info(header: Header, name: str) -> TensorInfo:
+    alias = header.aliases.get(name)
+    if alias is None:
+        tensor, kept, view = header.opened.tensors[name], None, False
+    elif alias.view is None:
+        tensor, kept, view = header.opened.tensors[alias.kept], alias.kept, False
+    else:
+        tensor, kept, view = Tensor(alias.view.dtype, alias.view.shape), alias.kept, True
+    return TensorInfo(name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view)
+
+
+def _relation(tensor: TensorInfo) -> str:
+    if tensor.shares_with is None:
+        return ""
+    return f"{'view of' if tensor.view else 'tied to'} {_printable(tensor.shares_with)}"
+
+
+def _printable(text: str) -> str:
+    """Return text on one line and without control characters, which a file may hold to mislead a terminal."""
+    return text if text.isprintable() and len(text) <= 200 else ascii(text[:200])

@@ -1,0 +1,161 @@
+"""One line for a test of your own: does my model survive a save and a load, in both formats?
+
+from statezoo.checkpoints.testing import assert_roundtrip
+
+def test_my_model_survives_both_formats():
+    assert_roundtrip(MyModel())
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import dtypes, files, sharing, state, streams
+from .errors import CheckpointError
+from .formats import SUFFIXES
+
+if TYPE_CHECKING:
+    from ..core.module import Module
+
+_METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efcode"}
+
+
+def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] = SUFFIXES) -> None:
+    """Raise AssertionError, with a line for each difference, if a model or a state does not survive save and load.
+
+    Compared are, in each format (a suffix): names and their order, dtypes, shapes, every bit, extra state, metadata, and
+    which arrays share memory and how; what a load into a copy of the model leaves there; whether a second save, and a
+    save of what was loaded, give the same bytes; and what the stock readers, safetensors and h5py, see in the file.
+    The model or state is not changed. Needs no test framework.
+    """
+    import tempfile
+
+    is_state = isinstance(model_or_state, Mapping)
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in formats:
+            path = os.path.join(folder, f"state{suffix}")
+            try:
+                found = list(_differences(dict(model_or_state if is_state else model_or_state.state_dict()), path))
+                if not is_state:
+                    found += _differences_in_model(model_or_state, path)
+            except CheckpointError as error:
+                found = [str(error).replace("\n", "\n    ")]
+            problems += [f"in {suffix}: {problem}" for problem in found]
+    if problems:
+        what = "the state" if is_state else type(model_or_state).__name__
+        raise AssertionError("\n  ".join([f"{what} does not survive a save and a load:", *problems]))
+
+
+def _differences(before: dict[str, Any], path: str) -> Iterator[str]:
+    """Give what differs after a save to path and a load without a model."""
+    files.save_file(before, path, _METADATA)
+    first = _bytes_of(path)
+    after = files.load_file(path)
+    yield from compare_states(before, after)
+    if files.read_metadata(path) != _METADATA:
+        yield "the metadata are not those that were saved"
+    yield from _differences_to_stock_reader(after, path)
+    again = os.path.join(os.path.dirname(path), f"again{os.path.splitext(path)[1]}")
+    for what, saved in (("a second save", before), ("a save of what was loaded", after)):
+        files.save_file(saved, again, _METADATA)
+        if _bytes_of(again) != first:
+            yield f"{what} gives other bytes"
+
+
+def _differences_in_model(model: Module, path: str) -> Iterator[str]:
+    """Give what differs in a copy of model, whose values were wiped, after loading path."""
+    from .models import load_model
+
+    twin = copy.deepcopy(model)
+    arrays = [array for array in twin.state_dict().values() if isinstance(array, np.ndarray)]
+    wiped = [np.zeros((), array.dtype) if array.any() else np.ones((), array.dtype) for array in arrays]
+    for array, value in zip(arrays, wiped, strict=True):
+        if array.flags.writeable:
+            array[...] = value
+    load_model(twin, path)
+    for problem in compare_states(model.state_dict(), twin.state_dict()):
+        yield f"loaded into a copy of the model: {problem}"
+
+
+def compare_states(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Give a line for each name that differs between two states in anything that a file keeps."""
+    if list(before) != list(after):
+        yield f"the names were {list(before)}, and are {list(after)}"
+        return
+    arrays, extra, names = state.checked_state(before)
+    new_arrays, new_extra, _ = state.checked_state(after)
+    for name in extra:
+        if name not in new_extra or extra[name] != new_extra[name]:
+            yield f"{name!r}: the extra state was {extra[name]!r}, and is {after[name]!r}"
+    if arrays.keys() != new_arrays.keys():
+        return
+    for name, array in arrays.items():
+        yield from (f"{name!r}: {what}" for what in _compare_arrays(name, array, new_arrays[name]))
+    old, new = sharing.pack(arrays, {}, names), sharing.pack(new_arrays, {}, names)
+    for name in arrays:
+        relations = [_relation(packed, name) for packed in (old, new)]
+        if relations[0] != relations[1]:
+            yield f"{name!r}: {relations[0]} before, {relations[1]} after"
+
+
+def _compare_arrays(name: str, before: np.ndarray, after: np.ndarray) -> Iterator[str]:
+    kinds = [(dtypes.name_of(array.dtype, name), array.shape) for array in (before, after)]
+    if kinds[0] != kinds[1]:
+        yield f"was {kinds[0][0]} {kinds[0][1]}, and is {kinds[1][0]} {kinds[1][1]}"
+        return
+    rows = [streams.memory_of(array).reshape(before.size, before.itemsize) for array in (before, after)]
+    differing = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
+    if differing.size:
+        where = tuple(map(int, np.unravel_index(differing[0], before.shape)))
+        change = f"{before[where]}, now {after[where]}"
+        yield f"{differing.size:,} of {before.size:,} values differ, the first at {where}: {change}"
+
+
+def _relation(packed: sharing.Packed, name: str) -> str:
+    alias = packed.aliases.get(name)
+    if alias is None:
+        return f"memory of its own{f' in axis order {packed.layouts[name]}' if name in packed.layouts else ''}"
+    return f"tied to {alias.kept!r}" if alias.view is None else f"a view of {alias.kept!r} ({alias.view})"
+
+
+def _differences_to_stock_reader(after: dict[str, Any], path: str) -> Iterator[str]:
+    """Give the names whose bytes a stock reader of the format does not see, or sees otherwise. It never sees views."""
+    seen = _seen_by_safetensors(path) if path.endswith(".safetensors") else _seen_by_h5py(path)
+    with files.open_header(path) as header:
+        expected = [name for name in header.opened.tensors if name in after]
+    for name in expected:
+        if seen.get(name) != streams.memory_of(after[name]).tobytes():
+            yield f"{name!r}: a stock reader of the format sees something else"
+
+
+def _seen_by_safetensors(path: str) -> dict[str, bytes]:
+    import safetensors
+
+    return {name: bytes(tensor["data"]) for name, tensor in safetensors.deserialize(_bytes_of(path))}
+
+
+def _seen_by_h5py(path: str) -> dict[str, bytes]:
+    import h5py
+
+    from .formats.hdf5_names import RESERVED, name_of
+
+    seen: dict[str, bytes] = {}
+
+    def visit(place: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset) and place != RESERVED:
+            seen[name_of(place.split("/"))] = np.asarray(thing[()]).tobytes()
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return seen
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
