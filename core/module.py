@@ -101,8 +101,8 @@ class Module(Traversal):
         "<its name>._extra_state" with what that returns.
         """
         state: dict[str, Any] = {}
-        for path, module in self._tree(prefix.removesuffix("."), distinct=False):
-            dot = f"{path}." if path else ""
+        for path, module in self._tree(distinct=False):
+            dot = f"{prefix}{path}." if path else prefix
             state.update((dot + name, tensor.data) for name, tensor in module._own_state())
             if module._has_extra_state():
                 state[f"{dot}_extra_state"] = module.get_extra_state()

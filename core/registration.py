@@ -53,7 +53,7 @@ class Registry:
             vars(self)[kind] = {}
         vars(self)["_non_persistent_buffers_set"] = set()
         # Names of plain attributes that may come to hold modules unseen. Some may have been assigned before this ran.
-        vars(self).setdefault("_containers", set())
+        vars(self).setdefault("_containers", set()).update(unregistered.in_class(type(self)))
 
     # --- registration by name
 

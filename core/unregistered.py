@@ -20,6 +20,12 @@ from .registration import Registry
 CONTAINERS = (list, tuple, dict, set, frozenset)
 
 
+def in_class(kind: type) -> set[str]:
+    """Return the names of the class attributes, shared by all instances, that are containers."""
+    attributes = (item for base in kind.__mro__ for item in vars(base).items())
+    return {name for name, value in attributes if isinstance(value, CONTAINERS) and not name.startswith("__")}
+
+
 def refuse_unheld(owner: Registry, name: str, value: Any) -> None:
     """Raise RegistrationError if value, about to become an attribute, contains what no module holds."""
     for path, member in _members(name, value, set()):
@@ -31,7 +37,7 @@ def refuse_strangers(root: Registry, tree: Iterable[tuple[str, Registry]]) -> No
     """Raise RegistrationError if a container in some module of root's tree holds what is not part of the model."""
     for prefix, module in tree:
         for name in module._containers:
-            value = vars(module).get(name)
+            value = vars(module).get(name, getattr(type(module), name, None))
             for path, member in _members(name, value, set()):
                 if not ownership.same_model(member, root):
                     where = f"{type(module).__name__} ({prefix})" if prefix else type(module).__name__

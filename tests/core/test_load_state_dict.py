@@ -336,6 +336,19 @@ def test_extra_state_that_is_refused_leaves_arrays_and_extra_state_as_they_were(
     assert (model[0].count, model[1].count) == (1, 2)
 
 
+def test_extra_state_that_is_the_modules_own_dict_is_restored_too():
+    class Live(Counter):
+        def get_extra_state(self) -> Any:
+            return self.__dict__.setdefault("seen", {"count": 1})
+
+        def set_extra_state(self, state: Any) -> None:
+            self.get_extra_state().update(state)
+            if state["count"] < 0:
+                raise ValueError("a count is not negative")
+
+    refused(Live(), {"scale": np.ones(1, np.float32), "_extra_state": {"count": -1}})
+
+
 # --- any defect at all
 
 

@@ -86,6 +86,7 @@ def test_arrays_that_only_touch_do_not_overlap_and_empty_ones_overlap_nothing():
     base = np.zeros(10)
     assert overlapping([base[5:], base[:5], base[2:2]]) == [[1], [0]]
     assert overlapping([base[5:], base[:6], base[2:2], base[::-1]]) == [[0, 1, 3]]
+    assert overlapping([base, base[1:2], base[5:6]]) == [[0, 1, 2]]
 
 
 def test_an_empty_array_is_copied_as_an_empty_array():

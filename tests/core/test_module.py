@@ -9,6 +9,7 @@ import pytest
 
 from statezoo.core import (
     BatchNorm1d,
+    Buffer,
     Dropout,
     Linear,
     Module,
@@ -98,6 +99,7 @@ def test_a_state_lists_every_name_and_the_arrays_are_the_models_own():
     assert state["head.weight"] is state["encoder.weight"]
     assert np.shares_memory(state["decoder.weight"], state["encoder.weight"])
     assert list(model.encoder.state_dict(prefix="net.")) == ["net.weight", "net.bias"]
+    assert list(Sequential(Linear(1, 1)).state_dict("net_")) == ["net_0.weight", "net_0.bias"]
 
 
 def test_none_is_not_in_a_state():
@@ -206,6 +208,14 @@ def test_float_and_double_are_short_for_to():
     model = Linear(1, 1)
     assert model.double().weight.dtype == np.float64
     assert model.float().weight.dtype == np.float32
+
+
+def test_to_the_dtype_that_it_has_leaves_the_arrays_as_they_are():
+    model = Linear(1, 1)
+    model.running = Buffer(np.zeros(1))
+    arrays = model.state_dict()
+    model.float()
+    assert [model.state_dict()[name] is array for name, array in arrays.items()] == [True, True, False]
 
 
 @pytest.mark.parametrize("dtype", [np.int64, "cpu", bool, "U3"])

@@ -1,7 +1,7 @@
 """Mistakes that train or save the wrong thing without a word elsewhere: here each is an error that names its fix."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -121,6 +121,18 @@ def test_a_filled_container_is_caught_at_its_assignment(value, path, use):
     assert str(caught.value).startswith(f"Net.parts is {path} the model does not know of: ")
     assert f"Use {use} for it" in str(caught.value)
     assert not hasattr(net, "parts")
+
+
+def test_a_list_of_the_class_is_caught_like_one_of_the_instance():
+    class Shared(Module):
+        layers: ClassVar[list[Module]] = []
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers.append(Linear(1, 1))
+
+    with pytest.raises(RegistrationError, match=r"^Shared\.layers is a list that holds layers\[0\], a Linear "):
+        Shared().state_dict()
 
 
 def test_the_error_names_the_module_in_the_tree_that_has_the_container():
