@@ -19,7 +19,7 @@ class MSELoss(Module):
         super().__init__()
         self.reduction: Reduction = reduction
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor, target: Any) -> Tensor:
         return F.mse_loss(input, target, self.reduction)
 
 
@@ -43,7 +43,7 @@ class CrossEntropyLoss(Module):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
         self.reduction: Reduction = reduction
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor, target: Any) -> Tensor:
         return F.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
 
 
@@ -62,5 +62,5 @@ class BCEWithLogitsLoss(Module):
         self.register_buffer("pos_weight", pos_weight)
         self.reduction: Reduction = reduction
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor, target: Any) -> Tensor:
         return F.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
