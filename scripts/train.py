@@ -31,10 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     out = parsed.out or Path("runs") / parsed.name
     try:
         recipe = zoo.get_recipe(parsed.name).with_settings(**settings)
-        with require("tqdm", "tqdm").tqdm(total=recipe.epochs, desc=recipe.name, unit="epoch") as bar:
+        with require("tqdm", "tqdm").tqdm(total=recipe.epochs, desc=recipe.name, unit="epoch", disable=None) as bar:
 
             def report(row: dict[str, float]) -> None:
-                bar.set_postfix({name: f"{value:.4g}" for name, value in row.items() if name != "epoch"})
+                shown = {name: f"{value:.4g}" for name, value in row.items()}
+                if bar.disable:  # not on a terminal
+                    print("  ".join(f"{name} {value}" for name, value in shown.items()), flush=True)
+                bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
                 bar.update()
 
             zoo.train(recipe, out, report)

@@ -13,12 +13,12 @@ from typing import Any
 from .. import checkpoints
 from ..checkpoints import save_file, save_model
 from ..core import Module
-from .card import render_card
 from .data import Split
 from .entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, WEIGHTS, describe_files
 from .environment import environment
 from .errors import RunError
 from .golden import golden_examples, golden_values
+from .model_card import render_card
 from .pictures import draw_curves, save_picture
 from .training import Run, evaluate, open_run
 from .verification import verify_files

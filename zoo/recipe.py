@@ -32,9 +32,9 @@ class Target:
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
     def __str__(self) -> str:
-        bounds = [f">= {self.at_least:g}"] * (self.at_least is not None) + [f"<= {self.at_most:g}"] * (
-            self.at_most is not None
-        )
+        bounds = [
+            f"{sign} {bound:g}" for sign, bound in ((">=", self.at_least), ("<=", self.at_most)) if bound is not None
+        ]
         return f"{self.metric} {' and '.join(bounds)}"
 
 

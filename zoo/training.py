@@ -45,7 +45,8 @@ def train(recipe: Recipe, out: str | Path, report: Callable[[Row], None] | None 
     out.mkdir(parents=True, exist_ok=True)
     data = recipe.data()
     history: list[Row] = []
-    with undisturbed_generator():
+    # A run that diverges is stopped by its loss, which says more than NumPy's warnings on the way.
+    with undisturbed_generator(), np.errstate(over="ignore", invalid="ignore"):
         manual_seed(recipe.seed)
         model = build(recipe.architecture, dict(recipe.config))
         optimizer = recipe.optimizer(model)
@@ -54,10 +55,10 @@ def train(recipe: Recipe, out: str | Path, report: Callable[[Row], None] | None 
         order = np.random.default_rng([recipe.seed, 1])
         for epoch in range(1, recipe.epochs + 1):
             loss = train_epoch(recipe, model, optimizer, data, order)
-            schedule.step()
-            row = {"epoch": epoch, "loss": loss, **evaluate(recipe, model, data)}
             if not np.isfinite(loss):
                 raise RunError(f"the loss is {loss} after epoch {epoch}; the epoch before is kept in {out}. Lower lr.")
+            schedule.step()
+            row = {"epoch": epoch, "loss": loss, **evaluate(recipe, model, data)}
             history.append(row)
             _keep(out, recipe, model, history)
             if report:
