@@ -26,7 +26,7 @@ _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efco
 
 
 def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] = SUFFIXES) -> None:
-    """Raise AssertionError, with a line for each difference, if a model or a state does not survive save and load.
+    """Raise AssertionError, with a line for each difference, if a model or state does not survive both formats.
 
     Compared are, in each format (a suffix): names and their order, dtypes, shapes, every bit, extra state, metadata, and
     which arrays share memory and how; what a load into a copy of the model leaves there; whether a second save, and a
@@ -145,15 +145,15 @@ def _seen_by_h5py(path: str) -> dict[str, bytes]:
 
     from .formats.hdf5_names import RESERVED, name_of
 
-    seen: dict[str, bytes] = {}
-
-    def visit(place: str, thing: Any) -> None:
-        if isinstance(thing, h5py.Dataset) and place != RESERVED:
-            seen[name_of(place.split("/"))] = np.asarray(thing[()]).tobytes()
+    def datasets(group: h5py.Group, place: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+        for leaf, thing in group.items():
+            if isinstance(thing, h5py.Group):
+                yield from datasets(thing, (*place, leaf))
+            else:
+                yield "/".join((*place, leaf)), np.asarray(thing[()]).tobytes()
 
     with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return seen
+        return {name_of(place.split("/")): data for place, data in datasets(file, ()) if place != RESERVED}
 
 
 def _bytes_of(path: str) -> bytes:
