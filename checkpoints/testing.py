@@ -28,9 +28,9 @@ _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efco
 def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] = SUFFIXES) -> None:
     """Raise AssertionError, with a line for each difference, if a model or state does not survive both formats.
 
-    Compared are, in each format (a suffix): names and their order, dtypes, shapes, every bit, extra state, metadata, and
-    which arrays share memory and how; what a load into a copy of the model leaves there; whether a second save, and a
-    save of what was loaded, give the same bytes; and what the stock readers, safetensors and h5py, see in the file.
+    Compared are, in each format (a suffix): names and their order, dtypes, shapes, every bit, extra state, metadata,
+    and which arrays share memory and how; what a load into a copy of the model leaves there; whether a second save,
+    and a save of what was loaded, give the same bytes; and what the stock readers, safetensors and h5py, see.
     The model or state is not changed. Needs no test framework.
     """
     import tempfile
