@@ -60,7 +60,7 @@ def h5py_save(state: dict[str, np.ndarray], path: Path) -> None:
 
 def h5py_load(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     with h5py.File(path) as file:
-        return {name: file[name.replace(".", "/")][()] for name in names}  # pyright: ignore[reportIndexIssue]
+        return {name: np.asarray(file[name.replace(".", "/")]) for name in names}
 
 
 def plain_write(state: dict[str, np.ndarray], path: Path) -> None:

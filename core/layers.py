@@ -94,10 +94,11 @@ class Dropout(Module):
 
 
 class LayerNorm(Module):
-    """The last axis normalised to zero mean and unit variance, then scaled and shifted; see functional.layer_norm.
+    """The last axes together normalised to zero mean and unit variance, then scaled and shifted elementwise.
 
-    normalized_shape: its size, as an int or a tuple of one.  weight, bias: of that size, starting as 1 and 0; both None
-    with elementwise_affine=False, bias None with bias=False.
+    normalized_shape: their sizes, or one int.  x: (..., *normalized_shape).  Returns the shape of x.
+    weight, bias: normalized_shape, starting as 1 and 0; both None with elementwise_affine=False, bias None with
+    bias=False.  See functional.layer_norm.
     """
 
     weight: Parameter | None
@@ -112,18 +113,19 @@ class LayerNorm(Module):
     ) -> None:
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        if len(shape) != 1:
-            raise ShapeError(f"LayerNorm normalises the last axis only; flatten the {len(shape)} axes {shape} first.")
         self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
         self.register_parameter("weight", Parameter(np.ones(shape, np.float32)) if elementwise_affine else None)
         self.register_parameter("bias", Parameter(np.zeros(shape, np.float32)) if elementwise_affine and bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1:] != self.normalized_shape:
-            raise ShapeError(
-                f"LayerNorm({self.normalized_shape[0]}) needs (..., {self.normalized_shape[0]}), not {x.shape}."
-            )
-        return F.layer_norm(x, self.weight, self.bias, self.eps)
+        axes = len(self.normalized_shape)
+        if axes == 0 or x.shape[-axes:] != self.normalized_shape:
+            wanted = ", ".join(map(str, self.normalized_shape))
+            raise ShapeError(f"LayerNorm({wanted}) needs an input (..., {wanted}), not {x.shape}.")
+        if axes == 1:
+            return F.layer_norm(x, self.weight, self.bias, self.eps)
+        weight, bias = (None if p is None else p.flatten() for p in (self.weight, self.bias))
+        return F.layer_norm(x.flatten(-axes), weight, bias, self.eps).reshape(x.shape)
 
     def extra_repr(self) -> str:
         affine = f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"

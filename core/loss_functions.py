@@ -21,7 +21,7 @@ Reduction = Literal["mean", "sum", "none"]
 RowsBackward = Callable[[np.ndarray], tuple[np.ndarray, "np.ndarray | None"]]
 
 
-def mse_loss(input: Tensor, target: Any, reduction: Reduction = "mean") -> Tensor:  # noqa: A002 - torch's name
+def mse_loss(input: Tensor, target: Any, reduction: Reduction = "mean") -> Tensor:
     """Return (input - target) ** 2, reduced.
 
     input, target: float, of one shape.  Raises ShapeError naming both shapes and the fix if they differ.
@@ -39,7 +39,7 @@ def mse_loss(input: Tensor, target: Any, reduction: Reduction = "mean") -> Tenso
 
 
 def binary_cross_entropy_with_logits(
-    input: Tensor,  # noqa: A002 - torch's name
+    input: Tensor,
     target: Any,
     weight: Any = None,
     reduction: Reduction = "mean",
@@ -70,7 +70,7 @@ def binary_cross_entropy_with_logits(
 
 
 def cross_entropy(
-    input: Tensor,  # noqa: A002 - torch's name
+    input: Tensor,
     target: Any,
     weight: Any = None,
     ignore_index: int = -100,

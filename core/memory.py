@@ -35,6 +35,23 @@ def byte_bounds(array: np.ndarray) -> tuple[int, int]:
     return low, high + array.itemsize
 
 
+def is_dense(array: np.ndarray) -> bool:
+    """Whether the elements of array fill the memory from its first byte to its last, in whatever order."""
+    low, high = byte_bounds(array)
+    return high - low == array.nbytes and not repeats_elements(array)
+
+
+def repeats_elements(array: np.ndarray) -> bool:
+    """Whether two elements of array are the same memory, as those of a broadcast array are."""
+    span = array.itemsize
+    for step, size in sorted((abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and step < span:
+            # The axes interlock, which says nothing yet: count.
+            return count_elements([array]) != array.size
+        span += step * (size - 1)
+    return False
+
+
 def overlapping(arrays: Sequence[np.ndarray]) -> list[list[int]]:
     """Return the positions of the arrays in groups whose byte ranges overlap, each in ascending order.
 

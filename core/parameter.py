@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .errors import ArgumentError, GraphError
-from .memory import byte_bounds, count_elements, zeros_sharing
+from .memory import byte_bounds, is_dense, repeats_elements, zeros_sharing
 from .tensor import Tensor
 
 
@@ -62,7 +62,7 @@ class Parameter(Tensor):
                 f"an array {self.shape} of {self.dtype} is not a view of the memory of a parameter {base.shape} of "
                 f"{base.dtype}. Make it from parameter.data by transposing, slicing or reshaping."
             )
-        if count_elements([self.data]) != self.data.size:
+        if repeats_elements(self.data):
             raise ArgumentError(
                 f"a view {self.shape} that repeats elements of a parameter {base.shape} cannot be a Parameter: the "
                 "repeats could not be loaded or stepped apart. Expand the parameter in forward() instead."
@@ -117,6 +117,12 @@ def _viewed_parameter(tensor: Tensor) -> Parameter | None:
 
 def _holds(whole: np.ndarray, part: np.ndarray) -> bool:
     """Whether every element of part is, in memory, an element of whole. Both of one dtype."""
+    low, high = byte_bounds(whole)
+    start, end = byte_bounds(part)
+    if not (low <= start and end <= high):
+        return False
+    if is_dense(whole):
+        return all(step % whole.itemsize == 0 for step in (start - low, *part.strides))
     marks, read = zeros_sharing([whole, part], np.bool_)
     marks[...] = True
     return bool(read.all())

@@ -22,7 +22,7 @@ class Extremum(NamedTuple):
     indices: Tensor
 
 
-def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:  # noqa: A001 - torch's name
+def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the sum over dim; int64 for bools and small integers."""
     axes, shape = _axes(a, dim), a.shape
     out = a.data.sum(axis=axes, keepdims=keepdim)

@@ -299,7 +299,7 @@ class Tensor:
         """Return max(x, 0); see functional.relu."""
         return operations.relu(self)
 
-    def clamp(self, min: Number | None = None, max: Number | None = None) -> Tensor:  # noqa: A002 - torch's names
+    def clamp(self, min: Number | None = None, max: Number | None = None) -> Tensor:
         """Return the elements limited to [min, max]; the gradient is 0 where the limit holds."""
         return operations.clamp(self, min, max)
 

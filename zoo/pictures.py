@@ -25,7 +25,10 @@ def draw_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
     figure, axes = new_figure(3.6 * len(names), 2.8, columns=len(names))
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes[0], names, strict=True):
-        axis.plot(epochs, [row[name] for row in history], color="#2563eb", marker="." if len(epochs) < 3 else None)
+        values = [row[name] for row in history]
+        axis.plot(epochs, values, color="#2563eb", marker="." if len(epochs) < 3 else None)
+        if min(values) > 0 and max(values) > 30 * min(values):
+            axis.set_yscale("log")
         axis.set_title("training loss" if name == "loss" else name.replace("_", " "), fontsize=10)
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)

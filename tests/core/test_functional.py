@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from statezoo.core import ShapeError, Tensor, manual_seed
 from statezoo.core import functional as F
 from statezoo.core.activations import erf

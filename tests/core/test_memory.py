@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.core import ModuleError
-from statezoo.core.memory import byte_bounds, copy_sharing, count_elements, is_floating, overlapping, zeros_sharing
+from statezoo.core.memory import (
+    byte_bounds,
+    copy_sharing,
+    count_elements,
+    is_dense,
+    is_floating,
+    overlapping,
+    repeats_elements,
+    zeros_sharing,
+)
 
 
 @st.composite
@@ -127,3 +136,21 @@ def test_ten_thousand_arrays_are_copied_within_a_second_or_so():
 )
 def test_floating_dtypes_are_told_from_others(dtype, expected):
     assert is_floating(np.dtype(dtype)) is expected
+
+
+@settings(derandomize=True, deadline=None)
+@given(views(), st.lists(st.integers(0, 6), min_size=3, max_size=3))
+def test_repeated_elements_are_found_exactly_where_two_indices_have_one_address(arrays, strides):
+    strided = np.lib.stride_tricks.as_strided(np.zeros(64, np.int8), (3, 4, 2), strides)
+    for array in (*arrays, strided, np.broadcast_to(arrays[0], (2, *arrays[0].shape))):
+        addresses = [
+            sum(index * step for index, step in zip(indices, array.strides, strict=True))
+            for indices in np.ndindex(array.shape)
+        ]
+        assert repeats_elements(array) == (len(set(addresses)) < len(addresses))
+
+
+def test_an_array_is_dense_whatever_the_order_of_its_axes_but_not_with_gaps_or_repeats():
+    base = np.zeros((2, 3, 4), np.float32)
+    assert all(is_dense(array) for array in (base, base.T, base[::-1], base[1], base.transpose(1, 0, 2)))
+    assert not any(is_dense(array) for array in (base[:, ::2], base[:, 1], np.broadcast_to(base[0], (2, 3, 4))))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from statezoo.core import ModuleError, ShapeError, Tensor, tensor
 from statezoo.core.errors import ArgumentError
 from statezoo.core.operations import where

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from statezoo.core import Module, OptimizerError, Parameter, Tensor, functional, no_grad, optim
 from statezoo.core.layers import Linear
 

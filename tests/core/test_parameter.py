@@ -1,6 +1,7 @@
 """Parameter and Buffer, and parameters that are views of others."""
 
 import copy
+import resource
 
 import numpy as np
 import pytest
@@ -191,3 +192,10 @@ def test_a_deep_copy_of_a_single_parameter_or_buffer_has_memory_of_its_own():
         np.testing.assert_array_equal(twin.data, tensor.data)
     assert not copy.deepcopy(base).requires_grad
     assert not copy.deepcopy(Buffer(numbers(2), persistent=False)).persistent
+
+
+def test_a_view_of_a_huge_parameter_costs_no_memory_of_its_size():
+    base = Parameter(np.empty((100_000, 10_000), np.float32))  # 4 GB, reserved but never touched
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert Parameter(base.T).base is base
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB

@@ -15,6 +15,7 @@ LAYERS = [
     lambda nn: nn.Embedding(10, 3, padding_idx=-1),
     lambda nn: nn.Dropout(0.1),
     lambda nn: nn.LayerNorm(4),
+    lambda nn: nn.LayerNorm((3, 4)),
     lambda nn: nn.LayerNorm((4,), eps=1e-6, bias=False),
     lambda nn: nn.LayerNorm(4, elementwise_affine=False),
     lambda nn: nn.BatchNorm1d(3),

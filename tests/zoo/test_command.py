@@ -62,7 +62,7 @@ def test_predict_shows_what_the_model_makes_of_the_words(
 
 
 def test_predict_shows_an_image_as_text(capsys: pytest.CaptureFixture[str]):
-    image = "00059300/00379700/00089000/00097000/00079300/00008900/00079900/00069300"
+    image = "00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"
     assert main(["predict", "tied-autoencoder.digits", image]) == 0
     assert len(capsys.readouterr().out.strip("\n").split("\n")) == 8
 

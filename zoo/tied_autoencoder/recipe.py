@@ -23,7 +23,7 @@ class AutoencoderRecipe(Recipe):
 
     summary = "An autoencoder of 8 x 8 digits whose decoder is the encoder's weight, transposed."
     task = "image-to-image"
-    example = '"00059300/00379700/00089000/00097000/00079300/00008900/00079900/00069300"'
+    example = '"00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"'
 
     def details(self) -> str:
         return (
