@@ -139,7 +139,9 @@ def parse(
 
 
 def _refuse_newer(version: Any, path: str) -> None:
-    if _count(version) > VERSION:
+    if _count(version) < 1:
+        _fail("there is no version 0")
+    if version > VERSION:
         raise VersionError(
             f"{path} was written by a newer statezoo (its version of the file is {version}, and this statezoo reads "
             f"up to {VERSION}). Upgrade statezoo to load it."

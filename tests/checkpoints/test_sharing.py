@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from statezoo.checkpoints import UnsupportedTypeError, inspect, load_file, save_file
 from statezoo.checkpoints.sharing import sharing_groups
 from statezoo.checkpoints.testing import assert_roundtrip
@@ -152,7 +153,7 @@ def test_big_endian_arrays_share_if_they_cut_the_memory_alike(path: Path):
 
 def test_big_endian_arrays_that_cut_the_memory_differently_are_refused_by_name(path: Path):
     base = np.arange(6, dtype=">f8")
-    with pytest.raises(UnsupportedTypeError, match="'a', 'raw' share memory, are big-endian.*native byte order"):
+    with pytest.raises(UnsupportedTypeError, match=r"'a', 'raw' share memory, are big-endian.*native byte order"):
         save_file({"a": base, "raw": base.view(np.uint8)}, path)
 
 

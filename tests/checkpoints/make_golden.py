@@ -1,0 +1,53 @@
+"""Write the golden files of the on-disk version that this statezoo writes: python tests/checkpoints/make_golden.py
+
+Files of a version that was released must load for ever: they are never written again, those of a new version are added.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from statezoo.checkpoints import save_file
+
+FOLDER = Path(__file__).parent / "golden"
+METADATA = {"epoch": "7", "note": "ünïcode\n", "tied.weight": "the user's own"}
+
+
+def golden_state() -> dict[str, Any]:
+    """Return a state with an example of everything that a file of version 1 can hold in both formats."""
+    weight = np.arange(12, dtype=np.float32).reshape(3, 4)
+    base = np.arange(20, dtype=np.float64)
+    turned = np.arange(6, dtype=np.int64).reshape(2, 3).T
+    return {
+        "fc1.weight": weight,
+        "fc1.bias": np.array([-0.0, np.inf, 1e-45], np.float32),
+        "transposed.weight": weight.T,
+        "tied.weight": weight,
+        "tied.again": weight,
+        "slice": weight[1:, ::2],
+        "_extra_state": {"step": 12345678901234567890, "rate": 0.1, "on": True},
+        "overlapping.a": base[2:10],
+        "overlapping.b": base[5:15],
+        "turned": turned,
+        "turned.row": turned[0],
+        "half": np.array([1.5, -2], ml_dtypes.bfloat16),
+        "eighth": np.array([1.5, -2], ml_dtypes.float8_e4m3fn),
+        "complex": np.array([1 + 2j], np.complex64),
+        "flags": np.array([True, False, True]),
+        "scalar": np.array(7, np.uint16),
+        "empty": np.zeros((0, 3), np.int8),
+        "backwards": np.arange(5, dtype=np.int16)[::-1],
+        "big": np.arange(3, dtype=">u4"),
+        "": np.ones(1, np.float16),
+        "..": np.full(1, 2, np.uint8),
+        "a/b%\0é日本": np.full(1, 3, np.uint64),
+        "__statezoo__": np.full(1, 4, np.int32),
+        "broadcast": np.broadcast_to(np.float32(5), (2, 2)),
+    }
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for suffix in (".safetensors", ".h5"):
+        save_file(golden_state(), FOLDER / f"version1{suffix}", METADATA)

@@ -1,0 +1,341 @@
+"""Stock readers open our files, and we open those of stock writers: safetensors, PyTorch, h5py, h5ls, Keras."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from statezoo.checkpoints import FormatError, inspect, load_file, load_model, read_metadata, save_file
+from statezoo.checkpoints.testing import compare_states
+
+
+def tied_state() -> dict[str, np.ndarray]:
+    weight = np.arange(12, dtype=np.float32).reshape(3, 4)
+    return {
+        "embedding.weight": weight,
+        "norm.bias": np.arange(3, dtype=np.float16).T,
+        "mask": np.array([True, False]),
+        "half": np.ones(3, ml_dtypes.bfloat16),
+        "head.weight": weight,
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
+
+
+# --- they read ours
+
+
+def test_stock_safetensors_numpy_reads_our_file(tmp_path: Path):
+    state = tied_state()
+    save_file(state, tmp_path / "x.safetensors", {"epoch": "7"})
+    seen = safetensors.numpy.load_file(tmp_path / "x.safetensors")
+    del state["head.weight"]
+    assert list(compare_states(state, {name: seen[name] for name in state})) == []
+    assert seen.keys() == state.keys()
+    with safetensors.safe_open(tmp_path / "x.safetensors", "numpy") as file:
+        metadata = file.metadata()
+    assert metadata["epoch"] == "7"
+    assert metadata["head.weight"] == "embedding.weight"
+
+
+def test_stock_safetensors_reads_states_of_every_shape_of_file(tmp_path: Path):
+    for state in (
+        {},
+        {"x": np.zeros(0)},
+        {"": np.ones(1)},
+        {"x": np.array(1)},
+        {"é\0/": np.ones(3, "u1"), "b": np.ones(2)},
+    ):
+        save_file(state, tmp_path / "x.safetensors")
+        assert list(safetensors.numpy.load_file(tmp_path / "x.safetensors")) == sorted(state)
+
+
+@pytest.mark.torch
+def test_stock_safetensors_torch_reads_our_file_into_a_tied_model(tmp_path: Path):
+    import safetensors.torch
+    import torch
+
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(3, 4)
+            self.head = torch.nn.Linear(4, 3, bias=False)
+            self.head.weight = self.embedding.weight
+
+    weight = np.arange(12, dtype=np.float32).reshape(3, 4)
+    save_file({"embedding.weight": weight, "head.weight": weight}, tmp_path / "x.safetensors")
+    assert safetensors.torch.load_file(tmp_path / "x.safetensors")["embedding.weight"].tolist() == weight.tolist()
+    model = Tied()
+    missing, unexpected = safetensors.torch.load_model(model, tmp_path / "x.safetensors")
+    assert (list(missing), list(unexpected)) == ([], [])
+    assert model.head.weight.tolist() == weight.tolist()
+
+
+@pytest.mark.torch
+def test_stock_safetensors_torch_reads_bfloat16_and_float8_of_ours(tmp_path: Path):
+    import safetensors.torch
+    import torch
+
+    save_file(
+        {"b": np.array([1.5], ml_dtypes.bfloat16), "f": np.array([2], ml_dtypes.float8_e4m3fn)},
+        tmp_path / "x.safetensors",
+    )
+    seen = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert (seen["b"].dtype, seen["b"].item()) == (torch.bfloat16, 1.5)
+    assert (seen["f"].dtype, seen["f"].float().item()) == (torch.float8_e4m3fn, 2)
+
+
+def test_stock_h5py_reads_our_file_with_tied_names_as_one_dataset(tmp_path: Path):
+    state = tied_state()
+    save_file(state, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5") as file:
+        found: dict[str, Any] = {}
+        file.visititems(lambda name, thing: found.update({name: thing}) if isinstance(thing, h5py.Dataset) else None)
+        assert file["embedding/weight"] == file["head/weight"]
+        assert len(found) == len(state)  # a tied one once, and the manifest
+        for name in ("embedding/weight", "norm/bias", "mask", "fortran"):
+            assert np.array_equal(found.get(name, file[name])[()], state[name.replace("/", ".")])
+            assert found.get(name, file[name]).dtype == state[name.replace("/", ".")].dtype
+        assert found["half"].attrs["dtype"] == "bfloat16"
+        assert found["half"][()].view(ml_dtypes.bfloat16).tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(not shutil.which("h5ls"), reason="h5ls (hdf5-tools) is not installed")
+def test_stock_h5ls_shows_a_tied_dataset_as_the_same_object(tmp_path: Path):
+    save_file(tied_state(), tmp_path / "x.h5")
+    shown = subprocess.run(["h5ls", "-r", tmp_path / "x.h5"], capture_output=True, text=True, check=True).stdout
+    lines = {line.split()[0]: line for line in shown.splitlines()}
+    assert lines["/head/weight"].endswith("Dataset, same as /embedding/weight")
+
+
+# --- we read theirs
+
+
+def test_we_read_a_file_of_stock_safetensors_numpy(tmp_path: Path):
+    state = {"b": np.arange(3), "a": np.ones((2, 2), np.float16), "none": np.zeros((0, 2)), "s": np.array(2.5)}
+    safetensors.numpy.save_file(state, tmp_path / "x.safetensors", {"format": "np"})
+    loaded = load_file(tmp_path / "x.safetensors")
+    assert list(compare_states(state, {name: loaded[name] for name in state})) == []
+    assert read_metadata(tmp_path / "x.safetensors") == {"format": "np"}
+    assert inspect(tmp_path / "x.safetensors").fingerprint is None
+
+
+@pytest.mark.torch
+def test_we_read_a_tied_model_of_stock_safetensors_torch_as_tied(tmp_path: Path):
+    import safetensors.torch
+    import torch
+
+    from statezoo import core
+
+    class Theirs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(3, 4)
+            self.head = torch.nn.Linear(4, 3, bias=False)
+            self.head.weight = self.embedding.weight
+
+    class Ours(core.Module):
+        def __init__(self, tied: bool = True) -> None:
+            super().__init__()
+            self.embedding = core.Embedding(3, 4)
+            self.head = core.Linear(4, 3, bias=False)
+            if tied:
+                self.head.weight = self.embedding.weight
+
+    theirs = Theirs()
+    safetensors.torch.save_model(theirs, str(tmp_path / "x.safetensors"), {"note": "x"})
+    loaded = load_file(tmp_path / "x.safetensors")
+    assert loaded["head.weight"] is loaded["embedding.weight"]
+    assert read_metadata(tmp_path / "x.safetensors")["note"] == "x"
+    model = Ours()
+    assert load_model(model, tmp_path / "x.safetensors") == ([], [])
+    assert model.head.weight.data.tolist() == theirs.head.weight.tolist()
+    untied = Ours(tied=False)
+    load_model(untied, tmp_path / "x.safetensors", ties="restore")
+    assert untied.head.weight is untied.embedding.weight
+
+
+@pytest.mark.torch
+def test_we_read_a_transposed_view_of_stock_safetensors_torch_into_a_model_that_shares_it(tmp_path: Path):
+    import safetensors.torch
+    import torch
+
+    from statezoo import core
+
+    class Theirs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = torch.nn.Linear(4, 3, bias=False)
+            self.decoder = torch.nn.Linear(3, 4, bias=False)
+            self.decoder.weight = torch.nn.Parameter(self.encoder.weight.T)
+
+    class Ours(core.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = core.Linear(4, 3, bias=False)
+            self.decoder = core.Linear(3, 4, bias=False)
+            self.decoder.weight = core.Parameter(self.encoder.weight.T)
+
+    # What save_model would write for it: the view as a plain name.
+    weight = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    safetensors.torch.save_file(
+        {"encoder.weight": weight}, tmp_path / "x.safetensors", {"decoder.weight": "encoder.weight"}
+    )
+    model = Ours()
+    assert load_model(model, tmp_path / "x.safetensors") == ([], [])
+    assert model.decoder.weight.data.tolist() == weight.T.tolist()
+
+
+def test_we_read_every_valid_header_another_writer_may_write(tmp_path: Path):
+    header = b'{"x":{"shape":[2],"dtype":"U8","data_offsets":[1,3],"more":{"y":[1]}},"__metadata__":null,'
+    header += b'"\\u00e9":{"dtype":"U8","shape":[1,1],"data_offsets":[0,1]}}\n  '
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\1\2\3")
+    loaded = load_file(tmp_path / "x.safetensors")
+    assert {name: array.tolist() for name, array in loaded.items()} == {"x": [2, 3], "é": [[1]]}
+
+
+def test_we_read_a_plain_h5py_file_with_all_it_may_hold(tmp_path: Path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["z"] = np.arange(3, dtype=">i4")
+        file["a/b/c"] = np.arange(6.0).reshape(2, 3)
+        file["scalar"] = 2.5
+        file["flags"] = np.array([True, False])
+        file["complex"] = np.array([1j])
+        file["empty"] = np.zeros((0, 2))
+        file.create_dataset(
+            "packed", data=np.arange(1000), chunks=(100,), compression="gzip", shuffle=True, fletcher32=True
+        )
+        file.create_dataset("lzf", data=np.ones((10, 10)), compression="lzf")
+        file.create_dataset("unwritten", shape=(3,), fillvalue=7, dtype="i2")
+        file["tied"] = file["a/b/c"]
+        file["z"].attrs["unit"] = "m"
+        file.create_group("empty group")
+        file.attrs["note"] = "x"
+    loaded = load_file(tmp_path / "x.h5")
+    expected = {
+        "a.b.c": np.arange(6.0).reshape(2, 3),
+        "complex": np.array([1j]),
+        "empty": np.zeros((0, 2)),
+        "flags": np.array([True, False]),
+        "lzf": np.ones((10, 10)),
+        "packed": np.arange(1000),
+        "scalar": np.array(2.5),
+        "unwritten": np.full(3, 7, "i2"),
+        "z": np.arange(3, dtype="i4"),
+        "tied": None,
+    }
+    expected["tied"] = expected["a.b.c"]
+    assert list(compare_states(expected, loaded)) == []
+    assert loaded["tied"] is loaded["a.b.c"]
+
+
+def test_we_read_a_plain_h5py_file_in_the_order_of_its_making_where_that_is_kept(tmp_path: Path):
+    with h5py.File(tmp_path / "x.h5", "w", track_order=True) as file:
+        for name in "zay":
+            file[name] = np.ones(1)
+    assert list(load_file(tmp_path / "x.h5")) == ["z", "a", "y"]
+
+
+@pytest.mark.parametrize("libver", ["earliest", "v108", "v110", "v114", "latest"])
+def test_we_read_plain_h5py_files_of_every_version(tmp_path: Path, libver: str):
+    with h5py.File(tmp_path / "x.h5", "w", libver=libver, userblock_size=512) as file:
+        for number in range(20):
+            file[f"group/{number}"] = np.full(3, number)
+    loaded = load_file(tmp_path / "x.h5")
+    assert {name: array.tolist() for name, array in loaded.items()} == {f"group.{n}": [n] * 3 for n in range(20)}
+
+
+def test_two_datasets_of_one_name_are_refused_naming_both(tmp_path: Path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["a.b"], file["a/b"] = np.ones(1), np.ones(1)
+    with pytest.raises(FormatError, match=r"'/a.b' and '/a/b'|'/a/b' and '/a.b'") as caught:
+        load_file(tmp_path / "x.h5")
+    assert "'a.b'" in str(caught.value)
+
+
+def virtual_dataset(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((4,), "u1")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
+    file.create_virtual_dataset("bad", layout)
+
+
+# What is put into a file, and what the error says of it.
+REFUSED: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
+    "soft link": (lambda f: f.update(bad=h5py.SoftLink("/good")), "soft or external link"),
+    "external link": (lambda f: f.update(bad=h5py.ExternalLink("/etc/passwd", "/x")), "soft or external link"),
+    "group loop": (lambda f: f.create_group("group").update(bad=f["/"]), "second link to a group"),
+    "group twice": (lambda f: f.update(bad=f.create_group("group")), "second link to a group"),
+    "external storage": (
+        lambda f: f.create_dataset("bad", (4,), "u1", external=[("/etc/passwd", 0, 4)]),
+        "kept in other files",
+    ),
+    "virtual dataset": (virtual_dataset, "kept in other files"),
+    "text": (lambda f: f.update(bad=["text"]), "no array of numbers"),
+    "compound": (lambda f: f.update(bad=np.zeros(2, [("a", "f4"), ("b", "i4")])), "no array of numbers"),
+    "reference": (lambda f: f.create_dataset("bad", data=f["good"].ref, dtype=h5py.ref_dtype), "no array of numbers"),
+    "opaque": (lambda f: f.update(bad=np.zeros(2, "V3")), "opaque bytes"),
+    "empty dataspace": (lambda f: f.update(bad=h5py.Empty("f4")), "empty dataspace"),
+    "bomb": (
+        lambda f: f.create_dataset("bad", (1 << 40,), "u1", chunks=(1 << 20,), compression="gzip"),
+        "would take 1,099,511,627,776 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_leads_out_of_an_h5_file_or_is_no_array_is_refused_by_name(tmp_path: Path, kind: str):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["good"] = np.ones(1)
+        REFUSED[kind][0](file)
+    with pytest.raises(FormatError, match=rf"'/[a-z/]*' in .*{REFUSED[kind][1]}"):
+        load_file(tmp_path / "x.h5")
+
+
+def test_a_dataset_added_to_our_file_by_another_program_is_noticed(tmp_path: Path):
+    save_file({"a": np.ones(2)}, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file["new"] = np.ones(1)
+    with pytest.raises(FormatError, match=r"changed by another program.*'new'"):
+        load_file(tmp_path / "x.h5")
+
+
+KERAS = """
+import sys, keras, numpy
+for dtype in ("float32", "bfloat16"):
+    keras.config.set_dtype_policy(dtype)
+    shared = keras.layers.Dense(4, name="shared")
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(2)(shared(keras.layers.BatchNormalization()(shared(x)))))
+    model.save_weights(sys.argv[1] + dtype + ".weights.h5")
+    weights = [keras.ops.convert_to_numpy(weight.value).astype("float32") for weight in model.weights]
+    numpy.savez(sys.argv[1] + dtype + ".npz", *weights)
+"""
+
+
+@pytest.mark.keras
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("keras"), reason="Keras is not installed")
+def test_we_read_keras_weights_as_a_flat_dict(tmp_path: Path):
+    environment = os.environ | {"KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", KERAS, f"{tmp_path}/"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for dtype in ("float32", "bfloat16"):
+        loaded = load_file(tmp_path / f"{dtype}.weights.h5")
+        assert any(name.endswith(".vars.0") for name in loaded)
+        assert {str(array.dtype) for array in loaded.values()} == {dtype}
+        with np.load(tmp_path / f"{dtype}.npz") as expected:
+            assert len(expected) == len(loaded)
+            for array in expected.values():
+                assert any(np.array_equal(array, mine.astype("f4")) for mine in loaded.values())
