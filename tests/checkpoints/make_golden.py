@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
 from statezoo.checkpoints import save_file
 
 FOLDER = Path(__file__).parent / "golden"

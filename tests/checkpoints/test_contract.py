@@ -133,7 +133,8 @@ def test_numpy_scalars_and_objects_with_an_array_inside_are_taken_as_arrays(path
 
 ODD_NAMES = [
     "", ".", "..", "...", "/", "a/b", "/a", "a/", "%", "%2F", "a%2Eb", "%5F", "\0", "a\0b", " ", "a b", "\n", "\x7f",
-    "é", "日本", "😀", "\u202e", "a", "a.b", "a.b.c", "a.", ".a", "a..b", "statezoo", "statezoo.storage", "_extra_state",
+    "é", "日本", "😀", "\u202e", "a", "a.b", "a.b.c", "a.", ".a", "a..b", "statezoo", "_extra_state",
+    "statezoo.storage",
     "statezoo.storage.0", "__statezoo__", "__statezoo__.x", "%5F_statezoo__", "__proto__", "x" * 255, "x" * 10_000,
     "é" * 10_000,
 ]  # fmt: skip

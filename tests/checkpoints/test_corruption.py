@@ -224,7 +224,7 @@ HEADERS = {
     b'{"\\ud800":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not the JSON",
     b"[" * 100_000: "not the JSON",
     b'{"a":' * 100_000: "not the JSON",
-    b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "twice",
+    b'{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "twice",
     b'{"x":{"dtype":"U8","dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "twice",
     b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,NaN]}}': "NaN",
     b'{"x":{"dtype":"U8","shape":[2.0],"data_offsets":[0,2]}}': "'x' is not a dtype, a shape and two offsets",
@@ -243,7 +243,7 @@ HEADERS = {
     b'{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}': "take 1 bytes, and 2 follow",
     b'{"x":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}': "take 9 bytes, and 2 follow",
     b'{"x":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,2]}}': "takes 73786976294838206464 bytes",
-    b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"y":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}': "overlap",
+    b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"y":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}': "gap",
     b'{"__metadata__":{"a":1},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not strings by name",
     b'{"__metadata__":[],"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not strings by name",
 }  # fmt: skip

@@ -4,8 +4,10 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import h5py
 import numpy as np
 import pytest
+
 from statezoo.checkpoints import inspect, load_file, read_metadata, save_file
 from statezoo.checkpoints.testing import compare_states
 
@@ -42,9 +44,11 @@ def test_the_golden_files_have_the_fingerprint_that_version_1_gives_their_conten
     assert inspect(golden).fingerprint == FINGERPRINT
 
 
-FINGERPRINT = "?"
+FINGERPRINT = "99749d209c0b6d89d5773b76653b6b9a"
 
 
 def test_todays_writer_gives_the_same_bytes_as_the_golden_file(golden: Path, make_golden: ModuleType, tmp_path: Path):
+    if golden.suffix == ".h5" and h5py.version.hdf5_version_tuple[0] != 2:
+        pytest.skip("the structure of the golden file was written by libhdf5 2")
     save_file(make_golden.golden_state(), tmp_path / golden.name, make_golden.METADATA)
     assert (tmp_path / golden.name).read_bytes() == golden.read_bytes()
