@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from statezoo import zoo
-from statezoo.zoo.command import render, table
+from statezoo.zoo.text import render, table
 
 
 def show_pretrained_models() -> None:

@@ -39,7 +39,7 @@ class SineRecipe(zoo.Recipe):
 
     summary = "The sine of an angle between -pi and pi."
     task = "tabular-regression"
-    example = "1.5"
+    example = (1.5,)
 
     def data(self) -> Split:
         rng = np.random.default_rng(self.seed)

@@ -6,14 +6,12 @@ import sys
 from collections.abc import Sequence
 from inspect import signature
 
-import numpy as np
-
 from ..checkpoints import CheckpointError, inspect
 from ..core import ModuleError
 from .entry import CARD, open_entry
 from .errors import InputError, ZooError
-from .images import render_image
 from .loading import find, list_models, load
+from .text import command_line, render, table
 
 EXAMPLES = """examples:
   statezoo list 'simple-mlp.*'
@@ -88,7 +86,7 @@ def _info(parsed: argparse.Namespace) -> str:
         ("architecture", f"{manifest['architecture']} {json.dumps(manifest['config'])}"),
         ("parameters", f"{manifest['parameters']:,}"),
         *((name, f"{value:.6g}") for name, value in manifest["metrics"].items()),
-        ("example", manifest["example"]),
+        ("example", command_line(parsed.name, manifest["example"])),
         ("recipe", manifest["recipe"]["command"]),
         ("data", manifest["data"]["source"]),
         ("licence", manifest["licence"]),
@@ -103,34 +101,14 @@ def _predict(parsed: argparse.Namespace) -> str:
     try:
         signature(predict).bind(*parsed.input)
     except TypeError:
-        example = open_entry(find(parsed.name)).manifest.get("example")
-        raise InputError(f"{parsed.name} takes other inputs than {' '.join(parsed.input)}; such as {example}") from None
+        example = command_line(parsed.name, open_entry(find(parsed.name)).manifest["example"])
+        raise InputError(f"{parsed.name} takes other inputs than {parsed.input}; try: {example}") from None
     return render(predict(*parsed.input))
 
 
 def _inspect(parsed: argparse.Namespace) -> str:
     info = inspect(parsed.file)
     return json.dumps(info.as_dict(), indent=1, ensure_ascii=False) if parsed.json else str(info)
-
-
-def render(prediction: object) -> str:
-    """A prediction as text: images as shades, numbers and words as they are, a list of named tuples as a table."""
-    if isinstance(prediction, np.ndarray):
-        return render_image(prediction) if prediction.ndim == 2 else " ".join(f"{value:.6g}" for value in prediction)
-    if isinstance(prediction, list) and prediction and isinstance(prediction[0], tuple):
-        return table(
-            [tuple(f"{value:.1%}" if isinstance(value, float) else str(value) for value in row) for row in prediction]
-        )
-    if isinstance(prediction, list):
-        return " ".join(map(str, prediction))
-    return str(prediction)
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 if __name__ == "__main__":

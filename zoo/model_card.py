@@ -4,17 +4,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..core import Module
 from .recipe import Recipe
+from .text import command_line, render
 
 LIBRARY = "statezoo"
 
 
-def render_card(recipe: Recipe, manifest: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """The card as text. pictures: file name -> caption."""
+def render_card(recipe: Recipe, model: Module, manifest: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
+    """The card as text. model: the published one, in eval mode. pictures: file name -> caption."""
     sections = [
         _header(recipe, manifest),
         f"# {manifest['name']}\n\n{recipe.summary}",
-        _usage(recipe, manifest),
+        _usage(recipe, model, manifest),
         _metrics(recipe, manifest),
         recipe.details(),
         "\n\n".join(f"![{caption}]({name})\n\n*{caption}*" for name, caption in pictures.items()),
@@ -54,14 +56,23 @@ def _header(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _usage(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
-    return f"""## Use
+def _usage(recipe: Recipe, model: Module, manifest: Mapping[str, Any]) -> str:
+    load = f"""## Use
 
 ```python
 from statezoo import zoo
 
 model = zoo.load("{manifest["name"]}")
-model.predict({recipe.example})
+"""
+    if not recipe.example:
+        return f"{load}```"
+    return f"""{load}model.predict({", ".join(map(repr, recipe.example))})
+```
+
+or, in a shell, `{command_line(manifest["name"], recipe.example)}`; either gives
+
+```
+{render(model.predict(*recipe.example))}
 ```"""
 
 

@@ -77,7 +77,7 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
         "config": dict(recipe.config),
         "parameters": model.num_parameters(),
         "summary": recipe.summary,
-        "example": recipe.example,
+        "example": list(recipe.example),
         "labels": list(recipe.labels),
         "licence": LICENCE,
         "fingerprint": checkpoints.inspect(folder / WEIGHTS["safetensors"]).fingerprint,
@@ -87,7 +87,7 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
         "environment": environment(),
         "files": describe_files(folder, [*WEIGHTS.values(), GOLDEN, *pictures]),
     }
-    (folder / CARD).write_text(render_card(recipe, manifest, pictures), encoding="utf-8")
+    (folder / CARD).write_text(render_card(recipe, model, manifest, pictures), encoding="utf-8")
     manifest["files"] |= describe_files(folder, [CARD])
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

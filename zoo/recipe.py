@@ -58,7 +58,7 @@ class Recipe(ABC):
     # What the card says: one line, Hugging Face's pipeline tag, the arguments of a predict, the classes' names.
     summary: ClassVar[str] = ""
     task: ClassVar[str] = "other"
-    example: ClassVar[str] = ""
+    example: ClassVar[tuple[Any, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

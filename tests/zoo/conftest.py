@@ -33,7 +33,6 @@ class TinyRecipe(zoo.Recipe):
     """Give back what came in."""
 
     summary = "Four numbers through three."
-    example = "1"
 
     def details(self) -> str:
         return "For tests only."

@@ -18,7 +18,7 @@ class LinearRegressionRecipe(Recipe):
 
     summary = "The plane y = 2*x1 + 3*x2, recovered from 256 points by gradient descent."
     task = "tabular-regression"
-    example = "3, 4"
+    example = (3, 4)
 
     def details(self) -> str:
         return (

@@ -12,7 +12,7 @@ class MnistRecipe(ClassifierRecipe):
     """Cross entropy on 28 x 28 digits; data_folder names a folder with MNIST's four IDX files."""
 
     summary = "A perceptron for 28 x 28 handwritten digits."
-    example = '"00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"'
+    example = ("00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000",)
 
     def details(self) -> str:
         return (

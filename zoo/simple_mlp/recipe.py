@@ -12,7 +12,7 @@ class DigitsRecipe(ClassifierRecipe):
     """Cross entropy on 8 x 8 digits, flattened."""
 
     summary = "A perceptron that reads 8 x 8 handwritten digits."
-    example = '"00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"'
+    example = ("00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000",)
 
     def data(self) -> Split:
         return digits()

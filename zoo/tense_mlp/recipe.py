@@ -20,7 +20,7 @@ class TenseRecipe(Recipe):
 
     summary = "Which tense a Spanish verb is used in, given the verb and the person."
     task = "text-classification"
-    example = '"hablar", "yo"'
+    example = ("hablar", "yo")
     labels = TENSES
 
     def details(self) -> str:

@@ -23,7 +23,7 @@ class AutoencoderRecipe(Recipe):
 
     summary = "An autoencoder of 8 x 8 digits whose decoder is the encoder's weight, transposed."
     task = "image-to-image"
-    example = '"00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"'
+    example = ("00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000",)
 
     def details(self) -> str:
         return (

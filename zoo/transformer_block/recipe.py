@@ -20,7 +20,7 @@ class SortRecipe(Recipe):
 
     summary = "One transformer block that writes six digits in order, one after the other."
     task = "text-generation"
-    example = '"352914"'
+    example = ("352914",)
 
     def details(self) -> str:
         return (
