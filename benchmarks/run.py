@@ -101,7 +101,7 @@ def compare_training(rounds: int) -> None:
 
     theirs = torch.nn.Sequential(torch.nn.Linear(23, 16), torch.nn.ReLU(), torch.nn.Linear(16, 5))
     their_optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01)
-    x, y = torch.from_numpy(data.train_x), torch.from_numpy(data.train_y)
+    x, y = torch.tensor(data.train_x), torch.tensor(data.train_y)
 
     def our_step() -> None:
         optimizer.zero_grad()

@@ -69,9 +69,10 @@ model = zoo.load("{manifest["name"]}")
     return f"""{load}model.predict({", ".join(map(repr, recipe.example))})
 ```
 
-or, in a shell, `{command_line(manifest["name"], recipe.example)}`; either gives
+In a shell:
 
-```
+```console
+$ {command_line(manifest["name"], recipe.example)}
 {render(model.predict(*recipe.example))}
 ```"""
 

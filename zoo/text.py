@@ -14,9 +14,9 @@ def render(prediction: object) -> str:
     if isinstance(prediction, np.ndarray):
         return render_image(prediction) if prediction.ndim == 2 else " ".join(f"{value:.6g}" for value in prediction)
     if isinstance(prediction, list) and prediction and isinstance(prediction[0], tuple):
-        return table(
-            [tuple(f"{value:.1%}" if isinstance(value, float) else str(value) for value in row) for row in prediction]
-        )
+        header = getattr(prediction[0], "_fields", None)
+        rows = [[f"{value:.1%}" if isinstance(value, float) else str(value) for value in row] for row in prediction]
+        return table([header, *rows] if header else rows)
     if isinstance(prediction, list):
         return " ".join(map(str, prediction))
     return str(prediction)
