@@ -57,11 +57,11 @@ def replace(path: str) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        _flush_folder(os.path.dirname(target))
     except OSError as error:
         if isinstance(error, WriteError):
             raise
         raise _explained(path, error) from error
+    _flush_folder(path, os.path.dirname(target))
 
 
 def _mode_of(target: str) -> int | None:
@@ -76,15 +76,22 @@ def _mode_of(target: str) -> int | None:
     return stat.S_IMODE(status.st_mode)
 
 
-def _flush_folder(folder: str) -> None:
+def _flush_folder(path: str, folder: str) -> None:
     """Make the rename itself survive a power cut. Where folders cannot be opened (Windows) the system sees to it."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise WriteError(
+            f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): after "
+            "a power cut the old file may be back. Save again, or to another disk.",
+            error,
+        ) from error
 
 
 def _explained(path: str, error: OSError) -> WriteError:

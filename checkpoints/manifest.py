@@ -150,6 +150,7 @@ def _refuse_newer(version: Any, path: str) -> None:
 
 def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata without the entries that repeat aliases."""
+    _check_text([*metadata, *metadata.values()])
     repeated = manifest.aliases.keys() - set(manifest.own)
     for name in repeated & metadata.keys():
         if metadata[name] != manifest.aliases[name].kept:
@@ -167,6 +168,7 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest
     names = _in_order(kept_names, placed)
     if len(names) != len(content["aliases"]) + len(content["extra"]) + len(kept_names) or len(set(names)) < len(names):
         _fail("a name or a position occurs twice")
+    _check_text(names)
     layouts = {name: tuple(map(_count, order)) for name, order in content["layouts"].items()}
     for name, order in layouts.items():
         if sorted(order) != list(range(len(tensors[name].shape))):
@@ -203,6 +205,11 @@ def _in_order(stored: list[str], placed: Mapping[int, str]) -> list[str]:
     for position in range(len(stored) + len(placed)):
         names.append(placed[position] if position in placed else next(rest, ""))
     return names
+
+
+def _check_text(texts: list[str]) -> None:
+    """Raise TypeError or ValueError unless all are strings without lone surrogates, which JSON can hold."""
+    "".join(texts).encode()
 
 
 def _count(value: Any) -> int:

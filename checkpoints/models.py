@@ -119,21 +119,37 @@ def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[]
 
     base, tensor = _tensor(model, pair.partner), _tensor(model, pair.name)
     whole, part = state[pair.partner], state[pair.name]
-    packed = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair)
-    alias = packed.aliases.get(pair.name)
-    fits = base.data.strides == whole.strides and base.dtype == whole.dtype and tensor.dtype == part.dtype
-    if alias is None or packed.storages or not fits or base.shape != whole.shape or not part.flags.writeable:
+    alias = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair).aliases.get(pair.name)
+    fits = _alike(base.data, whole) and base.data.strides == whole.strides
+    # Where the kept tensor is the other one, or a storage, there is no array in the model to make a view of.
+    if alias is None or alias.kept != pair.partner or not fits or not _alike(tensor.data, part):
         return None
-    packed.stored = {pair.partner: base.data}
-    array = base.data if alias.view is None else _placed(base.data, whole, part)
-    owner_name, _, leaf = pair.name.rpartition(".")
-    owner = model.get_submodule(owner_name)
+    places = [name for name, other in _tensors(model) if other is tensor]
+    if _shares_with_others(model, tensor, places) or not part.flags.writeable:
+        return None
     if alias.view is None and type(base) is type(tensor):
-        return lambda: setattr(owner, leaf, base)
-    if isinstance(base, Parameter) and isinstance(tensor, Parameter) and base.dtype == array.dtype:
-        view = Parameter.view_of(base, array, tensor.requires_grad)
-        return lambda: setattr(owner, leaf, view)
-    return lambda: setattr(tensor, "data", array)
+        made = base
+    elif isinstance(base, Parameter) and isinstance(tensor, Parameter) and base.dtype == tensor.dtype:
+        made = Parameter.view_of(base, _placed(base.data, whole, part), tensor.requires_grad)
+    else:
+        array = _placed(base.data, whole, part)
+        return lambda: setattr(tensor, "data", array)
+    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in places]
+
+    def remake() -> None:
+        for owner, leaf in owners:
+            setattr(owner, leaf, made)
+
+    return remake
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype
+
+
+def _shares_with_others(model: Module, tensor: Parameter | Buffer, places: list[str]) -> bool:
+    """Whether a name that is not in places shares the memory of tensor, and would be untied by giving it another."""
+    return any(name not in places and sharing.shares(tensor.data, other.data) for name, other in _tensors(model))
 
 
 def _placed(base: np.ndarray, whole: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -144,13 +160,13 @@ def _placed(base: np.ndarray, whole: np.ndarray, part: np.ndarray) -> np.ndarray
     return np.ndarray(part.shape, part.dtype, memory.data, offset, part.strides)
 
 
-def _tensor(model: Module, name: str) -> Parameter | Buffer:
-    from ..core.errors import ModuleError
+def _tensors(model: Module) -> Iterator[tuple[str, Parameter | Buffer]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
 
-    try:
-        return model.get_parameter(name)
-    except ModuleError:
-        return model.get_buffer(name)
+
+def _tensor(model: Module, name: str) -> Parameter | Buffer:
+    return next(tensor for other, tensor in _tensors(model) if other == name)
 
 
 def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: files.Loaded) -> files.Loaded:

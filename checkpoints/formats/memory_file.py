@@ -9,7 +9,7 @@ _PAGE_BYTES = 1 << 12
 
 
 class MemoryFile:
-    """What libhdf5 is given to write to: it cannot fail, which libhdf5 would not survive."""
+    """What libhdf5 is given to write to, so that only our own code ever meets a full disk."""
 
     def __init__(self) -> None:
         self.size_bytes = 0
@@ -42,7 +42,7 @@ class MemoryFile:
             self._pages.setdefault(number, bytearray(_PAGE_BYTES))[start : start + len(part)] = part
             self._position += len(part)
             written += len(part)
-        self.size_bytes = max(self.size_bytes, self._position)
+            self.size_bytes = max(self.size_bytes, self._position)
         return written
 
     def readinto(self, buffer: memoryview) -> int:
@@ -60,6 +60,10 @@ class MemoryFile:
     def truncate(self, size_bytes: int | None = None) -> int:
         """Make the file as long as told, or up to the position, and return that."""
         self.size_bytes = self._position if size_bytes is None else size_bytes
+        last, kept_bytes = divmod(self.size_bytes, _PAGE_BYTES)
+        self._pages = {number: page for number, page in self._pages.items() if number <= last}
+        if last in self._pages:
+            self._pages[last][kept_bytes:] = bytes(_PAGE_BYTES - kept_bytes)
         return self.size_bytes
 
     def flush(self) -> None:

@@ -170,6 +170,8 @@ HOSTILE = {
     "a tie to nothing": lambda r: r["aliases"][0].__setitem__(2, "nobody"),
     "a name that is there": lambda r: r["aliases"][0].__setitem__(1, "fc.bias"),
     "a name that is no text": lambda r: r["aliases"][0].__setitem__(1, ["x"]),
+    "a name with a lone surrogate": lambda r: r["aliases"][0].__setitem__(1, "\ud800"),
+    "a name that is a number": lambda r: r["aliases"][0].__setitem__(1, 3),
     "a position that does not exist": lambda r: r["aliases"][0].__setitem__(0, 99),
     "a position twice": lambda r: r["aliases"][0].__setitem__(0, 3),
     "a layout that is none": lambda r: r.update(layouts={"fc.weight": [0, 0]}),
@@ -224,7 +226,8 @@ HEADERS = {
     b'{"\\ud800":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not the JSON",
     b"[" * 100_000: "not the JSON",
     b'{"a":' * 100_000: "not the JSON",
-    b'{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "twice",
+    b'{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"x":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}':
+        "twice",
     b'{"x":{"dtype":"U8","dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "twice",
     b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,NaN]}}': "NaN",
     b'{"x":{"dtype":"U8","shape":[2.0],"data_offsets":[0,2]}}': "'x' is not a dtype, a shape and two offsets",

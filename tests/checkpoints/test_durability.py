@@ -76,6 +76,22 @@ def test_a_system_call_that_fails_is_an_error_with_advice_and_leaves_the_old_fil
     assert_only_the_old_file_is_there(path)
 
 
+def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_that_the_file_was_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        original(descriptor)
+
+    monkeypatch.setattr(durable.os, "fsync", failing)
+    with pytest.raises(WriteError, match=r"was written, but its folder could not be flushed .*input/output error"):
+        save_file(OLD, path)
+    assert_only_the_old_file_is_there(path)
+
+
 SAVE_FOR_EVER = """
 import sys, numpy
 from statezoo.checkpoints import save_file

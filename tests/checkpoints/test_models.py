@@ -193,6 +193,48 @@ def test_sharing_between_a_parameter_and_a_buffer_is_made_when_asked_for(path: P
     assert model.state_dict()["shadow"][1, 0] == 99
 
 
+def test_what_the_model_ties_besides_stays_tied_when_ties_are_made(path: Path):
+    class Net(core.Module):
+        def __init__(self, tied: bool) -> None:
+            super().__init__()
+            self.a = core.Parameter(np.ones(3))
+            self.b = self.a if tied else core.Parameter(np.ones(3))
+            self.c = core.Parameter(np.ones(3)) if tied else self.b
+
+    save_model(Net(tied=True), path)
+    model = Net(tied=False)
+    load_model(model, path, ties="restore")
+    assert model.a is model.b is model.c
+
+
+def test_a_tie_that_would_untie_a_view_in_the_model_cannot_be_made(path: Path):
+    class Net(core.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = core.Parameter(np.ones((2, 2)))
+            self.b = core.Parameter(np.ones((2, 2)))
+            self.c = core.Parameter(self.b.T)
+
+    weight = np.ones((2, 2))
+    save_file({"a": weight, "b": weight, "c": weight.copy()}, path)
+    with pytest.raises(MismatchError, match=r"b  shares memory with a in the file, not in the model") as caught:
+        load_model(Net(), path, ties="restore")
+    assert "Build the model with them sharing memory" in caught.value.advice
+
+
+def test_a_tie_of_another_shape_than_the_models_is_not_made(path: Path):
+    class Net(core.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = core.Parameter(np.ones(3))
+            self.b = core.Parameter(np.ones(2))
+
+    weight = np.zeros(3)
+    save_file({"a": weight, "b": weight}, path)
+    with pytest.raises(MismatchError, match=r"b  shares memory with a"):
+        load_model(Net(), path, ties="restore", strict=False)
+
+
 def test_a_problem_elsewhere_keeps_ties_from_being_made(path: Path):
     save_file(dict(Tied().state_dict()) | {"more": np.ones(1)}, path)
     model = Tied(tied=False)
