@@ -88,8 +88,8 @@ def _flush_folder(path: str, folder: str) -> None:
             os.close(descriptor)
     except OSError as error:
         raise WriteError(
-            f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): after "
-            "a power cut the old file may be back. Save again, or to another disk.",
+            f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): "
+            "after a power cut the old file may be back. Save again, or to another disk.",
             error,
         ) from error
 

@@ -39,8 +39,8 @@ def load_model(
 
     strict=False leaves out what only one side has, or what differs in shape, and lists it. cast=True converts to the
     model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer,
-    or a view of it; make the optimizer afterwards, since a tied name gets another object. Raises MismatchError with
-    every problem there is, or what load_file raises; nothing has changed then.
+    or a view of it; make the optimizer afterwards, since a tied name gets another object.
+    Raises MismatchError with every problem there is, or what load_file raises; nothing has changed then.
     """
     from ..core.errors import MismatchError as ModelMismatchError
     from ..core.state import plan_load
@@ -49,33 +49,20 @@ def load_model(
         raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
     live = {name: array for name, array in _checked(model).state_dict().items() if isinstance(array, np.ndarray)}
     path = os.fsdecode(path)
-    loaded = files.load(path)
-    if not loaded.ours:
-        loaded = _with_shapes_of(live, loaded)
-    problems: list[str] = []
-    advice: list[str] = []
-    remakes: list[Callable[[], None]] = []
-    for pair in _lacking(loaded, live):
-        remake = _remake(model, pair, loaded.state) if ties == "restore" else None
-        if remake is not None:
-            remakes.append(remake)
-        else:
-            problems.append(f"{pair.name}  shares memory with {pair.partner} in the file, not in the model")
-            advice.append(_TIE if ties == "error" else _BUILD)
-    source = os.path.basename(path)
+    loaded = _with_shapes_of(live, files.load(path))
+    remakes, problems = _plan_ties(model, live, loaded, ties == "restore")
+    advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
+    source, cause = os.path.basename(path), None
     try:
         plan = plan_load(model, loaded.state, strict, cast, source, "the file")
-        result = None if problems else plan.apply()
+        if not problems:
+            result = plan.apply()
+            for remake in remakes:
+                remake()
+            return result
     except ModelMismatchError as error:
-        problems, advice, result = problems + error.problems, [*advice, error.advice], None
-        cause: Exception | None = error
-    else:
-        cause = None
-    if result is None:
-        raise MismatchError(source, type(model).__name__, problems, "\n".join(dict.fromkeys(advice))) from cause
-    for remake in remakes:
-        remake()
-    return result
+        problems, advice, cause = problems + error.problems, [*advice, error.advice], error
+    raise MismatchError(source, type(model).__name__, problems, "\n".join(advice)) from cause
 
 
 def _checked(model: Any) -> Module:
@@ -93,6 +80,20 @@ class _Pair(NamedTuple):
 
     name: str
     partner: str
+
+
+def _plan_ties(
+    model: Module, live: Mapping[str, np.ndarray], loaded: files.Loaded, restore: bool
+) -> tuple[list[Callable[[], None]], list[str]]:
+    """Return what makes the ties that the model lacks, if they are to be restored, and a line for each that is not."""
+    remakes, problems = [], []
+    for pair in _lacking(loaded, live):
+        remake = _remake(model, pair, loaded.state) if restore else None
+        if remake is not None:
+            remakes.append(remake)
+        else:
+            problems.append(f"{pair.name}  shares memory with {pair.partner} in the file, not in the model")
+    return remakes, problems
 
 
 def _lacking(loaded: files.Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]:
@@ -117,15 +118,20 @@ def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[]
     """
     from ..core.parameter import Parameter
 
-    base, tensor = _tensor(model, pair.partner), _tensor(model, pair.name)
+    tensors = dict(_tensors(model))
+    if pair.partner not in tensors or pair.name not in tensors:
+        return None  # an array that is extra state
+    base, tensor = tensors[pair.partner], tensors[pair.name]
     whole, part = state[pair.partner], state[pair.name]
     alias = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair).aliases.get(pair.name)
     fits = _alike(base.data, whole) and base.data.strides == whole.strides
     # Where the kept tensor is the other one, or a storage, there is no array in the model to make a view of.
     if alias is None or alias.kept != pair.partner or not fits or not _alike(tensor.data, part):
         return None
-    places = [name for name, other in _tensors(model) if other is tensor]
-    if _shares_with_others(model, tensor, places) or not part.flags.writeable:
+    places = [name for name, other in tensors.items() if other is tensor]
+    others = [other for name, other in tensors.items() if name not in places]
+    # What shares the memory of this tensor would be untied by giving it another.
+    if any(sharing.shares(tensor.data, other.data) for other in others) or not part.flags.writeable:
         return None
     if alias.view is None and type(base) is type(tensor):
         made = base
@@ -147,11 +153,6 @@ def _alike(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype
 
 
-def _shares_with_others(model: Module, tensor: Parameter | Buffer, places: list[str]) -> bool:
-    """Whether a name that is not in places shares the memory of tensor, and would be untied by giving it another."""
-    return any(name not in places and sharing.shares(tensor.data, other.data) for name, other in _tensors(model))
-
-
 def _placed(base: np.ndarray, whole: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Return the view of base that part is of whole, whose strides are those of base."""
     order = sorted(range(whole.ndim), key=lambda axis: -whole.strides[axis])
@@ -165,15 +166,13 @@ def _tensors(model: Module) -> Iterator[tuple[str, Parameter | Buffer]]:
     yield from model.named_buffers(remove_duplicate=False)
 
 
-def _tensor(model: Module, name: str) -> Parameter | Buffer:
-    return next(tensor for other, tensor in _tensors(model) if other == name)
-
-
 def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: files.Loaded) -> files.Loaded:
-    """Return loaded with the ties that the model has too in the shape that they have in the model.
+    """Return loaded, in a file of another writer the ties that the model has too in the shape they have in the model.
 
-    Other writers note a transposed or sliced view as a mere name; only the model knows what it is of the kept tensor.
+    Those writers note a transposed or sliced view as a mere name; only the model knows what it is of the kept tensor.
     """
+    if loaded.ours:
+        return loaded
     state = dict(loaded.state)
     for name, alias in loaded.aliases.items():
         kept = alias.kept

@@ -64,7 +64,8 @@ class Format(Protocol):
     ) -> Layout:
         """Return where things go, having written to file what is neither tensor nor manifest.
 
-        manifest: a text as long as the final one. Raises StateError for what the format cannot hold.
+        manifest: a text as long as the final one.
+        Raises StateError for what the format cannot hold.
         """
         ...
 

@@ -50,14 +50,7 @@ def lay_out(
     manifest: str,
 ) -> Layout:
     """Return where things go; nothing is written yet, as the header, which comes first, holds the manifest."""
-    for name, tensor in tensors.items():
-        if tensor.dtype == "C128":
-            raise UnsupportedTypeError(
-                f"tensor {name!r} is complex128, which safetensors does not have. Save to .h5, or as complex64, or "
-                "save its real and imaginary parts."
-            )
-    if _METADATA in tensors:
-        raise StateError(f"a safetensors file cannot hold a tensor named {_METADATA!r}. Rename it, or save to .h5.")
+    _refuse_unsupported(tensors)
     offsets, end = {}, 0
     for name in sorted(tensors, key=lambda name: -dtypes.numpy_dtype(tensors[name].dtype).itemsize):
         offsets[name] = end
@@ -82,6 +75,17 @@ def lay_out(
             "Shorten the names or the metadata, or save to .h5."
         )
     return Layout({name: start + offset for name, offset in offsets.items()}, seal)
+
+
+def _refuse_unsupported(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype == "C128":
+            raise UnsupportedTypeError(
+                f"tensor {name!r} is complex128, which safetensors does not have. Save to .h5, or as complex64, or "
+                "save its real and imaginary parts."
+            )
+    if _METADATA in tensors:
+        raise StateError(f"a safetensors file cannot hold a tensor named {_METADATA!r}. Rename it, or save to .h5.")
 
 
 @contextmanager
