@@ -2,17 +2,18 @@
 
 `fc1.weight` is the dataset `/fc1/weight`, contiguous and at a multiple of 64 bytes, so that it can be mapped. A tie
 is a hard link to the dataset of the kept tensor. A view is only in the manifest. bfloat16 and float8 are opaque
-elements of their size, with NumPy's name for them in the attribute `dtype`, as Keras does it; complex numbers and
-booleans are as h5py does them. `/__statezoo__` is a uint8 dataset of JSON, keys sorted: `{"manifest": text,
-"metadata": {...}, "names": [...]}`, the names being those of the stored tensors in their order. The file is in the
-format of HDF5 1.8, whose structures carry checksums, and holds no times.
+elements of their size, with NumPy's name for them in the attribute `dtype`, as Keras does it, but of fixed length (a
+string of variable length would stand in a heap that has no checksum, and libhdf5 loops for ever in a damaged one);
+complex numbers and booleans are as h5py does them. `/__statezoo__` is a uint8 dataset of JSON, keys sorted:
+`{"manifest": text, "metadata": {...}, "names": [...]}`, the names being those of the stored tensors in their order.
+The file is in the format of HDF5 1.8, whose structures carry checksums, and holds no times.
 
 Names become paths by their dots. In a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
 part is `%`; a dot that follows what is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
 of a first part `__statezoo__` is `%5F`.
 
-Limitations. A name has at most 200 parts, and 60,000 bytes; an array at most 32 axes. libhdf5 is written in C and has
-crashed on files made for that: do not open files of people you do not trust, use safetensors for them.
+Limitations. A name has at most 200 parts, and 60,000 bytes; an array at most 32 axes. libhdf5 is written in C: on
+files made for that it has crashed, or looped for ever. Use safetensors for files of people you do not trust.
 
 Of other writers, plain files of arrays and Keras' `.weights.h5` are read: `/a/b` is named `a.b`, in the order of the
 file; hard links to one dataset are ties. Chunked and compressed datasets are read with the filters that come with
@@ -29,6 +30,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
 from h5py import h5d, h5f, h5fd, h5g, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from .. import dtypes
@@ -126,7 +128,8 @@ def _create(group: Any, leaf: bytes, tensor: Tensor) -> Any:
     space = h5s.create_simple(tensor.shape) if tensor.shape else h5s.create(h5s.SCALAR)
     dataset = h5d.create(group, leaf, type_of(tensor.dtype), space, _CONTIGUOUS, _LINKS)
     if tensor.dtype in dtypes.ML_DTYPES:
-        h5py.Dataset(dataset).attrs["dtype"] = dtypes.ML_DTYPES[tensor.dtype]
+        name = dtypes.ML_DTYPES[tensor.dtype].encode()
+        h5py.Dataset(dataset).attrs.create("dtype", np.array(name), dtype=f"S{len(name)}")
     return dataset
 
 

@@ -184,6 +184,7 @@ class _Reader:
     def _dtype_of(self, kind: Any, dataset: Any, path: tuple[str, ...]) -> str:
         if kind.get_class() == h5t.OPAQUE:
             name = h5py.Dataset(dataset).attrs.get("dtype")
+            name = name.decode("latin-1") if isinstance(name, bytes) else name
             for dtype, numpy_name in dtypes.ML_DTYPES.items():
                 if name == numpy_name and kind.get_size() == dtypes.numpy_dtype(dtype).itemsize:
                     return dtype

@@ -106,7 +106,7 @@ def test_stock_h5py_reads_our_file_with_tied_names_as_one_dataset(tmp_path: Path
         for name in ("embedding/weight", "norm/bias", "mask", "fortran"):
             assert np.array_equal(found.get(name, file[name])[()], state[name.replace("/", ".")])
             assert found.get(name, file[name]).dtype == state[name.replace("/", ".")].dtype
-        assert found["half"].attrs["dtype"] == "bfloat16"
+        assert found["half"].attrs["dtype"] == b"bfloat16"
         assert found["half"][()].view(ml_dtypes.bfloat16).tolist() == [1, 1, 1]
 
 
