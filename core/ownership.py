@@ -21,17 +21,21 @@ _living: dict[int, _Links] = {}  # the same, by serial number
 
 
 class _Links:
-    """What is known of one object: its serial number, and how often each holder holds it."""
+    """What is known of one object: its serial number, how often each holder holds it, and whom it holds itself."""
 
-    __slots__ = ("holders", "reference", "serial")
+    __slots__ = ("held", "holders", "reference", "serial")
 
     def __init__(self, thing: Any) -> None:
         self.serial = next(_serials)
         self.holders: Counter[int] = Counter()
-        key, serial = id(thing), self.serial
+        self.held: set[int] = set()
+        key, serial, held = id(thing), self.serial, self.held
 
         def forget(_: object) -> None:
             del _links[key], _living[serial]
+            # A layer may outlive any number of holders, such as the slices of a Sequential.
+            for links in filter(None, map(_living.get, held)):
+                links.holders.pop(serial, None)
 
         self.reference = weakref.ref(thing, forget)
 
@@ -45,14 +49,20 @@ def hold(holder: Any, held: Any) -> None:
     """Note that holder, a module, now holds held, a tensor or a module, under one more name."""
     global _changes
     _changes += 1
-    _known(held).holders[_known(holder).serial] += 1
+    above, below = _known(holder), _known(held)
+    below.holders[above.serial] += 1
+    above.held.add(below.serial)
 
 
 def release(holder: Any, held: Any) -> None:
     """Note that holder holds held under one name less."""
     global _changes
     _changes += 1
-    _known(held).holders[_known(holder).serial] -= 1
+    above, below = _known(holder), _known(held)
+    below.holders[above.serial] -= 1
+    if below.holders[above.serial] <= 0:
+        del below.holders[above.serial]
+        above.held.discard(below.serial)
 
 
 def roots(thing: Any) -> frozenset[int]:
@@ -91,7 +101,7 @@ def _tops(thing: Any) -> frozenset[int]:
 
 def _holders(links: _Links) -> list[_Links]:
     """Return those that hold it and live: a holder may be gone at any moment."""
-    found = (_living.get(serial) for serial, count in links.holders.items() if count)
+    found = map(_living.get, tuple(links.holders))
     return [holder for holder in found if holder is not None]
 
 

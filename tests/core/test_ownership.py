@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from statezoo.core import Linear, Module, OptimizerError, Parameter, Sequential, optim
+from statezoo.core import Linear, Module, ModuleList, OptimizerError, Parameter, Sequential, optim, ownership
 from statezoo.core.ownership import roots, same_model, still_owned, version
 
 
@@ -111,3 +111,15 @@ def test_modules_that_hold_each_other_do_not_hang_the_search():
     one.weight = Parameter([1.0])
     assert [name for name, _ in one.named_parameters()] == ["weight"]
     assert roots(one.weight) == frozenset()
+
+
+def test_what_is_known_of_a_layer_does_not_grow_with_the_holders_it_had():
+    layer = Linear(2, 2)
+    model, queue = Sequential(layer, Linear(2, 2)), ModuleList()
+    for _ in range(100):
+        model[:1]
+        queue.append(Linear(2, 2))
+        del queue[0]
+    gc.collect()
+    assert len(ownership._known(layer).holders) == 1
+    assert len(ownership._known(queue).held) == 0
