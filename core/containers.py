@@ -8,7 +8,7 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Va
 from typing import Any, Self
 
 from .module import Module
-from .registration import Kind, UnknownNameError, did_you_mean
+from .registration import Kind, NameRefusedError, UnknownNameError, did_you_mean
 
 
 class UnknownKeyError(UnknownNameError, KeyError):
@@ -78,6 +78,12 @@ class _Numbered(Module):
 
     def _add(self, member: Any) -> None:
         name = str(len(self))
+        if name in self._members():
+            kind = type(self).__name__
+            raise NameRefusedError(
+                f"{kind} already has a member {name!r}, since a slice or a dict brought its own names; to append would "
+                f"replace it. Build a new one: {kind}(*members)."
+            )
         if self._kind == "_modules":
             self.add_module(name, member)
         else:
@@ -118,6 +124,7 @@ class ModuleList(_Numbered):
         """Put module before the one at index; those behind it are numbered anew."""
         members = list(self)
         members.insert(index, module)
+        self.append(module)  # refuses what is no module, before anything moves
         self._refill(members)
 
     def __repr__(self) -> str:

@@ -51,6 +51,13 @@ def test_a_slice_of_a_sequential_keeps_names_and_modules():
     assert part[0] is model[1]
 
 
+def test_to_append_to_a_slice_never_replaces_the_member_whose_name_comes_next():
+    part = Sequential(ReLU(), Tanh(), Sigmoid())[1:]
+    with pytest.raises(RegistrationError, match=r"already has a member '2', since a slice or a dict .* Sequential\(\*"):
+        part.append(Linear(1, 1))
+    assert kinds(part) == ["1: Tanh", "2: Sigmoid"]
+
+
 @pytest.mark.parametrize("container", [Sequential, ModuleList])
 def test_members_are_indexed_replaced_and_deleted_by_position(container):
     model = Sequential(ReLU(), Tanh(), Sigmoid())
@@ -85,6 +92,13 @@ def test_a_module_list_grows_at_the_end_and_in_the_middle():
     assert kinds(part) == ["0: Tanh", "1: Sigmoid"]
     layers.extend(layers)
     assert len(layers) == 8
+
+
+def test_a_refused_insertion_leaves_the_module_list_as_it_was():
+    layers = ModuleList([ReLU(), Tanh()])
+    with pytest.raises(RegistrationError, match="is a module: it takes a module or None, not int"):
+        layers.insert(0, 3)  # pyright: ignore[reportArgumentType]
+    assert kinds(layers) == ["0: ReLU", "1: Tanh"]
 
 
 def test_a_module_dict_works_like_a_dict():
