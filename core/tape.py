@@ -12,9 +12,10 @@ gradient for each parent (None where there is none to pass on). Two rules keep t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -49,12 +50,32 @@ class no_grad:
         _recording.reset(self._tokens.pop())
 
     def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+        if inspect.isgeneratorfunction(function):
+            return _unrecorded_generator(function)
+
         @functools.wraps(function)
         def unrecorded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
             with no_grad():
                 return function(*args, **kwargs)
 
         return unrecorded
+
+
+def _unrecorded_generator(function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
+    """Return function with recording off while its body runs, but not where the items go."""
+
+    @functools.wraps(function)
+    def unrecorded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        generator, sent = function(*args, **kwargs), None
+        while True:
+            try:
+                with no_grad():
+                    item = generator.send(sent)
+            except StopIteration as end:
+                return end.value
+            sent = yield item
+
+    return unrecorded
 
 
 def spent(_: np.ndarray) -> NoReturn:

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import ml_dtypes
@@ -347,6 +347,23 @@ def test_no_grad_is_a_context_and_a_decorator() -> None:
     assert not double(x).requires_grad
     assert double.__name__ == "double"
     assert (x * 2).requires_grad
+
+
+def test_no_grad_on_a_generator_holds_inside_it_and_not_where_its_items_go() -> None:
+    @no_grad()
+    def states() -> Generator[bool, str, str]:
+        sent = yield is_grad_enabled()
+        yield is_grad_enabled()
+        return sent
+
+    generator = states()
+    assert next(generator) is False
+    assert is_grad_enabled()
+    assert generator.send("sent") is False
+    assert is_grad_enabled()
+    with pytest.raises(StopIteration) as end:
+        next(generator)
+    assert end.value.value == "sent"
 
 
 def test_no_grad_ends_with_an_exception_too() -> None:
