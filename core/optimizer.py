@@ -49,6 +49,8 @@ class Optimizer:
         self._require_owned()
         if all(parameter.grad is None for group in self.param_groups for parameter in group["params"]):
             raise OptimizerError("step() found no gradient in any parameter: call loss.backward() first.")
+        for name, parameter in named_parameters(self.param_groups):
+            _require_changeable(name, parameter)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -211,6 +213,17 @@ def _parameters(entries: list[Any]) -> dict[str, Any]:
     return {"params": unique, **names}
 
 
+def _require_changeable(name: str, parameter: Tensor) -> None:
+    """Raise OptimizerError if a step of parameter would fail halfway, or broadcast its gradient."""
+    gradient = parameter.grad
+    if gradient is None:
+        return
+    if gradient.shape != parameter.shape:
+        raise OptimizerError(f"{name} has a gradient of shape {gradient.shape}, not {parameter.shape}.")
+    if not parameter.data.flags.writeable:
+        raise OptimizerError(f"{name} is read-only memory, perhaps of a file. Train copy.deepcopy(model) instead.")
+
+
 def _require_in_one_group(groups: list[dict[str, Any]]) -> None:
     seen: set[Tensor] = set()
     for name, parameter in named_parameters(groups):
@@ -231,6 +244,11 @@ def _drop_views(groups: list[dict[str, Any]]) -> None:
                 f"{name} is a view of another parameter of shape {base.shape}, which the optimizer was not given, so "
                 "that neither would be trained. Give it that one, too."
             )
+        if parameter.requires_grad and not base.requires_grad:
+            raise OptimizerError(
+                f"{name} is a view of a frozen parameter of shape {base.shape}, where its gradient would be lost. Set "
+                "requires_grad of both alike."
+            )
     for group in groups:
         stays = [not (parameter._keep_graph and parameter._parents) for parameter in group["params"]]
         for key in ("params", "param_names"):
@@ -249,5 +267,6 @@ def _require_apart(named: list[tuple[str, Tensor]]) -> None:
             if np.shares_memory(parameter.data, other.data):
                 raise OptimizerError(
                     f"{name} and {other_name} share memory but are two parameters, so that each step would change it "
-                    "twice. Make one a view of the other, as in Parameter(other.weight.T), or assign the same one."
+                    "twice. Make one a view of the other, as in Parameter(other.weight.T), while that one is not frozen "
+                    "and outside no_grad(), or assign the same one."
                 )

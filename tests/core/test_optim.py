@@ -261,6 +261,28 @@ def test_a_view_without_its_base_is_an_error() -> None:
         optim.SGD([("decoder", Parameter(base.T))])
 
 
+def test_a_view_whose_base_is_frozen_is_an_error() -> None:
+    base = Parameter(np.ones((2, 3), np.float32))
+    view = Parameter(base.T)
+    base.requires_grad = False
+    with pytest.raises(OptimizerError, match=r"parameter 1 with shape \(3, 2\) is a view of a frozen parameter"):
+        optim.SGD([base, view])
+
+
+def test_a_step_that_cannot_be_done_in_full_changes_nothing() -> None:
+    first, second = with_gradient((2,), (2,))
+    optimizer = optim.SGD([first, second], lr=1.0)
+    before = first.data.copy()
+    second.grad = np.ones(1, np.float32)
+    with pytest.raises(OptimizerError, match=r"parameter 1 .* has a gradient of shape \(1,\), not \(2,\)"):
+        optimizer.step()
+    second.grad = np.ones(2, np.float32)
+    second.data.flags.writeable = False
+    with pytest.raises(OptimizerError, match=r"parameter 1 .* is read-only.*copy"):
+        optimizer.step()
+    np.testing.assert_array_equal(first.data, before)
+
+
 def test_two_parameters_on_the_same_memory_are_an_error_that_names_both() -> None:
     weight = np.ones((2, 3), np.float32)
     pair = [("encoder.weight", Parameter(weight)), ("decoder.weight", Parameter(weight.T))]
