@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,6 +38,7 @@ def a_state() -> dict[str, Any]:
         "a": base[:5],
         "b": base[3:],
         "_extra_state": {"step": 7},
+        "half": np.ones(3, ml_dtypes.bfloat16),
     }
 
 

@@ -280,6 +280,7 @@ REFUSED: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
         "kept in other files",
     ),
     "virtual dataset": (virtual_dataset, "kept in other files"),
+    "deep groups": (lambda f: f.update({"a/" * 300 + "bad": 1}), "groups more than 200 deep"),
     "text": (lambda f: f.update(bad=["text"]), "no array of numbers"),
     "compound": (lambda f: f.update(bad=np.zeros(2, [("a", "f4"), ("b", "i4")])), "no array of numbers"),
     "reference": (lambda f: f.create_dataset("bad", data=f["good"].ref, dtype=h5py.ref_dtype), "no array of numbers"),
