@@ -267,6 +267,6 @@ def _require_apart(named: list[tuple[str, Tensor]]) -> None:
             if np.shares_memory(parameter.data, other.data):
                 raise OptimizerError(
                     f"{name} and {other_name} share memory but are two parameters, so that each step would change it "
-                    "twice. Make one a view of the other, as in Parameter(other.weight.T), while that one is not frozen "
-                    "and outside no_grad(), or assign the same one."
+                    "twice. Make one a view of the other, as in Parameter(other.weight.T) outside no_grad() and "
+                    "while that one is not frozen, or assign the same one."
                 )
