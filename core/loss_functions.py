@@ -144,11 +144,12 @@ def _of_classes(
         losses -= np.where(counted, log_p @ even, 0)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, None]:
-        mass = sharp + counted * even.sum()  # of q in each row: softmax's gradient is (mass * p - q)
+        mass = sharp + even.sum()  # of q in each row: softmax's gradient is (mass * p - q)
         by_logits = np.exp(log_p) * (g * mass)[:, None]
         by_logits[rows, picked] -= g * sharp
         if smoothing:
-            by_logits -= (g * counted)[:, None] * even
+            by_logits -= g[:, None] * even
+        by_logits[~counted] = 0  # also where the mean over nothing makes g NaN
         return by_logits, None
 
     return losses, weights.sum(), backward
