@@ -45,6 +45,8 @@ def _apply(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
     try:
         return ufunc(a.data, b.data)
     except ValueError as error:
+        if ufunc is np.power and b.dtype.kind in "iu" and (b.data < 0).any():
+            raise ArgumentError("an integer to a negative integer power is no integer. Call .float() first.") from error
         raise ShapeError(f"{ufunc.__name__} cannot combine shapes {a.shape} and {b.shape}.") from error
 
 

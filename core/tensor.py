@@ -51,7 +51,7 @@ class Tensor:
     _backward: Backward | None
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self.data = data if isinstance(data, np.ndarray) else _to_array(data)
+        self.data = _to_array(data)
         self.grad = None
         self._parents = ()
         self._backward = None
@@ -443,16 +443,15 @@ def as_tensor(data: Any) -> Tensor:
 
 def tensor(data: Any, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Return a Tensor of a copy of data, in dtype if given, else as `Tensor(data)` would have it."""
-    array = data if isinstance(data, np.ndarray) else _to_array(data)
-    return Tensor(np.array(array, dtype=dtype), requires_grad)
+    return Tensor(np.array(_to_array(data), dtype=dtype), requires_grad)
 
 
 def _to_array(data: Any) -> np.ndarray:
-    """Return Tensors' and NumPy's numbers in their own dtype, Python's as float32, int64 or bool."""
+    """Return arrays, Tensors and NumPy's numbers in their own dtype, Python's as float32, int64 or bool."""
     array = np.asarray(data)
     if array.dtype.kind not in "biufcV":
         raise ArgumentError(f"a tensor holds numbers or booleans, not {type(data).__name__} of dtype {array.dtype}.")
-    if isinstance(data, Tensor | np.generic):
+    if isinstance(data, np.ndarray | Tensor | np.generic):
         return array
     default = {"f": np.float32, "i": np.int64}.get(array.dtype.kind)
     return array if default is None else array.astype(default, copy=False)

@@ -346,3 +346,10 @@ def test_arguments_of_the_wrong_kind_are_named(function: Callable[[Tensor], Any]
 def test_every_error_of_an_operation_is_a_module_error() -> None:
     assert issubclass(ShapeError, ModuleError)
     assert issubclass(ArgumentError, ModuleError)
+
+
+def test_an_integer_to_a_negative_integer_power_says_what_to_do() -> None:
+    with pytest.raises(ArgumentError, match=r"negative integer power is no integer\. Call \.float\(\) first"):
+        _ = Tensor([1, 2]) ** -1
+    with pytest.raises(ShapeError, match="power cannot combine shapes"):
+        _ = Tensor([1, 2]) ** Tensor([1, 2, 3])

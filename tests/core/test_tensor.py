@@ -71,6 +71,8 @@ def test_what_holds_no_numbers_is_refused() -> None:
         Tensor("a")
     with pytest.raises(ArgumentError, match="not NoneType of dtype object"):
         Tensor(None)
+    with pytest.raises(ArgumentError, match="not ndarray of dtype object"):
+        Tensor(np.array([None]))
 
 
 def test_shape_and_size_are_the_arrays() -> None:
