@@ -34,4 +34,8 @@ class MismatchError(ModuleError, RuntimeError):
     def __init__(self, model: str, problems: list[str], advice: str, source: str = "the state"):
         self.model, self.problems, self.advice = model, problems, advice
         lines = [f"{source} does not fit {model}; nothing was changed.", *(f"  {line}" for line in problems), advice]
-        super().__init__("\n".join(lines))
+        self._text = "\n".join(lines)
+        super().__init__(model, problems, advice, source)  # what a copy, or one sent by a process, is made from
+
+    def __str__(self) -> str:
+        return self._text

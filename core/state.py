@@ -7,6 +7,7 @@ cannot fail.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 from collections.abc import Iterable, Mapping
@@ -201,7 +202,9 @@ class LoadPlan:
                 module.set_extra_state(value)
             except Exception as error:
                 for changed, old in before[: position + 1]:
-                    changed.set_extra_state(old)
+                    # One that takes nothing back must not keep the others from it.
+                    with contextlib.suppress(Exception):
+                        changed.set_extra_state(old)
                 what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
                 raise MismatchError(type(self._model).__name__, [f"{name}  {what}"], _EXTRA, self._source) from error
 

@@ -1,6 +1,7 @@
 """load_state_dict: all or nothing, and every problem named."""
 
 import copy
+import pickle
 from typing import Any
 
 import ml_dtypes
@@ -347,6 +348,23 @@ def test_extra_state_that_is_the_modules_own_dict_is_restored_too():
                 raise ValueError("a count is not negative")
 
     refused(Live(), {"scale": np.ones(1, np.float32), "_extra_state": {"count": -1}})
+
+
+def test_extra_state_that_cannot_be_taken_back_does_not_keep_the_others_from_it():
+    class OneWay(Counter):
+        def set_extra_state(self, state: Any) -> None:
+            raise OSError("closed")
+
+    model = Sequential(OneWay(), Counter())
+    text = refused(model, {f"{i}.{name}": value for i in (0, 1) for name, value in model[1].state_dict().items()})
+    assert "0._extra_state  was refused by OneWay.set_extra_state(): OSError: closed" in text
+
+
+def test_an_error_can_be_copied_and_sent_to_another_process():
+    with pytest.raises(MismatchError) as caught:
+        Linear(1, 1).load_state_dict({})
+    sent = pickle.loads(pickle.dumps(caught.value))
+    assert (str(sent), sent.problems) == (str(caught.value), caught.value.problems)
 
 
 # --- any defect at all
