@@ -33,7 +33,7 @@ class MultiHeadAttention(Module):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True) -> None:
         super().__init__()
-        if embed_dim % num_heads:
+        if num_heads < 1 or embed_dim % num_heads:
             raise ArgumentError(f"embed_dim {embed_dim} cannot be split evenly over {num_heads} heads.")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
         self.in_proj_weight = Parameter(np.empty((3 * embed_dim, embed_dim), np.float32))

@@ -158,6 +158,8 @@ def test_dropout_acts_in_training_only():
 def test_what_does_not_fit_is_named():
     with pytest.raises(ModuleError, match="embed_dim 6 cannot be split evenly over 4 heads"):
         MultiHeadAttention(6, 4)
+    with pytest.raises(ModuleError, match="embed_dim 6 cannot be split evenly over 0 heads"):
+        MultiHeadAttention(6, 0)
     for shape in ((T, C), (B, T, C + 1)):
         with pytest.raises(ShapeError, match=r"MultiHeadAttention needs x of shape \(B, T, 8\), not "):
             MultiHeadAttention(C, HEADS)(Tensor(normal(*shape)))
