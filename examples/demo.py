@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from statezoo import zoo
+from statezoo.zoo.images import EXAMPLE
 from statezoo.zoo.text import render, table
 
 
@@ -18,7 +19,7 @@ def show_pretrained_models() -> None:
         "linear-regression": (3, 4),
         "tense-mlp": ("hablar", "yo"),
         "transformer-block.sort": ("352914",),
-        "simple-mlp.digits": ("00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000",),
+        "simple-mlp.digits": (EXAMPLE,),
     }
     for name, inputs in questions.items():
         answer = zoo.load(name).predict(*inputs)

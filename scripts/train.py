@@ -8,16 +8,41 @@ The run folder holds the weights after the last finished epoch and the history; 
 """
 
 import argparse
+import os
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from statezoo import zoo
 from statezoo.checkpoints import CheckpointError
 from statezoo.core import ModuleError
 from statezoo.zoo.extras import require
+from statezoo.zoo.training import CHECKPOINT
 
 
 def main(arguments: list[str] | None = None) -> int:
+    parsed = parse(arguments)
+    settings = {key: getattr(parsed, key) for key in ("seed", "epochs", "batch_size", "lr", "data_folder")}
+    out = None
+    try:
+        recipe = zoo.get_recipe(parsed.name).with_settings(**settings)
+        out = parsed.out or Path("runs") / recipe.name
+        with require("tqdm", "tqdm").tqdm(total=recipe.epochs, desc=recipe.name, unit="epoch", disable=None) as bar:
+            zoo.train(recipe, out, partial(report, bar))
+    except (CheckpointError, ModuleError, zoo.ZooError, OSError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        kept = out is not None and (out / CHECKPOINT).exists()
+        what = f"{out} keeps the last finished epoch" if kept else "no epoch was finished"
+        print(f"train.py: stopped; {what}", file=sys.stderr)
+        return 130
+    print(f"trained; publish it with: python scripts/publish.py {out}")
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help=f"one of {', '.join(zoo.recipes())}")
     parser.add_argument("--out", type=Path, help="the run folder (runs/NAME)")
@@ -25,30 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
-    parser.add_argument("--data", dest="data_folder", help="read real data from this folder, where the recipe can")
-    parsed = parser.parse_args(arguments)
-    settings = {key: getattr(parsed, key) for key in ("seed", "epochs", "batch_size", "lr", "data_folder")}
-    out = parsed.out or Path("runs") / parsed.name
-    try:
-        recipe = zoo.get_recipe(parsed.name).with_settings(**settings)
-        with require("tqdm", "tqdm").tqdm(total=recipe.epochs, desc=recipe.name, unit="epoch", disable=None) as bar:
+    parser.add_argument("--data", dest="data_folder", type=os.path.abspath, help="read real data from this folder")
+    return parser.parse_args(arguments)
 
-            def report(row: dict[str, float]) -> None:
-                shown = {name: f"{value:.4g}" for name, value in row.items()}
-                if bar.disable:  # not on a terminal
-                    print("  ".join(f"{name} {value}" for name, value in shown.items()), flush=True)
-                bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
-                bar.update()
 
-            zoo.train(recipe, out, report)
-    except (CheckpointError, ModuleError, zoo.ZooError, OSError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"train.py: stopped; {out} keeps the last finished epoch", file=sys.stderr)
-        return 130
-    print(f"trained; publish it with: python scripts/publish.py {out}")
-    return 0
+def report(bar: Any, row: dict[str, float]) -> None:
+    shown = {name: f"{value:.4g}" for name, value in row.items()}
+    if bar.disable:  # not on a terminal
+        print("  ".join(f"{name} {value}" for name, value in shown.items()), flush=True)
+    bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
+    bar.update()
 
 
 if __name__ == "__main__":

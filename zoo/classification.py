@@ -1,6 +1,8 @@
 """What the recipes of image classifiers share: cross entropy with smoothed labels, accuracy on held-out images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +14,11 @@ from .recipe import Recipe
 # A small data set is learnt by heart within a few epochs; smoothed labels keep the logits from growing after that.
 LABEL_SMOOTHING = 0.1
 
+CHOSEN_BY_HAND = (
+    "Epochs, learning rate and label smoothing were chosen with an eye on the held-out digits, so the accuracy on them "
+    "is a little optimistic."
+)
+
 
 @dataclass(frozen=True)
 class ClassifierRecipe(Recipe):
@@ -19,6 +26,7 @@ class ClassifierRecipe(Recipe):
 
     task = "image-classification"
     labels = tuple("0123456789")
+    tolerances: ClassVar[Mapping[str, float]] = {"accuracy": 0.003}  # one of the 355 held-out digits
 
     def loss(self, model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
         return F.cross_entropy(model(Tensor(x)), y, label_smoothing=LABEL_SMOOTHING)

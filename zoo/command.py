@@ -1,9 +1,12 @@
 """The command `statezoo`: list, info, predict, inspect. Errors that are known print one line and exit with status 1."""
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from inspect import signature
 
 from ..checkpoints import CheckpointError, inspect
@@ -19,21 +22,34 @@ EXAMPLES = """examples:
   statezoo predict tense-mlp hablar yo
   statezoo predict linear-regression 3 4
   statezoo predict transformer-block.sort 352914
-  statezoo predict file:my-zoo/my-model 1 2
+  statezoo predict file:my-zoo/tense-mlp tener ella
   statezoo inspect model.safetensors --json"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    # A terminal that cannot show an accent gets an escape for it, not a traceback.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     parsed = _parser().parse_args(arguments)
     try:
-        print(parsed.run(parsed))
+        return _show(parsed.run(parsed))
     except (CheckpointError, ModuleError, ZooError) as error:
         print(f"statezoo: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        # The reader left, as `statezoo list | head -1` does; nothing more can be said on this stream.
-        sys.stdout = None
+
+
+def _show(text: str) -> int:
+    """Print the text; the exit status."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is still buffered would fail once more, with a traceback, when the interpreter leaves.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in `statezoo list | head -1`
+            return 0
+        print(f"statezoo: the output could not be written: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -44,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version("statezoo"))
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     verb = verbs.add_parser("list", help="the models of the zoo, with size and metrics")
@@ -89,10 +106,12 @@ def _info(parsed: argparse.Namespace) -> str:
         ("example", command_line(parsed.name, manifest["example"])),
         ("recipe", manifest["recipe"]["command"]),
         ("data", manifest["data"]["source"]),
+        ("labels", ", ".join(map(str, manifest["labels"]))),
         ("licence", manifest["licence"]),
         ("fingerprint", manifest["fingerprint"]),
         ("card", str(entry.path(CARD))),
     ]
+    rows = [row for row in rows if row[1]]
     return f"{manifest['name']}\n{table(rows)}\n\n{load(parsed.name)!r}"
 
 

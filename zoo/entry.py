@@ -13,6 +13,7 @@ must stand in the entry's own folder: nothing a manifest says makes `load` impor
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,11 @@ WEIGHTS = {"safetensors": "model.safetensors", "hdf5": "model.h5"}
 
 # A manifest is a few KB; what is far larger is no manifest and is not worth the memory.
 _MAX_MANIFEST_BYTES = 1 << 20
-_REQUIRED: dict[str, type] = {
-    "manifest_version": int,
-    "name": str,
-    "architecture": str,
-    "config": dict,
-    "files": dict,
-    "metrics": dict,
-    "recipe": dict,
-    "data": dict,
-    "environment": dict,
-    "licence": str,
-    "fingerprint": str,
-}
+_AGAIN = "publish or download the entry again"
+_TEXTS = ("name", "architecture", "summary", "licence", "fingerprint")
+_OBJECTS = ("config", "files", "metrics", "recipe", "data", "environment", "pictures")
+_LISTS = ("example", "labels")
+_COUNTS = ("manifest_version", "parameters")
 
 
 @dataclass(frozen=True)
@@ -61,22 +54,22 @@ class Entry:
         if filename not in self.manifest["files"]:
             raise EntryError(f"{self.folder / MANIFEST} lists no file {filename!r}")
         expected = self.manifest["files"][filename]
-        path = self.folder / filename
-        if Path(filename).name != filename or "\\" in filename or path.resolve().parent != self.folder.resolve():
-            raise EntryError(f"{self.folder / MANIFEST} names {filename!r}, which is not in the entry's own folder")
-        if not path.is_file():
-            raise EntryError(f"{path} is missing; publish or download the entry again")
+        path = _inside(self.folder, filename)
         if path.stat().st_size != expected["bytes"]:
             raise EntryError(
                 f"{path} has {path.stat().st_size} bytes, the manifest says {expected['bytes']}: "
-                "it was cut or changed; publish or download the entry again"
+                f"it was cut or changed; {_AGAIN}"
             )
         if sha256_of_file(path) != expected["sha256"]:
-            raise EntryError(
-                f"{path} is not the published file: its SHA-256 differs from the manifest's; "
-                "publish or download the entry again"
-            )
+            raise EntryError(f"{path} is not the published file: its SHA-256 differs from the manifest's; {_AGAIN}")
         return path
+
+    def card(self) -> str:
+        """The card's text, checked. Raises EntryError."""
+        try:
+            return self.path(CARD).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise EntryError(f"{self.folder / CARD} is not UTF-8 text: {error}") from None
 
 
 def open_entry(folder: Path) -> Entry:
@@ -84,16 +77,24 @@ def open_entry(folder: Path) -> Entry:
 
     Raises EntryError if there is no manifest, or one that this version cannot read.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise EntryError(f"{folder} is no zoo entry: it holds no {MANIFEST}")
+    try:
+        path = _inside(folder, MANIFEST)
+    except EntryError as error:
+        raise EntryError(f"{folder!s:.200} is no zoo entry: {error}") from None
     if path.stat().st_size > _MAX_MANIFEST_BYTES:
         raise EntryError(f"{path} has {path.stat().st_size} bytes; a manifest has at most {_MAX_MANIFEST_BYTES}")
     try:
         manifest = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise EntryError(f"{path} is not JSON: {error}") from None
-    _check_form(path, manifest)
+    problem = _problem(manifest)
+    if problem:
+        raise EntryError(f"{path} is not a manifest: {problem}")
+    if manifest["manifest_version"] > MANIFEST_VERSION:
+        raise EntryError(
+            f"{path} has manifest version {manifest['manifest_version']}, written by a newer statezoo; "
+            "run pip install --upgrade statezoo"
+        )
     return Entry(folder, manifest)
 
 
@@ -110,17 +111,36 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_form(path: Path, manifest: object) -> None:
+def _inside(folder: Path, filename: str) -> Path:
+    """The path of a regular file that really stands in the folder. Raises EntryError."""
+    path = folder / filename
+    try:
+        if Path(filename).name != filename or "\\" in filename or path.resolve().parent != folder.resolve():
+            raise EntryError(f"{filename!r:.200} is not in the entry's own folder {folder}")
+        if not path.is_file():
+            raise EntryError(f"{path} is missing; {_AGAIN}")
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a NUL
+        if isinstance(error, EntryError):
+            raise
+        raise EntryError(f"{filename!r:.200} cannot be opened: {error}") from None
+    return path
+
+
+def _problem(manifest: object) -> str | None:
+    """What keeps this from being a manifest, None if nothing does."""
     if not isinstance(manifest, dict):
-        raise EntryError(f"{path} is not a manifest: it holds a {type(manifest).__name__}, not an object")
-    for key, kind in _REQUIRED.items():
-        if not isinstance(manifest.get(key), kind):
-            raise EntryError(f"{path} is not a manifest: {key!r} is missing or not of type {kind.__name__}")
-    if manifest["manifest_version"] > MANIFEST_VERSION:
-        raise EntryError(
-            f"{path} has manifest version {manifest['manifest_version']}, written by a newer statezoo; "
-            "run pip install --upgrade statezoo"
-        )
+        return f"it holds a {type(manifest).__name__}, not an object"
+    for keys, kind in ((_TEXTS, str), (_OBJECTS, dict), (_LISTS, list), (_COUNTS, int)):
+        for key in keys:
+            if type(manifest.get(key)) is not kind:
+                return f"{key!r} is missing or not of type {kind.__name__}"
     for name, file in manifest["files"].items():
-        if not (isinstance(file, dict) and isinstance(file.get("bytes"), int) and isinstance(file.get("sha256"), str)):
-            raise EntryError(f"{path} is not a manifest: the file {name!r} lacks its 'bytes' or 'sha256'")
+        if not isinstance(file, dict) or type(file.get("bytes")) is not int or type(file.get("sha256")) is not str:
+            return f"the file {name!r:.200} lacks its 'bytes' or 'sha256'"
+    for name, value in manifest["metrics"].items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"the metric {name!r:.200} is no finite number"
+    for key, field in (("recipe", "command"), ("data", "source"), ("data", "sha256")):
+        if type(manifest[key].get(field)) is not str:
+            return f"{key!r} lacks its {field!r}"
+    return None

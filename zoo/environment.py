@@ -1,23 +1,20 @@
-"""What a result depends on beside its recipe: versions, platform, linear algebra library and its threads."""
+"""What a result depends on beside its recipe: versions, platform and the linear algebra library."""
 
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 
-def environment() -> dict[str, Any]:
-    """The environment of this process, as a manifest records it."""
+def environment() -> dict[str, str]:
+    """The environment of this process, as a manifest records it. Recipes always run on one thread."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # pyright: ignore[reportOptionalSubscript]
     return {
         "python": platform.python_version(),
         "statezoo": version("statezoo"),
         "numpy": np.__version__,
         "blas": f"{blas['name']} {blas['version']}",
-        "threads": os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "default",
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
     }

@@ -12,5 +12,6 @@ def require(module: str, package: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f'this needs {package}, which is not installed: run pip install "statezoo[train]"'
+            f'this needs {package}, which is not installed: run pip install "statezoo[train]", '
+            'or pip install ".[train]" in a checkout'
         ) from error

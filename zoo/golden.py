@@ -7,7 +7,7 @@ that has a gradient of its own; a tied parameter stands once.
 
 import numpy as np
 
-from ..core import Module, Tensor
+from ..core import Module, ModuleError, Tensor
 from .data import Split
 from .recipe import Recipe
 
@@ -39,12 +39,22 @@ def golden_examples(data: Split) -> tuple[np.ndarray, np.ndarray]:
 
 def golden_differences(recipe: Recipe, model: Module, golden: dict[str, np.ndarray]) -> list[str]:
     """What a model computes otherwise than the golden values say; an empty list if nothing."""
-    values = golden_values(recipe, model, golden["input"], golden["target"])
+    lacking = [name for name in ("input", "target") if name not in golden]
+    if lacking:
+        return [f"{name} is missing" for name in lacking]
+    try:
+        values = golden_values(recipe, model, golden["input"], golden["target"])
+    except ModuleError as error:
+        return [f"the model does not take the input: {error}"]
     if values.keys() != golden.keys():
         return [f"{name} is in one of the two only" for name in sorted(values.keys() ^ golden.keys())]
-    differences = []
-    for name, expected in golden.items():
-        error = np.max(np.abs(values[name] - expected), initial=0.0)
-        if error > ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.max(np.abs(expected), initial=0.0):
-            differences.append(f"{name} differs by up to {error:.3g}")
-    return differences
+    return [text for name, expected in golden.items() if (text := _difference(name, values[name], expected))]
+
+
+def _difference(name: str, value: np.ndarray, expected: np.ndarray) -> str | None:
+    if value.shape != expected.shape or value.dtype != expected.dtype:
+        return f"{name} is {value.dtype} {value.shape}, not {expected.dtype} {expected.shape}"
+    error = np.max(np.abs(value - expected), initial=0.0)
+    tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.max(np.abs(expected), initial=0.0)
+    # Not `error > tolerance`: NaN would pass.
+    return None if error <= tolerance else f"{name} differs by up to {error:.3g}"

@@ -13,6 +13,9 @@ from .errors import InputError
 # From blank to full ink. Digits count too: 0 is blank, 9 is full.
 SHADES = " .:-=+*#%@"
 
+# A held-out four of scikit-learn's digits, as a person could type it.
+EXAMPLE = "00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"
+
 
 class DigitPrediction(NamedTuple):
     """One class a classifier considers, and how sure it is of it."""
@@ -66,17 +69,29 @@ def _from_array(image: object) -> np.ndarray:
 
 
 def _from_text(image: str | Path) -> np.ndarray:
-    text = str(image)
-    if "\n" not in text and Path(text).is_file():
-        text = Path(text).read_text(encoding="utf-8")
-    rows = text.strip("\n").replace("/", "\n").split("\n")
-    width = max(map(len, rows))
+    text = _read_text(image)
+    rows = text.replace("/", "\n").splitlines()
     if len(rows) < 2:
-        raise InputError(f"{text!r} is neither a file nor an image; type its rows with '/' between them")
-    values = np.zeros((len(rows), width), np.float32)
+        raise InputError(f"{text!r:.80} is neither a file nor an image; type its rows with '/' between them")
+    values = np.zeros((len(rows), max(map(len, rows))), np.float32)
     for i, row in enumerate(rows):
         for j, mark in enumerate(row):
             if mark not in SHADES and mark not in "0123456789":
-                raise InputError(f"{mark!r} in row {i + 1} is no shade; use 0 to 9, or the shades {SHADES!r}")
+                raise InputError(
+                    f"there is no file {str(image)!r:.80}, and it is no image: {mark!r} in row {i + 1} is no shade. "
+                    f"Use 0 to 9, or the shades {SHADES!r}"
+                )
             values[i, j] = (SHADES.find(mark) if mark in SHADES else int(mark)) / 9
     return values
+
+
+def _read_text(image: str | Path) -> str:
+    """The content of the file that is named, or the text itself if there is no such file."""
+    try:
+        if Path(image).is_file():
+            return Path(image).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{image} is no text; an image file holds rows of digits or shades") from None
+    except (OSError, ValueError):
+        pass  # too long for a name, or no name at all: the image itself
+    return str(image)

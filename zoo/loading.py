@@ -1,15 +1,16 @@
 """Finding an entry by its name and loading it: published weights or an error, never anything between."""
 
 import fnmatch
+import json
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import load_model
+from .. import checkpoints
 from ..core import Module, init
-from .entry import CARD, MANIFEST, WEIGHTS, Entry, open_entry
+from .determinism import undisturbed_generator
+from .entry import MANIFEST, WEIGHTS, Entry, open_entry
 from .errors import EntryError, UnknownNameError
-from .registry import architectures, build, unknown
-from .training import undisturbed_generator
+from .registry import architectures, build, get_architecture, unknown
 
 HERE = Path(__file__).parent
 FILE = "file:"
@@ -44,7 +45,7 @@ def load(name: str, format: str | None = None) -> Module:
 
 def card(name: str) -> str:
     """The card of an entry: Markdown with Hugging Face's YAML header."""
-    return open_entry(find(name)).path(CARD).read_text(encoding="utf-8")
+    return open_entry(find(name)).card()
 
 
 def find(name: str) -> Path:
@@ -61,13 +62,37 @@ def load_entry(entry: Entry, format: str = "safetensors") -> Module:
     """The model of an opened entry in eval mode, with its published weights."""
     if format not in WEIGHTS:
         raise EntryError(f"an entry has no weights in {format!r}; choose one of {', '.join(WEIGHTS)}")
+    get_architecture(entry.manifest["architecture"])
     weights = entry.path(WEIGHTS[format])
+    _refuse_strangers(entry, weights)
     # Every parameter comes from the file, so none is drawn; and a configuration that is far too large for the file
     # takes no memory before it turns out not to fit.
     with undisturbed_generator(), init.skip_init():
         model = build(entry.manifest["architecture"], entry.manifest["config"])
-    load_model(model, weights)
+    checkpoints.load_model(model, weights)
     return model.eval()
+
+
+def describe(manifest: dict[str, Any]) -> dict[str, str]:
+    """The metadata of an entry's weight files: what the weights are, so that no other manifest passes for theirs."""
+    config = json.dumps(manifest["config"], sort_keys=True)
+    return {"name": manifest["name"], "architecture": manifest["architecture"], "config": config}
+
+
+def _refuse_strangers(entry: Entry, weights: Path) -> None:
+    """Raise EntryError if the weights say that they are of another entry than the manifest does.
+
+    A changed option, such as the number of heads, can leave every shape as it is and give another model.
+    """
+    found = checkpoints.inspect(weights)
+    if found.fingerprint != entry.manifest["fingerprint"]:
+        raise EntryError(f"{weights} does not hold the state that the manifest says: their fingerprints differ")
+    for key, value in describe(entry.manifest).items():
+        if found.metadata.get(key) != value:
+            raise EntryError(
+                f"the manifest in {entry.folder} says {key} {value:.200}, "
+                f"its weights were published with {found.metadata.get(key)!s:.200}"
+            )
 
 
 def _published() -> dict[str, Path]:

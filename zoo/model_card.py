@@ -5,21 +5,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core import Module
+from .entry import CARD
 from .recipe import Recipe
 from .text import command_line, render
 
 LIBRARY = "statezoo"
 
 
-def render_card(recipe: Recipe, model: Module, manifest: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """The card as text. model: the published one, in eval mode. pictures: file name -> caption."""
+def render_card(recipe: Recipe, model: Module, manifest: Mapping[str, Any]) -> str:
+    """The card as text. model: the published one, in eval mode. The card's own entry in the manifest is left out."""
     sections = [
         _header(recipe, manifest),
         f"# {manifest['name']}\n\n{recipe.summary}",
         _usage(recipe, model, manifest),
         _metrics(recipe, manifest),
         recipe.details(),
-        "\n\n".join(f"![{caption}]({name})\n\n*{caption}*" for name, caption in pictures.items()),
+        "\n\n".join(f"![{caption}]({name})\n\n*{caption}*" for name, caption in manifest["pictures"].items()),
         _training(manifest),
         _files(manifest),
     ]
@@ -91,14 +92,16 @@ def _training(manifest: Mapping[str, Any]) -> str:
 
 - **Architecture**: `{manifest["architecture"]}` with `{json.dumps(manifest["config"])}`
 - **Parameters**: {manifest["parameters"]:,}, tied ones counted once.
-- **Data**: {data["source"]} Licence: {data["licence"]}. SHA-256 of the arrays: `{data["sha256"]}`.
-- **Environment**: {", ".join(f"{key} {value}" for key, value in environment.items())}.
+- **Data**: {data["source"]} Licence: {data["licence"]}. SHA-256: `{data["sha256"]}`.
+- **Environment**: one thread, {", ".join(f"{key} {value}" for key, value in environment.items())}.
 - **Licence of the weights**: {manifest["licence"]}."""
 
 
 def _files(manifest: Mapping[str, Any]) -> str:
     rows = "\n".join(
-        f"| `{name}` | {file['bytes']:,} | `{file['sha256']}` |" for name, file in manifest["files"].items()
+        f"| `{name}` | {file['bytes']:,} | `{file['sha256']}` |"
+        for name, file in manifest["files"].items()
+        if name != CARD
     )
     return f"""## Files
 

@@ -21,7 +21,9 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 def draw_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
     """The loss and each metric of a run over its epochs, one panel each."""
-    names = [name for name in history[0] if name != "epoch"]
+    # What no epoch changes, such as the error of another method, is no curve.
+    changes = {name: len({row[name] for row in history}) > 1 for name in history[0]}
+    names = [name for name in history[0] if name == "loss" or (changes[name] and name != "epoch")]
     figure, axes = new_figure(3.6 * len(names), 2.8, columns=len(names))
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes[0], names, strict=True):

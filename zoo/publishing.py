@@ -2,24 +2,23 @@
 
 import inspect
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .. import checkpoints
-from ..checkpoints import save_file, save_model
+from ..checkpoints import CheckpointError, save_file, save_model
 from ..core import Module
 from .data import Split
-from .entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, WEIGHTS, describe_files
+from .determinism import one_thread
+from .entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, WEIGHTS, Entry, describe_files, open_entry
 from .environment import environment
-from .errors import RunError
+from .errors import EntryError, RunError
 from .golden import golden_examples, golden_values
+from .loading import describe
 from .model_card import render_card
 from .pictures import draw_curves, save_picture
+from .placing import placed
+from .recipe import Recipe
 from .training import Run, evaluate, open_run
 from .verification import verify_files
 
@@ -30,28 +29,33 @@ def publish(run: str | Path, zoo: str | Path | None = None, force: bool = False)
     """Publish a finished run as an entry in the folder `zoo`; the path of the entry's folder.
 
     zoo: by default the folder of the architecture's own module, where statezoo keeps its entries.
-
     Evaluates the model, writes weights in both formats, golden values, pictures, card and manifest into a folder
     aside, loads everything back and compares it bit for bit, and only then puts the folder in its place.
-    Raises RunError if the metrics miss the recipe's target, or if the name is published and `force` is not given.
+    Raises RunError if the metrics miss the recipe's target, if the name is published and `force` is not given, if
+    something else stands in its place, or if the system refuses; what stood there before is then still there.
     """
     finished = open_run(run)
     recipe = finished.recipe
     target = (Path(zoo) if zoo is not None else _home(finished.model)) / recipe.name
-    if target.exists() and not force:
-        raise RunError(f"{target} is published already; pass --force to replace it")
-    data = recipe.data()
-    metrics = evaluate(recipe, finished.model, data)
-    if recipe.target and not recipe.target.met_by(metrics):
-        raise RunError(
-            f"{recipe.name} reaches {recipe.target.metric} {metrics[recipe.target.metric]:.6g}, but its recipe "
-            f"promises {recipe.target}; nothing was published. Train it with the recipe's own settings, or for longer."
-        )
-    with _put_in_place(target) as folder:
-        _write_entry(folder, finished, data, metrics)
-        problems = [check for check in verify_files(folder, finished.model) if not check.passed]
-        if problems:
-            raise RunError(f"{recipe.name} does not come back as it was written: {problems[0]}; nothing was published")
+    if target.is_symlink():
+        target = target.resolve()
+
+    def refuse_occupied(place: Path) -> None:
+        _refuse_occupied(place, recipe.name, force)
+
+    refuse_occupied(target)
+    try:
+        with one_thread():
+            data = recipe.data()
+            metrics = evaluate(recipe, finished.model, data)
+            _refuse_missed_target(recipe, metrics)
+            with placed(target, refuse_occupied) as folder:
+                _write_entry(folder, finished, data, metrics)
+                _refuse_differences(open_entry(folder), finished)
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise RunError(f"{target} could not be published: {error}; nothing there has changed") from error
     return target
 
 
@@ -59,17 +63,39 @@ def _home(model: Module) -> Path:
     return Path(inspect.getfile(type(model))).parent
 
 
+def _refuse_occupied(target: Path, name: str, force: bool) -> None:
+    """Raise RunError unless the target is free, or an entry of this name that may be replaced."""
+    if not target.exists():
+        return
+    try:
+        standing = open_entry(target).name
+    except EntryError as error:
+        raise RunError(f"{target} exists and is not replaced: {error}. Remove it, or name another --zoo") from None
+    if standing != name:
+        raise RunError(f"{target} holds the entry {standing!r} and is not replaced. Name another --zoo")
+    if not force:
+        raise RunError(f"{target} is published already; pass --force to replace it")
+
+
+def _refuse_missed_target(recipe: Recipe, metrics: dict[str, float]) -> None:
+    if recipe.target and not recipe.target.met_by(metrics):
+        raise RunError(
+            f"{recipe.name} reaches {recipe.target.metric} {metrics[recipe.target.metric]:.6g}, but its recipe "
+            f"promises {recipe.target}; nothing was published. Train it with the recipe's own settings, or for longer."
+        )
+
+
+def _refuse_differences(entry: Entry, run: Run) -> None:
+    problems = [check for check in verify_files(entry, run.recipe, run.model) if not check.passed]
+    if problems:
+        raise RunError(
+            f"{entry.name} does not come back as it was written ({problems[0].name}: {problems[0].found}); "
+            "nothing was published"
+        )
+
+
 def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float]) -> None:
     recipe, model = run.recipe, run.model
-    describes = {
-        "name": recipe.name,
-        "architecture": recipe.architecture,
-        "config": json.dumps(dict(recipe.config), sort_keys=True),
-    }
-    for filename in WEIGHTS.values():
-        save_model(model, folder / filename, metadata=describes)
-    save_file(golden_values(recipe, model, *golden_examples(data)), folder / GOLDEN)
-    pictures = _draw_pictures(folder, run, data)
     manifest: dict[str, Any] = {
         "manifest_version": MANIFEST_VERSION,
         "name": recipe.name,
@@ -80,19 +106,26 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
         "example": list(recipe.example),
         "labels": list(recipe.labels),
         "licence": LICENCE,
-        "fingerprint": checkpoints.inspect(folder / WEIGHTS["safetensors"]).fingerprint,
         "metrics": metrics,
-        "recipe": {"name": recipe.name, "command": recipe.command, **recipe.settings},
+        # Where the data stood on this machine is nobody else's business.
+        "recipe": {"command": recipe.command, **recipe.settings, "data_folder": None},
         "data": {"name": data.name, "source": data.source, "licence": data.licence, "sha256": data.sha256},
         "environment": environment(),
-        "files": describe_files(folder, [*WEIGHTS.values(), GOLDEN, *pictures]),
     }
-    (folder / CARD).write_text(render_card(recipe, model, manifest, pictures), encoding="utf-8")
+    for filename in WEIGHTS.values():
+        save_model(model, folder / filename, metadata=describe(manifest))
+    save_file(golden_values(recipe, model, *golden_examples(data)), folder / GOLDEN)
+    manifest["fingerprint"] = checkpoints.inspect(folder / WEIGHTS["safetensors"]).fingerprint
+    manifest["pictures"] = _draw_pictures(folder, run, data)
+    manifest["files"] = describe_files(folder, [*WEIGHTS.values(), GOLDEN, *manifest["pictures"]])
+    (folder / CARD).write_text(render_card(recipe, model, manifest), encoding="utf-8")
     manifest["files"] |= describe_files(folder, [CARD])
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
 
 
 def _draw_pictures(folder: Path, run: Run, data: Split) -> dict[str, str]:
+    """Draw the curves and what the recipe shows. Returns file name -> caption."""
     figures = {"Training, epoch by epoch": draw_curves(run.history), **run.recipe.pictures(run.model, data)}
     pictures = {}
     for number, (caption, figure) in enumerate(figures.items()):
@@ -100,36 +133,3 @@ def _draw_pictures(folder: Path, run: Run, data: Split) -> dict[str, str]:
         save_picture(figure, folder / filename)
         pictures[filename] = caption
     return pictures
-
-
-@contextmanager
-def _put_in_place(target: Path) -> Iterator[Path]:
-    """A new folder beside the target that takes its place if the block ends well, and is removed if it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        folder = aside / "new"
-        folder.mkdir()
-        yield folder
-        _synchronise(folder)
-        # A folder with content cannot be renamed over another: the old one steps aside, and back if the new one fails.
-        if target.exists():
-            target.rename(aside / "old")
-        try:
-            folder.rename(target)
-        except OSError:
-            if (aside / "old").exists():
-                (aside / "old").rename(target)
-            raise
-        _synchronise(target.parent, content=False)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _synchronise(folder: Path, content: bool = True) -> None:
-    for path in [*(folder.iterdir() if content else ()), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,5 +1,6 @@
 """A recipe: everything that decides an entry's weights, from the seed to the loss."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -52,7 +53,7 @@ class Recipe(ABC):
     epochs: int = 20
     batch_size: int = 64
     lr: float = 1e-3
-    data_folder: str | None = None  # where the recipe can read real files instead of what it makes
+    data_folder: str | None = None  # where real files are, for a recipe that reads some
     target: Target | None = None
 
     # What the card says: one line, Hugging Face's pipeline tag, the arguments of a predict, the classes' names.
@@ -60,15 +61,21 @@ class Recipe(ABC):
     task: ClassVar[str] = "other"
     example: ClassVar[tuple[Any, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
+    reads_folder: ClassVar[bool] = False
+    # By how much a metric may differ where a sum rounds the other way; without an entry, by a thousandth of its value.
+    tolerances: ClassVar[Mapping[str, float]] = {}
 
     def __post_init__(self) -> None:
         if self.name.split(".")[0] != self.architecture or self.name.count(".") > 1:
             raise ZooError(f"the entry name {self.name!r} must be {self.architecture!r} or '{self.architecture}.tag'")
-        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0:
-            raise ZooError(
-                f"{self.name}: epochs and batch_size must be at least 1 and lr above 0, "
-                f"not {self.epochs}, {self.batch_size} and {self.lr}"
-            )
+        for key, least in (("seed", 0), ("epochs", 1), ("batch_size", 1)):
+            value = getattr(self, key)
+            if type(value) is not int or value < least:
+                raise ZooError(f"{self.name}: {key} is a whole number of at least {least}, not {value!r}")
+        if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
+            raise ZooError(f"{self.name}: lr is a number above 0, not {self.lr!r}")
+        if self.data_folder is not None and not self.reads_folder:
+            raise ZooError(f"{self.name} makes its own data and reads none from a folder; leave out --data")
 
     @abstractmethod
     def data(self) -> Split:
@@ -106,7 +113,7 @@ class Recipe(ABC):
     @property
     def command(self) -> str:
         """The command line that runs this recipe."""
-        options = f"--seed {self.seed} --epochs {self.epochs} --batch-size {self.batch_size} --lr {self.lr:g}"
+        options = f"--seed {self.seed} --epochs {self.epochs} --batch-size {self.batch_size} --lr {self.lr!r}"
         return f"python scripts/train.py {self.name} {options}" + (" --data FOLDER" if self.data_folder else "")
 
 

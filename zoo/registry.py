@@ -39,19 +39,27 @@ def architectures() -> list[str]:
     return sorted(_architectures)
 
 
+def get_architecture(name: str) -> type[Module]:
+    """The class that is registered under a name. Raises UnknownNameError, with the nearest name, if there is none."""
+    if name not in _architectures:
+        raise UnknownNameError(
+            f"{unknown('architecture', name, _architectures)}. "
+            "One of your own has to be registered first: import the module that does it."
+        )
+    return _architectures[name]
+
+
 def build(architecture: str, config: dict[str, Any]) -> Module:
     """A fresh model of a registered architecture, its parameters drawn from the default generator.
 
     Raises UnknownNameError for an architecture that is not registered, EntryError for a configuration it cannot have.
     """
-    if architecture not in _architectures:
-        raise UnknownNameError(unknown("architecture", architecture, architectures()))
-    cls = _architectures[architecture]
+    cls = get_architecture(architecture)
     try:
         return cls(**config)
     except (ModuleError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
         raise EntryError(
-            f"{architecture} cannot be built with {config}: {error}; it takes {inspect.signature(cls)}"
+            f"{architecture} cannot be built with {config!s:.200}: {error}; it takes {inspect.signature(cls)}"
         ) from error
 
 

@@ -1,19 +1,19 @@
 """Training: a recipe becomes a run, a folder with the weights after its last epoch and the history of all."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..checkpoints import durable, load_model, save_model
-from ..core import Module, default_generator, manual_seed, no_grad
+from ..checkpoints import durable, inspect, load_model, save_model
+from ..core import Module, init, manual_seed, no_grad
 from ..core.optim import CosineAnnealingLR, Optimizer
 from .data import Split
-from .errors import RunError
+from .determinism import one_thread, undisturbed_generator
+from .errors import RunError, UnknownNameError, ZooError
 from .recipe import Recipe, batches, get_recipe
 from .registry import build
 
@@ -37,16 +37,15 @@ def train(recipe: Recipe, out: str | Path, report: Callable[[Row], None] | None 
 
     After every epoch the folder holds the weights and a history row: epoch, loss (the epoch's mean) and the recipe's
     metrics; report gets the row as well. A model's initial values, its dropout and the order of its data all follow
-    from recipe.seed; the default generator is left as it was. Raises RunError if `out` already holds a run.
+    from recipe.seed; the default generator is left as it was. Raises RunError if `out` already holds a run, or if
+    the loss or a metric is not finite; the epoch before is then still kept.
     """
-    out = Path(out)
-    if (out / RUN).exists():
-        raise RunError(f"{out} already holds a run; name another folder with --out, or remove it")
-    out.mkdir(parents=True, exist_ok=True)
     data = recipe.data()
+    out = Path(out)
+    _claim(out, recipe)
     history: list[Row] = []
     # A run that diverges is stopped by its loss, which says more than NumPy's warnings on the way.
-    with undisturbed_generator(), np.errstate(over="ignore", invalid="ignore"):
+    with one_thread(), undisturbed_generator(), np.errstate(over="ignore", invalid="ignore"):
         manual_seed(recipe.seed)
         model = build(recipe.architecture, dict(recipe.config))
         optimizer = recipe.optimizer(model)
@@ -55,10 +54,9 @@ def train(recipe: Recipe, out: str | Path, report: Callable[[Row], None] | None 
         order = np.random.default_rng([recipe.seed, 1])
         for epoch in range(1, recipe.epochs + 1):
             loss = train_epoch(recipe, model, optimizer, data, order)
-            if not np.isfinite(loss):
-                raise RunError(f"the loss is {loss} after epoch {epoch}; the epoch before is kept in {out}. Lower lr.")
             schedule.step()
             row = {"epoch": epoch, "loss": loss, **evaluate(recipe, model, data)}
+            _refuse_divergence(row, out)
             history.append(row)
             _keep(out, recipe, model, history)
             if report:
@@ -92,32 +90,50 @@ def open_run(folder: str | Path) -> Run:
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
         recipe = get_recipe(record["recipe"]).with_settings(**record["settings"])
-        history: list[Row] = record["history"]
-    except FileNotFoundError:
+        history = [{name: float(value) for name, value in row.items()} for row in record["history"]]
+        fingerprint = record["fingerprint"]
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run ({RUN} is missing); make one with scripts/train.py NAME") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except UnknownNameError:
+        raise
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, ZooError) as error:
         raise RunError(f"{path} is not the record of a run: {error}") from error
-    if len(history) < recipe.epochs:
-        raise RunError(f"{folder} was stopped after epoch {len(history)} of {recipe.epochs}; train it to its end")
-    with undisturbed_generator():
+    if len(history) != recipe.epochs:
+        raise RunError(
+            f"{folder} was stopped after epoch {len(history)} of {recipe.epochs}; train anew into another folder"
+        )
+    checkpoint = path.with_name(CHECKPOINT)
+    if inspect(checkpoint).fingerprint != fingerprint:
+        raise RunError(f"{checkpoint} does not hold the weights that {path} describes; train anew into another folder")
+    with undisturbed_generator(), init.skip_init():
         model = build(recipe.architecture, dict(recipe.config))
-    load_model(model, path.with_name(CHECKPOINT))
+    load_model(model, checkpoint)
     return Run(recipe, model.eval(), history)
 
 
-@contextmanager
-def undisturbed_generator() -> Iterator[None]:
-    """Give the default generator back in the state it had: what happens inside draws from it unseen."""
-    generator = default_generator()
-    state = generator.bit_generator.state
+def _claim(out: Path, recipe: Recipe) -> None:
+    """Make the folder this run's own, also against another process that does the same now."""
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        yield
-    finally:
-        generator.bit_generator.state = state
+        with (out / RUN).open("x", encoding="utf-8") as file:
+            file.write(_record(recipe, [], None))
+    except FileExistsError:
+        raise RunError(f"{out} already holds a run; name another folder with --out, or remove it") from None
 
 
 def _keep(out: Path, recipe: Recipe, model: Module, history: list[Row]) -> None:
     save_model(model, out / CHECKPOINT)
-    record = {"recipe": recipe.name, "settings": recipe.settings, "history": history}
     with durable.replace(str(out / RUN)) as file:
-        file.write(json.dumps(record, indent=1).encode() + b"\n")
+        file.write(_record(recipe, history, inspect(out / CHECKPOINT).fingerprint).encode())
+
+
+def _record(recipe: Recipe, history: list[Row], fingerprint: str | None) -> str:
+    record = {"recipe": recipe.name, "settings": recipe.settings, "fingerprint": fingerprint, "history": history}
+    return json.dumps(record, indent=1) + "\n"
+
+
+def _refuse_divergence(row: Row, out: Path) -> None:
+    for name, value in row.items():
+        if not np.isfinite(value):
+            kept = f"{out} keeps the epoch before" if row["epoch"] > 1 else "no epoch was kept"
+            raise RunError(f"{name} is {value} after epoch {row['epoch']:.0f}; {kept}. Lower lr.")

@@ -1,21 +1,21 @@
 """Verification: is an entry still what its manifest and card say it is?"""
 
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checkpoints import inspect, load_file
+from ..checkpoints import CheckpointError, inspect, load_file
 from ..core import Module
-from .entry import GOLDEN, WEIGHTS, open_entry
-from .errors import EntryError
+from .entry import GOLDEN, WEIGHTS, Entry, open_entry
+from .errors import EntryError, MissingExtraError
 from .golden import golden_differences
 from .loading import find, load_entry
-from .recipe import get_recipe
+from .recipe import Recipe, get_recipe
 from .training import evaluate
 
-# A metric that counts whole examples moves by one of them where a sum rounds the other way.
-METRIC_TOLERANCE = 0.005
+_SETTINGS = ("seed", "epochs", "batch_size", "lr")
+# By how much a metric without a tolerance of its own may differ: a thousandth of itself, and rounding near zero.
+_RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE = 1e-3, 1e-6
 
 
 class Check(NamedTuple):
@@ -27,60 +27,71 @@ class Check(NamedTuple):
 
 
 def verify(name: str) -> list[Check]:
-    """Check an entry's files, its golden values and the metrics on its card, the last by evaluating the model again."""
-    folder = find(name)
-    checks = verify_files(folder)
+    """Check an entry's files, its golden values, its data and the metrics on its card, these by evaluating it again.
+
+    A failed check is an answer, not an error. Raises UnknownNameError or EntryError if there is no entry to check.
+    """
+    entry = open_entry(find(name))
+    recorded: dict[str, Any] = {key: entry.manifest["recipe"].get(key) for key in _SETTINGS}
+    recipe = get_recipe(entry.name).with_settings(**recorded)
+    checks = verify_files(entry, recipe)
     if all(check.passed for check in checks):
-        checks.append(_metrics(folder))
+        checks += _evaluation(entry, recipe)
     return checks
 
 
-def verify_files(folder: Path, original: Module | None = None) -> list[Check]:
+def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -> list[Check]:
     """Check an entry's hashes, its weights in both formats, and its golden values.
 
     original: the model that was published; the weights must then equal its state bit for bit.
     """
-    hashes = _hashes(folder)
-    return [hashes, _weights(folder, original), _golden(folder)] if hashes.passed else [hashes]
-
-
-def _hashes(folder: Path) -> Check:
-    entry = open_entry(folder)
     try:
         for filename in entry.manifest["files"]:
             entry.path(filename)
-    except EntryError as error:
-        return Check("hashes", False, str(error))
-    return Check("hashes", True, f"{len(entry.manifest['files'])} files")
+        models = [load_entry(entry, format=name) for name in WEIGHTS]
+        golden = load_file(entry.path(GOLDEN))
+    except (CheckpointError, EntryError) as error:
+        return [Check("files", False, str(error))]
+    files = Check("files", True, f"{len(entry.manifest['files'])} files with their sizes and hashes")
+    return [files, _weights(entry, models, original), _golden(recipe, models[0], golden)]
 
 
-def _weights(folder: Path, original: Module | None) -> Check:
-    entry = open_entry(folder)
-    fingerprints = {inspect(folder / filename).fingerprint for filename in WEIGHTS.values()}
-    states = [load_entry(entry, format=format).state_dict() for format in WEIGHTS]
+def _weights(entry: Entry, models: list[Module], original: Module | None) -> Check:
+    states = [model.state_dict() for model in models]
     if original is not None:
         states.append(original.state_dict())
-    same = all(_same_bits(states[0], state) for state in states[1:])
-    passed = same and fingerprints == {entry.manifest["fingerprint"]}
-    return Check("weights", passed, "equal in both formats" if passed else "the formats do not hold the same state")
+    if len({inspect(entry.path(filename)).fingerprint for filename in WEIGHTS.values()}) > 1:
+        return Check("weights", False, "the two formats have different fingerprints")
+    if not all(_same_bits(states[0], state) for state in states[1:]):
+        return Check("weights", False, "the two formats do not load the same state as each other or the original")
+    return Check("weights", True, "equal in both formats")
 
 
-def _golden(folder: Path) -> Check:
-    entry = open_entry(folder)
-    recipe = get_recipe(entry.name)
-    differences = golden_differences(recipe, load_entry(entry), load_file(entry.path(GOLDEN)))
+def _golden(recipe: Recipe, model: Module, golden: dict[str, np.ndarray]) -> Check:
+    differences = golden_differences(recipe, model, golden)
     return Check("golden", not differences, "; ".join(differences) or "output, loss and gradients as published")
 
 
-def _metrics(folder: Path) -> Check:
-    entry = open_entry(folder)
-    recipe = get_recipe(entry.name)
+def _evaluation(entry: Entry, recipe: Recipe) -> list[Check]:
+    try:
+        data = recipe.data()
+    except MissingExtraError as error:
+        return [Check("data", False, f"not checked: {error}")]
+    if data.sha256 != entry.manifest["data"]["sha256"]:
+        return [Check("data", False, f"the recipe makes other data here: SHA-256 {data.sha256}")]
     stated = entry.manifest["metrics"]
-    found = evaluate(recipe, load_entry(entry), recipe.data())
+    found = evaluate(recipe, load_entry(entry), data)
     passed = found.keys() == stated.keys() and all(
-        abs(found[name] - value) <= METRIC_TOLERANCE * max(1.0, abs(value)) for name, value in stated.items()
+        abs(found[name] - value) <= _tolerance(recipe, name, value) for name, value in stated.items()
     )
-    return Check("metrics", passed, ", ".join(f"{name} {value:.6g}" for name, value in found.items()))
+    if recipe.target:
+        passed = passed and recipe.target.met_by(found) and recipe.target.met_by(stated)
+    metrics = ", ".join(f"{name} {value:.6g}" for name, value in found.items())
+    return [Check("data", True, f"{data.name}, as published"), Check("metrics", passed, metrics)]
+
+
+def _tolerance(recipe: Recipe, name: str, value: float) -> float:
+    return recipe.tolerances.get(name, _ABSOLUTE_TOLERANCE + _RELATIVE_TOLERANCE * abs(value))
 
 
 def _same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -109,10 +110,37 @@ def test_without_a_verb_the_command_shows_its_usage_and_fails():
     assert "usage: statezoo" in result.stderr
 
 
-def test_a_reader_that_leaves_early_does_not_cause_a_traceback():
-    command = f"{sys.executable} -m statezoo.zoo.command info transformer-block.sort | true"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert "Traceback" not in result.stderr
+def buffered(**changes: str) -> dict[str, str]:
+    """An environment in which output is buffered as it is by default, whatever the tests run in."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | changes
+
+
+@pytest.mark.parametrize("verb", ["list", "info transformer-block.sort"])
+def test_a_reader_that_leaves_early_is_no_error(verb: str):
+    command = f"set -o pipefail; {sys.executable} -m statezoo.zoo.command {verb} | true"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=buffered())
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_terminal_without_accents_shows_escapes_instead():
+    command = [sys.executable, "-m", "statezoo.zoo.command", "predict", "tense-mlp", "hablar", "yo"]
+    result = subprocess.run(command, capture_output=True, text=True, env=buffered(PYTHONIOENCODING="ascii"))
+    assert result.returncode == 0
+    assert "hablar\\xe9" in result.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_cannot_be_written_is_one_message():
+    command = f"{sys.executable} -m statezoo.zoo.command list > /dev/full"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=buffered())
+    assert result.returncode == 1
+    assert result.stderr == "statezoo: the output could not be written: [Errno 28] No space left on device\n"
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == version("statezoo")
 
 
 def test_train_publish_and_verify_work_from_a_folder_with_spaces_and_unicode(tmp_path: Path):
@@ -147,6 +175,17 @@ def test_train_names_the_nearest_recipe_for_an_unknown_name(tmp_path: Path):
     assert "Did you mean 'tense-mlp'?" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "options", [["--epochs", "0"], ["--seed", "-1"], ["--lr", "nan"], ["--data", "nowhere"], ["--data", ""]]
+)
+def test_train_refuses_settings_that_make_no_sense_in_one_line(options: list[str], tmp_path: Path):
+    result = script("train.py", "tense-mlp", *options, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("train.py: tense-mlp")
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_training_says_what_it_kept(tmp_path: Path):
     import signal
     import time
@@ -158,7 +197,7 @@ def test_an_interrupted_training_says_what_it_kept(tmp_path: Path):
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "run.json").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -167,7 +206,7 @@ def test_an_interrupted_training_says_what_it_kept(tmp_path: Path):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("example", ["collinear_regression.py", "own_zoo.py"])
+@pytest.mark.parametrize("example", ["collinear_regression.py", "own_zoo.py", "demo.py"])
 def test_an_example_runs(example: str, tmp_path: Path):
     result = run(str(SCRIPTS.parent / "examples" / example), cwd=tmp_path)
     assert result.returncode == 0, result.stderr

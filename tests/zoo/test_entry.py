@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 
 from statezoo import zoo
-from statezoo.zoo.entry import open_entry
+from statezoo.checkpoints import load_file, read_metadata, save_file
+from statezoo.zoo.entry import describe_files, open_entry
+from statezoo.zoo.loading import find
 
 
 def change_manifest(entry: Path, **changes: Any) -> None:
@@ -60,7 +64,7 @@ def test_a_missing_weight_file_is_an_error_and_never_a_model_with_random_weights
 
 
 def test_a_folder_without_a_manifest_is_no_entry(tmp_path: Path):
-    with pytest.raises(zoo.EntryError, match=r"is no zoo entry: it holds no manifest.json"):
+    with pytest.raises(zoo.EntryError, match=r"is no zoo entry: .*manifest.json is missing"):
         zoo.load(f"file:{tmp_path}")
 
 
@@ -97,7 +101,7 @@ def test_a_manifest_may_name_registered_architectures_only(tiny_entry: Path, arc
 def test_a_file_outside_the_entrys_folder_is_never_opened(tiny_entry: Path, filename: str):
     (tiny_entry.parent / "secret").write_bytes(b"secret")
     change_manifest(tiny_entry, files={filename: {"bytes": 6, "sha256": "0" * 64}})
-    with pytest.raises(zoo.EntryError, match="which is not in the entry's own folder"):
+    with pytest.raises(zoo.EntryError, match="is not in the entry's own folder"):
         open_entry(tiny_entry).path(filename)
 
 
@@ -105,8 +109,83 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tiny_entry: Path, t
     weights = tiny_entry / "model.safetensors"
     weights.rename(tmp_path / "elsewhere.safetensors")
     weights.symlink_to(tmp_path / "elsewhere.safetensors")
-    with pytest.raises(zoo.EntryError, match="which is not in the entry's own folder"):
+    with pytest.raises(zoo.EntryError, match="is not in the entry's own folder"):
         zoo.load(f"file:{tiny_entry}")
+
+
+def test_a_manifest_that_is_a_link_out_of_the_folder_is_not_followed(tiny_entry: Path, tmp_path: Path):
+    (tiny_entry / "manifest.json").rename(tmp_path / "manifest.json")
+    (tiny_entry / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    with pytest.raises(zoo.EntryError, match="is not in the entry's own folder"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_weights_that_are_a_link_to_themselves_are_an_error_of_the_entry(tiny_entry: Path):
+    (tiny_entry / "model.safetensors").unlink()
+    (tiny_entry / "model.safetensors").symlink_to("model.safetensors")
+    with pytest.raises(zoo.EntryError, match=r"model\.safetensors"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+@pytest.mark.parametrize("name", ["file:" + "a" * 5000, "file:\0", "file:"])
+def test_a_folder_that_cannot_be_is_no_entry(name: str):
+    with pytest.raises(zoo.EntryError, match="is no zoo entry"):
+        zoo.load(name)
+
+
+@pytest.mark.parametrize("filename", ["\0", "a" * 400])
+def test_a_file_name_that_cannot_be_is_an_error_of_the_entry(tiny_entry: Path, filename: str):
+    change_manifest(tiny_entry, files={filename: {"bytes": 6, "sha256": "0" * 64}})
+    with pytest.raises(zoo.EntryError, match=r"cannot be opened|is missing"):
+        open_entry(tiny_entry).path(filename)
+
+
+def test_a_card_that_is_no_text_is_an_error_of_the_entry(tiny_entry: Path):
+    (tiny_entry / "README.md").write_bytes(b"\xff")
+    change_manifest(tiny_entry, files=describe_files(tiny_entry, ["README.md"]))
+    with pytest.raises(zoo.EntryError, match=r"README.md is not UTF-8 text"):
+        zoo.card(f"file:{tiny_entry}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"summary": None},
+        {"parameters": "many"},
+        {"parameters": True},
+        {"example": 5},
+        {"metrics": {"mse": "low"}},
+        {"metrics": {"mse": float("nan")}},
+        {"recipe": {}},
+        {"data": {"source": "x"}},
+        {"files": {"model.h5": {"bytes": "6", "sha256": ""}}},
+        {"manifest_version": True},
+    ],
+)
+def test_a_manifest_that_lacks_what_every_manifest_has_is_refused(tiny_entry: Path, changes: dict[str, Any]):
+    change_manifest(tiny_entry, **changes)
+    with pytest.raises(zoo.EntryError, match=r"manifest.json is not a manifest: "):
+        zoo.load(f"file:{tiny_entry}")
+
+
+SORTER = {"embed_dim": 64, "num_heads": 1, "length": 6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": SORTER}, f"says config {json.dumps(SORTER, sort_keys=True)}, its weights were published with"),
+        ({"name": "another"}, "says name another, its weights were published with transformer-block.sort"),
+        ({"fingerprint": "0" * 32}, "does not hold the state that the manifest says: their fingerprints differ"),
+    ],
+)
+def test_a_manifest_that_makes_another_model_of_the_weights_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+):
+    entry = Path(shutil.copytree(find("transformer-block.sort"), tmp_path / "entry"))
+    change_manifest(entry, **changes)
+    with pytest.raises(zoo.EntryError, match=re.escape(message)):
+        zoo.load(f"file:{entry}")
 
 
 def test_an_entry_reached_through_a_linked_folder_loads(tiny_entry: Path, tmp_path: Path):
@@ -124,19 +203,27 @@ def test_a_fifo_in_place_of_the_weights_does_not_hang(tiny_entry: Path):
 def test_a_fifo_in_place_of_the_manifest_does_not_hang(tiny_entry: Path):
     (tiny_entry / "manifest.json").unlink()
     os.mkfifo(tiny_entry / "manifest.json")
-    with pytest.raises(zoo.EntryError, match="holds no manifest"):
+    with pytest.raises(zoo.EntryError, match="is no zoo entry"):
         zoo.load(f"file:{tiny_entry}")
 
 
+def forge(entry: Path, config: dict[str, Any]) -> None:
+    """Give manifest and weights another configuration, as somebody could who makes entries by hand."""
+    state = load_file(entry / "model.safetensors")
+    metadata = read_metadata(entry / "model.safetensors") | {"config": json.dumps(config, sort_keys=True)}
+    save_file(state, entry / "model.safetensors", metadata)
+    change_manifest(entry, config=config, files=describe_files(entry, ["model.safetensors"]))
+
+
 def test_a_configuration_that_does_not_fit_the_weights_is_an_error(tiny_entry: Path):
-    change_manifest(tiny_entry, config={"width": 5})
+    forge(tiny_entry, {"width": 5})
     with pytest.raises(ValueError, match=r"down.weight +is \(3, 4\) in the file, \(5, 4\) in the model"):
         zoo.load(f"file:{tiny_entry}")
 
 
 @pytest.mark.parametrize("width", [-1, "three", 1.5, None, [3], 10**30])
 def test_a_configuration_that_no_model_can_have_is_an_error_of_the_entry(tiny_entry: Path, width: object):
-    change_manifest(tiny_entry, config={"width": width})
+    forge(tiny_entry, {"width": width})
     with pytest.raises(zoo.EntryError, match="tiny-net cannot be built"):
         zoo.load(f"file:{tiny_entry}")
 
@@ -144,7 +231,7 @@ def test_a_configuration_that_no_model_can_have_is_an_error_of_the_entry(tiny_en
 def test_a_configuration_far_too_large_for_its_file_takes_no_memory(tiny_entry: Path):
     import resource
 
-    change_manifest(tiny_entry, config={"width": 300_000_000})  # 4.8 GB of weights, twice
+    forge(tiny_entry, {"width": 300_000_000})  # 4.8 GB of weights, twice
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=r"does not fit TinyNet"):
         zoo.load(f"file:{tiny_entry}")

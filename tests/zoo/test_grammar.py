@@ -151,13 +151,13 @@ def test_the_documentation_states_the_rule_the_floor_and_the_hash_of_the_table()
     assert f"`{load_grammar().sha256}`" in text
 
 
-def test_the_examples_are_the_300_triples_in_the_order_of_the_table():
-    x, y, weight = load_grammar().examples()
-    assert (x.shape, x.dtype, y.shape, y.dtype) == ((300, 23), np.float32, (300,), np.int64)
-    assert (weight.shape, weight.dtype) == ((300,), np.float32)
-    for row, (verb, person, tense) in enumerate(product(VERBS, PERSONS, TENSES)):
-        assert (x[row] == encode(verb, person)).all()
-        assert (TENSES[y[row]], weight[row]) == (tense, usage_weight(verb, person, tense))
+def test_inputs_and_weights_are_those_of_the_300_triples_in_the_order_of_the_table():
+    grid = load_grammar()
+    assert (grid.inputs.shape, grid.inputs.dtype) == ((60, 23), np.float32)
+    assert (grid.weights.shape, grid.weights.dtype) == ((60, 5), np.int64)
+    for row, (verb, person) in enumerate(product(VERBS, PERSONS)):
+        assert (grid.inputs[row] == encode(verb, person)).all()
+        assert grid.weights[row].tolist() == [usage_weight(verb, person, tense) for tense in TENSES]
 
 
 def test_the_shared_grid_cannot_be_changed_by_accident():
@@ -167,9 +167,8 @@ def test_the_shared_grid_cannot_be_changed_by_accident():
 
 def test_the_entropy_floor_is_the_cross_entropy_of_the_targets_with_themselves_and_well_under_ln_5():
     grid = load_grammar()
-    _, y, weight = grid.examples()
-    log_p = np.log(grid.probabilities).repeat(5, axis=0)[np.arange(300), y]
-    assert grid.entropy_floor_nats() == pytest.approx(-np.average(log_p, weights=weight), abs=1e-12)
+    cross_entropy = -np.average(np.log(grid.probabilities), weights=grid.weights)
+    assert grid.entropy_floor_nats() == pytest.approx(cross_entropy, abs=1e-12)
     assert grid.entropy_floor_nats() == pytest.approx(1.3056462858722753, abs=1e-12)
     assert grid.entropy_floor_nats() < np.log(5) - 0.15
 

@@ -1,5 +1,6 @@
 """What a person types goes in, and what a person can read comes out."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,12 @@ def test_a_point_can_be_numbers_text_or_a_list_and_many_points_an_array():
     assert model.predict(np.ones((5, 2))).shape == (5, 1)
 
 
-@pytest.mark.parametrize("inputs", [(1,), (1, 2, 3), ("a", "b"), (None,), ([[1, 2, 3]],), (np.ones((1, 1, 2)),)])
+@pytest.mark.parametrize(
+    "inputs",
+    [(1,), (1, 2, 3), ("a", "b"), ("nan", "1"), (1, float("inf")), (None,), ([[1, 2, 3]],), (np.ones((1, 1, 2)),)],
+)
 def test_a_point_of_another_size_is_an_error_that_shows_one(inputs: tuple[object, ...]):
-    with pytest.raises(zoo.InputError, match="a point is 2 numbers, such as 3 4; got"):
+    with pytest.raises(zoo.InputError, match=r"a point is 2 (finite )?numbers, such as 3 4; got"):
         zoo.load("linear-regression").predict(*inputs)
 
 
@@ -93,6 +97,13 @@ def test_a_rendered_image_reads_back():
     assert np.abs(parse_image(render_image(pixels), side=8) - pixels).max() <= 0.5 / 9 + 1e-6
 
 
+def test_a_blank_first_row_and_the_line_ends_of_windows_are_read(tmp_path: Path):
+    (tmp_path / "image.txt").write_bytes(b"        \r\n" + b"00000009\r\n" * 7)
+    pixels = parse_image(tmp_path / "image.txt", side=8)
+    assert pixels[0].max() == 0
+    assert pixels[1:, 7].min() == 1
+
+
 def test_short_rows_are_blank_at_their_end():
     assert parse_image("@/" * 7 + " " * 8, side=8)[:, 1:].max() == 0
 
@@ -101,7 +112,9 @@ def test_short_rows_are_blank_at_their_end():
     ("image", "message"),
     [
         ("123", "is neither a file nor an image; type its rows with '/' between them"),
-        ("ab/cd", "'a' in row 1 is no shade"),
+        ("0" * 5000, "is neither a file nor an image"),
+        ("ab/cd", "there is no file 'ab/cd', and it is no image: 'a' in row 1 is no shade"),
+        (sys.executable, "is no text; an image file holds rows of digits or shades"),
         ("12/34", "an image is 8 rows of 8"),
         (np.ones((3, 4)), "an image is square"),
         (np.ones(0), "an image is square"),

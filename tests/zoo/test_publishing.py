@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,7 @@ def test_the_manifest_says_what_the_entry_is_and_how_it_was_made(tiny_entry: Pat
     assert manifest["recipe"]["command"].startswith("python scripts/train.py tiny-net.noise --seed 0")
     assert manifest["data"]["licence"] == "Apache-2.0"
     assert manifest["fingerprint"] == inspect(tiny_entry / "model.h5").fingerprint
-    assert {"python", "numpy", "blas", "platform", "threads"} <= manifest["environment"].keys()
+    assert {"python", "numpy", "blas", "platform", "cpu"} <= manifest["environment"].keys()
 
 
 def test_publishing_the_same_run_twice_gives_the_same_bytes(tiny_run: Path, tmp_path: Path):
@@ -84,8 +86,6 @@ def test_force_replaces_the_whole_entry(tiny_run: Path, tiny_entry: Path):
 
 
 def test_a_run_that_misses_its_target_is_not_published(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    from dataclasses import replace
-
     strict = replace(tiny_recipe, name="tiny-net.strict", target=zoo.Target("mse", at_most=1e-9))
     zoo.register_recipe(strict)
     zoo.train(strict, tmp_path / "run")
@@ -110,42 +110,77 @@ def test_an_entry_that_does_not_come_back_as_written_is_not_published(
     assert list((tmp_path / "zoo").iterdir()) == []
 
 
-@pytest.mark.parametrize("step", ["_write_entry", "_synchronise"])
-def test_a_failure_on_the_way_leaves_the_published_entry_and_nothing_else(
-    tiny_run: Path, tiny_entry: Path, monkeypatch: pytest.MonkeyPatch, step: str
+def test_a_full_disk_is_an_error_that_names_the_entry_and_leaves_what_was_published(
+    tiny_run: Path, tiny_entry: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     before = content(tiny_entry)
-    monkeypatch.setattr(publishing, step, fail)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(publishing, "save_picture", fail)
+    with pytest.raises(zoo.RunError, match=r"tiny-net\.noise could not be published: .*No space left on device"):
         zoo.publish(tiny_run, tiny_entry.parent, force=True)
     assert content(tiny_entry) == before
     assert [path.name for path in tiny_entry.parent.iterdir()] == [tiny_entry.name]
 
 
-def test_a_rename_that_fails_puts_the_old_entry_back(tiny_run: Path, tiny_entry: Path, monkeypatch: pytest.MonkeyPatch):
-    before = content(tiny_entry)
-    rename = Path.rename
+def test_force_does_not_replace_what_is_no_entry(tiny_run: Path, tmp_path: Path):
+    (tmp_path / "tiny-net.noise").mkdir()
+    (tmp_path / "tiny-net.noise" / "thesis.txt").write_text("precious")
+    with pytest.raises(zoo.RunError, match=r"exists and is not replaced: .* is no zoo entry"):
+        zoo.publish(tiny_run, tmp_path, force=True)
+    assert (tmp_path / "tiny-net.noise" / "thesis.txt").read_text() == "precious"
 
-    def fail_for_the_new_one(self: Path, target: Path) -> Path:
-        if self.name == "new":
-            raise OSError(5, "Input/output error")
-        return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
-    with pytest.raises(OSError, match="Input/output"):
+def test_force_does_not_replace_the_run_itself(tiny_run: Path, tmp_path: Path):
+    run = shutil.copytree(tiny_run, tmp_path / "tiny-net.noise")
+    with pytest.raises(zoo.RunError, match="exists and is not replaced"):
+        zoo.publish(run, tmp_path, force=True)
+    assert (tmp_path / "tiny-net.noise" / "run.json").exists()
+
+
+def test_force_does_not_replace_an_entry_of_another_name(tiny_run: Path, tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    (tiny_entry / "manifest.json").write_text(json.dumps(manifest | {"name": "tiny-net.other"}))
+    with pytest.raises(zoo.RunError, match=r"holds the entry 'tiny-net\.other' and is not replaced"):
         zoo.publish(tiny_run, tiny_entry.parent, force=True)
-    assert content(tiny_entry) == before
 
 
-def test_by_default_an_entry_is_published_beside_its_architecture(tiny_run: Path, monkeypatch: pytest.MonkeyPatch):
-    entry = zoo.publish(tiny_run)
-    try:
-        assert entry == Path(__file__).parent / "tiny-net.noise"
-    finally:
-        shutil.rmtree(entry)
+def test_an_entry_behind_a_link_is_replaced_where_it_really_stands(tiny_run: Path, tiny_entry: Path, tmp_path: Path):
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / tiny_entry.name).symlink_to(tiny_entry, target_is_directory=True)
+    (tiny_entry / "left-over.png").write_bytes(b"old")
+    zoo.publish(tiny_run, tmp_path / "zoo", force=True)
+    assert (tmp_path / "zoo" / tiny_entry.name).is_symlink()
+    assert "left-over.png" not in content(tiny_entry)
+
+
+def test_by_default_an_entry_is_published_beside_its_architecture(tiny_run: Path, tmp_path: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing.inspect, "getfile", lambda cls: str(tmp_path / f"{cls.__name__}.py"))
+        assert zoo.publish(tiny_run) == tmp_path / "tiny-net.noise"
+
+
+def test_where_the_data_stood_is_not_published(tmp_path: Path):
+    write_mnist(tmp_path / "secret")
+    recipe = zoo.get_recipe("mnist-classifier.digits28").with_settings(data_folder=str(tmp_path / "secret"), epochs=1)
+    zoo.train(replace(recipe, target=None), tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "_refuse_missed_target", lambda recipe, metrics: None)
+        entry = zoo.publish(tmp_path / "run", tmp_path / "zoo")
+    assert entry.name == "mnist-classifier.mnist"
+    assert all(b"secret" not in data for data in content(entry).values())
+    assert "--data FOLDER" in (entry / "README.md").read_text()
+
+
+def write_mnist(folder: Path) -> None:
+    """Four IDX files with a few random images each, in MNIST's layout."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part in ("train", "t10k"):
+        images, labels = rng.integers(0, 256, (20, 28, 28), np.uint8), rng.integers(0, 10, 20, np.uint8)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + images.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 20) + labels.tobytes())
 
 
 def test_the_trained_weights_are_what_is_published(tiny_run: Path, tiny_entry: Path):

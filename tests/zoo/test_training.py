@@ -1,14 +1,20 @@
 """A recipe becomes a run, and the same recipe becomes the same bytes."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from statezoo import zoo
 from statezoo.checkpoints import load_file
-from statezoo.core import manual_seed, randn
+from statezoo.core import manual_seed, optim, randn
 
 
 def test_a_run_holds_the_weights_after_the_last_epoch_and_a_row_for_each(tiny_recipe: zoo.Recipe, tmp_path: Path):
@@ -61,11 +67,21 @@ def test_a_folder_that_holds_a_run_is_not_trained_over(tiny_recipe: zoo.Recipe, 
     assert (tiny_run / "checkpoint.safetensors").read_bytes() == before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_epoch_before(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    with pytest.raises(zoo.RunError, match=r"the loss is (nan|inf) after epoch \d+"):
-        zoo.train(tiny_recipe.with_settings(lr=1e30, epochs=50), tmp_path / "run")
-    kept = load_file(tmp_path / "run" / "checkpoint.safetensors") if (tmp_path / "run" / "run.json").exists() else {}
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_epoch_before(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(type(tiny_recipe), "optimizer", lambda self, model: optim.SGD(model.parameters(), lr=self.lr))
+    with pytest.raises(
+        zoo.RunError, match=r"(loss|mse) is (nan|inf) after epoch \d+; .* keeps the epoch before\. Lower lr"
+    ):
+        zoo.train(tiny_recipe.with_settings(lr=10.0, epochs=50), tmp_path / "run")
+    kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert all(np.isfinite(array).all() for array in kept.values())
+
+
+def test_a_run_that_diverges_at_once_says_that_nothing_was_kept(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    with pytest.raises(zoo.RunError, match=r"mse is inf after epoch 1; no epoch was kept\. Lower lr"):
+        zoo.train(tiny_recipe.with_settings(lr=1e30), tmp_path / "run")
 
 
 def test_an_unfinished_run_is_not_opened_as_a_finished_one(tiny_recipe: zoo.Recipe, tmp_path: Path):
@@ -78,7 +94,7 @@ def test_an_unfinished_run_is_not_opened_as_a_finished_one(tiny_recipe: zoo.Reci
 
     with pytest.raises(Stopped):
         zoo.train(tiny_recipe, tmp_path / "run", report=stop)
-    with pytest.raises(zoo.RunError, match="was stopped after epoch 2 of 3; train it to its end"):
+    with pytest.raises(zoo.RunError, match="was stopped after epoch 2 of 3; train anew into another folder"):
         zoo.open_run(tmp_path / "run")
 
 
@@ -90,7 +106,18 @@ def test_a_folder_without_a_run_is_an_error_that_says_how_to_make_one(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"recipe": "tiny-net.noise", "settings": {"epoch": 1}, "history": []}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"recipe": "tiny-net.noise", "settings": {"epoch": 1}, "fingerprint": "", "history": []}',
+        '{"recipe": "tiny-net.noise", "settings": {"seed": "a"}, "fingerprint": "", "history": []}',
+        '{"recipe": "tiny-net.noise", "settings": {}, "fingerprint": "", "history": 5}',
+        '{"recipe": "tiny-net.noise", "settings": {}, "fingerprint": "", "history": [5]}',
+        '{"recipe": "tiny-net.noise", "settings": {}, "fingerprint": "", "history": [{"loss": "x"}]}',
+    ],
 )
 def test_a_record_that_is_none_is_an_error_of_the_run(tmp_path: Path, content: str):
     (tmp_path / "run.json").write_text(content)
@@ -103,10 +130,72 @@ def test_an_unknown_recipe_suggests_the_nearest_name():
         zoo.get_recipe("tens-mlp")
 
 
-@pytest.mark.parametrize("settings", [{"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": float("nan")}])
-def test_settings_that_cannot_train_are_refused(tiny_recipe: zoo.Recipe, settings: dict[str, float]):
-    with pytest.raises(zoo.ZooError, match="epochs and batch_size must be at least 1 and lr above 0"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is a whole number of at least 1, not 0"),
+        ({"epochs": 1.5}, "epochs is a whole number of at least 1, not 1.5"),
+        ({"batch_size": 0}, "batch_size is a whole number of at least 1, not 0"),
+        ({"seed": -1}, "seed is a whole number of at least 0, not -1"),
+        ({"seed": "a"}, "seed is a whole number of at least 0, not 'a'"),
+        ({"lr": 0.0}, "lr is a number above 0, not 0.0"),
+        ({"lr": float("nan")}, "lr is a number above 0, not nan"),
+        ({"lr": float("inf")}, "lr is a number above 0, not inf"),
+        ({"data_folder": "/data"}, "makes its own data and reads none from a folder; leave out --data"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(tiny_recipe: zoo.Recipe, settings: dict[str, Any], message: str):
+    with pytest.raises(zoo.ZooError, match=re.escape(message)):
         tiny_recipe.with_settings(**settings)
+
+
+def test_a_run_of_digits_on_mnists_files_goes_by_the_name_of_mnist():
+    recipe = zoo.get_recipe("mnist-classifier.digits28").with_settings(data_folder="/mnist", seed=3)
+    assert (recipe.name, recipe.seed, recipe.data_folder) == ("mnist-classifier.mnist", 3, "/mnist")
+    assert "scikit-learn" not in recipe.details()
+
+
+def test_the_recipe_for_mnist_asks_for_the_folder_of_its_files():
+    with pytest.raises(zoo.DataError, match="name their folder with --data"):
+        zoo.get_recipe("mnist-classifier.mnist").data()
+
+
+def test_a_run_whose_weights_are_not_those_it_recorded_is_not_opened(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    zoo.train(tiny_recipe, tmp_path / "one")
+    zoo.train(tiny_recipe.with_settings(seed=1), tmp_path / "two")
+    shutil.copy(tmp_path / "two" / "checkpoint.safetensors", tmp_path / "one" / "checkpoint.safetensors")
+    with pytest.raises(zoo.RunError, match=r"does not hold the weights that .* describes"):
+        zoo.open_run(tmp_path / "one")
+
+
+def test_a_second_run_into_a_folder_is_refused_before_the_first_has_finished(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    def start_another(row: dict[str, float]) -> None:
+        with pytest.raises(zoo.RunError, match="already holds a run"):
+            zoo.train(tiny_recipe, tmp_path / "run")
+
+    zoo.train(tiny_recipe, tmp_path / "run", report=start_another)
+
+
+def test_a_recipe_without_its_data_leaves_no_folder_behind(tmp_path: Path):
+    with pytest.raises(zoo.DataError):
+        zoo.train(zoo.get_recipe("mnist-classifier.mnist"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+TRAIN_TWO_EPOCHS = """
+import sys
+from statezoo import zoo
+zoo.train(zoo.get_recipe("simple-mlp.digits").with_settings(epochs=2), sys.argv[1])
+"""
+
+
+def test_the_number_of_threads_does_not_change_the_bytes(tmp_path: Path):
+    for threads in ("1", "2"):
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-c", TRAIN_TWO_EPOCHS, threads]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    one, two = (tmp_path / threads / "checkpoint.safetensors" for threads in ("1", "2"))
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_the_command_of_a_recipe_names_every_setting(tiny_recipe: zoo.Recipe):

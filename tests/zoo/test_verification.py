@@ -1,14 +1,18 @@
 """Verification finds what has changed since an entry was published."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from statezoo import zoo
-from statezoo.checkpoints import load_file, save_file
+from statezoo.checkpoints import load_file, read_metadata, save_file
 from statezoo.zoo.entry import describe_files
+from statezoo.zoo.loading import find
 
 
 def republish_hashes(entry: Path) -> None:
@@ -24,7 +28,8 @@ def results(entry: Path) -> dict[str, bool]:
 
 
 def test_an_untouched_entry_passes_every_check(tiny_entry: Path):
-    assert results(tiny_entry) == {"hashes": True, "weights": True, "golden": True, "metrics": True}
+    assert all(results(tiny_entry).values())
+    assert list(results(tiny_entry)) == ["files", "weights", "golden", "data", "metrics"]
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model.safetensors", "golden.safetensors", "README.md", "curves.png"])
@@ -39,9 +44,11 @@ def test_a_changed_file_fails_the_hash_check_by_its_name(tiny_entry: Path, name:
 def test_weights_that_differ_between_the_formats_are_found(tiny_entry: Path):
     state = load_file(tiny_entry / "model.h5")
     state["down.bias"] += 1
-    save_file(state, tiny_entry / "model.h5")
+    save_file(state, tiny_entry / "model.h5", read_metadata(tiny_entry / "model.safetensors"))
     republish_hashes(tiny_entry)
-    assert not results(tiny_entry)["weights"]
+    (check,) = zoo.verify(f"file:{tiny_entry}")
+    assert not check.passed
+    assert "model.h5 does not hold the state that the manifest says: their fingerprints differ" in check.found
 
 
 @pytest.mark.parametrize("name", ["output", "loss", "gradient.down.weight"])
@@ -63,9 +70,49 @@ def test_a_golden_gradient_that_is_missing_is_found_by_name(tiny_entry: Path):
     assert found["golden"] == "gradient.up.bias is in one of the two only"
 
 
-def test_a_metric_that_the_model_does_not_reach_is_found(tiny_entry: Path):
-    path = tiny_entry / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["metrics"]["mse"] += 0.1
+def change_manifest(entry: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = entry / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    change(manifest)
     path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("factor", [0.98, 1.02])
+def test_a_metric_that_the_model_does_not_reach_is_found(tiny_entry: Path, factor: float):
+    change_manifest(tiny_entry, lambda manifest: manifest["metrics"].update(mse=manifest["metrics"]["mse"] * factor))
     assert not results(tiny_entry)["metrics"]
+
+
+@pytest.mark.parametrize("name", ["linear-regression", "tense-mlp", "tied-autoencoder.digits"])
+def test_a_metric_close_to_zero_cannot_be_flattered(name: str, tmp_path: Path):
+    entry = Path(shutil.copytree(find(name), tmp_path / "entry"))
+    change_manifest(entry, lambda manifest: manifest.update(metrics={k: v / 2 for k, v in manifest["metrics"].items()}))
+    assert not results(entry)["metrics"]
+
+
+def test_data_that_the_recipe_does_not_make_are_found(tiny_entry: Path):
+    change_manifest(tiny_entry, lambda manifest: manifest["data"].update(sha256="0" * 64))
+    assert not results(tiny_entry)["data"]
+
+
+def test_golden_values_that_are_no_numbers_are_found(tiny_entry: Path):
+    golden = load_file(tiny_entry / "golden.safetensors")
+    golden["output"][:] = np.nan
+    save_file(golden, tiny_entry / "golden.safetensors")
+    republish_hashes(tiny_entry)
+    assert not results(tiny_entry)["golden"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("input", None), ("target", None), ("input", np.ones((2, 9), np.float32))])
+def test_golden_inputs_that_are_missing_or_do_not_fit_are_found(tiny_entry: Path, name: str, value: np.ndarray | None):
+    golden = load_file(tiny_entry / "golden.safetensors")
+    del golden[name]
+    save_file(golden if value is None else {**golden, name: value}, tiny_entry / "golden.safetensors")
+    republish_hashes(tiny_entry)
+    assert not results(tiny_entry)["golden"]
+
+
+def test_an_entry_is_verified_with_the_settings_it_was_made_with(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    zoo.train(tiny_recipe.with_settings(seed=7, epochs=2), tmp_path / "run")
+    entry = zoo.publish(tmp_path / "run", tmp_path / "zoo")
+    assert all(results(entry).values())

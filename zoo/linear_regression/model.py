@@ -25,6 +25,8 @@ class LinearRegression(Linear):
             points = np.asarray(inputs[0] if len(inputs) == 1 else inputs, dtype=self.weight.dtype)
         except (ValueError, TypeError):
             raise InputError(f"a point is {self.in_features} numbers, such as 3 4; got {inputs!r}") from None
+        if not np.isfinite(points).all():
+            raise InputError(f"a point is {self.in_features} finite numbers, such as 3 4; got {inputs!r}")
         if points.ndim not in (1, 2) or points.shape[-1] != self.in_features:
             raise InputError(f"a point is {self.in_features} numbers, such as 3 4; got shape {points.shape}")
         with no_grad():

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..classification import ClassifierRecipe
+from ..classification import CHOSEN_BY_HAND, ClassifierRecipe
 from ..data import Split, digits
+from ..images import EXAMPLE
 from ..recipe import Target, register_recipe
 
 
@@ -12,7 +13,10 @@ class DigitsRecipe(ClassifierRecipe):
     """Cross entropy on 8 x 8 digits, flattened."""
 
     summary = "A perceptron that reads 8 x 8 handwritten digits."
-    example = ("00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000",)
+    example = (EXAMPLE,)
+
+    def details(self) -> str:
+        return CHOSEN_BY_HAND
 
     def data(self) -> Split:
         return digits()
@@ -28,7 +32,8 @@ class BatchNormDigitsRecipe(DigitsRecipe):
         return (
             "Its buffers are the point: each BatchNorm1d keeps `running_mean`, `running_var` and "
             "`num_batches_tracked`, which are state although no optimizer steps them. In eval mode the running "
-            "statistics are used and dropout is off; in training mode the same input gives another output."
+            "statistics are used and dropout is off; in training mode the same input gives another output. "
+            f"{CHOSEN_BY_HAND}"
         )
 
 

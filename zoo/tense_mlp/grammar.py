@@ -95,12 +95,6 @@ class Grammar:
         """The target distribution over the tenses of each pair: (60, 5) float64, rows sum to 1."""
         return self.weights / self.weights.sum(axis=1, keepdims=True)
 
-    def examples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All 300 triples: inputs (300, 23) float32, tense index (300,) int64, usage weight (300,) float32."""
-        x = np.repeat(self.inputs, len(TENSES), axis=0)
-        y = np.tile(np.arange(len(TENSES), dtype=np.int64), len(self.inputs))
-        return x, y, self.weights.reshape(-1).astype(np.float32)
-
     def entropy_floor_nats(self) -> float:
         """The least weighted cross-entropy any model can reach, in nats: H(tense | verb, person).
 
@@ -165,6 +159,8 @@ def _find_tense(word: str) -> str:
 
 def _find(word: str, keys: dict[str, str], kind_and_choices: str) -> str:
     """The key that a typed word stands for, whatever its accents and case."""
+    if not isinstance(word, str):
+        raise InputError(f"{word!r} is not a known {kind_and_choices}.")
     letters = unicodedata.normalize("NFD", word.strip().casefold())
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
     if plain in keys:

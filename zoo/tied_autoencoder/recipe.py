@@ -8,6 +8,7 @@ import numpy as np
 from ...core import Module, Tensor
 from ...core import functional as F
 from ..data import Split, digits
+from ..images import EXAMPLE
 from ..pictures import draw_image_rows
 from ..recipe import Recipe, Target, register_recipe
 
@@ -23,7 +24,7 @@ class AutoencoderRecipe(Recipe):
 
     summary = "An autoencoder of 8 x 8 digits whose decoder is the encoder's weight, transposed."
     task = "image-to-image"
-    example = ("00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000",)
+    example = (EXAMPLE,)
 
     def details(self) -> str:
         return (

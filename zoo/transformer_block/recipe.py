@@ -6,11 +6,11 @@ import numpy as np
 
 from ...core import Module, Tensor
 from ...core import functional as F
+from ..data import SORTING_LENGTH as LENGTH
 from ..data import Split, sorting
 from ..recipe import Recipe, Target, register_recipe
 from .model import SEPARATOR, SortingTransformer
 
-LENGTH = 6
 IGNORED = -100  # a position whose next token is part of the question, not of the answer
 
 
