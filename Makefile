@@ -20,7 +20,7 @@ demo: $(VENV)/.ready-train  ## load pretrained models and predict, train one, pu
 
 test: $(VENV)/.ready-test  ## run all tests against the installed package, with coverage
 	@echo "running the tests with $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --cov --cov-report=term $(or $(PYTEST_ARGS),--cov-fail-under=95)
 
 check: $(VENV)/.ready-check build/typing  ## formatting, lint and types, over library, scripts and tests
 	$(BIN)/ruff format --check .

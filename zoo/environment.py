@@ -1,7 +1,6 @@
 """What a result depends on beside its recipe: versions, platform and the linear algebra library."""
 
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,8 @@ import numpy as np
 
 def environment() -> dict[str, str]:
     """The environment of this process, as a manifest records it. Recipes always run on one thread."""
+    from importlib.metadata import version  # slow to import, and needed by nothing else here
+
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # pyright: ignore[reportOptionalSubscript]
     return {
         "python": platform.python_version(),
