@@ -119,12 +119,17 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: np.rand
     return x if keep is None else record(x.data * keep, (x,), lambda g: (g * keep,))
 
 
+def require_probability(p: float) -> None:
+    """Raise ArgumentError unless p, of dropout, is between 0 and 1."""
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"dropout: p is a probability between 0 and 1, not {p}.")
+
+
 def _keep_scale(
     shape: tuple[int, ...], dtype: np.dtype[Any], p: float, training: bool, generator: np.random.Generator | None
 ) -> np.ndarray | None:
     """Return what to multiply by: 0 with probability p, else 1 / (1 - p). None if that would change nothing."""
-    if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: p is a probability between 0 and 1, not {p}.")
+    require_probability(p)
     if not training or p == 0:
         return None
     kept = (generator or default_generator()).random(shape, np.float32) >= p

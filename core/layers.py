@@ -80,10 +80,14 @@ class Embedding(Module):
 
 
 class Dropout(Module):
-    """In training mode each element zeroed with probability p, the others divided by 1 - p; otherwise x itself."""
+    """In training mode each element zeroed with probability p, the others divided by 1 - p; otherwise x itself.
+
+    Raises ArgumentError if p is outside [0, 1].
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
+        F.require_probability(p)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

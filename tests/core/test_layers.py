@@ -201,6 +201,12 @@ def test_what_does_not_fit_a_layer_is_named(call, message):
         call()
 
 
+@pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])
+def test_dropout_is_given_a_probability(p: float):
+    with pytest.raises(ValueError, match=f"p is a probability between 0 and 1, not {p}"):
+        Dropout(p)
+
+
 def test_a_bias_of_the_wrong_shape_is_refused_at_the_call():
     layer = Linear(3, 2)
     layer.bias = Parameter(np.zeros((2, 1), np.float32))
