@@ -28,6 +28,8 @@ from . import dtypes
 from .errors import UnsupportedTypeError
 
 STORAGE = "statezoo.storage.{}"
+# As many as NumPy allows: 32 before 2.0.
+_MOST_AXES = getattr(np, "MAXDIMS", 64)
 
 
 class View(NamedTuple):
@@ -99,14 +101,15 @@ def pack(arrays: Mapping[str, np.ndarray], extra: Mapping[str, Any], names: Iter
 def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[_Member]]:
     """Return the groups of two or more arrays that overlap in memory, in the order of their first names."""
     members = [_member(name, array) for name, array in arrays.items() if array.size]
-    order = sorted(range(len(members)), key=lambda position: (members[position].low, position))
-    root = list(range(len(members)))
+    # Of equal arrays only the first is compared with others: thousands of names may stand for one.
+    equal: dict[Any, int] = {}
+    root = [equal.setdefault(member.geometry, position) for position, member in enumerate(members)]
     active: list[int] = []
-    for position in order:
+    for position in sorted(equal.values(), key=lambda position: (members[position].low, position)):
         member = members[position]
         active = [other for other in active if members[other].high > member.low]
         for other in active:
-            if _find(root, position) != _find(root, other) and _overlap(member, members[other]):
+            if _find(root, position) != _find(root, other) and np.shares_memory(member.array, members[other].array):
                 first, last = sorted((_find(root, position), _find(root, other)))
                 root[last] = first
         active.append(position)
@@ -120,10 +123,6 @@ def _find(root: list[int], position: int) -> int:
     while root[position] != position:
         root[position] = position = root[root[position]]
     return position
-
-
-def _overlap(a: _Member, b: _Member) -> bool:
-    return a.geometry == b.geometry or np.shares_memory(a.array, b.array)
 
 
 def _member(name: str, array: np.ndarray) -> _Member:
@@ -172,7 +171,8 @@ def _view(member: _Member, low: int) -> View:
 
 def _axis_order(array: np.ndarray) -> tuple[int, ...] | None:
     """Return the order of axes in which array is C-contiguous, None if there is none."""
-    order = tuple(sorted(range(array.ndim), key=lambda axis: (-array.strides[axis], axis)))
+    strides = _strides(array)
+    order = tuple(sorted(range(array.ndim), key=lambda axis: (-strides[axis], axis)))
     return order if array.transpose(order).flags.c_contiguous else None
 
 
@@ -243,7 +243,7 @@ def _repeats_elements(view: View, itemsize: int) -> bool:
 def check_view(view: View, size_bytes: int) -> bool:
     """Whether a view, which may come from a hostile file, stays within the size_bytes of its kept array."""
     itemsize = dtypes.numpy_dtype(view.dtype).itemsize
-    if len(view.shape) != len(view.strides) or len(view.shape) > 32 or any(length < 1 for length in view.shape):
+    if len(view.shape) != len(view.strides) or len(view.shape) > _MOST_AXES or any(n < 1 for n in view.shape):
         return False
     size = itemsize
     low, high = view.offset, view.offset + itemsize

@@ -1,5 +1,6 @@
 """Arrays that shared memory when they were saved share it in the same way after loading, stored once."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import UnsupportedTypeError, inspect, load_file, save_file
-from statezoo.checkpoints.sharing import sharing_groups
+from statezoo.checkpoints.sharing import _MOST_AXES, sharing_groups
 from statezoo.checkpoints.testing import assert_roundtrip
 
 
@@ -157,9 +158,30 @@ def test_big_endian_arrays_that_cut_the_memory_differently_are_refused_by_name(p
         save_file({"a": base, "raw": base.view(np.uint8)}, path)
 
 
-def test_twenty_thousand_arrays_are_grouped_quickly():
-    import time
+def test_a_view_of_many_axes_survives(path: Path):
+    w = weight()
+    loaded = saved({"w": w, "view": w.reshape((1,) * (_MOST_AXES - 2) + w.shape)}, path)
+    assert loaded["view"].ndim == _MOST_AXES
+    assert np.shares_memory(loaded["w"], loaded["view"])
 
+
+def test_what_numpy_says_of_the_strides_of_an_axis_of_one_element_changes_no_byte(path: Path):
+    transposed = np.arange(24.0).reshape(4, 3, 2).T
+    contents = set()
+    for stride in (0, 8, 1000):
+        kept = np.ndarray((1, 2, 3, 4), buffer=transposed.T.data, strides=(stride, *transposed.strides))
+        save_file({"kept": kept, "view": transposed}, path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
+def test_twenty_thousand_names_of_one_array_are_grouped_quickly():
+    start = time.process_time()
+    assert len(sharing_groups(dict.fromkeys(map(str, range(20_000)), np.ones(2)))) == 1
+    assert time.process_time() - start < 5
+
+
+def test_twenty_thousand_arrays_are_grouped_quickly():
     arrays = {str(number): np.empty(2) for number in range(20_000)}
     arrays |= {f"tied {number}": arrays[str(number)] for number in range(0, 20_000, 100)}
     start = time.process_time()
