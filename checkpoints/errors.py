@@ -1,11 +1,16 @@
-"""Every error that checkpoints raises on purpose: one base class, each child also the builtin that people expect."""
+"""Every error that checkpoints raises on purpose: one base class, each child also the builtin that people expect.
+
+All go through pickle as they are, so that a worker process can hand them on.
+"""
+
+from typing import Any
 
 
 class CheckpointError(Exception):
     """The base of all errors about files, their content, and states that do not fit."""
 
 
-class ArgumentError(CheckpointError, ValueError):
+class ArgumentError(CheckpointError, ValueError, TypeError):
     """An argument that a function does not take."""
 
 
@@ -38,8 +43,12 @@ class _SystemError(CheckpointError, OSError):
 
     def __init__(self, message: str, cause: OSError | None = None) -> None:
         super().__init__(message)
+        self._cause = cause
         if cause is not None:
             self.errno, self.filename = cause.errno, cause.filename
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self._cause)
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -60,10 +69,20 @@ class WriteError(_SystemError):
 class MismatchError(CheckpointError, ValueError):
     """A file that does not fit a model. Nothing was changed when this is raised.
 
-    problems: one line for each. advice: what to do about them.
+    source: the name of the file. model: that of the model's class. problems: one line for each. advice: what to do
+    about them.
     """
 
     def __init__(self, source: str, model: str, problems: list[str], advice: str) -> None:
-        self.problems, self.advice = problems, advice
+        problems = list(map(_on_one_line, problems))
+        self.source, self.model, self.problems, self.advice = source, model, problems, advice
         lines = [f"{source} does not fit {model}; nothing was changed.", *(f"  {line}" for line in problems), advice]
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.source, self.model, self.problems, self.advice)
+
+
+def _on_one_line(text: str) -> str:
+    """Return text with its control characters escaped: names from a file must not mislead a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
