@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import dtypes, durable, state, streams
-from .errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
+from .errors import ArgumentError, CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
 from .formats import Opened, format_of
 from .manifest import Manifest, Tensor, parse
 from .sharing import Alias, Packed, pack, unpack
@@ -27,7 +27,7 @@ def save_file(
     path: its suffix picks the format: .safetensors, .h5 or .hdf5. metadata: strings by name, see `read_metadata`.
     Raises StateError for what cannot be kept, WriteError if the system refuses, FormatError for another suffix.
     """
-    path = os.fsdecode(path)
+    path = path_text(path)
     form = format_of(path)
     strings = state.checked_metadata(metadata or {})
     packed = pack(*state.checked_state(state_dict))
@@ -53,7 +53,7 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     byte is checked against the digests in the file (files of other writers carry none).
     Raises MissingFileError, CorruptError naming the damaged tensors, or another CheckpointError.
     """
-    return load(os.fsdecode(path)).state
+    return load(path_text(path)).state
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -61,8 +61,16 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
     Raises MissingFileError, CorruptError or another CheckpointError.
     """
-    with open_header(os.fsdecode(path)) as header:
+    with open_header(path_text(path)) as header:
         return header.metadata
+
+
+def path_text(path: str | bytes | os.PathLike[str]) -> str:
+    """Return a path as text. Raises ArgumentError for what is none, such as an open file or a state."""
+    try:
+        return os.fsdecode(path)
+    except TypeError as error:
+        raise ArgumentError(f"a path is a str, bytes or os.PathLike, not {type(path).__name__}.") from error
 
 
 class Loaded(NamedTuple):
@@ -104,13 +112,28 @@ def open_header(path: str) -> Iterator[Header]:
             if opened.manifest is None:
                 yield Header(form.NAME, opened, None, opened.metadata)
             else:
-                yield Header(form.NAME, opened, *parse(opened.manifest, opened.tensors, opened.metadata, path))
+                header = Header(form.NAME, opened, *parse(opened.manifest, opened.tensors, opened.metadata, path))
+                _refuse_other_links(header, path)
+                yield header
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
         raise ReadError(
             f"{path} could not be read: {error.strerror or error}. Check its permissions.", error
         ) from error
+
+
+def _refuse_other_links(header: Header, path: str) -> None:
+    """Raise CorruptError if names were tied or untied, within the means of the format, since the file was saved."""
+    links = header.opened.links
+    ties = {name: alias.kept for name, alias in header.aliases.items() if alias.view is None}
+    if links is not None and links != ties:
+        changed = tuple(sorted(name for name in links.keys() | ties.keys() if links.get(name) != ties.get(name)))
+        raise CorruptError(
+            f"{path} was changed by another program after it was saved: {changed[0]!r} is no longer tied as it was. "
+            "Save the state anew with save_file.",
+            changed,
+        )
 
 
 def load(path: str) -> Loaded:

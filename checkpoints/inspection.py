@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .files import Header, open_header
+from .files import Header, open_header, path_text
 from .manifest import Tensor
 
 
@@ -74,7 +74,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 
     Raises MissingFileError, CorruptError or another CheckpointError.
     """
-    path = os.fsdecode(path)
+    path = path_text(path)
     with open_header(path) as header:
         manifest, tensors = header.manifest, header.opened.tensors
         extra = dict(manifest.extra) if manifest else {}

@@ -48,7 +48,7 @@ def load_model(
     if ties not in ("error", "restore"):
         raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
     live = {name: array for name, array in _checked(model).state_dict().items() if isinstance(array, np.ndarray)}
-    path = os.fsdecode(path)
+    path = files.path_text(path)
     loaded = _with_shapes_of(live, files.load(path))
     remakes, problems = _plan_ties(model, live, loaded, ties == "restore")
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]

@@ -45,7 +45,8 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
         raise UnsupportedTypeError(
             f"{name!r} is a masked array, whose mask would be lost. Save array.filled() or its data and mask."
         )
-    if isinstance(value, np.ndarray):
+    # The attribute `data` of a NumPy scalar of bfloat16 raises.
+    if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
     data = getattr(value, "data", None)
     if isinstance(data, np.ndarray):

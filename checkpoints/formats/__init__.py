@@ -37,7 +37,8 @@ class Opened:
     file: unbuffered. tensors: those stored, in order. offsets: where the bytes of each are, C-contiguous and
     little-endian; a tensor that is kept in another way is not in it, but comes from read(name).
     metadata: all there are but the manifest. manifest: its text, None in a file of another writer, whose own ties are
-    in ties, a kept name for each further one.
+    in ties, a kept name for each further one. links: the same in a file of ours, if the format has ties of its own, to
+    be compared with the manifest.
     """
 
     file: BinaryIO
@@ -46,6 +47,7 @@ class Opened:
     metadata: dict[str, str] = field(default_factory=dict)
     manifest: str | None = None
     ties: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] | None = None
     read: Callable[[str], np.ndarray] | None = None
 
 

@@ -32,7 +32,7 @@ def open_file(path: str) -> Iterator[Opened]:
         head, size = file.read(64), os.fstat(file.fileno()).st_size
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
-    with _explaining(path, cause_of(head, size)):
+    with _explaining(path, cause_of(head, size, "hdf5")):
         file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
     try:
         # The same open file as libhdf5 reads, whatever is renamed to the path meanwhile.
@@ -69,6 +69,7 @@ class _Reader:
     def __init__(self, path: str, raw: BinaryIO) -> None:
         self._path, self._raw = path, raw
         self._size = os.fstat(raw.fileno()).st_size
+        self._contiguous_bytes = 0
         self._budget = _MOST_EXPANSION * self._size + _FREE_EXPANSION_BYTES
         self._types: dict[bytes, str] = {}
 
@@ -80,16 +81,20 @@ class _Reader:
             return self._foreign(found)
         content = json.loads(self._bytes_of(ours))
         by_name = {name_of(parts): item for parts, item in found.items()}
-        tensors = {name: by_name.pop(name) for name in content["names"]}
-        known = {id(item) for item in tensors.values()}
-        strangers = [name for name, item in by_name.items() if id(item) not in known]
-        if strangers:
+        missing = [name for name in content["names"] if name not in by_name]
+        tensors = {name: by_name.pop(name) for name in content["names"] if name in by_name}
+        kept = {id(item): name for name, item in tensors.items()}
+        strangers = [name for name, item in by_name.items() if id(item) not in kept]
+        if missing or strangers:
+            what = f"has no dataset {missing[0]!r}" if missing else f"has the dataset {strangers[0]!r}"
             raise CorruptError(
-                f"{self._path} was changed by another program after it was saved: it has the dataset {strangers[0]!r}, "
-                f"which {RESERVED} does not list. Save the state anew with save_file.",
-                tuple(strangers),
+                f"{self._path} was changed by another program after it was saved: it {what}, other than {RESERVED} "
+                f"says. Save the state anew with save_file, or delete {RESERVED} to load the file unchecked.",
+                tuple(missing or strangers),
             )
-        return self._result(tensors, dict(content["metadata"]), content["manifest"])
+        opened = self._result(tensors, dict(content["metadata"]), content["manifest"])
+        opened.links = {name: kept[id(item)] for name, item in by_name.items()}
+        return opened
 
     def _foreign(self, found: dict[tuple[str, ...], _Found]) -> Opened:
         paths: dict[str, tuple[str, ...]] = {}
@@ -127,7 +132,7 @@ class _Reader:
 
         tensors = {name: item.tensor for name, item in found.items()}
         offsets = {name: item.offset for name, item in found.items() if item.offset is not None}
-        return Opened(self._raw, tensors, offsets, metadata, manifest, ties or {}, read)
+        return Opened(self._raw, tensors, offsets, metadata, manifest, ties or {}, read=read)
 
     def _walk(self, root: Any) -> dict[tuple[str, ...], _Found]:
         """Return the datasets by their paths, in the order of the file; one with two links is the same object twice."""
@@ -170,6 +175,10 @@ class _Reader:
             offset = 0
         if offset is not None and offset + tensor.size_bytes > self._size:
             self._refuse(path, "reaches beyond the end of the file")
+        if offset is not None:
+            self._contiguous_bytes += tensor.size_bytes
+            if self._contiguous_bytes > self._size:
+                self._refuse(path, "lies where another dataset lies")
         if offset is None:
             self._refuse_explosive(tensor, properties, path)
         return _Found(tensor, offset, dataset if offset is None else None)

@@ -39,6 +39,8 @@ NAME = "safetensors"
 _METADATA = "__metadata__"
 _MANIFEST = "statezoo"
 _MOST_HEADER_BYTES = 100_000_000
+# More than NumPy allows. Without a limit a header of a few megabytes, all of it one shape, takes hours to multiply.
+_MOST_AXES = 1000
 _ALIGNMENT_BYTES = 64
 
 
@@ -96,7 +98,7 @@ def open_file(path: str) -> Iterator[Opened]:
             yield _read_header(file, path)
         except _InvalidError as error:
             file.seek(0)
-            cause = cause_of(file.read(64), os.fstat(file.fileno()).st_size)
+            cause = cause_of(file.read(64), os.fstat(file.fileno()).st_size, NAME)
             raise CorruptError(f"{path} is not a valid safetensors file: {error}. {cause}") from error
 
 
@@ -168,10 +170,10 @@ def _checked_entry(name: str, entry: Any, path: str) -> tuple[Tensor, int, int]:
     """Return what an entry of the header says, having made sure that it says so of itself consistently."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+        whole = all(type(number) is int and 0 <= number < 1 << 63 for number in (*shape, begin, end))
     except (KeyError, TypeError, ValueError):
         whole, dtype, shape, begin, end = False, None, [], 0, 0
-    if not whole or not isinstance(dtype, str) or not isinstance(shape, list):
+    if not whole or not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > _MOST_AXES:
         raise _InvalidError(f"the entry of tensor {name!r} is not a dtype, a shape and two offsets")
     if dtype not in dtypes.NUMPY.keys() | dtypes.ML_DTYPES.keys() or dtype == "C128":
         raise FormatError(

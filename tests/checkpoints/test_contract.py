@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from statezoo.checkpoints import (
+    ArgumentError,
     CheckpointError,
     FormatError,
     StateError,
@@ -127,8 +129,10 @@ def test_loaded_arrays_are_writable_and_contiguous(path: Path):
 def test_numpy_scalars_and_objects_with_an_array_inside_are_taken_as_arrays(path: Path):
     from statezoo.core import Tensor
 
-    save_file({"number": np.float32(2), "tensor": Tensor([1.0, 2.0])}, path)
-    assert list(compare_states({"number": np.array(2, "f4"), "tensor": np.array([1, 2], "f4")}, load_file(path))) == []
+    bfloat16 = ml_dtypes.bfloat16(3)
+    save_file({"number": np.float32(2), "bfloat16": bfloat16, "tensor": Tensor([1.0, 2.0])}, path)
+    arrays = {"number": np.array(2, "f4"), "bfloat16": np.array(bfloat16), "tensor": np.array([1, 2], "f4")}
+    assert list(compare_states(arrays, load_file(path))) == []
 
 
 ODD_NAMES = [
@@ -305,6 +309,13 @@ def test_paths_with_spaces_unicode_and_capital_suffixes_work_as_text_and_as_path
     save_file({"x": np.ones(2)}, str(tmp_path / name))
     assert load_file(tmp_path / name)["x"].tolist() == [1, 1]
     assert load_file(os.fsencode(tmp_path / name))["x"].tolist() == [1, 1]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("path", [None, 3, {"x": np.ones(1)}], ids=str)
+def test_what_is_no_path_is_refused(path: Any):
+    for use in (load_file, read_metadata, inspect, lambda path: save_file({}, path)):
+        with pytest.raises(ArgumentError, match=f"a path is a str, bytes or os.PathLike, not {type(path).__name__}"):
+            use(path)
 
 
 def test_a_path_with_a_nul_is_refused():

@@ -1,6 +1,7 @@
 """A file that is not what was written is an error that names the damaged tensors, never silently wrong values."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,38 @@ def test_a_file_of_the_other_format_says_to_rename_it(tmp_path: Path):
         load_file(tmp_path / "a.h5")
     with pytest.raises(CorruptError, match=r"looks like an HDF5 file. Rename it to end in .h5"):
         load_file(tmp_path / "b.safetensors")
+
+
+def test_a_file_cut_off_is_not_advised_to_be_renamed_to_the_suffix_it_has(path: Path):
+    save_file({"x": np.ones(20)}, path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CorruptError, match=r"damaged or cut off. Use another copy of it"):
+        load_file(path)
+
+
+@pytest.mark.parametrize(("number", "times"), [("9" * 4000, 500), ("2", 200_000)], ids=["huge numbers", "many axes"])
+def test_a_shape_made_to_take_hours_to_multiply_is_refused_at_once(tmp_path: Path, number: str, times: int):
+    header = f'{{"x":{{"dtype":"F32","shape":[{",".join([number] * times)}],"data_offsets":[0,0]}}}}'.encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    start = time.process_time()
+    with pytest.raises(CorruptError, match=r"the entry of tensor 'x' is not"):
+        load_file(tmp_path / "x.safetensors")
+    assert time.process_time() - start < 2
+
+
+def test_datasets_that_lie_over_each_other_cannot_multiply_a_file_in_memory(tmp_path: Path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["a"], file["b"] = np.ones(5000), np.zeros(5000)
+        first, second = (file[name].id.get_offset() for name in "ab")
+    content = path.read_bytes().replace(second.to_bytes(8, "little"), first.to_bytes(8, "little"))
+    # What the superblock says of the size of the file.
+    content = content[:40] + second.to_bytes(8, "little") + content[48:second]
+    path.write_bytes(content)
+    with h5py.File(path) as file:
+        assert file["b"][0] == 1  # pyright: ignore[reportIndexIssue]
+    with pytest.raises(FormatError, match=r"'/b' in .* lies where another dataset lies"):
+        load_file(path)
 
 
 def test_a_missing_file_is_a_file_not_found_error_that_says_where_it_looked(path: Path):

@@ -16,7 +16,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from statezoo.checkpoints import FormatError, inspect, load_file, load_model, read_metadata, save_file
+from statezoo.checkpoints import CorruptError, FormatError, inspect, load_file, load_model, read_metadata, save_file
 from statezoo.checkpoints.testing import compare_states
 
 
@@ -307,6 +307,30 @@ def test_a_dataset_added_to_our_file_by_another_program_is_noticed(tmp_path: Pat
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file["new"] = np.ones(1)
     with pytest.raises(FormatError, match=r"changed by another program.*'new'"):
+        load_file(tmp_path / "x.h5")
+
+
+def relink(file: h5py.File, name: str, target: str) -> None:
+    del file[name]
+    file[name] = file[target]
+
+
+LINK_CHANGES = {
+    "a dataset deleted": (lambda file: file.pop("b"), "has no dataset 'b'"),
+    "a dataset renamed": (lambda file: file.move("b", "c"), "has no dataset 'b'"),
+    "a tie deleted": (lambda file: file.pop("tied"), "'tied' is no longer"),
+    "a tie made": (lambda file: file.update(new=file["a"]), "'new' is no longer"),
+    "a tie to another": (lambda file: relink(file, "tied", "b"), "'tied' is no longer"),
+}
+
+
+@pytest.mark.parametrize("kind", LINK_CHANGES)
+def test_a_link_of_our_h5_file_changed_by_another_program_is_noticed(tmp_path: Path, kind: str):
+    a = np.ones(2)
+    save_file({"a": a, "tied": a, "b": np.zeros(2)}, tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        LINK_CHANGES[kind][0](file)
+    with pytest.raises(CorruptError, match=rf"changed by another program.*{LINK_CHANGES[kind][1]}"):
         load_file(tmp_path / "x.h5")
 
 
