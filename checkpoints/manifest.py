@@ -133,7 +133,8 @@ def parse(
         if isinstance(error, VersionError):
             raise
         raise CorruptError(
-            f"{path} is damaged: its manifest is not what was written ({error}). Use another copy of the file."
+            f"{path} is damaged: its manifest is not what was written ({error}). Use another copy of the file. If "
+            "another program changed it on purpose, have that leave out what is named statezoo: then it loads, unchecked."
         ) from error
     return manifest, user
 

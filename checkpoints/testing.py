@@ -22,6 +22,8 @@ from .formats import SUFFIXES
 if TYPE_CHECKING:
     from ..core.module import Module
 
+# Of each format. Whoever broke all of two thousand tensors does not read a line for each.
+_MOST_LINES = 30
 _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efcode"}
 
 
@@ -40,13 +42,16 @@ def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterab
     with tempfile.TemporaryDirectory() as folder:
         for suffix in formats:
             path = os.path.join(folder, f"state{suffix}")
+            found: list[str] = []
             try:
-                found = list(_differences(dict(model_or_state if is_state else model_or_state.state_dict()), path))
+                found += _differences(dict(model_or_state if is_state else model_or_state.state_dict()), path)
                 if not is_state:
                     found += _differences_in_model(model_or_state, path)
             except CheckpointError as error:
-                found = [str(error).replace("\n", "\n    ")]
-            problems += [f"in {suffix}: {problem}" for problem in found]
+                found.append(str(error).replace("\n", "\n    "))
+            problems += [f"in {suffix}: {problem}" for problem in found[:_MOST_LINES]]
+            if len(found) > _MOST_LINES:
+                problems.append(f"in {suffix}: and {len(found) - _MOST_LINES:,} more")
     if problems:
         what = "the state" if is_state else type(model_or_state).__name__
         raise AssertionError("\n  ".join([f"{what} does not survive a save and a load:", *problems]))
@@ -86,7 +91,7 @@ def _differences_in_model(model: Module, path: str) -> Iterator[str]:
 def compare_states(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     """Give a line for each name that differs between two states in anything that a file keeps."""
     if list(before) != list(after):
-        yield f"the names were {list(before)}, and are {list(after)}"
+        yield _compare_names(list(before), list(after))
         return
     arrays, extra, names = state.checked_state(before)
     new_arrays, new_extra, _ = state.checked_state(after)
@@ -102,6 +107,14 @@ def compare_states(before: Mapping[str, Any], after: Mapping[str, Any]) -> Itera
         relations = [_relation(packed, name) for packed in (old, new)]
         if relations[0] != relations[1]:
             yield f"{name!r}: {relations[0]} before, {relations[1]} after"
+
+
+def _compare_names(before: list[str], after: list[str]) -> str:
+    lost, new = [name for name in before if name not in after], [name for name in after if name not in before]
+    if lost or new:
+        return f"the names that are lost: {lost[:10]}; that are new: {new[:10]}"
+    place = next(place for place, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1])
+    return f"the names are in another order: number {place} was {before[place]!r}, and is {after[place]!r}"
 
 
 def _compare_arrays(name: str, before: np.ndarray, after: np.ndarray) -> Iterator[str]:

@@ -175,7 +175,7 @@ def _checked_entry(name: str, entry: Any, path: str) -> tuple[Tensor, int, int]:
         whole, dtype, shape, begin, end = False, None, [], 0, 0
     if not whole or not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > _MOST_AXES:
         raise _InvalidError(f"the entry of tensor {name!r} is not a dtype, a shape and two offsets")
-    if dtype not in dtypes.NUMPY.keys() | dtypes.ML_DTYPES.keys() or dtype == "C128":
+    if (dtype not in dtypes.NUMPY and dtype not in dtypes.ML_DTYPES) or dtype == "C128":
         raise FormatError(
             f"tensor {name!r} in {path} has the dtype {dtype!r}, which NumPy has not. Convert it with the library that "
             "wrote it."

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from statezoo import core
-from statezoo.checkpoints import inspect, save_file, streams
+from statezoo.checkpoints import files, inspect, save_file, streams
 from statezoo.checkpoints.testing import assert_roundtrip, compare_states
 
 
@@ -91,6 +91,29 @@ def test_assert_roundtrip_reports_each_tensor_that_differs(monkeypatch: pytest.M
     assert "good" not in text
 
 
+def test_assert_roundtrip_reports_some_of_thousands_of_tensors_that_differ(monkeypatch: pytest.MonkeyPatch):
+    original = files.load
+    monkeypatch.setattr(
+        files, "load", lambda path: original(path)._replace(state={str(number): np.ones(2) for number in range(2000)})
+    )
+    with pytest.raises(AssertionError, match=r"in .h5: and 3,9\d\d more") as caught:
+        assert_roundtrip({str(number): np.zeros(2) for number in range(2000)})
+    assert len(str(caught.value)) < 8000
+
+
+def test_assert_roundtrip_reports_what_differs_besides_a_load_that_fails(monkeypatch: pytest.MonkeyPatch):
+    original = files.load
+    monkeypatch.setattr(
+        files,
+        "load",
+        lambda path: original(path)._replace(state={n: a[None] for n, a in original(path).state.items()}),
+    )
+    with pytest.raises(AssertionError) as caught:
+        assert_roundtrip(core.Linear(1, 1))
+    assert "'bias': was F32 (1,), and is F32 (1, 1)" in str(caught.value)
+    assert "does not fit Linear" in str(caught.value)
+
+
 def test_assert_roundtrip_reports_a_model_whose_state_changes_by_loading():
     class Forgetful(core.Module):
         def __init__(self) -> None:
@@ -118,7 +141,12 @@ def test_assert_roundtrip_reports_a_value_that_no_file_can_hold():
 def test_states_are_compared_in_names_dtypes_shapes_bits_and_sharing():
     weight = np.arange(3.0)
     before = {"a": weight, "b": weight}
-    assert "the names were" in next(compare_states(before, {"b": weight, "a": weight}))
+    assert next(compare_states(before, {"b": weight, "a": weight})) == (
+        "the names are in another order: number 0 was 'a', and is 'b'"
+    )
+    assert next(compare_states(before, {"a": weight, "c": weight})) == (
+        "the names that are lost: ['b']; that are new: ['c']"
+    )
     assert next(compare_states(before, {"a": weight, "b": weight.copy()})) == (
         "'b': tied to 'a' before, memory of its own after"
     )

@@ -131,6 +131,18 @@ def test_we_read_a_file_of_stock_safetensors_numpy(tmp_path: Path):
 
 
 @pytest.mark.torch
+def test_our_file_saved_anew_by_stock_safetensors_in_another_order_is_noticed_with_advice(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    save_file({"b": np.ones(2), "a": np.ones(2)}, path)
+    with safetensors.safe_open(path, "numpy") as file:  # pyright: ignore[reportPrivateImportUsage]
+        metadata = file.metadata()
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, metadata)
+    with pytest.raises(CorruptError, match=r"If another program changed it on purpose, have that leave out.*statezoo"):
+        load_file(path)
+    safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
+    assert list(load_file(path)) == ["a", "b"]
+
+
 def test_we_read_a_tied_model_of_stock_safetensors_torch_as_tied(tmp_path: Path):
     import safetensors.torch
     import torch
