@@ -197,3 +197,10 @@ def test_files_are_readable_as_the_umask_says(tiny_run: Path, tmp_path: Path):
     for path in entry.iterdir():
         assert path.stat().st_mode & 0o777 == 0o666 & ~umask, path.name
     assert entry.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_a_link_that_leads_nowhere_is_published_to_where_it_points(tiny_run: Path, tmp_path: Path):
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "tiny-net.noise").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert zoo.publish(tiny_run, tmp_path / "zoo") == tmp_path / "elsewhere"
+    assert zoo.load(f"file:{tmp_path / 'zoo' / 'tiny-net.noise'}").state_dict()

@@ -11,6 +11,7 @@ import pytest
 
 from statezoo import zoo
 from statezoo.checkpoints import load_file, read_metadata, save_file
+from statezoo.zoo.data import Split
 from statezoo.zoo.entry import describe_files
 from statezoo.zoo.loading import find
 
@@ -110,6 +111,18 @@ def test_golden_inputs_that_are_missing_or_do_not_fit_are_found(tiny_entry: Path
     save_file(golden if value is None else {**golden, name: value}, tiny_entry / "golden.safetensors")
     republish_hashes(tiny_entry)
     assert not results(tiny_entry)["golden"]
+
+
+def test_data_that_cannot_be_made_here_are_reported_beside_what_was_checked(
+    tiny_entry: Path, tiny_recipe: zoo.Recipe, monkeypatch: pytest.MonkeyPatch
+):
+    def lacking(self: zoo.Recipe) -> Split:
+        raise zoo.MissingExtraError("this needs scikit-learn, which is not installed")
+
+    monkeypatch.setattr(type(tiny_recipe), "data", lacking)
+    checks = zoo.verify(f"file:{tiny_entry}")
+    assert [check.name for check in checks if check.passed] == ["files", "weights", "golden"]
+    assert checks[-1] == zoo.Check("data", False, "not checked: this needs scikit-learn, which is not installed")
 
 
 def test_an_entry_is_verified_with_the_settings_it_was_made_with(tiny_recipe: zoo.Recipe, tmp_path: Path):
