@@ -134,7 +134,7 @@ def parse(
             raise
         raise CorruptError(
             f"{path} is damaged: its manifest is not what was written ({error}). Use another copy of the file. If "
-            "another program changed it on purpose, have that leave out what is named statezoo: then it loads, unchecked."
+            "another program changed it on purpose, have it leave out what is named statezoo: then it loads, unchecked."
         ) from error
     return manifest, user
 

@@ -137,7 +137,7 @@ def test_our_file_saved_anew_by_stock_safetensors_in_another_order_is_noticed_wi
     with safetensors.safe_open(path, "numpy") as file:  # pyright: ignore[reportPrivateImportUsage]
         metadata = file.metadata()
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, metadata)
-    with pytest.raises(CorruptError, match=r"If another program changed it on purpose, have that leave out.*statezoo"):
+    with pytest.raises(CorruptError, match=r"If another program changed it on purpose, have it leave out.*statezoo"):
         load_file(path)
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
     assert list(load_file(path)) == ["a", "b"]
