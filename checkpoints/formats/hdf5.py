@@ -1,7 +1,7 @@
 """HDF5: a dataset for each tensor, in groups that follow the module tree.
 
-`fc1.weight` is the dataset `/fc1/weight`, contiguous and at a multiple of 64 bytes, so that it can be mapped. A tie
-is a hard link to the dataset of the kept tensor. A view is only in the manifest. bfloat16 and float8 are opaque
+`fc1.weight` is the dataset `/fc1/weight`, contiguous, so that it can be mapped, and from 64 bytes on at a multiple of
+64. A tie is a hard link to the dataset of the kept tensor. A view is only in the manifest. bfloat16 and float8 are opaque
 elements of their size, with NumPy's name for them in the attribute `dtype`, as Keras does it, but of fixed length (a
 string of variable length would stand in a heap that has no checksum, and libhdf5 loops for ever in a damaged one);
 complex numbers and booleans are as h5py does them. `/__statezoo__` is a uint8 dataset of JSON, keys sorted:
@@ -88,7 +88,8 @@ def _new_file(memory: MemoryFile) -> Iterator[Any]:
     """Give the root group of a new file, complete in memory when the block ends."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
-    access.set_alignment(1, _ALIGNMENT_BYTES)
+    # What is smaller goes anywhere: its gaps would fill libhdf5's list of free space, which is searched each time.
+    access.set_alignment(_ALIGNMENT_BYTES, _ALIGNMENT_BYTES)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_fileobj_driver(h5fd.fileobj_driver, memory)
     file = h5f.create(b"-", h5f.ACC_TRUNC, _plist(h5p.FILE_CREATE), access)

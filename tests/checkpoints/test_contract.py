@@ -273,12 +273,15 @@ def test_the_same_state_gives_the_same_bytes_in_every_process(tmp_path: Path, su
 def test_the_data_of_every_tensor_are_aligned_so_that_they_can_be_mapped(path: Path):
     from statezoo.checkpoints.files import open_header
 
-    state = {f"{code}{number}": filled(np.dtype(code), (number,)) for code in NUMPY_DTYPES for number in (1, 3)}
+    state = {f"{code}{number}": filled(np.dtype(code), (number,)) for code in NUMPY_DTYPES for number in (1, 3, 65)}
     save_file(state, path)
     with open_header(str(path)) as header:
-        for name, offset in header.opened.offsets.items():
-            assert offset % state[name].itemsize == 0
-        assert min(header.opened.offsets.values()) % 64 == 0
+        offsets = header.opened.offsets
+        if header.format == "safetensors":
+            assert min(offsets.values()) % 64 == 0
+            assert all(offset % state[name].itemsize == 0 for name, offset in offsets.items())
+        else:
+            assert all(offset % 64 == 0 for name, offset in offsets.items() if state[name].nbytes >= 64)
 
 
 def test_hdf5_groups_follow_the_module_tree(tmp_path: Path):
