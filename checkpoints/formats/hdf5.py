@@ -2,11 +2,11 @@
 
 `fc1.weight` is the dataset `/fc1/weight`, contiguous, so that it can be mapped, and from 64 bytes on at a multiple of
 64. A tie is a hard link to the dataset of the kept tensor. A view is only in the manifest. bfloat16 and float8 are
-opaque elements of their size, with NumPy's name for them in the attribute `dtype`, as Keras does it, but of fixed length
-(a string of variable length would stand in a heap that has no checksum, and libhdf5 loops for ever in a damaged one);
-complex numbers and booleans are as h5py does them. `/__statezoo__` is a uint8 dataset of JSON, keys sorted:
-`{"manifest": text, "metadata": {...}, "names": [...]}`, the names being those of the stored tensors in their order.
-The file is in the format of HDF5 1.8, whose structures carry checksums, and holds no times.
+opaque elements of their size, with NumPy's name for them in the attribute `dtype`, as Keras does it, but of fixed
+length (a string of variable length would stand in a heap that has no checksum, and libhdf5 loops for ever in a
+damaged one); complex numbers and booleans are as h5py does them. `/__statezoo__` is a uint8 dataset of JSON, keys
+sorted: `{"manifest": text, "metadata": {...}, "names": [...]}`, the names being those of the stored tensors in their
+order. The file is in the format of HDF5 1.8, whose structures carry checksums, and holds no times.
 
 Names become paths by their dots. In a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
 part is `%`; a dot that follows what is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
