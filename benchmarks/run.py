@@ -70,6 +70,14 @@ def plain_write(state: dict[str, np.ndarray], path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def plain_read(state: dict[str, np.ndarray], path: Path) -> list[np.ndarray]:
+    arrays = [np.empty_like(array) for array in state.values()]
+    with path.open("rb", buffering=0) as file:
+        for array in arrays:
+            file.readinto(array.data)
+    return arrays
+
+
 def compare_checkpoints(title: str, state: dict[str, np.ndarray], folder: Path, rounds: int) -> None:
     ours, ours_h5 = folder / "ours.safetensors", folder / "ours.h5"
     stock, plain, npz, h5 = (folder / name for name in ("stock.safetensors", "plain", "stock.npz", "stock.h5"))
@@ -85,7 +93,7 @@ def compare_checkpoints(title: str, state: dict[str, np.ndarray], folder: Path, 
     loads: Contestants = {
         "statezoo safetensors, verified": lambda: checkpoints.load_file(ours),
         "statezoo hdf5, verified": lambda: checkpoints.load_file(ours_h5),
-        "plain read (limit)": lambda: np.fromfile(plain, np.uint8),
+        "plain read (limit)": lambda: plain_read(state, plain),
         "safetensors.numpy": lambda: safetensors.numpy.load_file(stock),
         "np.load of npz": lambda: dict(np.load(npz)),
         "h5py": lambda: h5py_load(h5, list(state)),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -117,7 +118,7 @@ def buffered(**changes: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("verb", ["list", "info transformer-block.sort"])
 def test_a_reader_that_leaves_early_is_no_error(verb: str):
-    command = f"set -o pipefail; {sys.executable} -m statezoo.zoo.command {verb} | true"
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m statezoo.zoo.command {verb} | true"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=buffered())
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -131,7 +132,7 @@ def test_a_terminal_without_accents_shows_escapes_instead():
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_an_output_that_cannot_be_written_is_one_message():
-    command = f"{sys.executable} -m statezoo.zoo.command list > /dev/full"
+    command = f"{shlex.quote(sys.executable)} -m statezoo.zoo.command list > /dev/full"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=buffered())
     assert result.returncode == 1
     assert result.stderr == "statezoo: the output could not be written: [Errno 28] No space left on device\n"
