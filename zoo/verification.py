@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checkpoints import CheckpointError, inspect, load_file
+from ..checkpoints import CheckpointError, load_file
+from ..checkpoints.testing import compare_states
 from ..core import Module
 from .entry import GOLDEN, WEIGHTS, Entry, open_entry
 from .errors import EntryError, MissingExtraError
@@ -53,18 +54,14 @@ def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -
     except (CheckpointError, EntryError) as error:
         return [Check("files", False, str(error))]
     files = Check("files", True, f"{len(entry.manifest['files'])} files with their sizes and hashes")
-    return [files, _weights(entry, models, original), _golden(recipe, models[0], golden)]
+    return [files, _weights(models, original), _golden(recipe, models[0], golden)]
 
 
-def _weights(entry: Entry, models: list[Module], original: Module | None) -> Check:
-    states = [model.state_dict() for model in models]
-    if original is not None:
-        states.append(original.state_dict())
-    if len({inspect(entry.path(filename)).fingerprint for filename in WEIGHTS.values()}) > 1:
-        return Check("weights", False, "the two formats have different fingerprints")
-    if not all(_same_bits(states[0], state) for state in states[1:]):
-        return Check("weights", False, "the two formats do not load the same state as each other or the original")
-    return Check("weights", True, "equal in both formats")
+def _weights(models: list[Module], original: Module | None) -> Check:
+    loaded = models if original is None else [*models, original]
+    first, *others = [model.state_dict() for model in loaded]
+    differences = [line for other in others for line in compare_states(first, other)]
+    return Check("weights", not differences, "; ".join(differences) or "equal in both formats")
 
 
 def _golden(recipe: Recipe, model: Module, golden: dict[str, np.ndarray]) -> Check:
@@ -92,12 +89,3 @@ def _evaluation(entry: Entry, recipe: Recipe) -> list[Check]:
 
 def _tolerance(recipe: Recipe, name: str, value: float) -> float:
     return recipe.tolerances.get(name, _ABSOLUTE_TOLERANCE + _RELATIVE_TOLERANCE * abs(value))
-
-
-def _same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return list(one) == list(other) and all(
-        one[name].dtype == other[name].dtype
-        and one[name].shape == other[name].shape
-        and one[name].tobytes() == other[name].tobytes()
-        for name in one
-    )
