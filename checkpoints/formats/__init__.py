@@ -9,39 +9,43 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import BinaryIO, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
 from ..errors import FormatError
 from ..manifest import Tensor
 from ..sharing import Alias
+from ..source import Source
 
 
 class Layout(NamedTuple):
-    """Where the bytes of a file that is being written go.
+    """Where the bytes of a file that is to be written go.
 
-    offsets: of each tensor. seal: gives, for the final manifest, the bytes that hold it and their offset.
+    offsets: of each tensor in the file. seal: gives, for the final manifest, all the rest of the file as offsets and
+    bytes.
     """
 
     offsets: dict[str, int]
-    seal: Callable[[str], tuple[int, bytes]]
+    seal: Callable[[str], list[tuple[int, bytes]]]
 
 
-@dataclass
+def _nothing() -> None:
+    pass
+
+
+@dataclass(slots=True)
 class Opened:
-    """An open file, of which only the header has been read.
+    """What the header of a file says.
 
-    file: unbuffered. tensors: those stored, in order. offsets: where the bytes of each are, C-contiguous and
-    little-endian; a tensor that is kept in another way is not in it, but comes from read(name).
-    metadata: all there are but the manifest. manifest: its text, None in a file of another writer, whose own ties are
-    in ties, a kept name for each further one. links: the same in a file of ours, if the format has ties of its own, to
-    be compared with the manifest.
+    tensors: those stored, in order. offsets: where the bytes of each are, C-contiguous and little-endian; a tensor that
+    is kept in another way is not in it, but comes from read(name). metadata: all there are but the manifest.
+    manifest: its text, None in a file of another writer, whose own ties are in ties, a kept name for each further one.
+    links: the same in a file of ours, if the format has ties of its own, to be compared with the manifest; None if they
+    were compared already. close: ends what read needs.
     """
 
-    file: BinaryIO
     tensors: dict[str, Tensor]
     offsets: dict[str, int]
     metadata: dict[str, str] = field(default_factory=dict)
@@ -49,6 +53,7 @@ class Opened:
     ties: dict[str, str] = field(default_factory=dict)
     links: dict[str, str] | None = None
     read: Callable[[str], np.ndarray] | None = None
+    close: Callable[[], None] = _nothing
 
 
 class Format(Protocol):
@@ -58,21 +63,19 @@ class Format(Protocol):
 
     def lay_out(
         self,
-        file: BinaryIO,
         tensors: Mapping[str, Tensor],
         aliases: Mapping[str, Alias],
         metadata: Mapping[str, str],
         manifest: str,
     ) -> Layout:
-        """Return where things go, having written to file what is neither tensor nor manifest.
+        """Return where things go. manifest: a text as long as the final one.
 
-        manifest: a text as long as the final one.
         Raises StateError for what the format cannot hold.
         """
         ...
 
-    def open_file(self, path: str) -> AbstractContextManager[Opened]:
-        """Return the opened file, closed when the block ends. Raises FormatError or CorruptError."""
+    def open_source(self, source: Source) -> Opened:
+        """Return what the header says, checked. Raises FormatError or CorruptError."""
         ...
 
 

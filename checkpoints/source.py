@@ -1,0 +1,175 @@
+"""Where a checkpoint is read from: a file by its path, bytes in memory, or an open binary file.
+
+Every read names its place, so that several threads can read at once.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import stat
+import threading
+from typing import Any, Protocol
+
+from .errors import ArgumentError, MissingFileError, ReadError
+
+# Where no page has been touched yet, asking for all of them at once takes a third of the time of meeting each.
+_POPULATE_READ = 22  # MADV_POPULATE_READ of linux/mman.h, since 5.14
+
+
+class Source(Protocol):
+    """What is read from. name: for messages. size_bytes: of all there is."""
+
+    name: str
+    size_bytes: int
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill buffer, which is one of bytes, from an offset. Raises EOFError if there is less."""
+        ...
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        ...
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return all the bytes as memory, mapped where that can be; read-only unless copy_on_write."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the operating system holds. Memory that was handed out stays good."""
+        ...
+
+
+def source_of(file: Any) -> Source:
+    """Return what to read from: a path (str, bytes that are a path, os.PathLike), bytes in memory, or an open file.
+
+    Raises MissingFileError, ReadError, or ArgumentError for what is none of them.
+    """
+    if isinstance(file, str | os.PathLike):
+        return FileSource(os.fsdecode(file))
+    if isinstance(file, bytes | bytearray | memoryview):
+        return MemorySource(memoryview(file).cast("B"), f"<{memoryview(file).nbytes:,} bytes>")
+    if hasattr(file, "read"):
+        return _of_open_file(file)
+    raise ArgumentError(
+        "a checkpoint is read from a path (str or os.PathLike), from bytes, or from a file open for reading in binary "
+        f"mode, not from {type(file).__name__}."
+    )
+
+
+def _of_open_file(file: Any) -> Source:
+    """Return a source that reads what an open file holds, from where it stands to its end."""
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else f"<{type(file).__name__}>"
+    if isinstance(file, io.TextIOBase):
+        raise ArgumentError(f"{name} is open in text mode. Open it with mode 'rb'.")
+    try:
+        content = file.read()
+    except OSError as error:
+        raise ReadError(f"{name} could not be read: {error.strerror or error}.", error) from error
+    if not isinstance(content, bytes):
+        raise ArgumentError(f"{name} gives {type(content).__name__} when it is read, not bytes. Open it with mode 'rb'.")
+    return MemorySource(memoryview(content), name)
+
+
+class MemorySource:
+    """Bytes in memory."""
+
+    def __init__(self, content: memoryview, name: str) -> None:
+        self.name, self.size_bytes, self._content = name, len(content), content
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill buffer from an offset. Raises EOFError if there is less."""
+        buffer[:] = self._part(offset, len(buffer))
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        return bytes(self._part(offset, size_bytes))
+
+    def _part(self, offset: int, size_bytes: int) -> memoryview:
+        part = self._content[offset : offset + size_bytes]
+        if len(part) < size_bytes:
+            raise EOFError
+        return part
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return the bytes themselves, or a copy that may be written to."""
+        return memoryview(bytearray(self._content)) if copy_on_write else self._content.toreadonly()
+
+    def close(self) -> None:
+        """Do nothing: the memory is the caller's."""
+
+
+class FileSource:
+    """A regular file, open until it is closed, whatever is renamed to its path meanwhile."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._lock = threading.Lock()
+        try:
+            # A pipe is not waited for: it is refused below.
+            flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            self.descriptor = os.open(path, flags)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingFileError(
+                f"there is no file {path}. Check the path; it is relative to {os.getcwd()}.", error
+            ) from error
+        except (OSError, ValueError) as error:
+            cause = error if isinstance(error, OSError) else None
+            reason = (error.strerror or error) if isinstance(error, OSError) else error
+            raise ReadError(
+                f"{path!r} cannot be opened: {reason}. Check the path and its permissions.", cause
+            ) from error
+        status = os.fstat(self.descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ReadError(f"{path} is {what}. Give the path of a checkpoint file.")
+        self.size_bytes = status.st_size
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill buffer from an offset. Raises EOFError if there is less, ReadError if the system refuses."""
+        while buffer:
+            count = self._read_some(offset, buffer)
+            if not count:
+                raise EOFError
+            offset, buffer = offset + count, buffer[count:]
+
+    def _read_some(self, offset: int, buffer: memoryview) -> int:
+        try:
+            if hasattr(os, "preadv"):
+                return os.preadv(self.descriptor, [buffer], offset)
+            with self._lock:  # Windows
+                os.lseek(self.descriptor, offset, os.SEEK_SET)
+                part = os.read(self.descriptor, len(buffer))
+        except OSError as error:
+            raise ReadError(f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error) from error
+        buffer[: len(part)] = part
+        return len(part)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return so many bytes from an offset. Raises EOFError if there are less, ReadError if the system refuses."""
+        # Checked first, since a damaged file can ask for any number.
+        if offset + size_bytes > self.size_bytes:
+            raise EOFError
+        buffer = bytearray(size_bytes)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return the file mapped into memory; what is written to it (copy_on_write) stays in memory."""
+        if not self.size_bytes:
+            return memoryview(b"")
+        access = mmap.ACCESS_COPY if copy_on_write else mmap.ACCESS_READ
+        try:
+            return memoryview(mmap.mmap(self.descriptor, self.size_bytes, access=access))
+        except (OSError, ValueError) as error:
+            cause = error if isinstance(error, OSError) else None
+            raise ReadError(f"{self.name} cannot be mapped into memory: {error}. Load it without mmap.", cause) from error
+
+    def close(self) -> None:
+        """Close the file; what is mapped stays mapped."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
