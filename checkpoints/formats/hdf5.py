@@ -1,150 +1,176 @@
-"""HDF5: a dataset for each tensor, in groups that follow the module tree.
+"""HDF5, version 2: a dataset for each tensor, in groups that follow the module tree.
 
-`fc1.weight` is the dataset `/fc1/weight`, contiguous, so that it can be mapped, and from 64 bytes on at a multiple of
-64. A tie is a hard link to the dataset of the kept tensor. A view is only in the manifest. bfloat16 and float8 are
-opaque elements of their size, with NumPy's name for them in the attribute `dtype`, as Keras does it, but of fixed
-length (a string of variable length would stand in a heap that has no checksum, and libhdf5 loops for ever in a
-damaged one); complex numbers and booleans are as h5py does them. `/__statezoo__` is a uint8 dataset of JSON, keys
-sorted: `{"manifest": text, "metadata": {...}, "names": [...]}`, the names being those of the stored tensors in their
-order. The file is in the format of HDF5 1.8, whose structures carry checksums, and holds no times.
+    structure          as in hdf5_structure.py, padded so that the data start at a multiple of 64
+    the tensors        little-endian, C-contiguous, in descending size of an element, so that each is aligned, in the
+                       order of the state within a size, without gaps
+    `/__statezoo__`    a contiguous uint8 dataset, up to the end of the file: the index, then the footer
+
+`fc1.weight` is the dataset `/fc1/weight`, contiguous, so that it can be mapped. A tie is a hard link to the dataset of
+the kept tensor. A view is only in the manifest. bfloat16 and float8 are opaque elements of their size, with NumPy's
+name for them in the attribute `dtype`, a text of fixed length; complex numbers and booleans are as h5py does them.
+
+The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`, the metadata with
+sorted keys, the tensors as in a safetensors header: `name: {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}`
+in the order of the state, the offsets counting from the start of the data. The footer is a line of 115 bytes:
+
+    "\\nstatezoo.hdf5 " digest-of-structure " " bytes-of-structure " " digest-of-index " " bytes-of-index "\\n"
+
+The digests are xxh3-128, all numbers are in lower hexadecimal digits, the sizes 16 of them. So every byte that is no
+tensor's is covered by a digest, and a file of ours is read without libhdf5 and without h5py.
 
 Names become paths by their dots. In a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
 part is `%`; a dot that follows what is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
 of a first part `__statezoo__` is `%5F`.
 
-Limitations. A name has at most 200 parts, and 60,000 bytes; an array at most 32 axes. libhdf5 is written in C: on
-files made for that it has crashed, or looped for ever. Use safetensors for files of people you do not trust.
+Limitations. A name has at most 200 parts, and 60,000 bytes; an array at most 32 axes.
 
-Of other writers, plain files of arrays and Keras' `.weights.h5` are read: `/a/b` is named `a.b`, in the order of the
-file; hard links to one dataset are ties. Chunked and compressed datasets are read with the filters that come with
-h5py, as long as they do not expand to more than 128 times the file and 16 MiB. Refused, by name, is what could lead
-out of the file or in circles: soft and external links, external and virtual storage, references, a group linked
-twice; and what is no array of numbers: text, compounds, empty dataspaces. Attributes are not read.
+A file without the footer is of another writer, of version 1, or damaged: see hdf5_foreign.py.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
-import h5py
-import numpy as np
-from h5py import h5d, h5f, h5fd, h5g, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
+from xxhash import xxh3_128, xxh3_128_hexdigest
 
-from .. import dtypes
-from ..errors import StateError
+from ..errors import CorruptError, StateError, VersionError
 from ..manifest import Tensor
 from ..sharing import Alias
-from . import Layout
+from ..source import Source
+from . import Layout, Opened
 from .hdf5_names import RESERVED, paths_of
-from .hdf5_reader import open_file
-from .hdf5_types import type_of
-from .memory_file import MemoryFile
-
-__all__ = ["NAME", "lay_out", "open_file"]
+from .hdf5_structure import Dataset, structure_of
+from .safetensors_ import InvalidError, checked_entries, checked_metadata, data_offsets, entries_text, parsed
 
 NAME = "hdf5"
-_ALIGNMENT_BYTES = 64
+_VERSION = 2
 _MOST_AXES = 32
+_FOOTER = re.compile(rb"\nstatezoo\.hdf5 ([0-9a-f]{32}) ([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9a-f]{16})\n")
+_FOOTER_BYTES = 115
+_CHUNK_BYTES = 1 << 20
 
 
 def lay_out(
-    file: BinaryIO,
-    tensors: Mapping[str, Tensor],
-    aliases: Mapping[str, Alias],
-    metadata: Mapping[str, str],
-    manifest: str,
+    tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
-    """Return where things go, having written the structure of the file: groups, and datasets without bytes."""
-    ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
-    paths = paths_of([*tensors, *ties])
+    """Return where things go. The structure needs no more of the manifest than its length."""
     for name, tensor in tensors.items():
         if len(tensor.shape) > _MOST_AXES:
             raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
+    offsets = data_offsets(tensors)
+    data_bytes = sum(tensor.size_bytes for tensor in tensors.values())
+    strings = _json(dict(sorted(metadata.items())))
+    entries = entries_text(tensors, offsets)
 
-    def seal(manifest: str) -> tuple[int, bytes]:
-        return offset, _content(manifest, metadata, tensors)
+    def index(manifest: str) -> bytes:
+        members = f'"manifest":{_json(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
+        return f"{{{members}}}".encode()
 
-    memory = MemoryFile()
-    with _new_file(memory) as root:
-        groups: dict[tuple[bytes, ...], Any] = {(): root}
-        datasets = {name: _create(_group(groups, paths[name]), paths[name][-1], t) for name, t in tensors.items()}
-        for name, kept in ties.items():
-            origin, target = _group(groups, paths[kept]), _group(groups, paths[name])
-            target.links.create_hard(paths[name][-1], origin, paths[kept][-1], lcpl=_LINKS)
-        size = len(_content(manifest, metadata, tensors))
-        offset = _create(root, RESERVED.encode(), Tensor("U8", (size,))).get_offset()
-        offsets = {name: dataset.get_offset() or 0 for name, dataset in datasets.items()}
-    for start, piece in memory.pieces():
-        file.seek(start)
-        file.write(piece)
-    return Layout(offsets, seal)
+    tail = Tensor("U8", (len(index(manifest)) + _FOOTER_BYTES,))
+    datasets = [*_datasets(tensors, aliases, offsets), Dataset(tail, data_bytes, [(RESERVED.encode(),)])]
+    structure = structure_of(datasets, data_bytes + tail.size_bytes)
+    start, digest = len(structure), xxh3_128_hexdigest(structure)
+
+    def seal(manifest: str) -> list[tuple[int, bytes]]:
+        text = index(manifest)
+        footer = f"\nstatezoo.hdf5 {digest} {start:016x} {xxh3_128_hexdigest(text)} {len(text):016x}\n"
+        return [(0, structure), (start + data_bytes, text + footer.encode())]
+
+    return Layout({name: start + offset for name, offset in offsets.items()}, seal)
 
 
-@contextmanager
-def _new_file(memory: MemoryFile) -> Iterator[Any]:
-    """Give the root group of a new file, complete in memory when the block ends."""
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
-    # What is smaller goes anywhere: its gaps would fill libhdf5's list of free space, which is searched each time.
-    access.set_alignment(_ALIGNMENT_BYTES, _ALIGNMENT_BYTES)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
-    access.set_fileobj_driver(h5fd.fileobj_driver, memory)
-    file = h5f.create(b"-", h5f.ACC_TRUNC, _plist(h5p.FILE_CREATE), access)
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offsets: Mapping[str, int]) -> list[Dataset]:
+    """Return a dataset for each tensor, with the paths of its name and of those tied to it."""
+    ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
+    paths = paths_of([*tensors, *ties])
+    datasets = {name: Dataset(tensor, offsets[name], [paths[name]]) for name, tensor in tensors.items()}
+    for name, kept in ties.items():
+        datasets[kept].paths.append(paths[name])
+    return list(datasets.values())
+
+
+def open_source(source: Source) -> Opened:
+    """Return what the index says, it and the structure having been checked against their digests."""
     try:
-        yield h5g.open(file, b"/")
-    finally:
-        file.close()
+        footer = _footer_of(source)
+        if footer is None:
+            from .hdf5_foreign import open_foreign
+
+            return open_foreign(source)
+        return _read_index(source, footer)
+    except (InvalidError, EOFError) as error:
+        reason = str(error) or "it was cut off while it was read"
+        raise CorruptError(f"{source.name} is damaged: {reason}. Use another copy of it.") from error
 
 
-def _plist(kind: Any) -> Any:
-    """Return creation properties without times, which would make each save differ."""
-    properties = h5p.create(kind)
-    properties.set_obj_track_times(False)
-    return properties
+class _Footer(NamedTuple):
+    """What the footer says, and where the index must therefore begin."""
+
+    structure_digest: str
+    start: int
+    index_digest: str
+    index_bytes: int
+    index_start: int
 
 
-def _contiguous() -> Any:
-    properties = _plist(h5p.DATASET_CREATE)
-    properties.set_layout(h5d.CONTIGUOUS)
-    # The place is fixed at once, and nothing is put there: the bytes are written past libhdf5.
-    properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5d.FILL_TIME_NEVER)
-    return properties
+def _footer_of(source: Source) -> _Footer | None:
+    """Return the footer, None if there is none. Raises InvalidError if it needs more bytes than there are."""
+    if source.size_bytes < _FOOTER_BYTES:
+        return None
+    match = _FOOTER.fullmatch(source.read(source.size_bytes - _FOOTER_BYTES, _FOOTER_BYTES))
+    if match is None:
+        return None
+    structure_digest, start, index_digest, index_bytes = (field.decode() for field in match.groups())
+    index_start = source.size_bytes - _FOOTER_BYTES - int(index_bytes, 16)
+    if index_start < int(start, 16):
+        raise InvalidError("its footer does not fit its size")
+    return _Footer(structure_digest, int(start, 16), index_digest, int(index_bytes, 16), index_start)
 
 
-def _unicode_links() -> Any:
-    properties = h5p.create(h5p.LINK_CREATE)
-    properties.set_char_encoding(h5t.CSET_UTF8)
-    return properties
+def _read_index(source: Source, footer: _Footer) -> Opened:
+    text = source.read(footer.index_start, footer.index_bytes)
+    if xxh3_128_hexdigest(text) != footer.index_digest:
+        raise InvalidError("its index is not what was written")
+    if _digest_of_start(source, footer.start) != footer.structure_digest:
+        _refuse_structure(source.name)
+    index = parsed(text)
+    _refuse_newer(index.get("version"), source.name)
+    manifest, entries = index.get("manifest"), index.get("tensors")
+    if not isinstance(manifest, str) or not isinstance(entries, dict):
+        raise InvalidError("its index has no manifest or no tensors")
+    metadata = checked_metadata(index.get("metadata"))
+    data_bytes = footer.index_start - footer.start
+    tensors, offsets = checked_entries(entries, footer.start, data_bytes, source.name)
+    return Opened(tensors, offsets, metadata, manifest)
 
 
-_LINKS, _CONTIGUOUS, _GROUP = _unicode_links(), _contiguous(), _plist(h5p.GROUP_CREATE)
+def _digest_of_start(source: Source, size_bytes: int) -> str:
+    """Return the digest of the first bytes, which are read in parts: there may be many."""
+    digest = xxh3_128()
+    for offset in range(0, size_bytes, _CHUNK_BYTES):
+        digest.update(source.read(offset, min(_CHUNK_BYTES, size_bytes - offset)))
+    return digest.hexdigest()
 
 
-def _create(group: Any, leaf: bytes, tensor: Tensor) -> Any:
-    """Return a new dataset for a tensor, its bytes not yet written."""
-    space = h5s.create_simple(tensor.shape) if tensor.shape else h5s.create(h5s.SCALAR)
-    dataset = h5d.create(group, leaf, type_of(tensor.dtype), space, _CONTIGUOUS, _LINKS)
-    if tensor.dtype in dtypes.ML_DTYPES:
-        name = dtypes.ML_DTYPES[tensor.dtype].encode()
-        h5py.Dataset(dataset).attrs.create("dtype", np.array(name), dtype=f"S{len(name)}")
-    return dataset
+def _refuse_structure(path: str) -> NoReturn:
+    raise CorruptError(
+        f"{path} is damaged, or was changed by another program after it was saved: its HDF5 structure is not what was "
+        f"written. Use another copy of it. If it was changed on purpose, save the state anew with save_file, or delete "
+        f"{RESERVED} to load the file unchecked."
+    )
 
 
-def _group(groups: dict[tuple[bytes, ...], Any], path: tuple[bytes, ...]) -> Any:
-    """Return the group that the dataset at path belongs into, made if it is not in groups yet."""
-    depth = len(path) - 1
-    while path[:depth] not in groups:
-        depth -= 1
-    for end in range(depth, len(path) - 1):
-        groups[path[: end + 1]] = h5g.create(groups[path[:end]], path[end], _LINKS, _GROUP)
-    return groups[path[:-1]]
-
-
-def _content(manifest: str, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> bytes:
-    """Return what `/__statezoo__` holds."""
-    content = {"manifest": manifest, "metadata": dict(sorted(metadata.items())), "names": list(tensors)}
-    return json.dumps(content, separators=(",", ":")).encode()
+def _refuse_newer(version: Any, path: str) -> None:
+    if type(version) is not int or version < _VERSION:
+        raise InvalidError("its index has no version")
+    if version > _VERSION:
+        raise VersionError(
+            f"{path} was written by a newer statezoo (its version of the file is {version}, and this statezoo reads "
+            f"up to {_VERSION}). Upgrade statezoo to load it."
+        )
