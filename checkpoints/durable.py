@@ -30,7 +30,6 @@ except ImportError:  # Windows: no locks, so nobody tells a dead writer's file f
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_TEMPORARY = ".statezoo-{}-{}.tmp"
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # Whatever somebody has put at the name of a leftover, opening it must neither wait nor lead elsewhere.
 _LEFT = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -178,8 +177,8 @@ class _Temporary:
 def _open_temporary(target: str, mode: int | None) -> _Temporary:
     """Return a new file beside target, locked, at the first k that no living writer has; remove what dead ones left."""
     folder, name = os.path.split(target)
-    stem = xxh3_64_hexdigest(os.fsencode(name))
-    paths = (os.path.join(folder, _TEMPORARY.format(stem, number)) for number in itertools.count())
+    stem = os.path.join(folder, f".statezoo-{xxh3_64_hexdigest(os.fsencode(name))}")
+    paths = (f"{stem}-{number}.tmp" for number in itertools.count())
     temporary = None
     while temporary is None:
         path = next(paths)
@@ -202,11 +201,11 @@ def _create(path: str, mode: int | None) -> _Temporary | None:
     except FileExistsError:
         return None
     try:
-        # Until it is locked, another may take it for a dead writer's.
-        if temporary.lock() is False or not temporary.is_there():
+        locked, status = temporary.lock(), os.fstat(temporary.descriptor)
+        if locked is False or not status.st_nlink:  # before it was locked, another took it for a dead writer's
             temporary.close()
             return None
-        if mode is not None and stat.S_IMODE(os.fstat(temporary.descriptor).st_mode) != mode:
+        if mode is not None and stat.S_IMODE(status.st_mode) != mode:
             os.chmod(temporary.descriptor if os.chmod in os.supports_fd else path, mode)
     except BaseException:
         temporary.discard()
