@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 
 import numpy as np
 
@@ -37,7 +38,11 @@ ML_DTYPES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+ITEM_BYTES = {name: np.dtype(numpy_name).itemsize for name, numpy_name in NUMPY.items()}
+ITEM_BYTES |= {name: 2 if name == "BF16" else 1 for name in ML_DTYPES}  # known without importing ml_dtypes
 _NAMES = {numpy_name: name for name, numpy_name in (NUMPY | ML_DTYPES).items()}
+
+_BIG_ENDIAN = {">"} if sys.byteorder == "little" else {">", "="}
 
 _ADVICE = {
     "O": "Convert it to a numeric array; an object array would have to be pickled.",
@@ -80,5 +85,4 @@ def _known(dtype: np.dtype) -> str | None:
 
 def little_endian(array: np.ndarray) -> np.ndarray:
     """Return array itself, or its values in little-endian order if it is big-endian."""
-    little = array.dtype.newbyteorder("<")
-    return array if array.dtype == little else array.astype(little)
+    return array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder in _BIG_ENDIAN else array

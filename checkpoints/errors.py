@@ -3,6 +3,8 @@
 All go through pickle as they are, so that a worker process can hand them on.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -64,6 +66,26 @@ class ReadError(_SystemError):
 
 class WriteError(_SystemError):
     """A file that could not be written. What was at the path before is still there."""
+
+
+class ClosedError(CheckpointError, ValueError):
+    """A tensor that was asked for after its checkpoint was closed."""
+
+
+class UnknownTensorError(CheckpointError, KeyError):
+    """A name that is not in a checkpoint. It is given with the nearest one that is."""
+
+    def __init__(self, name: str, source: str, known: Iterable[str]) -> None:
+        known = list(known)
+        nearest = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else f" It has {len(known):,} names; list() gives them."
+        super().__init__(f"there is no {name!r} in {source}.{hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CheckpointError.__new__, (type(self),), {"args": self.args}
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class MismatchError(CheckpointError, ValueError):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .files import Header, open_header, path_text
+from .header import Header, open_header
 from .manifest import Tensor
 
 
@@ -69,22 +68,21 @@ class Inspection:
         return "\n".join(lines)
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
-    """Return what the header of a file says; no tensor is read.
+def inspect(file: Any) -> Inspection:
+    """Return what the header of a file says; no tensor is read. file: as for load_file.
 
     Raises MissingFileError, CorruptError or another CheckpointError.
     """
-    path = path_text(path)
-    with open_header(path) as header:
-        manifest, tensors = header.manifest, header.opened.tensors
+    with open_header(file) as header:
+        manifest = header.manifest
         extra = dict(manifest.extra) if manifest else {}
         return Inspection(
-            path=path,
+            path=header.name,
             format=header.format,
             tensors=tuple(_info(header, name) for name in header.names if name not in extra),
             extra=extra,
-            stored_bytes=sum(tensor.size_bytes for tensor in tensors.values()),
-            file_bytes=os.fstat(header.opened.file.fileno()).st_size,
+            stored_bytes=sum(tensor.size_bytes for tensor in header.tensors.values()),
+            file_bytes=sum(part.source.size_bytes for part in header.parts),
             metadata=header.metadata,
             fingerprint=manifest.fingerprint if manifest else None,
         )
@@ -93,9 +91,9 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 def _info(header: Header, name: str) -> TensorInfo:
     alias = header.aliases.get(name)
     if alias is None:
-        tensor, kept, view = header.opened.tensors[name], None, False
+        tensor, kept, view = header.tensors[name], None, False
     elif alias.view is None:
-        tensor, kept, view = header.opened.tensors[alias.kept], alias.kept, False
+        tensor, kept, view = header.tensors[alias.kept], alias.kept, False
     else:
         tensor, kept, view = Tensor(alias.view.dtype, alias.view.shape), alias.kept, True
     return TensorInfo(name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
 from . import files, sharing
 from .errors import ArgumentError, MismatchError, UnsupportedTypeError
+from .lazy import open_checkpoint
 
 if TYPE_CHECKING:
     from ..core.module import Module
@@ -20,26 +21,36 @@ _TIE = 'Tie them in the model, or pass ties="restore" to have that done.'
 _BUILD = "Build the model with them sharing memory as they do in the file."
 
 
-def save_model(model: Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
-    """Write the state of model to path: every parameter, persistent buffer and extra state, tied ones tied.
+def save_model(
+    model: Module,
+    file: str | os.PathLike[str] | BinaryIO,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    durable: bool = True,
+    format: str | None = None,
+) -> None:
+    """Write the state of model to a file: every parameter, persistent buffer and extra state, tied ones tied.
 
-    path, metadata, errors: as for save_file.
+    The other arguments, and the errors: as for save_file.
     """
-    files.save_file(_checked(model).state_dict(), path, metadata)
+    files.save_file(_checked(model).state_dict(), file, metadata, durable=durable, format=format)
 
 
 def load_model(
     model: Module,
-    path: str | os.PathLike[str],
+    file: Any,
     strict: bool = True,
     cast: bool = False,
     ties: Literal["error", "restore"] = "error",
+    *,
+    verify: bool = True,
 ) -> LoadResult:
     """Return (missing_keys, unexpected_keys), after copying the values in a file into the model's own arrays.
 
     strict=False leaves out what only one side has, or what differs in shape, and lists it. cast=True converts to the
     model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer,
-    or a view of it; make the optimizer afterwards, since a tied name gets another object.
+    or a view of it; make the optimizer afterwards, since a tied name gets another object. file, verify: as for
+    load_file.
     Raises MismatchError with every problem there is, or what load_file raises; nothing has changed then.
     """
     from ..core.errors import MismatchError as ModelMismatchError
@@ -48,11 +59,13 @@ def load_model(
     if ties not in ("error", "restore"):
         raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
     live = {name: array for name, array in _checked(model).state_dict().items() if isinstance(array, np.ndarray)}
-    path = files.path_text(path)
-    loaded = _with_shapes_of(live, files.load(path))
+    with open_checkpoint(file, verify=verify) as checkpoint:
+        loaded = _with_shapes_of(
+            live, _Loaded(checkpoint.load(), checkpoint.aliases, checkpoint.fingerprint is not None)
+        )
     remakes, problems = _plan_ties(model, live, loaded, ties == "restore")
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
-    source, cause = os.path.basename(path), None
+    source, cause = os.path.basename(checkpoint.name), None
     try:
         plan = plan_load(model, loaded.state, strict, cast, source, "the file")
         if not problems:
@@ -75,6 +88,14 @@ def _checked(model: Any) -> Module:
     return model
 
 
+class _Loaded(NamedTuple):
+    """A state from a file: also which of its names are aliases, and whether the file is one of ours."""
+
+    state: dict[str, Any]
+    aliases: Mapping[str, sharing.Alias]
+    ours: bool
+
+
 class _Pair(NamedTuple):
     """A name and an earlier or kept one with which it shares memory in a file."""
 
@@ -83,7 +104,7 @@ class _Pair(NamedTuple):
 
 
 def _plan_ties(
-    model: Module, live: Mapping[str, np.ndarray], loaded: files.Loaded, restore: bool
+    model: Module, live: Mapping[str, np.ndarray], loaded: _Loaded, restore: bool
 ) -> tuple[list[Callable[[], None]], list[str]]:
     """Return what makes the ties that the model lacks, if they are to be restored, and a line for each that is not."""
     remakes, problems = [], []
@@ -96,7 +117,7 @@ def _plan_ties(
     return remakes, problems
 
 
-def _lacking(loaded: files.Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]:
+def _lacking(loaded: _Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]:
     """Give the pairs that share memory in the file, are both in the model, and do not share there."""
     families: dict[str, list[str]] = {}
     for name, alias in loaded.aliases.items():
@@ -166,7 +187,7 @@ def _tensors(model: Module) -> Iterator[tuple[str, Parameter | Buffer]]:
     yield from model.named_buffers(remove_duplicate=False)
 
 
-def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: files.Loaded) -> files.Loaded:
+def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: _Loaded) -> _Loaded:
     """Return loaded, in a file of another writer the ties that the model has too in the shape they have in the model.
 
     Those writers note a transposed or sliced view as a mere name; only the model knows what it is of the kept tensor.

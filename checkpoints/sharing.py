@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import dtypes
+from .deferred import Deferred
 from .errors import UnsupportedTypeError
 
 STORAGE = "statezoo.storage.{}"
@@ -57,7 +58,7 @@ class Packed:
     """
 
     names: list[str]
-    stored: dict[str, np.ndarray]
+    stored: dict[str, np.ndarray | Deferred]
     aliases: dict[str, Alias] = field(default_factory=dict)
     layouts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     storages: list[str] = field(default_factory=list)
@@ -78,18 +79,23 @@ class _Member(NamedTuple):
         return self.pointer, self.array.dtype.str, self.array.shape, _strides(self.array)
 
 
-def pack(arrays: Mapping[str, np.ndarray], extra: Mapping[str, Any], names: Iterable[str]) -> Packed:
+def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], names: Iterable[str]) -> Packed:
     """Return the state of arrays and extra, whose order is names, with every shared byte once.
 
     Raises StateError or UnsupportedTypeError naming the arrays whose sharing or dtype cannot be kept.
     """
-    for name, array in arrays.items():
-        dtypes.name_of(array.dtype, name)
+    for dtype, name in {array.dtype: name for name, array in arrays.items()}.items():
+        dtypes.name_of(dtype, name)
     packed = Packed(list(names), {}, extra=dict(extra))
     stored = dict(arrays)
     storages: dict[str, np.ndarray] = {}
-    for group in sharing_groups(arrays):
+    made = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    for group in sharing_groups(made):
         _pack_group(group, stored, storages, packed)
+    if len(made) < len(arrays):
+        first: dict[int, str] = {}
+        deferred = ((name, first.setdefault(id(arrays[name]), name)) for name in arrays if name not in made)
+        packed.aliases.update((name, Alias(kept)) for name, kept in deferred if name != kept)
     for name in packed.aliases:
         del stored[name]
     packed.stored, packed.storages = stored | storages, list(storages)
@@ -100,7 +106,12 @@ def pack(arrays: Mapping[str, np.ndarray], extra: Mapping[str, Any], names: Iter
 
 def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[_Member]]:
     """Return the groups of two or more arrays that overlap in memory, in the order of their first names."""
+    # Memory that arrays own is nobody else's: most states end here.
+    if all(array.flags.owndata for array in arrays.values()) and len(set(map(id, arrays.values()))) == len(arrays):
+        return []
     members = [_member(name, array) for name, array in arrays.items() if array.size]
+    if all(one.high <= other.low for one, other in pairwise(sorted(members, key=lambda member: member.low))):
+        return []
     # Of equal arrays only the first is compared with others: thousands of names may stand for one.
     equal: dict[Any, int] = {}
     root = [equal.setdefault(member.geometry, position) for position, member in enumerate(members)]
@@ -138,7 +149,7 @@ def _strides(array: np.ndarray) -> tuple[int, ...]:
 
 
 def _pack_group(
-    group: list[_Member], stored: dict[str, np.ndarray], storages: dict[str, np.ndarray], packed: Packed
+    group: list[_Member], stored: Mapping[str, object], storages: dict[str, np.ndarray], packed: Packed
 ) -> None:
     """Note in packed how the members of a group share; add a storage if no member covers all of them."""
     first = group[0]
@@ -206,7 +217,7 @@ def unpack(packed: Packed) -> dict[str, Any]:
 
     packed.stored are used as they are, except where there is a layout. The aliases have been checked (check_view).
     """
-    arrays = dict(packed.stored)
+    arrays = {name: np.asarray(array) for name, array in packed.stored.items()}
     for name, order in packed.layouts.items():
         inverse = tuple(int(axis) for axis in np.argsort(order))
         arrays[name] = np.ascontiguousarray(arrays[name].transpose(order)).transpose(inverse)
@@ -214,14 +225,15 @@ def unpack(packed: Packed) -> dict[str, Any]:
         kept = arrays[alias.kept]
         if alias.view is not None:
             order = packed.layouts.get(alias.kept, tuple(range(kept.ndim)))
-            arrays[name] = _rebuilt(kept.transpose(order), alias.view)
+            arrays[name] = rebuilt(kept.transpose(order), alias.view)
         else:
             arrays[name] = kept
     state = arrays | packed.extra
     return {name: state[name] for name in packed.names}
 
 
-def _rebuilt(memory: np.ndarray, view: View) -> np.ndarray:
+def rebuilt(memory: np.ndarray, view: View) -> np.ndarray:
+    """Return the view of memory, which is C-contiguous, that it says."""
     raw = memory.reshape(-1).view(np.uint8)
     array = np.ndarray(view.shape, dtypes.numpy_dtype(view.dtype), raw.data, view.offset, view.strides)
     # As numpy.broadcast_to does: writing one element would change another.
@@ -256,7 +268,8 @@ def check_view(view: View, size_bytes: int) -> bool:
 def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return copies of arrays, which share memory with each other as the arrays do."""
     packed = pack(arrays, {}, arrays)
-    packed.stored = {name: np.array(dtypes.little_endian(array), order="C") for name, array in packed.stored.items()}
+    stored = {name: np.asarray(array) for name, array in packed.stored.items()}
+    packed.stored = {name: np.array(dtypes.little_endian(array), order="C") for name, array in stored.items()}
     return unpack(packed)
 
 

@@ -14,9 +14,6 @@ from typing import Any, Protocol
 
 from .errors import ArgumentError, MissingFileError, ReadError
 
-# Where no page has been touched yet, asking for all of them at once takes a third of the time of meeting each.
-_POPULATE_READ = 22  # MADV_POPULATE_READ of linux/mman.h, since 5.14
-
 
 class Source(Protocol):
     """What is read from. name: for messages. size_bytes: of all there is."""
@@ -69,7 +66,9 @@ def _of_open_file(file: Any) -> Source:
     except OSError as error:
         raise ReadError(f"{name} could not be read: {error.strerror or error}.", error) from error
     if not isinstance(content, bytes):
-        raise ArgumentError(f"{name} gives {type(content).__name__} when it is read, not bytes. Open it with mode 'rb'.")
+        raise ArgumentError(
+            f"{name} gives {type(content).__name__} when it is read, not bytes. Open it with mode 'rb'."
+        )
     return MemorySource(memoryview(content), name)
 
 
@@ -109,7 +108,9 @@ class FileSource:
         self._lock = threading.Lock()
         try:
             # A pipe is not waited for: it is refused below.
-            flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            flags = (
+                os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            )
             self.descriptor = os.open(path, flags)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingFileError(
@@ -144,7 +145,9 @@ class FileSource:
                 os.lseek(self.descriptor, offset, os.SEEK_SET)
                 part = os.read(self.descriptor, len(buffer))
         except OSError as error:
-            raise ReadError(f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error) from error
+            raise ReadError(
+                f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error
+            ) from error
         buffer[: len(part)] = part
         return len(part)
 
@@ -166,7 +169,9 @@ class FileSource:
             return memoryview(mmap.mmap(self.descriptor, self.size_bytes, access=access))
         except (OSError, ValueError) as error:
             cause = error if isinstance(error, OSError) else None
-            raise ReadError(f"{self.name} cannot be mapped into memory: {error}. Load it without mmap.", cause) from error
+            raise ReadError(
+                f"{self.name} cannot be mapped into memory: {error}. Load it without mmap.", cause
+            ) from error
 
     def close(self) -> None:
         """Close the file; what is mapped stays mapped."""

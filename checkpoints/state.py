@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from .deferred import Deferred
 from .errors import StateError, UnsupportedTypeError
 
 EXTRA = "_extra_state"
 RESERVED_KEY = "statezoo"
 
 
-def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]]:
-    """Return the arrays and the extra values of a state by name, and all names in order.
+def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Deferred], dict[str, Any], list[str]]:
+    """Return the arrays, made or deferred, and the extra values of a state by name, and all names in order.
 
     Raises StateError or UnsupportedTypeError naming what is neither.
     """
@@ -23,11 +24,11 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict
         raise UnsupportedTypeError(
             f"a state is a dict of arrays by name, not {type(state).__name__}. For a model use save_model."
         )
-    arrays: dict[str, np.ndarray] = {}
+    _check_names(state)
+    arrays: dict[str, np.ndarray | Deferred] = {}
     extra: dict[str, Any] = {}
     for name, value in state.items():
-        _check_text(name, "the name of a tensor")
-        array = _as_array(name, value)
+        array = value if type(value) is np.ndarray or isinstance(value, Deferred) else _as_array(name, value)
         if array is not None:
             arrays[name] = array
         elif name.rpartition(".")[2] == EXTRA:
@@ -37,6 +38,14 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict
                 f"{name!r} is {type(value).__name__}, not an array. Wrap it in numpy.asarray, or put it into metadata."
             )
     return arrays, extra, list(state)
+
+
+def _check_names(names: Iterable[Any]) -> None:
+    try:
+        "".join(names).encode()
+    except (TypeError, UnicodeEncodeError):
+        for name in names:
+            _check_text(name, "the name of a tensor")
 
 
 def _as_array(name: str, value: Any) -> np.ndarray | None:

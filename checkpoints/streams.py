@@ -1,65 +1,215 @@
-"""The bytes of tensors, to and from a file, with a digest made as they go by."""
+"""The bytes of tensors, to and from a file, with a digest made as they go by.
+
+Large tensors go one by one, in chunks, on as many threads as help: a digest is made while another thread copies. Small
+ones go many at a time, because a system call costs more than copying them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import BinaryIO
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from xxhash import xxh3_128
+from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from . import dtypes
+from .deferred import Deferred
+from .durable import write_all
+from .source import Source
 
 # Small enough to be still in the processor's cache when the second of digest and copy comes to it.
 _CHUNK_BYTES = 1 << 18
+_SMALL_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 20
+# Below this, starting a thread costs more than it saves.
+_BYTES_WORTH_A_THREAD = 1 << 23
+_MOST_THREADS = 4
 
 
-def memory_of(array: np.ndarray) -> np.ndarray:
-    """Return the bytes that a file holds for array, as uint8: its own memory where that is C-contiguous."""
-    array = dtypes.little_endian(array)
+class Placed(NamedTuple):
+    """An array, and where in a file its bytes go."""
+
+    offset: int
+    size_bytes: int
+    name: str
+    array: np.ndarray | Deferred
+
+
+class Wanted(NamedTuple):
+    """A tensor that is to be read, and where in a file its bytes are."""
+
+    offset: int
+    size_bytes: int
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+
+def memory_of(array: np.ndarray | Deferred) -> memoryview:
+    """Return the bytes that a file holds for array: its own memory where that is C-contiguous."""
+    little = dtypes.little_endian(np.asarray(array))
     # What is not contiguous is copied here: a file holds raw memory, and a transposed one would be scrambled.
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
-def chunks_of(memory: np.ndarray) -> Iterator[memoryview]:
+def chunks_of(memory: memoryview) -> Iterator[memoryview]:
     """Give the bytes of memory in order, some at a time."""
-    view = memory.data
-    for start in range(0, len(view), _CHUNK_BYTES):
-        yield view[start : start + _CHUNK_BYTES]
+    for start in range(0, len(memory), _CHUNK_BYTES):
+        yield memory[start : start + _CHUNK_BYTES]
 
 
-def digest_of(array: np.ndarray) -> str:
+def digest_of(array: np.ndarray | Deferred) -> str:
     """Return the xxh3-128 of the bytes that a file holds for array."""
-    digest = xxh3_128()
-    for chunk in chunks_of(memory_of(array)):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return xxh3_128_hexdigest(memory_of(array))
 
 
-def write_array(file: BinaryIO, array: np.ndarray) -> str:
-    """Return the digest of array, having written its bytes where file stands."""
-    digest = xxh3_128()
-    for chunk in chunks_of(memory_of(array)):
-        digest.update(chunk)
-        file.write(chunk)
-    return digest.hexdigest()
+def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
+    """Return the digest of each array by name, having written its bytes to their place."""
+    digests: dict[str, str] = {}
+
+    def small(run: list[Placed]) -> None:
+        memories = [memory_of(item.array) for item in run]
+        for item, memory in zip(run, memories, strict=True):
+            digests[item.name] = xxh3_128_hexdigest(memory)
+        write_all(descriptor, b"".join(memories), run[0].offset)
+
+    def large(item: Placed) -> None:
+        digest, offset = xxh3_128(), item.offset
+        for chunk in chunks_of(memory_of(item.array)):
+            digest.update(chunk)
+            write_all(descriptor, chunk, offset)
+            offset += len(chunk)
+        digests[item.name] = digest.hexdigest()
+
+    # Of arrays that are made for this, no two are held at once: they may be as large as memory allows.
+    deferred = any(isinstance(item.array, Deferred) for item in placed)
+    _run(placed, small, large, 1 if deferred else _MOST_THREADS)
+    return digests
 
 
-def read_array(file: BinaryIO, array: np.ndarray) -> str:
-    """Return the digest of the bytes read from where file, unbuffered, stands into array, which is C-contiguous.
+def read_tensors(source: Source, wanted: list[Wanted]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return fresh arrays by name, in no certain order, and the digest of each.
 
-    Raises EOFError if the file ends before.
+    Raises EOFError if the source ends before.
     """
-    digest = xxh3_128()
-    for chunk in chunks_of(array.reshape(-1).view(np.uint8)):
-        _fill(file, chunk)
-        digest.update(chunk)
-    return digest.hexdigest()
+    arrays: dict[str, np.ndarray] = {}
+    digests: dict[str, str] = {}
+
+    def small(run: list[Wanted]) -> None:
+        first = run[0].offset
+        block = source.read(first, run[-1].offset + run[-1].size_bytes - first)
+        view = memoryview(block)
+        for offset, size_bytes, name, dtype, shape in run:
+            start = offset - first
+            digests[name] = xxh3_128_hexdigest(view[start : start + size_bytes])
+            arrays[name] = np.ndarray(shape, dtype, block, start).copy()
+
+    def large(item: Wanted) -> None:
+        array, digest, offset = np.empty(item.shape, item.dtype), xxh3_128(), item.offset
+        for chunk in chunks_of(array.reshape(-1).view(np.uint8).data):
+            source.read_into(offset, chunk)
+            digest.update(chunk)
+            offset += len(chunk)
+        arrays[item.name], digests[item.name] = array, digest.hexdigest()
+
+    _run(wanted, small, large, _MOST_THREADS)
+    return arrays, digests
 
 
-def _fill(file: BinaryIO, memory: memoryview) -> None:
-    while memory:
-        count = file.readinto(memory)  # pyright: ignore[reportAttributeAccessIssue]
-        if not count:
-            raise EOFError("the file ends within a tensor")
-        memory = memory[count:]
+def map_tensors(memory: memoryview, wanted: list[Wanted]) -> dict[str, np.ndarray]:
+    """Return arrays by name that lie in memory, which is that of the whole file."""
+    return {name: np.ndarray(shape, dtype, memory, offset) for offset, _, name, dtype, shape in wanted}
+
+
+def digests_of(memory: memoryview, wanted: list[Wanted]) -> dict[str, str]:
+    """Return the digests of tensors that lie in memory, which is that of the whole file."""
+    digests: dict[str, str] = {}
+
+    def small(run: list[Wanted]) -> None:
+        for item in run:
+            large(item)
+
+    def large(item: Wanted) -> None:
+        digests[item.name] = xxh3_128_hexdigest(memory[item.offset : item.offset + item.size_bytes])
+
+    _run(wanted, small, large, _MOST_THREADS)
+    return digests
+
+
+class _Item(Protocol):
+    @property
+    def offset(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=_Item)
+
+
+def _run(
+    items: list[Item], small: Callable[[list[Item]], None], large: Callable[[Item], None], most_threads: int
+) -> None:
+    """Do all items: large ones one by one, small ones that follow each other as runs; on threads where that helps."""
+    tasks: list[Callable[[], None]] = []
+    for run in _runs(sorted(items, key=lambda item: item.offset)):
+        is_large = run[0].size_bytes >= _SMALL_BYTES
+        tasks.append(partial(large, run[0]) if is_large else partial(small, run))
+    if sum(item.size_bytes for item in items) < _BYTES_WORTH_A_THREAD or most_threads == 1:
+        for task in tasks:
+            task()
+    else:
+        _run_on_threads(tasks, most_threads)
+
+
+def _runs(items: list[Item]) -> Iterator[list[Item]]:
+    """Give small items together where one begins as the other ends, up to a block; each large one alone."""
+    run: list[Item] = []
+    start = end = 0
+    for item in items:
+        offset, size_bytes = item.offset, item.size_bytes
+        if run and (size_bytes >= _SMALL_BYTES or offset != end or end - start >= _BLOCK_BYTES):
+            yield run
+            run = []
+        if not run:
+            start = offset
+        end = offset + size_bytes
+        run.append(item)
+        if size_bytes >= _SMALL_BYTES:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _run_on_threads(tasks: list[Callable[[], None]], most_threads: int) -> None:
+    """Run tasks, each on the next thread that is free. Raises what the first that failed raised; the rest is left."""
+    remaining = iter(tasks)
+    lock = threading.Lock()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        while not errors:
+            with lock:
+                task = next(remaining, None)
+            if task is None:
+                return
+            try:
+                task()
+            except BaseException as error:
+                errors.append(error)
+
+    count = min(len(tasks), os.cpu_count() or 1, most_threads)
+    threads = [threading.Thread(target=work, name="statezoo", daemon=True) for _ in range(count - 1)]
+    for thread in threads:
+        thread.start()
+    try:
+        work()
+    except BaseException as error:  # an interrupt: the others must not go on with memory and files that are given back
+        errors.append(error)
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

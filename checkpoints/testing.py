@@ -18,6 +18,7 @@ import numpy as np
 from . import dtypes, files, sharing, state, streams
 from .errors import CheckpointError
 from .formats import SUFFIXES
+from .header import open_header
 
 if TYPE_CHECKING:
     from ..core.module import Module
@@ -140,8 +141,8 @@ def _relation(packed: sharing.Packed, name: str) -> str:
 def _differences_to_stock_reader(after: dict[str, Any], path: str) -> Iterator[str]:
     """Give the names whose bytes a stock reader of the format does not see, or sees otherwise. It never sees views."""
     seen = _seen_by_safetensors(path) if path.endswith(".safetensors") else _seen_by_h5py(path)
-    with files.open_header(path) as header:
-        expected = [name for name in header.opened.tensors if name in after]
+    with open_header(path) as header:
+        expected = [name for name in header.tensors if name in after]
     for name in expected:
         if seen.get(name) != streams.memory_of(after[name]).tobytes():
             yield f"{name!r}: a stock reader of the format sees something else"

@@ -22,16 +22,17 @@ makes name a tie of kept. Refused are: a name given twice; the dtypes F4, F6_E2M
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Mapping
+from json.encoder import encode_basestring as json_text
+from operator import itemgetter
+from typing import Any, NoReturn
 
 from .. import dtypes
 from ..errors import CorruptError, FormatError, StateError, UnsupportedTypeError
 from ..manifest import Tensor, looks_like_manifest
 from ..sharing import Alias
+from ..source import Source
 from . import Layout, Opened
 from .recognise import cause_of
 
@@ -45,38 +46,30 @@ _ALIGNMENT_BYTES = 64
 
 
 def lay_out(
-    file: BinaryIO,
-    tensors: Mapping[str, Tensor],
-    aliases: Mapping[str, Alias],
-    metadata: Mapping[str, str],
-    manifest: str,
+    tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
-    """Return where things go; nothing is written yet, as the header, which comes first, holds the manifest."""
+    """Return where things go. The header comes first, and its length depends on that of the manifest alone."""
     _refuse_unsupported(tensors)
-    offsets, end = {}, 0
-    for name in sorted(tensors, key=lambda name: -dtypes.numpy_dtype(tensors[name].dtype).itemsize):
-        offsets[name] = end
-        end += tensors[name].size_bytes
-
+    offsets = data_offsets(tensors)
     strings = {name: alias.kept for name, alias in aliases.items()} | dict(metadata)
-    entries = {
-        name: {"dtype": t.dtype, "shape": t.shape, "data_offsets": (offsets[name], offsets[name] + t.size_bytes)}
-        for name, t in tensors.items()
-    }
+    entries = entries_text(tensors, offsets)
 
-    def seal(manifest: str) -> tuple[int, bytes]:
+    def seal(manifest: str) -> list[tuple[int, bytes]]:
         metadata = dict(sorted((strings | {_MANIFEST: manifest}).items()))
-        text = json.dumps({_METADATA: metadata} | entries, separators=(",", ":"), ensure_ascii=False).encode()
+        text = f'{{"{_METADATA}":{_json(metadata)}{"," if entries else ""}{entries}}}'.encode()
         text += b" " * (-(8 + len(text)) % _ALIGNMENT_BYTES)
-        return 0, len(text).to_bytes(8, "little") + text
+        return [(0, len(text).to_bytes(8, "little") + text)]
 
-    start = len(seal(manifest)[1])
+    start = len(seal(manifest)[0][1])
     if start - 8 > _MOST_HEADER_BYTES:
         raise StateError(
             f"the header would take {start - 8:,} bytes, and safetensors allows {_MOST_HEADER_BYTES:,}. "
             "Shorten the names or the metadata, or save to .h5."
         )
     return Layout({name: start + offset for name, offset in offsets.items()}, seal)
+
+
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _refuse_unsupported(tensors: Mapping[str, Tensor]) -> None:
@@ -90,58 +83,71 @@ def _refuse_unsupported(tensors: Mapping[str, Tensor]) -> None:
         raise StateError(f"a safetensors file cannot hold a tensor named {_METADATA!r}. Rename it, or save to .h5.")
 
 
-@contextmanager
-def open_file(path: str) -> Iterator[Opened]:
-    """Give the opened file, its header having been checked against the size of the file."""
-    with open(path, "rb", buffering=0) as file:
-        try:
-            yield _read_header(file, path)
-        except _InvalidError as error:
-            file.seek(0)
-            cause = cause_of(file.read(64), os.fstat(file.fileno()).st_size, NAME)
-            raise CorruptError(f"{path} is not a valid safetensors file: {error}. {cause}") from error
+def data_offsets(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return where each tensor begins, counted from the first: in descending size of an element, without gaps."""
+    offsets, end = {}, 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: -dtypes.ITEM_BYTES[item[1].dtype]):
+        offsets[name] = end
+        end += tensor.size_bytes
+    return offsets
 
 
-class _InvalidError(Exception):
+def entries_text(tensors: Mapping[str, Tensor], offsets: Mapping[str, int]) -> str:
+    """Return the JSON of the entries, without braces; the encoder of the standard library takes far longer."""
+    entries = []
+    for name, tensor in tensors.items():
+        begin = offsets[name]
+        shape = ",".join(map(str, tensor.shape))
+        span = f"{begin},{begin + tensor.size_bytes}"
+        entries.append(f'{json_text(name)}:{{"dtype":"{tensor.dtype}","shape":[{shape}],"data_offsets":[{span}]}}')
+    return ",".join(entries)
+
+
+def open_source(source: Source) -> Opened:
+    """Return what the header says, checked against the size of the file."""
+    try:
+        return _read_header(source)
+    except (InvalidError, EOFError) as error:
+        cause = cause_of(source.read(0, min(64, source.size_bytes)), source.size_bytes, NAME)
+        reason = str(error) or "it was cut off while it was read"
+        raise CorruptError(f"{source.name} is not a valid safetensors file: {reason}. {cause}") from error
+
+
+class InvalidError(Exception):
     """What in the header breaks the rules of the format."""
 
 
-def _read_header(file: BinaryIO, path: str) -> Opened:
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(8), "little")
+def _read_header(source: Source) -> Opened:
+    size = source.size_bytes
+    length = int.from_bytes(source.read(0, min(8, size)), "little")
     if size < 8 or length > min(_MOST_HEADER_BYTES, size - 8):
-        raise _InvalidError(f"its header should take {length:,} bytes, and the file has {size:,}")
-    text = file.read(length)
-    if len(text) < length:
-        raise _InvalidError("its header could not be read whole")
-    header = _parsed(text)
-    metadata = _checked_metadata(header.pop(_METADATA, None))
-    tensors, offsets = {}, {}
-    spans = []
-    for name, entry in header.items():
-        tensors[name], begin, end = _checked_entry(name, entry, path)
-        offsets[name] = 8 + length + begin
-        spans.append((begin, end))
-    _check_spans(spans, size - 8 - length)
+        raise InvalidError(f"its header should take {length:,} bytes, and the file has {size:,}")
+    header = parsed(source.read(8, length))
+    metadata = checked_metadata(header.pop(_METADATA, None))
+    start = 8 + length
+    tensors, offsets = checked_entries(header, start, size - start, source.name)
+    for name, tensor in tensors.items():
+        if tensor.dtype == "C128":  # HDF5's alone
+            _refuse_dtype(name, "C128", source.name)
     manifest = metadata.pop(_MANIFEST, None)
-    if manifest is None and any(looks_like_manifest(value) for value in metadata.values()):
-        raise _InvalidError(f"the metadata key {_MANIFEST!r} was changed")
+    if manifest is None and any(map(looks_like_manifest, metadata.values())):
+        raise InvalidError(f"the metadata key {_MANIFEST!r} was changed")
     ties = {name: kept for name, kept in metadata.items() if kept in tensors and name not in tensors}
-    if manifest is None:
+    if manifest is None and ties:
         metadata = {key: value for key, value in metadata.items() if key not in ties}
-    return Opened(file, tensors, offsets, metadata, manifest, ties)
+    return Opened(tensors, offsets, metadata, manifest, ties)
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
-    """Return the JSON object in text. Raises _InvalidError."""
+def parsed(text: bytes) -> dict[str, Any]:
+    """Return the JSON object in text. Raises InvalidError."""
     try:
         header = json.loads(text.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
         if not text.startswith(b"{"):
             raise ValueError("it starts with something else than an object")
-        # Python's JSON lets lone surrogates through.
-        json.dumps(header, ensure_ascii=False).encode()
+        if b"\\u" in text:  # Python's JSON lets lone surrogates through, which only an escape can give
+            json.dumps(header, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise _InvalidError(f"its header is not the JSON it should be ({error})") from error
+        raise InvalidError(f"its header is not the JSON it should be ({error})") from error
     return header
 
 
@@ -157,41 +163,76 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _checked_metadata(metadata: Any) -> dict[str, str]:
+def checked_metadata(metadata: Any) -> dict[str, str]:
+    """Return metadata from a header, which may be anything. Raises InvalidError."""
     # Some writers put null where there is none.
     if metadata is None:
         return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _InvalidError("its metadata are not strings by name")
+        raise InvalidError("its metadata are not strings by name")
     return metadata
 
 
-def _checked_entry(name: str, entry: Any, path: str) -> tuple[Tensor, int, int]:
-    """Return what an entry of the header says, having made sure that it says so of itself consistently."""
-    try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        whole = all(type(number) is int and 0 <= number < 1 << 63 for number in (*shape, begin, end))
-    except (KeyError, TypeError, ValueError):
-        whole, dtype, shape, begin, end = False, None, [], 0, 0
-    if not whole or not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > _MOST_AXES:
-        raise _InvalidError(f"the entry of tensor {name!r} is not a dtype, a shape and two offsets")
-    if (dtype not in dtypes.NUMPY and dtype not in dtypes.ML_DTYPES) or dtype == "C128":
-        raise FormatError(
-            f"tensor {name!r} in {path} has the dtype {dtype!r}, which NumPy has not. Convert it with the library that "
-            "wrote it."
-        )
-    tensor = Tensor(dtype, tuple(shape))
-    if tensor.size_bytes != end - begin:
-        raise _InvalidError(f"tensor {name!r} takes {tensor.size_bytes} bytes, and its entry gives it {end - begin}")
-    return tensor, begin, end
+def checked_entries(
+    entries: Mapping[str, Any], start: int, size_bytes: int, source: str
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Return what the entries of a header say: tensors, and the offset of each in the file.
+
+    start, size_bytes: where in the file its data are. source: the name of the file, for messages. The entries may be
+    anything that JSON can hold. Raises InvalidError, or FormatError for a dtype that NumPy has not.
+    """
+    tensors, offsets, spans = {}, {}, []
+    for name, entry in entries.items():
+        try:
+            tensor, begin, end = _checked_entry(entry)
+        except (LookupError, TypeError, ValueError):
+            _refuse_entry(name, entry, source)
+        if tensor.size_bytes != end - begin:
+            raise InvalidError(
+                f"tensor {name!r} takes {tensor.size_bytes:,} bytes, and its entry gives it {end - begin:,}"
+            )
+        tensors[name], offsets[name] = tensor, start + begin
+        spans.append((begin, end))
+    _check_spans(spans, size_bytes)
+    return tensors, offsets
 
 
-def _check_spans(spans: list[tuple[int, int]], size_bytes: int) -> None:
+def _checked_entry(entry: Any) -> tuple[Tensor, int, int]:
+    """Return what one entry says. Raises LookupError, TypeError or ValueError if it is none."""
+    dtype, shape, (begin, end) = _FIELDS(entry)
+    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end or type(shape) is not list:
+        raise TypeError
+    if len(shape) > _MOST_AXES or dtype not in dtypes.ITEM_BYTES:
+        raise ValueError
+    for length in shape:
+        if type(length) is not int or not 0 <= length < 1 << 63:
+            raise TypeError
+    return Tensor(dtype, tuple(shape)), begin, end
+
+
+_FIELDS = itemgetter("dtype", "shape", "data_offsets")
+
+
+def _refuse_entry(name: str, entry: Any, source: str) -> NoReturn:
+    dtype = entry.get("dtype") if isinstance(entry, dict) else None
+    if isinstance(dtype, str) and dtype not in dtypes.ITEM_BYTES:
+        _refuse_dtype(name, dtype, source)
+    raise InvalidError(f"the entry of tensor {name!r} is not a dtype, a shape and two offsets")
+
+
+def _refuse_dtype(name: str, dtype: str, source: str) -> NoReturn:
+    raise FormatError(
+        f"tensor {name!r} in {source} has the dtype {dtype!r}, which NumPy has not. Convert it with the library that "
+        "wrote it."
+    )
+
+
+def _check_spans(spans: Iterable[tuple[int, int]], size_bytes: int) -> None:
     """Make sure that the tensors follow each other without gap or overlap up to the end of the file."""
     position = 0
     for begin, end in sorted(spans):
         if begin != position:
-            raise _InvalidError(f"its tensors leave a gap or overlap at byte {min(begin, position):,} of the data")
+            raise InvalidError(f"its tensors leave a gap or overlap at byte {min(begin, position):,} of the data")
         position = end
     if position != size_bytes:
-        raise _InvalidError(f"its tensors take {position:,} bytes, and {size_bytes:,} follow the header")
+        raise InvalidError(f"its tensors take {position:,} bytes, and {size_bytes:,} follow the header")

@@ -1,0 +1,158 @@
+"""Reading stored tensors: all at once, whole, or in part, checked against their digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from xxhash import xxh3_128
+
+from . import dtypes, slicing, streams
+from .errors import ClosedError, CorruptError, FormatError
+from .header import Header, Part
+from .streams import Wanted
+
+Mmap = bool | Literal["r", "c"]
+
+_BUFFER_BYTES = 1 << 18
+
+
+class Reader:
+    """Reads the stored tensors of an open header; from several threads, if they like.
+
+    verify: whether to raise CorruptError for a tensor that does not fit its digest, when it is first read.
+    """
+
+    def __init__(self, header: Header, verify: bool) -> None:
+        self.header, self.verify = header, verify
+        self.digests = header.digests
+        self.closed = False
+        self._verified: set[str] = set()
+        self._parts = {name: part for part in header.parts for name in part.opened.tensors}
+
+    def close(self) -> None:
+        """Close the files."""
+        if not self.closed:
+            self.closed = True
+            self.header.close()
+
+    def all(self, mmap: Mmap) -> dict[str, np.ndarray]:
+        """Return all tensors by name: fresh arrays, or with mmap such as lie in the files, "c" for copy-on-write.
+
+        Raises CorruptError naming all that are damaged.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        digests: dict[str, str] = {}
+        for part in self.header.parts:
+            with self._reading(part):
+                found, made = self._mapped(part, mmap == "c") if mmap else self._fresh(part)
+            for name in part.opened.tensors.keys() - found.keys():
+                found[name] = self._from_format(part, name)
+                made[name] = streams.digest_of(found[name]) if name in self.digests else ""
+            arrays |= found
+            digests |= made
+        if self.verify:
+            refuse_damaged([name for name, digest in self.digests.items() if digests[name] != digest], self.header.name)
+        return {name: arrays[name] for name in self.header.tensors}
+
+    def _fresh(self, part: Part) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        return streams.read_tensors(part.source, self._wanted(part, part.opened.offsets))
+
+    def _mapped(self, part: Part, copy_on_write: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        memory = part.source.memory(copy_on_write)
+        wanted = self._wanted(part, part.opened.offsets)
+        digests = streams.digests_of(memory, wanted) if self.verify and self.digests else {}
+        return streams.map_tensors(memory, wanted), digests
+
+    def whole(self, name: str) -> np.ndarray:
+        """Return one tensor, checked while it is read."""
+        part = self._part(name)
+        if name not in part.opened.offsets:
+            array = self._from_format(part, name)
+            digest = streams.digest_of(array)
+        else:
+            with self._reading(part):
+                arrays, digests = streams.read_tensors(part.source, self._wanted(part, [name]))
+            array, digest = arrays[name], digests[name]
+        self._compare(name, digest)
+        return array
+
+    def part_of(self, name: str, key: Any) -> Any:
+        """Return tensor[key], having read little more than it takes; the first time all of it is checked."""
+        part = self._part(name)
+        if name not in part.opened.offsets:
+            return self.whole(name)[key].copy()
+        if name in self.digests and name not in self._verified and self.verify:
+            self._compare(name, self.digest_of(name))
+        (wanted,) = self._wanted(part, [name])
+        with self._reading(part):
+            return slicing.read_slice(part.source, wanted, key)
+
+    def digest_of(self, name: str) -> str:
+        """Return the digest of the bytes that are in the file for a tensor, read through a small buffer."""
+        part = self._part(name)
+        if name not in part.opened.offsets:
+            return streams.digest_of(self._from_format(part, name))
+        digest, offset, size_bytes = xxh3_128(), part.opened.offsets[name], part.opened.tensors[name].size_bytes
+        buffer = memoryview(bytearray(min(size_bytes, _BUFFER_BYTES)))
+        with self._reading(part):
+            for start in range(0, size_bytes, _BUFFER_BYTES):
+                chunk = buffer[: size_bytes - start]
+                part.source.read_into(offset + start, chunk)
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def _part(self, name: str) -> Part:
+        if self.closed:
+            raise ClosedError(f"{self.header.name} is closed. Read within the `with` block, or open it again.")
+        return self._parts[name]
+
+    def _compare(self, name: str, digest: str) -> None:
+        if self.verify:
+            refuse_damaged([name] if self.digests.get(name, digest) != digest else [], self.header.name)
+            self._verified.add(name)
+
+    def _from_format(self, part: Part, name: str) -> np.ndarray:
+        assert part.opened.read is not None  # a format that gives no offset gives this
+        return part.opened.read(name)
+
+    def _wanted(self, part: Part, names: Iterable[str]) -> list[Wanted]:
+        offsets, tensors, path = part.opened.offsets, part.opened.tensors, self.header.name
+        wanted = []
+        for name in names:
+            dtype, shape = tensors[name]
+            wanted.append(Wanted(offsets[name], tensors[name].size_bytes, name, dtypes.numpy_dtype(dtype), shape))
+        for item in wanted:
+            # NumPy counts the axes, and multiplies them even where one is 0.
+            if len(item.shape) > 32 or not item.size_bytes:
+                _refuse_impossible(item, path)
+        return wanted
+
+    @contextmanager
+    def _reading(self, part: Part) -> Iterator[None]:
+        try:
+            yield
+        except EOFError as error:
+            raise CorruptError(
+                f"{part.source.name} was cut off while it was read. Use another copy of the file."
+            ) from error
+
+
+def _refuse_impossible(item: Wanted, path: str) -> None:
+    try:
+        np.broadcast_to(np.empty((), item.dtype), item.shape)
+    except ValueError as error:
+        raise FormatError(f"tensor {item.name!r} in {path} has a shape that NumPy cannot hold: {error}.") from error
+
+
+def refuse_damaged(damaged: list[str], path: str) -> None:
+    """Raise CorruptError if there are damaged tensors."""
+    if damaged:
+        lines = "".join(f"\n  {name!r}" for name in damaged)
+        raise CorruptError(
+            f"{path} is damaged: the bytes of these tensors are not those that were written.{lines}\n"
+            "Use another copy of the file, or save what is intact of this one with repair.",
+            tuple(damaged),
+        )
