@@ -24,7 +24,7 @@ from statezoo.checkpoints import (
     read_metadata,
     save_file,
 )
-from statezoo.checkpoints.files import open_header
+from statezoo.checkpoints.header import open_header
 from statezoo.checkpoints.testing import compare_states
 
 
@@ -50,7 +50,7 @@ def test_a_flipped_bit_in_any_tensor_is_an_error_that_names_the_tensor(path: Pat
     save_file(a_state(), path)
     content = path.read_bytes()
     with open_header(str(path)) as header:
-        places = {name: (header.opened.offsets[name], t.size_bytes) for name, t in header.opened.tensors.items()}
+        places = {name: (header.parts[0].opened.offsets[name], t.size_bytes) for name, t in header.parts[0].opened.tensors.items()}
     for name, (offset, size_bytes) in places.items():
         for byte in {0, size_bytes // 2, size_bytes - 1}:
             damaged = bytearray(content)
@@ -65,7 +65,7 @@ def test_a_flipped_bit_in_any_tensor_is_an_error_that_names_the_tensor(path: Pat
 def test_all_corrupt_tensors_are_named(path: Path):
     save_file(a_state(), path)
     with open_header(str(path)) as header:
-        offsets = [header.opened.offsets[name] for name in ("fc.weight", "fc.bias")]
+        offsets = [header.parts[0].opened.offsets[name] for name in ("fc.weight", "fc.bias")]
     damaged = bytearray(path.read_bytes())
     for offset in offsets:
         damaged[offset] ^= 1
@@ -139,7 +139,7 @@ def rewritten(path: Path, change: Any) -> None:
     change(record)
     with open_header(str(path)) as opened:
         stored = [
-            [n, *t, record["digests"][32 * i : 32 * i + 32]] for i, (n, t) in enumerate(opened.opened.tensors.items())
+            [n, *t, record["digests"][32 * i : 32 * i + 32]] for i, (n, t) in enumerate(opened.parts[0].opened.tensors.items())
         ]
     content_keys = ("aliases", "extra", "layouts", "storages")
     record["fingerprint"] = manifest._hash({key: record.get(key) for key in content_keys} | {"stored": stored})
@@ -298,7 +298,8 @@ CONTENTS = {
     b"\x93NUMPY\1\0": "a NumPy .npy file",
     b"\x1f\x8b\x08 gzip": "a gzip archive",
     b"GGUF\3\0\0\0\0\0\0\0": "a GGUF file",
-    b"just some text that is no checkpoint at all": "damaged or cut off",
+    b"just some text that is no checkpoint at all": "It looks like text. Give the file that holds the tensors",
+    b"\xff\xfe\xfd no text": "damaged or cut off",
 }
 
 
@@ -324,7 +325,7 @@ def test_a_file_of_the_other_format_says_to_rename_it(tmp_path: Path):
 def test_a_file_cut_off_is_not_advised_to_be_renamed_to_the_suffix_it_has(path: Path):
     save_file({"x": np.ones(20)}, path)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(CorruptError, match=r"damaged or cut off. Use another copy of it"):
+    with pytest.raises(CorruptError, match=r"was cut off: .* Use another copy of it|damaged or cut off. Use another copy of it"):
         load_file(path)
 
 
