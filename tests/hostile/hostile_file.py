@@ -1,0 +1,35 @@
+"""What a hostile file of the corpus is; the modules beside this one fill the tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+# The cause that any CheckpointError gives.
+ANYTHING = ""
+
+
+class HostileFile(NamedTuple):
+    """A file that is made to harm.
+
+    make: puts it at a path. cause: a regular expression that the error's text must match; None where the file is valid
+    but unusual, so that it may load as well. only_data: whether the header is as it should be, so that reading no more
+    than that may succeed.
+    """
+
+    title: str
+    suffix: str
+    make: Callable[[Path], object]
+    cause: str | None
+    only_data: bool = False
+
+    @property
+    def file_name(self) -> str:
+        return re.sub(r"\W+", "-", self.title).strip("-") + self.suffix
+
+
+def bytes_of(content: bytes) -> Callable[[Path], object]:
+    """Return what puts content into a file."""
+    return lambda path: path.write_bytes(content)

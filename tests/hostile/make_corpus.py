@@ -1,0 +1,24 @@
+"""Make every hostile file in a folder: `python make_corpus.py FOLDER`. Some are large; none is kept in the project."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hdf5_files
+import other_files
+import safetensors_files
+from hostile_file import HostileFile
+
+CORPUS: list[HostileFile] = [*safetensors_files.FILES, *hdf5_files.FILES, *other_files.FILES]
+
+
+def make_corpus(folder: Path, corpus: list[HostileFile] = CORPUS) -> None:
+    """Put the files into folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for hostile in corpus:
+        hostile.make(folder / hostile.file_name)
+
+
+if __name__ == "__main__":
+    make_corpus(Path(sys.argv[1]))

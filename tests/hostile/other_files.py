@@ -1,0 +1,151 @@
+"""What is no checkpoint at all, under the suffix of each format."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import socket
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from hostile_file import HostileFile, bytes_of
+
+from statezoo.checkpoints import save_file
+
+
+class _TouchesAMarker:
+    """Unpickling it leaves a file, by which a test sees that somebody did."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __reduce__(self) -> tuple[type[io.FileIO], tuple[str, str]]:
+        return io.FileIO, (str(self._marker), "w")
+
+
+def marker_of(folder: Path) -> Path:
+    """Return the file that is there if a pickle of the corpus in folder was loaded."""
+    return folder / "a-pickle-was-loaded"
+
+
+def _pickle(protocol: int) -> Callable[[Path], object]:
+    def make(path: Path) -> None:
+        path.write_bytes(pickle.dumps(_TouchesAMarker(marker_of(path.parent)), protocol))
+
+    return make
+
+
+def _torch_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(_TouchesAMarker(marker_of(path.parent))))
+
+
+def _npz(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, x=np.ones(3))
+
+
+def _npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+def _gzip(path: Path) -> None:
+    _good(path)
+    path.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+
+
+def _tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("pickle"), io.BytesIO(b""))
+
+
+def _good(path: Path) -> None:
+    save_file({"layer.weight": np.arange(300.0), "layer.bias": np.arange(3.0)}, path)
+
+
+def _cut(part: float) -> Callable[[Path], object]:
+    def make(path: Path) -> None:
+        _good(path)
+        path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+
+    return make
+
+
+def _of_format(suffix: str) -> Callable[[Path], object]:
+    def make(path: Path) -> None:
+        other = path.with_name(f"other{suffix}")
+        _good(other)
+        other.rename(path)
+
+    return make
+
+
+def _socket(path: Path) -> None:
+    # A path longer than about a hundred bytes does not fit into a socket's address.
+    here = os.getcwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1\nsize 12345\n"
+INDEX = b'{"metadata":{"total_size":2},"weight_map":{"x":"../../../../etc/passwd"}}'
+
+# What it is, how it is made, what the error says.
+KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an LFS pointer": (bytes_of(LFS), r"is a Git LFS pointer.*`git lfs pull`"),
+    "an HTML page": (bytes_of(b"<!DOCTYPE html>\n<html><body>404</body></html>\n"), r"an HTML or XML page.*[Dd]ownload"),
+    "an XML error": (bytes_of(b'\xef\xbb\xbf<?xml version="1.0"?><Error>AccessDenied</Error>'), r"an HTML or XML page"),
+    "a download cut at a tenth": (_cut(0.1), r"cut off"),
+    "a download cut at a half": (_cut(0.5), r"cut off"),
+    "a download without its last byte": (_cut(0.9999), r"cut off"),
+    "a pickle": (_pickle(4), r"is a Python pickle, which is never loaded"),
+    "an old pickle": (_pickle(2), r"is a Python pickle, which is never loaded"),
+    "a pickle in text": (_pickle(0), r"is a Python pickle, which is never loaded"),
+    "a zip of torch": (_torch_zip, r"is a zip archive, such as those of torch.save"),
+    "an npz archive": (_npz, r"is a zip archive, such as those of torch.save and numpy.savez"),
+    "an npy file": (_npy, r"is a NumPy .npy file.*numpy.load"),
+    "a gzip archive": (_gzip, r"is a gzip archive.*[Uu]npack"),
+    "a tar archive": (_tar, r"is a tar archive.*[Uu]npack"),
+    "a bzip2 archive": (bytes_of(b"BZh91AY&SY" + bytes(40)), r"is a bzip2 archive"),
+    "an xz archive": (bytes_of(b"\xfd7zXZ\0" + bytes(40)), r"is an xz archive"),
+    "a zstandard archive": (bytes_of(b"\x28\xb5\x2f\xfd" + bytes(40)), r"is a Zstandard archive"),
+    "a GGUF file": (bytes_of(b"GGUF\3\0\0\0" + bytes(40)), r"is a GGUF file"),
+    "an empty file": (bytes_of(b""), r"is empty.*[Uu]se another copy|[Dd]ownload"),
+    "a file of zeros": (bytes_of(bytes(5000)), r"starts with zeros.*another copy"),
+    "a file of one zero": (bytes_of(b"\0"), r"starts with zeros.*another copy"),
+    "a file of ones": (bytes_of(b"\xff" * 5000), r"damaged or cut off"),
+    "a text": (bytes_of("Möchten Sie das wirklich laden?\n".encode() * 9), r"looks like text"),
+    "an index of shards": (bytes_of(INDEX), r"looks like JSON"),
+    "a symlink loop": (lambda path: path.symlink_to(path.name), r"cannot be opened.*[Ss]ymbolic link"),
+    "a symlink to nothing": (lambda path: path.symlink_to("nothing"), r"there is no file"),
+    "a missing file": (lambda path: None, r"there is no file"),
+    "a folder": (lambda path: path.mkdir(), r"is a folder|holds no"),
+    "a pipe": (os.mkfifo, r"not a regular file"),
+    "a socket": (_socket, r"not a regular file"),
+    "a device of zeros": (lambda path: path.symlink_to("/dev/zero"), r"not a regular file"),
+    "a device of nothing": (lambda path: path.symlink_to("/dev/null"), r"not a regular file"),
+    "a terminal": (lambda path: path.symlink_to("/dev/tty"), r"not a regular file|there is no"),
+    "a file of the kernel": (lambda path: path.symlink_to("/proc/self/environ"), r"is empty"),
+}  # fmt: skip
+
+FILES = [
+    *(
+        HostileFile(f"{title} as {suffix[1:]}", suffix, make, cause)
+        for title, (make, cause) in KINDS.items()
+        for suffix in (".safetensors", ".h5")
+    ),
+    HostileFile("an h5 file named so", ".safetensors", _of_format(".h5"), r"an HDF5 file. Rename it to end in .h5"),
+    HostileFile(
+        "a safetensors file named so", ".h5", _of_format(".safetensors"), r"a safetensors file. Rename it to end in"
+    ),
+]
