@@ -96,4 +96,22 @@ def format_of(path: str) -> Format:
     if suffix not in _TABLE:
         known = ", ".join(_TABLE)
         raise FormatError(f"{path} names no format: its suffix is {suffix!r}, and the known ones are {known}.")
+    return _module_of(suffix)
+
+
+def format_of_content(source: Source) -> Format:
+    """Return the format of what has no path, from its first bytes: safetensors unless it is HDF5."""
+    is_hdf5 = source.read(0, min(8, source.size_bytes)) == b"\x89HDF\r\n\x1a\n"
+    return format_named("hdf5" if is_hdf5 else "safetensors")
+
+
+def format_named(name: str) -> Format:
+    """Return a format by its name, "safetensors" or "hdf5". Raises FormatError for another."""
+    names = {"safetensors": ".safetensors", "hdf5": ".h5"}
+    if name not in names:
+        raise FormatError(f"{name!r} names no format; the known ones are {', '.join(names)}.")
+    return _module_of(names[name])
+
+
+def _module_of(suffix: str) -> Format:
     return cast(Format, importlib.import_module(_TABLE[suffix], __package__))
