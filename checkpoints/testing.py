@@ -102,7 +102,8 @@ def compare_states(before: Mapping[str, Any], after: Mapping[str, Any]) -> Itera
     if arrays.keys() != new_arrays.keys():
         return
     for name, array in arrays.items():
-        yield from (f"{name!r}: {what}" for what in _compare_arrays(name, array, new_arrays[name]))
+        pair = np.asarray(array), np.asarray(new_arrays[name])
+        yield from (f"{name!r}: {what}" for what in _compare_arrays(name, *pair))
     old, new = sharing.pack(arrays, {}, names), sharing.pack(new_arrays, {}, names)
     for name in arrays:
         relations = [_relation(packed, name) for packed in (old, new)]
@@ -123,7 +124,8 @@ def _compare_arrays(name: str, before: np.ndarray, after: np.ndarray) -> Iterato
     if kinds[0] != kinds[1]:
         yield f"was {kinds[0][0]} {kinds[0][1]}, and is {kinds[1][0]} {kinds[1][1]}"
         return
-    rows = [streams.memory_of(array).reshape(before.size, before.itemsize) for array in (before, after)]
+    memories = [np.frombuffer(streams.memory_of(array), np.uint8) for array in (before, after)]
+    rows = [memory.reshape(before.size, before.itemsize) for memory in memories]
     differing = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
     if differing.size:
         where = tuple(map(int, np.unravel_index(differing[0], before.shape)))

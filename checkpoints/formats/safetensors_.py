@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from json.encoder import encode_basestring as json_text
 from operator import itemgetter
 from typing import Any, NoReturn
@@ -43,6 +43,7 @@ _MOST_HEADER_BYTES = 100_000_000
 # More than NumPy allows. Without a limit a header of a few megabytes, all of it one shape, takes hours to multiply.
 _MOST_AXES = 1000
 _ALIGNMENT_BYTES = 64
+_DTYPES = dtypes.ITEM_BYTES.keys() - {"C128"}  # which is HDF5's alone
 
 
 def lay_out(
@@ -125,10 +126,7 @@ def _read_header(source: Source) -> Opened:
     header = parsed(source.read(8, length))
     metadata = checked_metadata(header.pop(_METADATA, None))
     start = 8 + length
-    tensors, offsets = checked_entries(header, start, size - start, source.name)
-    for name, tensor in tensors.items():
-        if tensor.dtype == "C128":  # HDF5's alone
-            _refuse_dtype(name, "C128", source.name)
+    tensors, offsets = checked_entries(header, start, size - start, source.name, _DTYPES)
     manifest = metadata.pop(_MANIFEST, None)
     if manifest is None and any(map(looks_like_manifest, metadata.values())):
         raise InvalidError(f"the metadata key {_MANIFEST!r} was changed")
@@ -174,35 +172,33 @@ def checked_metadata(metadata: Any) -> dict[str, str]:
 
 
 def checked_entries(
-    entries: Mapping[str, Any], start: int, size_bytes: int, source: str
+    entries: Mapping[str, Any], start: int, size_bytes: int, source: str, known: Container[str] = dtypes.ITEM_BYTES
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Return what the entries of a header say: tensors, and the offset of each in the file.
 
-    start, size_bytes: where in the file its data are. source: the name of the file, for messages. The entries may be
-    anything that JSON can hold. Raises InvalidError, or FormatError for a dtype that NumPy has not.
+    start, size_bytes: where in the file its data are. source: the name of the file, for messages. known: the dtypes that
+    the format has. The entries may be anything that JSON can hold. Raises InvalidError, or FormatError for a dtype that NumPy has not.
     """
     tensors, offsets, spans = {}, {}, []
     for name, entry in entries.items():
         try:
-            tensor, begin, end = _checked_entry(entry)
+            tensor, begin, end = _checked_entry(entry, known)
         except (LookupError, TypeError, ValueError):
-            _refuse_entry(name, entry, source)
+            _refuse_entry(name, entry, source, known)
         if tensor.size_bytes != end - begin:
-            raise InvalidError(
-                f"tensor {name!r} takes {tensor.size_bytes:,} bytes, and its entry gives it {end - begin:,}"
-            )
+            raise InvalidError(f"tensor {name!r} takes {tensor.size_bytes} bytes, and its entry gives it {end - begin}")
         tensors[name], offsets[name] = tensor, start + begin
         spans.append((begin, end))
     _check_spans(spans, size_bytes)
     return tensors, offsets
 
 
-def _checked_entry(entry: Any) -> tuple[Tensor, int, int]:
+def _checked_entry(entry: Any, known: Container[str]) -> tuple[Tensor, int, int]:
     """Return what one entry says. Raises LookupError, TypeError or ValueError if it is none."""
     dtype, shape, (begin, end) = _FIELDS(entry)
-    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end or type(shape) is not list:
+    if type(begin) is not int or type(end) is not int or begin < 0 or type(shape) is not list:
         raise TypeError
-    if len(shape) > _MOST_AXES or dtype not in dtypes.ITEM_BYTES:
+    if len(shape) > _MOST_AXES or dtype not in known:
         raise ValueError
     for length in shape:
         if type(length) is not int or not 0 <= length < 1 << 63:
@@ -213,18 +209,14 @@ def _checked_entry(entry: Any) -> tuple[Tensor, int, int]:
 _FIELDS = itemgetter("dtype", "shape", "data_offsets")
 
 
-def _refuse_entry(name: str, entry: Any, source: str) -> NoReturn:
+def _refuse_entry(name: str, entry: Any, source: str, known: Container[str]) -> NoReturn:
     dtype = entry.get("dtype") if isinstance(entry, dict) else None
-    if isinstance(dtype, str) and dtype not in dtypes.ITEM_BYTES:
-        _refuse_dtype(name, dtype, source)
+    if isinstance(dtype, str) and dtype not in known:
+        raise FormatError(
+            f"tensor {name!r} in {source} has the dtype {dtype!r}, which NumPy has not. Convert it with the library that "
+            "wrote it."
+        )
     raise InvalidError(f"the entry of tensor {name!r} is not a dtype, a shape and two offsets")
-
-
-def _refuse_dtype(name: str, dtype: str, source: str) -> NoReturn:
-    raise FormatError(
-        f"tensor {name!r} in {source} has the dtype {dtype!r}, which NumPy has not. Convert it with the library that "
-        "wrote it."
-    )
 
 
 def _check_spans(spans: Iterable[tuple[int, int]], size_bytes: int) -> None:
