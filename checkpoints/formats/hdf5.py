@@ -10,8 +10,8 @@ the kept tensor. A view is only in the manifest. bfloat16 and float8 are opaque 
 name for them in the attribute `dtype`, a text of fixed length; complex numbers and booleans are as h5py does them.
 
 The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`, the metadata with
-sorted keys, the tensors as in a safetensors header: `name: {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}`
-in the order of the state, the offsets counting from the start of the data. The footer is a line of 115 bytes:
+sorted keys, the tensors as in a safetensors header, `name: {"dtype": ..., "shape": [...], "data_offsets": [begin,
+end]}` in the order of the state, the offsets counting from the start of the data. The footer is a line of 115 bytes:
 
     "\\nstatezoo.hdf5 " digest-of-structure " " bytes-of-structure " " digest-of-index " " bytes-of-index "\\n"
 

@@ -23,19 +23,31 @@ def paths_of(names: list[str]) -> dict[str, tuple[bytes, ...]]:
                 f"bytes; an HDF5 file holds names of {MOST_PARTS} parts and {_MOST_NAME_BYTES:,} bytes. Shorten it, or "
                 "save to .safetensors."
             )
-        parts = [_escaped(part) for part in name.split(".")]
-        # From the end, so that positions of parts still to be looked at stay.
-        for end in range(len(parts) - 1, 0, -1):
-            if ".".join(name.split(".")[:end]) in known:
-                parts[end - 1 : end + 1] = [f"{parts[end - 1]}%2E{parts[end]}"]
+        parts = name.split(".")
+        if "" in parts or _ESCAPED.search(name):
+            parts = list(map(_escaped, parts))
+        _join_tensors(name, parts, known)
         if parts[0] == RESERVED:
             parts[0] = "%5F" + RESERVED[1:]
-        paths[name] = tuple(part.encode() for part in parts)
+        paths[name] = tuple(map(str.encode, parts))
     return paths
+
+
+_ESCAPED = re.compile("[%/\0]")
 
 
 def _escaped(part: str) -> str:
     return part.replace("%", "%25").replace("/", "%2F").replace("\0", "%00") or "%"
+
+
+def _join_tensors(name: str, parts: list[str], known: set[str]) -> None:
+    """Join each of the parts that ends the name of a tensor with the next: no group can have the path of a dataset."""
+    dot, number = name.rfind("."), len(parts) - 1
+    # From the end, so that positions of parts still to be looked at stay.
+    while dot >= 0:
+        if name[:dot] in known:
+            parts[number - 1 : number + 1] = [f"{parts[number - 1]}%2E{parts[number]}"]
+        dot, number = name.rfind(".", 0, dot), number - 1
 
 
 def name_of(path: Iterable[str]) -> str:

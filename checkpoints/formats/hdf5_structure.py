@@ -36,60 +36,48 @@ class Dataset(NamedTuple):
 
     tensor: Tensor
     offset: int
-    paths: Sequence[tuple[bytes, ...]]
+    paths: list[tuple[bytes, ...]]
 
 
 def structure_of(datasets: Sequence[Dataset], data_bytes: int) -> bytes:
     """Return all that stands before the data in a file of these datasets. data_bytes: the size of all data."""
     members: _Members = {}
     headers = []
-    address = _SUPERBLOCK_BYTES
+    end = _SUPERBLOCK_BYTES
     for tensor, _, paths in datasets:
         headers.append(_dataset_header(tensor.dtype, tensor.shape, len(paths)))
         for path in paths:
-            _link(members, path, address)
-        address += len(headers[-1]) + _PLACE.size
-    groups = _Blocks(address)
-    root = _add_group(groups, members)
-    padding = bytes(-groups.end % _ALIGNMENT_BYTES)
-    start = groups.end + len(padding)
-    blocks = [_superblock(start + data_bytes, root)]
+            _link(members, path, end)
+        end += len(headers[-1]) + _PLACE.size
+    file = bytearray(end)
+    root = _add_group(file, members)
+    symbol_table = bytes(file[-_SYMBOL_TABLE_BYTES:])
+    file += bytes(-len(file) % _ALIGNMENT_BYTES)
+    blocks = [_superblock(len(file) + data_bytes, root, symbol_table)]
     for (tensor, offset, _), header in zip(datasets, headers, strict=True):
         size = tensor.size_bytes
-        blocks += header, _PLACE.pack(start + offset if size else _UNDEFINED, size)
-    return b"".join((*blocks, *groups.blocks, padding))
+        blocks += header, _PLACE.pack(len(file) + offset if size else _UNDEFINED, size)
+    file[:end] = b"".join(blocks)
+    return bytes(file)
 
 
-def _superblock(end: int, root: int) -> bytes:
+def _superblock(end: int, root: int, symbol_table: bytes) -> bytes:
     sizes = pack("<8B2HI", 0, 0, 0, 0, 0, 8, 8, 0, _LEAF_K, _INTERNAL_K, 0)
-    return b"\x89HDF\r\n\x1a\n" + sizes + pack("<4Q", 0, _UNDEFINED, end, _UNDEFINED) + _SYMBOL.pack(0, root)
+    # libhdf5 would note the symbol table of the root here as soon as it opens the file for writing.
+    entry = pack("<QQII", 0, root, 1, 0) + symbol_table
+    return b"\x89HDF\r\n\x1a\n" + sizes + pack("<4Q", 0, _UNDEFINED, end, _UNDEFINED) + entry
 
 
 # --- groups
 
 # What is in a group by name: the address of a dataset's header, or the members of a group in it.
 _Members: TypeAlias = "dict[bytes, int | _Members]"
-_SYMBOL = Struct("<QQ24x")  # place of the name in the heap, address of the object header; nothing cached
-_SYMBOL_NODE = Struct("<4sBxH")
 _HEAP = Struct("<4sB3xQQQ")
-_TREE_NODE = Struct("<4sBBHQQ")
-_TREE_NODE_BYTES = _TREE_NODE.size + (4 * _INTERNAL_K + 1) * 8
 _NO_FREE_SPACE = 1  # libhdf5's H5HL_FREE_NULL
-
-
-class _Blocks:
-    """Blocks one after the other, and the address where they end."""
-
-    def __init__(self, address: int) -> None:
-        self.blocks: list[bytes] = []
-        self.end = address
-
-    def add(self, block: bytes) -> int:
-        """Append a block and return its address."""
-        address = self.end
-        self.blocks.append(block)
-        self.end += len(block)
-        return address
+_PADDING = [bytes(8 - rest) for rest in range(8)]  # after a name of a length that leaves this rest
+_LINK = "QQ24x"  # place of the name in the heap, address of the object header; nothing cached
+_SYMBOL_NODES = [Struct(f"<4sBxH{_LINK * n}{40 * (2 * _LEAF_K - n)}x") for n in range(2 * _LEAF_K + 1)]
+_TREE_NODES = [Struct(f"<4sBBHQQ{2 * n + 1}Q{16 * (2 * _INTERNAL_K - n)}x") for n in range(2 * _INTERNAL_K + 1)]
 
 
 def _link(members: _Members, path: tuple[bytes, ...], address: int) -> None:
@@ -100,61 +88,76 @@ def _link(members: _Members, path: tuple[bytes, ...], address: int) -> None:
     members[path[-1]] = address
 
 
-def _add_group(blocks: _Blocks, members: _Members) -> int:
-    """Append a group, after those in it, and return the address of its header."""
-    names = sorted(members)
-    addresses = []
-    for name in names:
+def _add_group(file: bytearray, members: _Members) -> int:
+    """Append a group, after those in it, and return the address of its header, whose end is its symbol table."""
+    heap = bytearray(8)  # the empty name, which is less than any
+    links: list[int] = []
+    for name in sorted(members):
         member = members[name]
-        addresses.append(member if isinstance(member, int) else _add_group(blocks, member))
-    heap = [bytes(8)]  # the empty name, which is less than any
-    places, end = [], 8
-    for name in names:
-        heap.append(name + bytes(8 - len(name) % 8))
-        places.append(end)
-        end += len(heap[-1])
-    heap_address = blocks.add(_HEAP.pack(b"HEAP", 0, end, _NO_FREE_SPACE, blocks.end + _HEAP.size) + b"".join(heap))
-    tree_address = _add_tree(blocks, _add_symbols(blocks, places, addresses))
-    return blocks.add(_GROUP.pack(1, 1, 1, 24, 0x11, 16, 0, tree_address, heap_address))
+        links += len(heap), member if isinstance(member, int) else _add_group(file, member)
+        heap += name
+        heap += _PADDING[len(name) % 8]
+    address = len(file)
+    file += _HEAP.pack(b"HEAP", 0, len(heap), _NO_FREE_SPACE, address + _HEAP.size)
+    file += heap
+    tree = _add_tree(file, links)
+    header = len(file)
+    file += _GROUP.pack(1, 1, 1, _GROUP_BYTES, 0x11, _SYMBOL_TABLE_BYTES, 0, tree, address)
+    return header
 
 
-def _add_symbols(blocks: _Blocks, places: list[int], addresses: list[int]) -> list[tuple[int, int]]:
-    """Append the nodes with links and return the address of each and where its last name is."""
-    nodes = []
-    for first in range(0, len(places), 2 * _LEAF_K):
-        part = slice(first, first + 2 * _LEAF_K)
-        symbols = b"".join(map(_SYMBOL.pack, places[part], addresses[part]))
-        count = len(places[part])
-        node = _SYMBOL_NODE.pack(b"SNOD", 1, count) + symbols + bytes((2 * _LEAF_K - count) * _SYMBOL.size)
-        nodes.append((blocks.add(node), places[part][-1]))
+def _add_tree(file: bytearray, links: list[int]) -> int:
+    """Append the nodes with links (place, address, ...) and a B-tree over them; return the address of its root.
+
+    The key before a child is less than all names in it, and the one after it is the last of them.
+    """
+    count = len(links) // 2
+    if count <= 2 * _LEAF_K:  # nearly all groups: the general way takes three times as long
+        node = len(file)
+        file += _SYMBOL_NODES[count].pack(b"SNOD", 1, count, *links)
+        file += _TREE_NODES[1].pack(b"TREE", 0, 0, 1, _UNDEFINED, _UNDEFINED, 0, node, links[-2])
+        return node + _SYMBOL_NODES[0].size
+    nodes = _add_symbol_nodes(file, links)
+    level = 0
+    while level == 0 or len(nodes) > 2:
+        nodes = _add_tree_level(file, nodes, level)
+        level += 1
+    return nodes[0]
+
+
+def _add_symbol_nodes(file: bytearray, links: list[int]) -> list[int]:
+    """Append the nodes that hold links; return each one's address and the place of its last name, in turn."""
+    nodes: list[int] = []
+    for first in range(0, len(links), 4 * _LEAF_K):
+        part = links[first : first + 4 * _LEAF_K]
+        count = len(part) // 2
+        nodes += len(file), part[-2]
+        file += _SYMBOL_NODES[count].pack(b"SNOD", 1, count, *part)
     return nodes
 
 
-def _add_tree(blocks: _Blocks, children: list[tuple[int, int]], level: int = 0) -> int:
-    """Append the nodes of a B-tree over children, addresses with their last key, and return the address of its root.
-
-    The key before a child is less than all names in it, the key after it is its last name.
-    """
-    nodes = []
+def _add_tree_level(file: bytearray, children: list[int], level: int) -> list[int]:
+    """Append the nodes above children (address, place of the last name, ...); return the same of them."""
+    nodes: list[int] = []
     before = 0
-    for first in range(0, len(children), 2 * _INTERNAL_K):
-        part = children[first : first + 2 * _INTERNAL_K]
-        left = blocks.end - _TREE_NODE_BYTES if first else _UNDEFINED
-        right = blocks.end + _TREE_NODE_BYTES if first + len(part) < len(children) else _UNDEFINED
-        fields = [number for child in part for number in child]
-        node = _TREE_NODE.pack(b"TREE", 0, level, len(part), left, right) + pack(
-            f"<{1 + len(fields)}Q", before, *fields
-        )
-        before = part[-1][1]
-        nodes.append((blocks.add(node + bytes(_TREE_NODE_BYTES - len(node))), before))
-    return nodes[0][0] if len(nodes) == 1 else _add_tree(blocks, nodes, level + 1)
+    for first in range(0, len(children), 4 * _INTERNAL_K):
+        part = children[first : first + 4 * _INTERNAL_K]
+        count = len(part) // 2
+        left = len(file) - _TREE_NODES[0].size if first else _UNDEFINED
+        right = len(file) + _TREE_NODES[0].size if first + len(part) < len(children) else _UNDEFINED
+        nodes += len(file), part[-1]
+        file += _TREE_NODES[count].pack(b"TREE", 0, level, count, left, right, before, *part)
+        before = part[-1]
+    return nodes
 
 
 # --- headers of objects
 
 _HEADER = Struct("<BxHII4x")  # version, number of messages, of links, bytes of the messages
 _MESSAGE = Struct("<HHB3x")  # type, bytes, flags
-_GROUP = Struct(_HEADER.format + _MESSAGE.format[1:] + "QQ")
+_GROUP = Struct(_HEADER.format + _MESSAGE.format[1:] + "QQ")  # the one message of a group: its symbol table
+_GROUP_BYTES = _GROUP.size - _HEADER.size
+_SYMBOL_TABLE_BYTES = 16  # addresses of the B-tree and of the heap
 _PLACE = Struct("<QQ6x")  # the end of the data layout: address and size
 _CONSTANT = 1
 
