@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench wheel-check clean
+.PHONY: help demo test check format faults bench wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: $(VENV)/.ready-check build/typing  ## formatting, lint and types, over li
 format: $(VENV)/.ready-check  ## format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+faults: $(VENV)/.ready-test  ## strike at saves at each of their system calls, in every way, and print the counts
+	@$(BIN)/python tests/faults/campaign.py
 
 bench: $(VENV)/.ready-test  ## time our checkpoints and training steps against the peers', side by side
 	@$(BIN)/python benchmarks/run.py

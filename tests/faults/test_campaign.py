@@ -1,0 +1,42 @@
+"""Saves that are struck at every system call break nothing. `make faults` strikes at all of them in every way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CAMPAIGN = Path(__file__).with_name("campaign.py")
+
+
+def run_campaign(folder: Path, *arguments: str) -> str:
+    """Return what the campaign prints. It forks for each trial, so it is a process of its own, without threads."""
+    command = [sys.executable, CAMPAIGN, "--folder", folder, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode == 77:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_save_killed_at_any_system_call_leaves_the_complete_old_or_new_file(tmp_path: Path):
+    printed = run_campaign(tmp_path, "--fault", "kill", *apis("save_file", "save_model", "durable=False"))
+    assert printed.count("old file") == printed.count("new file") == 6  # in both formats, some calls leave either
+
+
+@pytest.mark.slow
+def test_a_save_whose_system_calls_fail_is_a_clear_error_or_succeeds(tmp_path: Path):
+    faults = ["short", "ENOSPC", "EIO", "EROFS", "EACCES", "EINTR"]
+    printed = run_campaign(tmp_path, *apis("save_file"), *(f"--fault={fault}" for fault in faults))
+    assert printed.count("saved") >= 2 * len(faults)
+    assert printed.count("refused") == 2 * (len(faults) - 1)  # what is written half is written on
+
+
+@pytest.mark.slow
+def test_a_save_on_several_threads_can_be_struck_at_any_system_call(tmp_path: Path):
+    run_campaign(tmp_path, *apis("threads"), "--fault", "kill", "--fault", "EIO", "--stride", "9")
+
+
+def apis(*names: str) -> list[str]:
+    return [f"--api={name}" for name in names]
