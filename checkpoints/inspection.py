@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .header import Header, open_header
 from .manifest import Tensor
+from .printing import counted, printable, rows_of
+
+NO_DIGESTS = "no digests: written by another library"
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,8 @@ class TensorInfo:
     """A name in a file: dtype as in docs/format.md, shape, and the bytes that its values take.
 
     shares_with: the name whose memory it shares, None if it has its own. view: whether it is another shape, dtype or
-    part of that memory, not the same array.
+    part of that memory, not the same array. digest: the xxh3-128 that the file has for it; None for what
+    shares memory, whose bytes are under the other name, and in files of other writers.
     """
 
     name: str
@@ -23,6 +28,7 @@ class TensorInfo:
     size_bytes: int
     shares_with: str | None = None
     view: bool = False
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Inspection:
 
     tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: of all tensors, shared
     memory counted once. fingerprint: of the content, equal for the same state in both formats; None in a file of
-    another writer, which carries no digests either.
+    another writer, which carries no digests either. Nothing here says that the tensors are intact: see verify().
     """
 
     path: str
@@ -54,17 +60,15 @@ class Inspection:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.path}: {self.format}, {len(self.tensors):,} tensors, {self.stored_bytes:,} bytes "
-            f"({self.file_bytes:,} in the file)",
-            f"fingerprint {self.fingerprint}" if self.fingerprint else "no digests: written by another library",
+            f"{printable(self.path)}: {self.format}, {counted(len(self.tensors), 'tensor')}, "
+            f"{self.stored_bytes:,} bytes ({self.file_bytes:,} in the file)",
+            f"fingerprint {self.fingerprint}" if self.fingerprint else f"verified: no ({NO_DIGESTS})",
         ]
-        rows = [
-            (_printable(t.name), t.dtype, str(list(t.shape)), f"{t.size_bytes:,}", _relation(t)) for t in self.tensors
-        ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        lines += [f"  {_printable(name)}  {value!r}" for name, value in self.extra.items()]
-        lines += [f"metadata {_printable(key)}: {_printable(value)}" for key, value in self.metadata.items()]
+        lines += rows_of(
+            [(printable(t.name), t.dtype, str(list(t.shape)), f"{t.size_bytes:,}", _origin(t)) for t in self.tensors]
+        )
+        lines += [f"  {printable(name)}  {value!r}" for name, value in self.extra.items()]
+        lines += [f"metadata {printable(key)}: {printable(value)}" for key, value in self.metadata.items()]
         return "\n".join(lines)
 
 
@@ -75,11 +79,11 @@ def inspect(file: Any) -> Inspection:
     """
     with open_header(file) as header:
         manifest = header.manifest
-        extra = dict(manifest.extra) if manifest else {}
+        extra, digests = dict(manifest.extra) if manifest else {}, header.digests
         return Inspection(
             path=header.name,
             format=header.format,
-            tensors=tuple(_info(header, name) for name in header.names if name not in extra),
+            tensors=tuple(_info(header, digests, name) for name in header.names if name not in extra),
             extra=extra,
             stored_bytes=sum(tensor.size_bytes for tensor in header.tensors.values()),
             file_bytes=sum(part.source.size_bytes for part in header.parts),
@@ -88,7 +92,7 @@ def inspect(file: Any) -> Inspection:
         )
 
 
-def _info(header: Header, name: str) -> TensorInfo:
+def _info(header: Header, digests: Mapping[str, str], name: str) -> TensorInfo:
     alias = header.aliases.get(name)
     if alias is None:
         tensor, kept, view = header.tensors[name], None, False
@@ -96,15 +100,10 @@ def _info(header: Header, name: str) -> TensorInfo:
         tensor, kept, view = header.tensors[alias.kept], alias.kept, False
     else:
         tensor, kept, view = Tensor(alias.view.dtype, alias.view.shape), alias.kept, True
-    return TensorInfo(name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view)
+    return TensorInfo(name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view, digests.get(name))
 
 
-def _relation(tensor: TensorInfo) -> str:
+def _origin(tensor: TensorInfo) -> str:
     if tensor.shares_with is None:
-        return ""
-    return f"{'view of' if tensor.view else 'tied to'} {_printable(tensor.shares_with)}"
-
-
-def _printable(text: str) -> str:
-    """Return text on one line and without control characters, which a file may hold to mislead a terminal."""
-    return text if text.isprintable() and len(text) <= 200 else ascii(text[:200])
+        return tensor.digest or ""
+    return f"{'view of' if tensor.view else 'tied to'} {printable(tensor.shares_with)}"

@@ -50,6 +50,16 @@ class LazyTensor(Deferred):
             return self._view()[key].copy()
         return self._reader.whole(self.name) if key is Ellipsis else self._reader.part_of(self.name, key)
 
+    def blocks(self, length: int) -> Iterator[np.ndarray]:
+        """Give all values in order, in flat arrays of so many of them: all of a large tensor in little memory.
+
+        Raises CorruptError, when the last have been given, if they are not what was written. A view is read whole.
+        """
+        if self._alias is None:
+            return self._reader.blocks(self.name, length)
+        values = self._view().reshape(-1)
+        return (values[start : start + length] for start in range(0, values.size, length))
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("a tensor without axes has no length")

@@ -90,6 +90,23 @@ class Reader:
         with self._reading(part):
             return slicing.read_slice(part.source, wanted, key)
 
+    def blocks(self, name: str, length: int) -> Iterator[np.ndarray]:
+        """Give the values of a tensor in order, flat, so many at a time; checked as the last of them has been given."""
+        part, digest = self._part(name), xxh3_128()
+        dtype, size_bytes = dtypes.numpy_dtype(part.opened.tensors[name].dtype), part.opened.tensors[name].size_bytes
+        whole = None if name in part.opened.offsets else self._from_format(part, name).reshape(-1)
+        for start in range(0, size_bytes // dtype.itemsize, length):
+            if whole is not None:
+                block = whole[start : start + length]
+            else:
+                block = np.empty(min(length, size_bytes // dtype.itemsize - start), dtype)
+                with self._reading(part):
+                    offset = part.opened.offsets[name] + start * dtype.itemsize
+                    part.source.read_into(offset, block.view(np.uint8).data)
+            digest.update(streams.memory_of(block))
+            yield block
+        self._compare(name, digest.hexdigest())
+
     def digest_of(self, name: str) -> str:
         """Return the digest of the bytes that are in the file for a tensor, read through a small buffer."""
         part = self._part(name)
