@@ -1,5 +1,6 @@
 """A save that fails or is killed leaves the old file, whole, and nothing else."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -7,14 +8,16 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import WriteError, durable, load_file, save_file
+from statezoo.checkpoints import Deferred, WriteError, durable, load_file, save_file
 from statezoo.checkpoints.testing import compare_states
 
 OLD = {"x": np.arange(5.0)}
@@ -36,24 +39,15 @@ def assert_only_the_old_file_is_there(path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x"), OSError(errno.EIO, "input/output error")])
-def test_an_exception_in_the_middle_of_a_save_leaves_the_old_file(
-    path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
-):
-    from statezoo.checkpoints import streams
+@pytest.mark.parametrize("durable", [True, False])
+def test_an_exception_in_the_middle_of_a_save_leaves_the_old_file(path: Path, error: BaseException, durable: bool):
+    def fail() -> np.ndarray:
+        raise error
 
     save_file(OLD, path)
-    calls = []
-
-    def failing(file: Any, array: np.ndarray) -> str:
-        calls.append(array)
-        if len(calls) == 2:
-            raise error
-        return original(file, array)
-
-    original = streams.write_array
-    monkeypatch.setattr(streams, "write_array", failing)
+    state = {"a": np.ones(100_000), "b": Deferred((100_000,), np.float64, fail)}
     with pytest.raises(WriteError if isinstance(error, OSError) else type(error)):
-        save_file({"a": np.ones(3), "b": np.ones(4)}, path)
+        save_file(state, path, durable=durable)
     assert_only_the_old_file_is_there(path)
 
 
@@ -116,6 +110,8 @@ def test_a_save_that_is_killed_leaves_the_old_or_the_new_state_whole(path: Path)
         assert list(loaded) == [str(number) for number in range(20)]
         assert len({int(array[0]) for array in loaded.values()}) == 1
         assert all((array == array[0]).all() for array in loaded.values())
+    save_file(OLD, path)
+    assert_only_the_old_file_is_there(path)
 
 
 def limited_to_64_kib() -> None:
@@ -138,27 +134,68 @@ def test_a_file_larger_than_the_system_allows_is_an_error_with_advice_and_leaves
     assert_only_the_old_file_is_there(path)
 
 
-def test_a_full_disk_is_an_error_with_advice_and_leaves_the_old_file(path: Path):
+@contextlib.contextmanager
+def mounted(folder: Path, *arguments: str | Path) -> Iterator[None]:
+    if subprocess.run(["mount", *arguments, folder], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_full_disk_is_an_error_with_advice_and_leaves_the_old_file(path: Path, durable: bool):
     disk = path.parent / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
+    with mounted(disk, "-t", "tmpfs", "-o", "size=200k", "none"):
         save_file(OLD, disk / path.name)
         with pytest.raises(WriteError, match=r"no space left on device.*\nThe disk is full") as caught:
-            save_file({"x": np.zeros(100_000)}, disk / path.name)
+            save_file({"x": np.zeros(100_000)}, disk / path.name, durable=durable)
         assert caught.value.errno == errno.ENOSPC
         assert_only_the_old_file_is_there(disk / path.name)
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_an_error_with_advice(path: Path):
-    path.parent.chmod(0o500)
-    with pytest.raises(WriteError, match=r"You may not write in this folder"):
-        save_file(OLD, path)
+def test_a_path_at_which_something_is_mounted_is_an_error_with_advice_and_leaves_the_old_file(path: Path):
+    save_file(OLD, path)
+    with mounted(path, "--bind", path):
+        with pytest.raises(WriteError, match=r"resource busy.* is unchanged.\nSomething is mounted at this very path"):
+            save_file({"x": np.zeros(3)}, path)
+        assert_only_the_old_file_is_there(path)
+
+
+SAVE_AS_NOBODY = """
+import os, sys, numpy
+from statezoo.checkpoints import WriteError, save_file
+for path in sys.argv[1:]:  # what a first save imports must still be readable
+    save_file({"x": numpy.zeros(3)}, path)
+os.chdir("/")
+os.setuid(65534)
+for path in sys.argv[1:]:
+    try: save_file({"x": numpy.ones(3)}, path)
+    except WriteError as error: print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("mode", "advice"),
+    [
+        (0o755, "You may not write in this folder"),
+        (0o1777, "The file is protected, or another user's in a folder where"),
+    ],
+)
+def test_another_users_folder_or_file_is_an_error_with_advice_and_leaves_the_old_file(mode: int, advice: str):
+    for suffix in (".safetensors", ".h5"):
+        with tempfile.TemporaryDirectory() as folder:  # that of pytest lets no other user in
+            os.chmod(folder, mode)
+            path = Path(folder) / f"state{suffix}"
+            done = subprocess.run(
+                [sys.executable, "-c", SAVE_AS_NOBODY, path], capture_output=True, text=True, check=True
+            )
+            assert f"is unchanged.\n{advice}" in done.stdout
+            assert [entry.name for entry in Path(folder).iterdir()] == [path.name]
+            assert not load_file(path)["x"].any()
 
 
 def test_a_folder_at_the_path_a_missing_folder_and_a_file_in_the_way_are_errors_with_advice(path: Path):
