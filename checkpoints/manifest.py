@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from json.encoder import encode_basestring_ascii as json_text
 from typing import Any, NamedTuple
 
@@ -46,8 +45,7 @@ class Tensor(NamedTuple):
         return math.prod(self.shape, start=dtypes.ITEM_BYTES[self.dtype])
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """The manifest of a file; names are all of the state in order, the rest as the module says."""
 
     names: tuple[str, ...]
@@ -64,53 +62,46 @@ class Manifest:
         """Return the manifest of a state that is to be written, digests and fingerprint still to be filled in."""
         own = tuple(sorted(metadata.keys() & packed.aliases.keys()))
         blank = "0" * DIGEST_LENGTH
-        return cls(
-            names=tuple(packed.names),
-            aliases=packed.aliases,
-            layouts=packed.layouts,
-            storages=len(packed.storages),
-            extra=packed.extra,
-            own=own,
-            digests=(blank,) * len(packed.stored),
-            fingerprint=blank,
-        )
+        digests = (blank,) * len(packed.stored)
+        names = tuple(packed.names)
+        return cls(names, packed.aliases, packed.layouts, len(packed.storages), packed.extra, own, digests, blank)
 
     def with_digests(self, tensors: Mapping[str, Tensor], digests: Iterable[str]) -> Manifest:
         """Return the manifest with the digests of the stored tensors, in their order, and the fingerprint they give."""
-        filled = replace(self, digests=tuple(digests))
-        return replace(filled, fingerprint=filled.fingerprint_of(tensors))
+        filled = self._replace(digests=tuple(digests))
+        return filled._replace(fingerprint=filled.fingerprint_of(tensors))
 
     def fingerprint_of(self, tensors: Mapping[str, Tensor]) -> str:
         """Return the fingerprint that the stored tensors and this manifest give."""
-        stored = zip(tensors.items(), self.digests, strict=True)
         # The JSON of [[name, dtype, shape, digest], ...], which the encoder takes several times as long to make.
-        rows = [
+        stored = [
             f'[{json_text(name)},"{dtype}",[{",".join(map(str, shape))}],"{digest}"]'
-            for (name, (dtype, shape)), digest in stored
+            for (name, (dtype, shape)), digest in zip(tensors.items(), self.digests, strict=True)
         ]
-        text = f'{_json(self._content())[:-1]},"stored":[{",".join(rows)}]}}'
-        return xxh3_128_hexdigest(text.encode())
+        aliases, extra, layouts, storages = self._content()
+        return _hash(
+            f'{{"aliases":{aliases},"extra":{extra},"layouts":{layouts},"storages":{storages},'
+            f'"stored":[{",".join(stored)}]}}'
+        )
 
     def text(self, metadata: Mapping[str, str]) -> str:
         """Return the JSON text. Its length depends neither on digests nor on fingerprint."""
-        content = self._content() | {
-            "digests": "".join(self.digests),
-            "fingerprint": self.fingerprint,
-            "own": self.own,
-            "version": VERSION,
-        }
-        return _json(content | {"checksum": _checksum(content, metadata)})
+        aliases, extra, layouts, storages = self._content()
+        before = f'{{"aliases":{aliases},'
+        after = (
+            f'"digests":"{"".join(self.digests)}","extra":{extra},"fingerprint":"{self.fingerprint}",'
+            f'"layouts":{layouts},"own":{_json(self.own)},"storages":{storages},"version":{VERSION}}}'
+        )
+        return f'{before}"checksum":"{_checksum(before + after, metadata)}",{after}'
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> tuple[str, str, str, int]:
+        """Return aliases, extra and layouts as JSON, and the number of storages."""
         position = {}
         if self.aliases or self.extra:
             position = {name: number for number, name in enumerate(self.names)}
-        return {
-            "aliases": [[position[name], name, kept, *(view or ())] for name, (kept, view) in self.aliases.items()],
-            "extra": [[position[name], name, value] for name, value in self.extra.items()],
-            "layouts": self.layouts,
-            "storages": self.storages,
-        }
+        aliases = [[position[name], name, kept, *(view or ())] for name, (kept, view) in self.aliases.items()]
+        extra = [[position[name], name, value] for name, value in self.extra.items()]
+        return _json(aliases), _json(extra), _json(self.layouts), self.storages
 
 
 def looks_like_manifest(text: str) -> bool:
@@ -127,12 +118,13 @@ def parse(
     Raises VersionError for a newer file, CorruptError if anything is not what was written.
     """
     try:
-        content = json.loads(text, parse_constant=_fail)
+        content = _DECODER.decode(text)
         _refuse_newer(content["version"], path)
-        checksum = content.pop("checksum")
         manifest = _checked(content, tensors)
         user = _of_user(manifest, metadata)
-        if checksum != _checksum(content, user):
+        checksum = content["checksum"]
+        # It is that of the text without itself.
+        if checksum != _checksum(text.replace(f'"checksum":"{checksum}",', "", 1), user):
             _fail("its checksum does not fit: names, ties or metadata were changed")
         if manifest.fingerprint_of(tensors) != manifest.fingerprint:
             _fail("its fingerprint does not fit: names, dtypes or shapes were changed")
@@ -159,6 +151,8 @@ def _refuse_newer(version: Any, path: str) -> None:
 def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata without the entries that repeat aliases."""
     _check_text([*metadata, *metadata.values()])
+    if not manifest.aliases:
+        return dict(metadata)
     repeated = manifest.aliases.keys() - set(manifest.own)
     for name in repeated & metadata.keys():
         if metadata[name] != manifest.aliases[name].kept:
@@ -234,12 +228,20 @@ def _fail(what: str) -> Any:
     raise ValueError(what)
 
 
-def _checksum(content: Mapping[str, Any], metadata: Mapping[str, str]) -> str:
-    return _hash([content, metadata])
+def _checksum(content: str, metadata: Mapping[str, str]) -> str:
+    return _hash(f"[{content},{_json(metadata)}]")
 
 
-def _hash(content: Any) -> str:
-    return xxh3_128_hexdigest(_json(content).encode())
+def _hash(text: str) -> str:
+    return xxh3_128_hexdigest(text.encode())
 
 
-_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+def _json(content: Any) -> str:
+    # Most states have none of what is asked for here, and an encoder costs more than all the rest.
+    if not content:
+        return "{}" if isinstance(content, Mapping) else "[]"
+    return _ENCODER.encode(content)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_fail)

@@ -6,6 +6,7 @@ of tensors. A further one is a module with what Format says, and a row in the ta
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -113,5 +114,6 @@ def format_named(name: str) -> Format:
     return _module_of(names[name])
 
 
+@functools.cache
 def _module_of(suffix: str) -> Format:
     return cast(Format, importlib.import_module(_TABLE[suffix], __package__))

@@ -139,7 +139,7 @@ def _read_header(source: Source) -> Opened:
 def parsed(text: bytes) -> dict[str, Any]:
     """Return the JSON object in text. Raises InvalidError."""
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        header = _DECODER.decode(text.decode())
         if not text.startswith(b"{"):
             raise ValueError("it starts with something else than an object")
         if b"\\u" in text:  # Python's JSON lets lone surrogates through, which only an escape can give
@@ -159,6 +159,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
 
 
 def checked_metadata(metadata: Any) -> dict[str, str]:
