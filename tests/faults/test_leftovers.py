@@ -1,0 +1,233 @@
+"""Temporary files: those of dead writers go, those of living ones stay, and no writer gets into another's way."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from xxhash import xxh3_64_hexdigest
+
+from statezoo.checkpoints import WriteError, durable, load_file, save_file
+
+
+def temporary(path: Path, number: int) -> Path:
+    return path.with_name(f".statezoo-{xxh3_64_hexdigest(os.fsencode(path.name))}-{number}.tmp")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def replace_with(path: Path, content: bytes) -> None:
+    with durable.replace(str(path), durable=False) as descriptor:
+        durable.write_all(descriptor, content, 0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.safetensors"
+
+
+@pytest.mark.parametrize("numbers", [[0], [0, 1, 2], [1, 2]])
+def test_what_dead_writers_left_is_removed_by_the_next_save(path: Path, numbers: list[int]):
+    for number in numbers:
+        temporary(path, number).write_bytes(b"half a state")
+    save_file({"x": np.ones(3)}, path)
+    assert names(path.parent) == [path.name]
+
+
+def test_what_the_writers_of_other_files_left_is_not_touched(path: Path):
+    other = temporary(path.with_name("other.h5"), 0)
+    other.touch()
+    save_file({"x": np.ones(3)}, path)
+    assert other.exists()
+
+
+def test_what_a_living_writer_has_is_not_touched_and_both_can_finish(path: Path):
+    with durable.replace(str(path)) as first:
+        with durable.replace(str(path)) as second:
+            assert names(path.parent) == [temporary(path, 0).name, temporary(path, 1).name]
+            durable.write_all(second, b"second", 0)
+        assert path.read_bytes() == b"second"
+        durable.write_all(first, b"first", 0)
+    assert path.read_bytes() == b"first"
+    assert names(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_else_is_at_the_name_of_a_temporary_file_neither_stops_a_save_nor_is_written_to(path: Path, kind: str):
+    there = temporary(path, 0)
+    victim = path.with_name("victim")
+    victim.write_bytes(b"precious")
+    {"folder": there.mkdir, "pipe": lambda: os.mkfifo(there), "link": lambda: there.symlink_to(victim)}[kind]()
+    replace_with(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch):
+    removed = []
+
+    def lock(descriptor: int, operation: int) -> None:
+        if not removed:  # another writer is quicker
+            removed.append(temporary(path, 0).unlink())
+        original(descriptor, operation)
+
+    original = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock)
+    replace_with(path, b"new")
+    assert removed
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == [path.name]
+
+
+def test_a_file_that_another_has_locked_first_is_left_to_it(path: Path, monkeypatch: pytest.MonkeyPatch):
+    rival: list[int] = []
+
+    def lock(descriptor: int, operation: int) -> None:
+        if not rival:
+            rival.append(os.open(temporary(path, 0), os.O_RDONLY))
+            original(rival[0], fcntl.LOCK_EX)
+        original(descriptor, operation)
+
+    original = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock)
+    replace_with(path, b"new")
+    os.close(rival[0])
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == [temporary(path, 0).name, path.name]
+
+
+def test_a_writer_that_finishes_while_it_is_looked_at_is_not_taken_for_dead(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def lock(descriptor: int, operation: int) -> None:
+        if temporary(path, 0).exists() and os.fstat(descriptor).st_ino == left:
+            temporary(path, 0).rename(path)
+            temporary(path, 0).write_bytes(b"a third writer's")
+        original(descriptor, operation)
+
+    temporary(path, 0).write_bytes(b"finished")
+    left = temporary(path, 0).stat().st_ino
+    original = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with durable.replace(str(path), durable=False):
+        assert path.read_bytes() == b"finished"
+        assert temporary(path, 0).read_bytes() == b"a third writer's"
+
+
+def test_a_temporary_file_that_is_taken_away_is_an_error_and_what_took_its_name_is_not_used(path: Path):
+    path.write_bytes(b"old")
+
+    def replace_and_lose() -> None:
+        with durable.replace(str(path)):
+            temporary(path, 0).unlink()
+            temporary(path, 0).write_bytes(b"another's")
+
+    with pytest.raises(WriteError, match=r"its temporary file .*-0.tmp was removed meanwhile.*\nSave again"):
+        replace_and_lose()
+    assert path.read_bytes() == b"old"
+    assert temporary(path, 0).read_bytes() == b"another's"
+
+
+def test_where_there_are_no_locks_a_save_works_and_removes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
+    temporary(path, 0).write_bytes(b"who knows")
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refuse)
+        replace_with(path, b"without locks")
+    assert path.read_bytes() == b"without locks"
+    monkeypatch.setattr(durable, "fcntl", None)
+    replace_with(path, b"on another system")
+    assert path.read_bytes() == b"on another system"
+    with pytest.raises(RuntimeError, match="stop"), durable.replace(str(path)):
+        raise RuntimeError("stop")
+    assert names(path.parent) == [temporary(path, 0).name, path.name]
+    assert temporary(path, 0).read_bytes() == b"who knows"
+
+
+def test_a_relative_path_means_the_folder_in_which_the_save_began(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(path.parent)
+    with durable.replace(path.name):
+        (path.parent / "elsewhere").mkdir()
+        os.chdir(path.parent / "elsewhere")
+    assert path.exists()
+    assert names(path.parent / "elsewhere") == []
+
+
+def test_the_permissions_are_never_wider_than_those_of_the_file_replaced(path: Path, monkeypatch: pytest.MonkeyPatch):
+    path.touch(0o600)
+    monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("the file was made with other permissions"))
+    with durable.replace(str(path)) as descriptor:
+        assert os.fstat(descriptor).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", np.arange(30_000).reshape(3, -1), np.zeros((0, 3))])
+def test_all_bytes_are_written_however_few_the_system_takes_at_a_time(
+    path: Path, content: Any, monkeypatch: pytest.MonkeyPatch
+):
+    def take_some(descriptor: int, view: memoryview, offset: int) -> int:
+        return os.pwrite(descriptor, view[: len(view) // 2 + 1], offset)
+
+    monkeypatch.setattr(durable, "_write_at", take_some)
+    with durable.replace(str(path)) as descriptor:
+        durable.write_all(descriptor, content, 5)
+    assert path.read_bytes() == (bytes(5) + bytes(content) if len(content) else b"")
+
+
+def test_a_system_that_takes_no_more_bytes_is_an_error_rather_than_a_wait_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(durable, "_write_at", lambda *_: 0)
+    with pytest.raises(WriteError, match="could not be written: the system takes no more bytes"):
+        replace_with(path, b"abc")
+
+
+def test_bytes_are_written_where_they_belong_also_without_pwrite(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(durable, "_write_at", durable._seek_and_write)
+    with durable.replace(str(path)) as descriptor:
+        durable.write_all(descriptor, b"world", 6)
+        durable.write_all(descriptor, b"hello ", 0)
+    assert path.read_bytes() == b"hello world"
+
+
+SAVE_FOR_A_WHILE = """
+import sys, time, numpy
+from statezoo.checkpoints import save_file
+path, number, end = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+saves = 0
+while time.monotonic() < end or saves < 10:
+    save_file({str(n): numpy.full(30_000, number) for n in range(5)}, path, durable=saves % 3 == 0)
+    saves += 1
+print(saves)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".safetensors", ".h5"])
+def test_writers_at_the_same_time_leave_one_complete_file_at_every_moment(path: Path, suffix: str):
+    path = path.with_suffix(suffix)
+    arguments = [sys.executable, "-c", SAVE_FOR_A_WHILE, path]
+    writers = [
+        subprocess.Popen([*arguments, str(number), "2"], stdout=subprocess.PIPE, text=True) for number in range(3)
+    ]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            arrays = list(load_file(path).values())
+            assert len(arrays) == 5
+            seen.add(arrays[0][0])
+            assert all((array == arrays[0][0]).all() for array in arrays)
+        time.sleep(0.001)
+    assert all(int(writer.communicate()[0]) >= 10 for writer in writers)
+    assert len(seen) > 1
+    assert names(path.parent) == [path.name]
