@@ -44,6 +44,11 @@ class Tensor(NamedTuple):
         """The bytes it takes in the file."""
         return math.prod(self.shape, start=dtypes.ITEM_BYTES[self.dtype])
 
+    @property
+    def shape_text(self) -> str:
+        """The shape as JSON."""
+        return f"[{','.join(map(str, self.shape))}]"
+
 
 class Manifest(NamedTuple):
     """The manifest of a file; names are all of the state in order, the rest as the module says."""
@@ -74,9 +79,10 @@ class Manifest(NamedTuple):
     def fingerprint_of(self, tensors: Mapping[str, Tensor]) -> str:
         """Return the fingerprint that the stored tensors and this manifest give."""
         # The JSON of [[name, dtype, shape, digest], ...], which the encoder takes several times as long to make.
+        kinds = {tensor: f'"{tensor.dtype}",{tensor.shape_text}' for tensor in set(tensors.values())}
         stored = [
-            f'[{json_text(name)},"{dtype}",[{",".join(map(str, shape))}],"{digest}"]'
-            for (name, (dtype, shape)), digest in zip(tensors.items(), self.digests, strict=True)
+            f'[{json_text(name)},{kinds[tensor]},"{digest}"]'
+            for (name, tensor), digest in zip(tensors.items(), self.digests, strict=True)
         ]
         aliases, extra, layouts, storages = self._content()
         return _hash(
@@ -162,9 +168,8 @@ def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest:
     """Return the manifest made of JSON that may be anything. Raises what parse() catches."""
-    stored = list(tensors)
     storages = _count(content["storages"])
-    kept_names = stored[: max(0, len(stored) - storages)]
+    kept_names = list(tensors)[: max(0, len(tensors) - storages)]
     aliases = {name: _alias(kept, view, tensors) for _, name, kept, *view in content["aliases"]}
     placed = {_count(entry[0]): entry[1] for entry in (*content["aliases"], *content["extra"])}
     names = _in_order(kept_names, placed)
@@ -176,7 +181,7 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest
         if sorted(order) != list(range(len(tensors[name].shape))):
             _fail(f"the axis order of {name!r} is none")
     digests = content["digests"]
-    if len(digests) != DIGEST_LENGTH * len(stored):
+    if len(digests) != DIGEST_LENGTH * len(tensors):
         _fail("the number of digests is not that of the tensors")
     return Manifest(
         names=tuple(names),

@@ -7,6 +7,7 @@ ones go many at a time, because a system call costs more than copying them.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +28,8 @@ _BLOCK_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
 _BYTES_WORTH_A_THREAD = 1 << 23
 _MOST_THREADS = 4
+# The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
+_NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
 
 
 class Placed(NamedTuple):
@@ -55,6 +58,13 @@ def memory_of(array: np.ndarray | Deferred) -> memoryview:
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
+def _buffer_of(array: np.ndarray | Deferred) -> memoryview:
+    """Return the same as memory_of, its elements not always bytes, in a fraction of the time for most arrays."""
+    if isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.char in _NATIVE and array.flags.c_contiguous:
+        return array.data
+    return memory_of(array)
+
+
 def chunks_of(memory: memoryview) -> Iterator[memoryview]:
     """Give the bytes of memory in order, some at a time."""
     for start in range(0, len(memory), _CHUNK_BYTES):
@@ -71,7 +81,7 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
     digests: dict[str, str] = {}
 
     def small(run: list[Placed]) -> None:
-        memories = [memory_of(item.array) for item in run]
+        memories = [_buffer_of(item.array) for item in run]
         for item, memory in zip(run, memories, strict=True):
             digests[item.name] = xxh3_128_hexdigest(memory)
         write_all(descriptor, b"".join(memories), run[0].offset)

@@ -22,6 +22,7 @@ makes name a tie of kept. Refused are: a name given twice; the dtypes F4, F6_E2M
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from json.encoder import encode_basestring as json_text
@@ -43,7 +44,7 @@ _MOST_HEADER_BYTES = 100_000_000
 # More than NumPy allows. Without a limit a header of a few megabytes, all of it one shape, takes hours to multiply.
 _MOST_AXES = 1000
 _ALIGNMENT_BYTES = 64
-_DTYPES = dtypes.ITEM_BYTES.keys() - {"C128"}  # which is HDF5's alone
+_ITEM_BYTES = {dtype: size for dtype, size in dtypes.ITEM_BYTES.items() if dtype != "C128"}  # which is HDF5's alone
 
 
 def lay_out(
@@ -95,12 +96,12 @@ def data_offsets(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 def entries_text(tensors: Mapping[str, Tensor], offsets: Mapping[str, int]) -> str:
     """Return the JSON of the entries, without braces; the encoder of the standard library takes far longer."""
+    kinds = {tensor: f'{{"dtype":"{tensor.dtype}","shape":{tensor.shape_text}' for tensor in set(tensors.values())}
+    sizes = {tensor: tensor.size_bytes for tensor in kinds}
     entries = []
     for name, tensor in tensors.items():
         begin = offsets[name]
-        shape = ",".join(map(str, tensor.shape))
-        span = f"{begin},{begin + tensor.size_bytes}"
-        entries.append(f'{json_text(name)}:{{"dtype":"{tensor.dtype}","shape":[{shape}],"data_offsets":[{span}]}}')
+        entries.append(f'{json_text(name)}:{kinds[tensor]},"data_offsets":[{begin},{begin + sizes[tensor]}]}}')
     return ",".join(entries)
 
 
@@ -126,7 +127,7 @@ def _read_header(source: Source) -> Opened:
     header = parsed(source.read(8, length))
     metadata = checked_metadata(header.pop(_METADATA, None))
     start = 8 + length
-    tensors, offsets = checked_entries(header, start, size - start, source.name, _DTYPES)
+    tensors, offsets = checked_entries(header, start, size - start, source.name, _ITEM_BYTES)
     manifest = metadata.pop(_MANIFEST, None)
     if manifest is None and any(map(looks_like_manifest, metadata.values())):
         raise InvalidError(f"the metadata key {_MANIFEST!r} was changed")
@@ -175,38 +176,35 @@ def checked_metadata(metadata: Any) -> dict[str, str]:
 
 
 def checked_entries(
-    entries: Mapping[str, Any], start: int, size_bytes: int, source: str, known: Container[str] = dtypes.ITEM_BYTES
+    entries: Mapping[str, Any],
+    start: int,
+    size_bytes: int,
+    source: str,
+    item_bytes: Mapping[str, int] = dtypes.ITEM_BYTES,
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Return what the entries of a header say: tensors, and the offset of each in the file.
 
-    start, size_bytes: where in the file its data are. source: the name of the file, for messages. known: the dtypes that
-    the format has. The entries may be anything that JSON can hold. Raises InvalidError, or FormatError for a dtype that NumPy has not.
+    start, size_bytes: where in the file its data are. source: the name of the file, for messages. item_bytes: the
+    bytes of an element, for the dtypes that the format has. The entries may be anything that JSON can hold. Raises InvalidError, or FormatError for a dtype that NumPy has not.
     """
     tensors, offsets, spans = {}, {}, []
     for name, entry in entries.items():
         try:
-            tensor, begin, end = _checked_entry(entry, known)
+            dtype, shape, (begin, end) = _FIELDS(entry)
+            if type(shape) is not list or len(shape) > _MOST_AXES:
+                raise ValueError
+            for number in (*shape, begin, end):
+                if type(number) is not int or not 0 <= number < 1 << 63:
+                    raise ValueError
+            size = math.prod(shape, start=item_bytes[dtype])
         except (LookupError, TypeError, ValueError):
-            _refuse_entry(name, entry, source, known)
-        if tensor.size_bytes != end - begin:
-            raise InvalidError(f"tensor {name!r} takes {tensor.size_bytes} bytes, and its entry gives it {end - begin}")
-        tensors[name], offsets[name] = tensor, start + begin
+            _refuse_entry(name, entry, source, item_bytes)
+        if size != end - begin:
+            raise InvalidError(f"tensor {name!r} takes {size} bytes, and its entry gives it {end - begin}")
+        tensors[name], offsets[name] = Tensor(dtype, tuple(shape)), start + begin
         spans.append((begin, end))
     _check_spans(spans, size_bytes)
     return tensors, offsets
-
-
-def _checked_entry(entry: Any, known: Container[str]) -> tuple[Tensor, int, int]:
-    """Return what one entry says. Raises LookupError, TypeError or ValueError if it is none."""
-    dtype, shape, (begin, end) = _FIELDS(entry)
-    if type(begin) is not int or type(end) is not int or begin < 0 or type(shape) is not list:
-        raise TypeError
-    if len(shape) > _MOST_AXES or dtype not in known:
-        raise ValueError
-    for length in shape:
-        if type(length) is not int or not 0 <= length < 1 << 63:
-            raise TypeError
-    return Tensor(dtype, tuple(shape)), begin, end
 
 
 _FIELDS = itemgetter("dtype", "shape", "data_offsets")
