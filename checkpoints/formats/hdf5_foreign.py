@@ -32,6 +32,7 @@ from .hdf5_names import RESERVED, name_of
 from .hdf5_process import Hdf5Process, invalid, nonsense, not_loaded, path_text
 
 _MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20
+_MOST_AXES = 32
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DTYPES = {numpy_name: name for name, numpy_name in dtypes.NUMPY.items()}
 _DTYPES |= {f"opaque {numpy_name}": name for name, numpy_name in dtypes.ML_DTYPES.items()}
@@ -106,13 +107,13 @@ class _Links:
                 links.append((path, found[number]))
         except CheckpointError:
             raise
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise nonsense(self._source) from error
         return links
 
     def _checked(self, entry: dict[str, Any], number: int, path: _Path) -> _Found:
         """Return what a dataset holds, having refused what is no array of numbers or cannot be in this file."""
-        tensor = Tensor(self._dtype_of(entry, path), tuple(map(_count, entry["shape"])))
+        tensor = Tensor(self._dtype_of(entry, path), _shape(entry["shape"]))
         if not tensor.size_bytes:
             return _Found(tensor, 0, number)
         if entry["offset"] is None:
@@ -144,6 +145,12 @@ def _path(parts: Any) -> _Path:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise TypeError
     return tuple(parts)
+
+
+def _shape(lengths: Any) -> tuple[int, ...]:
+    if len(lengths) > _MOST_AXES:
+        raise ValueError
+    return tuple(map(_count, lengths))
 
 
 def _count(value: Any) -> int:

@@ -22,6 +22,7 @@ Nothing of the project is imported, so that this starts quickly and wherever h5p
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -64,6 +65,8 @@ def _limit(memory_bytes: int) -> None:
     """Allow the process so much further memory, and neither a core dump nor writing to or opening any file."""
     if resource is None:
         return
+    # h5py asks for it, and Python opens a file then.
+    codecs.lookup("ascii")
     if sys.platform == "linux":
         with open("/proc/self/statm") as file:
             memory_bytes += int(file.read().split()[0]) * resource.getpagesize()
