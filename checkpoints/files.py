@@ -24,6 +24,7 @@ def save_file(
     metadata: Mapping[str, str] | None = None,
     *,
     durable: bool = True,
+    max_shard_size: int | str | None = None,
     format: str | None = None,
 ) -> None:
     """Write a state to a file, whole or not at all; what was there before stays if anything fails.
@@ -34,7 +35,9 @@ def save_file(
     holds exactly. file: a path, whose suffix picks the format: .safetensors, .h5 or .hdf5; or a file open for writing
     in binary mode, and then format says it: "safetensors" (if not given) or "hdf5".
     metadata: strings by name, see `read_metadata`. durable: whether to wait until the disk has it, so that even a power
-    cut leaves the old file or the new one.
+    cut leaves the old file or the new one. max_shard_size: a number of bytes, or text such as "5GB": a state whose
+    tensors take more goes into several .safetensors files and an index (see shards.py), which all at once take the place
+    of what was there. It is loaded by the same path.
     Raises StateError for what cannot be kept, WriteError if the system refuses, FormatError for another suffix.
     """
     strings = state.checked_metadata(metadata or {})
@@ -43,7 +46,12 @@ def save_file(
         form = format_of(path)
         if format not in (None, form.NAME):
             raise ArgumentError(f"{path} names the format {form.NAME} by its suffix, not {format}. Leave out format.")
-        _save_to_path(_Plan(packed_of(state_dict), form, strings), path, durable)
+        if max_shard_size is None:
+            _save_whole(packed_of(state_dict), form, strings, path, durable)
+        else:
+            _save_in_shards(state_dict, form, strings, path, durable, max_shard_size)
+    elif max_shard_size is not None:
+        raise ArgumentError("an open file takes no shards: give a path ending in .safetensors, or no max_shard_size.")
     elif hasattr(file, "write"):
         _save_to_open_file(_Plan(packed_of(state_dict), format_named(format or "safetensors"), strings), file)
     else:
@@ -74,11 +82,47 @@ class _Plan:
         return self._layout.seal(manifest.text(self._metadata))
 
 
-def _save_to_path(plan: _Plan, path: str, durable: bool) -> None:
+def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
+    _save_to_path(_Plan(packed, form, metadata), path, durable)
+    if os.path.lexists(path + ".index.json"):
+        from . import shard_set
+
+        shard_set.remove_shards(path)
+
+
+def _save_in_shards(
+    state_dict: Mapping[str, Any],
+    form: Format,
+    metadata: dict[str, str],
+    path: str,
+    durable: bool,
+    max_shard_size: int | str,
+) -> None:
+    from . import shard_set, shards
+
+    most_bytes = shards.most_bytes_of(max_shard_size)
+    if form.NAME != "safetensors":
+        raise ArgumentError(f"{path} is {form.NAME}, which has no shards. Save to .safetensors, or in one file.")
+    packed = packed_of(state_dict)
+    parts = shards.split(packed, most_bytes)
+    if len(parts) < 2:
+        _save_whole(packed, form, metadata, path, durable)
+        return
+    plans = [_Plan(part, form, shards.shard_metadata(path)) for part in parts]
+    digests: dict[str, str] = {}
+    with shard_set.replace_shards(path, len(plans), durable) as new:
+        for plan, shard in zip(plans, new.paths, strict=True):
+            digests |= _save_to_path(plan, shard, durable)
+        new.index = shards.index_text(packed, metadata, digests, dict(zip(new.names, parts, strict=True)))
+
+
+def _save_to_path(plan: _Plan, path: str, durable: bool) -> dict[str, str]:
+    """Return the digest of each tensor, having written a file."""
     with replace(path, durable) as descriptor:
         digests = streams.write_tensors(descriptor, plan.placed)
         for offset, content in plan.rest(digests):
             write_all(descriptor, content, offset)
+    return digests
 
 
 def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .errors import CorruptError
+from .errors import CorruptError, FormatError, MissingFileError, ReadError
 from .formats import Format, Opened, format_of, format_of_content
 from .manifest import Manifest, Tensor, parse
 from .sharing import Alias
@@ -70,9 +70,26 @@ class Header:
 def open_header(file: Any) -> Header:
     """Return the header of what source_of() takes, checked; a context manager, which closes it.
 
+    A path may also be that of an index or a folder, or that under which a sharded checkpoint was saved.
     Raises MissingFileError, FormatError, CorruptError or another CheckpointError.
     """
-    form = format_of(os.fsdecode(file)) if isinstance(file, str | os.PathLike) else None
+    if not isinstance(file, str | os.PathLike):
+        return _open(file, None)
+    path = os.fsdecode(file)
+    try:
+        return _open(path, format_of(path))
+    except MissingFileError:
+        if not os.path.isfile(path + ".index.json") and not os.path.isfile(path):
+            raise
+    except (FormatError, ReadError):
+        if not path.endswith(".index.json") and not os.path.isdir(path):
+            raise
+    from .sharded import open_several  # which imports this module
+
+    return open_several(path)
+
+
+def _open(file: Any, form: Format | None) -> Header:
     source = source_of(file)
     try:
         return _header(source, form or format_of_content(source))

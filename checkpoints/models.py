@@ -27,13 +27,15 @@ def save_model(
     metadata: Mapping[str, str] | None = None,
     *,
     durable: bool = True,
+    max_shard_size: int | str | None = None,
     format: str | None = None,
 ) -> None:
     """Write the state of model to a file: every parameter, persistent buffer and extra state, tied ones tied.
 
     The other arguments, and the errors: as for save_file.
     """
-    files.save_file(_checked(model).state_dict(), file, metadata, durable=durable, format=format)
+    state = _checked(model).state_dict()
+    files.save_file(state, file, metadata, durable=durable, max_shard_size=max_shard_size, format=format)
 
 
 def load_model(

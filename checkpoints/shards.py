@@ -1,7 +1,7 @@
 """A checkpoint in several files, as Hugging Face lays it out: shards, and an index that says which tensor is in which.
 
-    model-00001-of-00002.safetensors    shards, each a checkpoint of its own with the metadata {"format": "pt"}
-    model-00002-of-00002.safetensors
+    model-00001-of-00002.safetensors    shards, each a checkpoint of its own with the metadata
+    model-00002-of-00002.safetensors    {"format": "pt", "index": "model.safetensors.index.json"}
     model.safetensors.index.json        {"metadata": {...}, "weight_map": {tensor: shard}}, sorted, indented by two
 
 The tensors are stored in the order of the state, the shards following each other: a shard ends where the next tensor
@@ -22,20 +22,22 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
+
 from . import dtypes
+from .deferred import Deferred
 from .errors import ArgumentError, CorruptError
 from .formats.recognise import HEAD_BYTES, cause_of
 from .formats.safetensors_ import InvalidError, parsed
 from .manifest import Manifest, Tensor, looks_like_manifest
 from .sharing import Packed
+from .source import FileSource
 
 INDEX_SUFFIX = ".index.json"
-SHARD_METADATA = {"format": "pt"}  # without it, transformers has refused files
 # Parsed, it takes several times as much memory. A million names fit.
-MOST_INDEX_BYTES = 100_000_000
+_MOST_INDEX_BYTES = 100_000_000
 _SUFFIX = ".safetensors"
 _MANIFEST = "statezoo"
 _UNITS = {
@@ -48,7 +50,7 @@ _NUMBERED = re.compile(r".*-[0-9]{5,}-of-[0-9]{5,}\.safetensors", re.IGNORECASE 
 def most_bytes_of(size: Any) -> int:
     """Return max_shard_size in bytes. Raises ArgumentError if it is neither a number of bytes nor "5GB" or the like."""
     found = _SIZE.fullmatch(size) if isinstance(size, str) else None
-    most_bytes = int(Decimal(found[1]) * _UNITS[found[2].upper()]) if found else size
+    most_bytes = int(float(found[1]) * _UNITS[found[2].upper()]) if found else size
     if type(most_bytes) is not int or most_bytes < 1:
         raise ArgumentError(
             f'max_shard_size is a number of bytes, at least 1, or text such as "5GB" or "500MiB", not {size!r:.60}. '
@@ -62,7 +64,7 @@ def split(packed: Packed, most_bytes: int) -> list[Packed]:
     shards: list[Packed] = []
     filled = most_bytes
     for name, array in packed.stored.items():
-        size_bytes = Tensor(dtypes.name_of(array.dtype, name), array.shape).size_bytes
+        size_bytes = _tensor(name, array).size_bytes
         if not shards or filled + size_bytes > most_bytes:
             shards.append(Packed([], {}))
             filled = 0
@@ -72,12 +74,22 @@ def split(packed: Packed, most_bytes: int) -> list[Packed]:
     return shards
 
 
+def _tensor(name: str, array: np.ndarray | Deferred) -> Tensor:
+    return Tensor(dtypes.name_of(array.dtype, name), array.shape)
+
+
 def shard_names(path: str, count: int, mark: int = 0) -> list[str]:
     """Return the names of the shards of a checkpoint, in order. mark: 0, or what tells them from others of the path."""
     stem, suffix = os.path.splitext(os.path.basename(path))
     stem += f"-{mark:08x}" if mark else ""
     digits = max(5, len(str(count)))  # so that sorting them gives their order
     return [f"{stem}-{number:0{digits}}-of-{count:0{digits}}{suffix}" for number in range(1, count + 1)]
+
+
+def shard_metadata(path: str) -> dict[str, str]:
+    """Return the metadata of the shards of a checkpoint."""
+    # Without the format, transformers has refused files.
+    return {"format": "pt", "index": os.path.basename(path) + INDEX_SUFFIX}
 
 
 def is_shard_of(path: str, name: str) -> bool:
@@ -115,18 +127,29 @@ class Index(NamedTuple):
 
 
 def index_text(
-    packed: Packed,
-    metadata: Mapping[str, str],
-    tensors: Mapping[str, Tensor],
-    digests: Mapping[str, str],
-    weight_map: Mapping[str, str],
+    packed: Packed, metadata: Mapping[str, str], digests: Mapping[str, str], shards: Mapping[str, Packed]
 ) -> bytes:
-    """Return the index of a state whose tensors are in the shards that weight_map says. tensors: in their order."""
+    """Return the index of a state that is split into shards, by name. digests: of all tensors that are stored."""
+    tensors = {name: _tensor(name, array) for name, array in packed.stored.items()}
     manifest = Manifest.of(packed, metadata).with_digests(tensors, [digests[name] for name in tensors])
     total = {"total_size": sum(tensor.size_bytes for tensor in tensors.values())}
     ties = {name: alias.kept for name, alias in packed.aliases.items()}
     content = total | ties | dict(metadata) | {_MANIFEST: manifest.text(metadata)}
+    weight_map = {name: shard for shard, part in shards.items() for name in part.names}
     return json.dumps({"metadata": content, "weight_map": weight_map}, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def read_index(path: str) -> bytes:
+    """Return the text of an index. Raises MissingFileError, ReadError, or CorruptError if it is far too large."""
+    source = FileSource(path)
+    try:
+        if source.size_bytes > _MOST_INDEX_BYTES:
+            _refuse(path, f"it has {source.size_bytes:,} bytes, and the most that is read is {_MOST_INDEX_BYTES:,}.")
+        return source.read(0, source.size_bytes)
+    except EOFError:
+        return b""  # cut meanwhile
+    finally:
+        source.close()
 
 
 def parse_index(text: bytes, path: str) -> Index:
