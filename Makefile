@@ -34,8 +34,10 @@ format: $(VENV)/.ready-check  ## format the code and mend what lint can mend
 faults: $(VENV)/.ready-test  ## strike at saves at each of their system calls, in every way, and print the counts
 	@$(BIN)/python tests/faults/campaign.py
 
-bench: $(VENV)/.ready-test  ## time our checkpoints and training steps against the peers', side by side
-	@$(BIN)/python benchmarks/run.py
+# Checkpoints are measured with the threads that a user has; half an hour. BENCH_ARGS="--work toy,cold" narrows it.
+bench: $(VENV)/.ready-bench  ## time our checkpoints and training steps against the peers', side by side
+	@env -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS $(BIN)/python benchmarks/checkpoints.py $(BENCH_ARGS)
+	@$(BIN)/python benchmarks/training.py
 
 wheel-check:  ## build a wheel, install it into a fresh environment, use it from another folder
 	@PYTHON=$(PYTHON) bash .ci/wheel

@@ -1,0 +1,59 @@
+"""Rounds in which all workers take turns, and their medians as tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from workers import Measured, Worker, median
+
+MIB, GIB = 1 << 20, 1 << 30
+
+# From here on the first round says enough.
+_LONG_S = 10
+
+# By the name of the worker and of its action.
+Results = dict[tuple[str, str], Measured]
+
+
+def compare(actions: Iterable[tuple[Worker, str]], rounds: int, at_least_s: float = 0) -> Results:
+    """Return the medians of actions of workers.
+
+    Each runs once in every round, in turn, so that a machine that slows down slows all of them. The round before the
+    first is not counted: it warms caches. What fails there is named and left out; what takes long is not repeated.
+    """
+    runs: dict[tuple[Worker, str], list[Measured]] = {}
+    results: Results = {}
+    for worker, action in actions:
+        try:
+            first = worker.run(action, at_least_s)
+        except RuntimeError as error:
+            print(f"not measured: {error}")
+            continue
+        if first.seconds > _LONG_S:
+            print(f"measured once: {worker.name}, {action}")
+        else:
+            runs[worker, action] = []
+        results[worker.name, action] = first
+    for _ in range(rounds):
+        for (worker, action), measured in runs.items():
+            measured.append(worker.run(action, at_least_s))
+    return results | {(worker.name, action): median(measured) for (worker, action), measured in runs.items()}
+
+
+def show(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table in Markdown; the first column is text, the others are figures."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    rule = [widths[0] * "-", *((width - 1) * "-" + ":" for width in widths[1:])]
+    print(f"\n### {title}\n")
+    for line in (lines[0], rule, *lines[1:]):
+        figures = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+        print("| " + " | ".join([line[0].ljust(widths[0]), *figures]) + " |", flush=True)
+
+
+def ratio(measured: Measured, other: Measured | None) -> str:
+    return f"{measured.seconds / other.seconds:.2f}" if other else "-"
+
+
+def milliseconds(measured: Measured) -> str:
+    return f"{measured.seconds * 1e3:.3f}" if measured.seconds < 0.1 else f"{measured.seconds * 1e3:.0f}"

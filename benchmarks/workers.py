@@ -1,0 +1,150 @@
+"""Processes that do the work of one peer when told to, and measure it themselves.
+
+A worker is forked from the process that made the state: all peers save the same memory, and it is there once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+State = dict[str, np.ndarray]
+Actions = dict[str, Callable[[], object]]
+Peer = Callable[[State, Path], Actions]
+
+# Of the peers, some take minutes for 20,000 tensors.
+PATIENCE_S = 120
+
+_FORK = multiprocessing.get_context("fork")
+
+
+class Measured(NamedTuple):
+    """What an action took: seconds, and by how many bytes the memory of its process grew at most meanwhile."""
+
+    seconds: float
+    growth_bytes: float
+
+
+def median(runs: list[Measured]) -> Measured:
+    return Measured(statistics.median(r.seconds for r in runs), statistics.median(r.growth_bytes for r in runs))
+
+
+class Worker:
+    """The process of one peer. actions: what it can do, by name. absent: why it cannot be used here, or any more."""
+
+    def __init__(self, name: str, peer: Peer, state: State, folder: Path) -> None:
+        self.name = name
+        self._folder = folder / name.replace(" ", "-")
+        self._folder.mkdir()
+        self._pipe, theirs = _FORK.Pipe()
+        self._process = _FORK.Process(target=_serve, args=(theirs, peer, state, self._folder), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.actions: list[str] = []
+        self.absent = ""
+        answer = self._pipe.recv()
+        if isinstance(answer, str):
+            self.absent = answer
+        else:
+            self.actions = answer
+
+    def run(self, action: str, at_least_s: float) -> Measured:
+        """Do an action again and again for at_least_s seconds, once at least. Returns the medians.
+
+        Raises RuntimeError with what went wrong in the worker, or that it took more than PATIENCE_S.
+        """
+        if self.absent:
+            raise RuntimeError(f"{self.name}, {action}: {self.absent}")
+        self._pipe.send((action, at_least_s))
+        if not self._pipe.poll(PATIENCE_S):
+            self.absent = f"took more than {PATIENCE_S} s, and was ended"
+            self._process.kill()
+            raise RuntimeError(f"{self.name}, {action}: {self.absent}")
+        answer = self._pipe.recv()
+        if isinstance(answer, str):
+            raise RuntimeError(f"{self.name}, {action}: {answer}")
+        return Measured(*answer)
+
+    def close(self) -> None:
+        """End the process and remove its files."""
+        if not self.absent:
+            self._pipe.send(None)  # closing the pipe would not do: workers forked later hold it open too
+        self._process.join()
+        self._pipe.close()
+        shutil.rmtree(self._folder)
+
+
+def _serve(pipe: Connection, peer: Peer, state: State, folder: Path) -> None:
+    try:
+        actions = peer(state, folder)
+    except Exception as error:  # a peer that is not installed, or not usable here, is reported as such
+        actions = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(actions, str):
+        pipe.send(actions)
+        return
+    pipe.send(list(actions))
+    while order := pipe.recv():
+        action, at_least_s = order
+        try:
+            pipe.send(_measure(actions[action], at_least_s, folder if action.startswith("save") else None))
+        except Exception as error:
+            pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _measure(action: Callable[[], object], at_least_s: float, written: Path | None) -> tuple[float, float]:
+    """Return the medians of an action; written: the folder that it writes to, empty at each start."""
+    _give_back_free_memory()
+    before = _memory("VmRSS")
+    _forget_peak()
+    times: list[float] = []
+    while not times or sum(times) < at_least_s:
+        if written:
+            _empty(written)
+        start = time.perf_counter()
+        result = action()
+        times.append(time.perf_counter() - start)
+        del result  # outside the time: how fast memory is given back is nobody's merit here
+    growth = _memory("VmHWM") - before
+    if written:
+        _flush(written)
+    return statistics.median(times), growth
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk done with what was written, so that the next contestant does not wait for it."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _give_back_free_memory() -> None:
+    # Memory that the C library kept from the last run would hide what this one takes. Only glibc has the function.
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _memory(field: str) -> float:
+    """Return a field of /proc/self/status in bytes: VmRSS, the memory held now, or VmHWM, its peak."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
