@@ -36,8 +36,8 @@ def save_file(
     in binary mode, and then format says it: "safetensors" (if not given) or "hdf5".
     metadata: strings by name, see `read_metadata`. durable: whether to wait until the disk has it, so that even a power
     cut leaves the old file or the new one. max_shard_size: a number of bytes, or text such as "5GB": a state whose
-    tensors take more goes into several .safetensors files and an index (see shards.py), which all at once take the place
-    of what was there. It is loaded by the same path.
+    tensors take more goes into several .safetensors files and an index (see shards.py), which take the place of what
+    was there all at once. It is loaded by the same path.
     Raises StateError for what cannot be kept, WriteError if the system refuses, FormatError for another suffix.
     """
     strings = state.checked_metadata(metadata or {})
