@@ -1,6 +1,6 @@
 """The structure of an HDF5 file, made without libhdf5: groups, and datasets whose bytes follow it.
 
-Written are the structures of HDF5 1.0 to 1.6 that every reader knows, all at multiples of 8 bytes:
+Written are the structures of HDF5 1.6, which every reader knows, all at multiples of 8 bytes:
 
     superblock     version 0, with a symbol table entry of the root group
     datasets       an object header (version 1) each: dataspace 1, datatype 1, fill value 2 (allocated early, never
@@ -27,7 +27,7 @@ _ALIGNMENT_BYTES = 64
 _SUPERBLOCK_BYTES = 96
 _UNDEFINED = (1 << 64) - 1
 # Half of the most links in a symbol table node, and of the most children in a node of a B-tree. Both are allotted in
-# full, and most groups have one to four links (libhdf5's own 4 and 16 would treble the structure).
+# full, and most groups have one to four links: libhdf5's own 4 and 16 would nearly double the structure.
 _LEAF_K, _INTERNAL_K = 2, 4
 
 
