@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring_ascii as json_text
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from .sharing import Alias, Packed, View, check_view
 
 VERSION = 1
 DIGEST_LENGTH = 32
+_DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_LENGTH}}}")
 
 
 class Tensor(NamedTuple):
@@ -180,8 +182,8 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest
     for name, order in layouts.items():
         if sorted(order) != list(range(len(tensors[name].shape))):
             _fail(f"the axis order of {name!r} is none")
-    digests = content["digests"]
-    if len(digests) != DIGEST_LENGTH * len(tensors):
+    digests = tuple(_DIGEST.findall(content["digests"]))
+    if len(digests) != len(tensors) or len(content["digests"]) != DIGEST_LENGTH * len(tensors):
         _fail("the number of digests is not that of the tensors")
     return Manifest(
         names=tuple(names),
@@ -190,7 +192,7 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest
         storages=storages,
         extra={name: value for _, name, value in content["extra"]},
         own=tuple(content["own"]),
-        digests=tuple(digests[start : start + DIGEST_LENGTH] for start in range(0, len(digests), DIGEST_LENGTH)),
+        digests=digests,
         fingerprint=content["fingerprint"],
     )
 

@@ -12,6 +12,8 @@ from xxhash import xxh3_128
 from . import dtypes, slicing, streams
 from .errors import ClosedError, CorruptError, FormatError
 from .header import Header, Part
+from .manifest import Tensor
+from .progress import Progress, silent
 from .streams import Wanted
 
 Mmap = bool | Literal["r", "c"]
@@ -107,8 +109,11 @@ class Reader:
             yield block
         self._compare(name, digest.hexdigest())
 
-    def digest_of(self, name: str) -> str:
-        """Return the digest of the bytes that are in the file for a tensor, read through a small buffer."""
+    def digest_of(self, name: str, progress: Progress = silent) -> str:
+        """Return the digest of the bytes that are in the file for a tensor, read through a small buffer.
+
+        progress: called with how many bytes were read since it was called last.
+        """
         part = self._part(name)
         if name not in part.opened.offsets:
             return streams.digest_of(self._from_format(part, name))
@@ -119,6 +124,7 @@ class Reader:
                 chunk = buffer[: size_bytes - start]
                 part.source.read_into(offset + start, chunk)
                 digest.update(chunk)
+                progress(len(chunk))
         return digest.hexdigest()
 
     def _part(self, name: str) -> Part:
@@ -136,15 +142,13 @@ class Reader:
         return part.opened.read(name)
 
     def _wanted(self, part: Part, names: Iterable[str]) -> list[Wanted]:
-        offsets, tensors, path = part.opened.offsets, part.opened.tensors, self.header.name
+        offsets, tensors = part.opened.offsets, part.opened.tensors
+        kinds = {tensors[name]: name for name in names}
+        sizes = {tensor: (tensor.size_bytes, *_kind(tensor, name, self.header.name)) for tensor, name in kinds.items()}
         wanted = []
         for name in names:
-            dtype, shape = tensors[name]
-            wanted.append(Wanted(offsets[name], tensors[name].size_bytes, name, dtypes.numpy_dtype(dtype), shape))
-        for item in wanted:
-            # NumPy counts the axes, and multiplies them even where one is 0.
-            if len(item.shape) > 32 or not item.size_bytes:
-                _refuse_impossible(item, path)
+            size_bytes, dtype, shape = sizes[tensors[name]]
+            wanted.append(Wanted(offsets[name], size_bytes, name, dtype, shape))
         return wanted
 
     @contextmanager
@@ -157,11 +161,14 @@ class Reader:
             ) from error
 
 
-def _refuse_impossible(item: Wanted, path: str) -> None:
+def _kind(tensor: Tensor, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:
+    """Return dtype and shape. Raises FormatError, for the tensor of a name, if NumPy cannot have such an array."""
+    dtype = dtypes.numpy_dtype(tensor.dtype)
     try:
-        np.broadcast_to(np.empty((), item.dtype), item.shape)
+        np.broadcast_to(np.empty((), dtype), tensor.shape)
     except ValueError as error:
-        raise FormatError(f"tensor {item.name!r} in {path} has a shape that NumPy cannot hold: {error}.") from error
+        raise FormatError(f"tensor {name!r} in {path} has a shape that NumPy cannot hold: {error}.") from error
+    return dtype, tensor.shape
 
 
 def refuse_damaged(damaged: list[str], path: str) -> None:

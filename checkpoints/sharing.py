@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -217,7 +217,7 @@ def unpack(packed: Packed) -> dict[str, Any]:
 
     packed.stored are used as they are, except where there is a layout. The aliases have been checked (check_view).
     """
-    arrays = {name: np.asarray(array) for name, array in packed.stored.items()}
+    arrays = cast(dict[str, np.ndarray], dict(packed.stored))  # a state that was read has nothing deferred
     for name, order in packed.layouts.items():
         inverse = tuple(int(axis) for axis in np.argsort(order))
         arrays[name] = np.ascontiguousarray(arrays[name].transpose(order)).transpose(inverse)

@@ -60,7 +60,12 @@ def memory_of(array: np.ndarray | Deferred) -> memoryview:
 
 def _buffer_of(array: np.ndarray | Deferred) -> memoryview:
     """Return the same as memory_of, its elements not always bytes, in a fraction of the time for most arrays."""
-    if isinstance(array, np.ndarray) and array.dtype.isnative and array.dtype.char in _NATIVE and array.flags.c_contiguous:
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype.isnative
+        and array.dtype.char in _NATIVE
+        and array.flags.c_contiguous
+    ):
         return array.data
     return memory_of(array)
 

@@ -22,11 +22,11 @@ makes name a tie of kept. Refused are: a name given twice; the dtypes F4, F6_E2M
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
+from itertools import chain, repeat
 from json.encoder import encode_basestring as json_text
-from operator import itemgetter
+from operator import add, itemgetter, sub
 from typing import Any, NoReturn
 
 from .. import dtypes
@@ -124,8 +124,11 @@ def _read_header(source: Source) -> Opened:
     length = int.from_bytes(source.read(0, min(8, size)), "little")
     if size < 8 or length > min(_MOST_HEADER_BYTES, size - 8):
         raise InvalidError(f"its header should take {length:,} bytes, and the file has {size:,}")
-    header = parsed(source.read(8, length))
+    text = source.read(8, length)
+    header = parsed(text)
     metadata = checked_metadata(header.pop(_METADATA, None))
+    if _MANIFEST not in metadata:
+        refuse_duplicates(text)
     start = 8 + length
     tensors, offsets = checked_entries(header, start, size - start, source.name, _ITEM_BYTES)
     manifest = metadata.pop(_MANIFEST, None)
@@ -138,7 +141,7 @@ def _read_header(source: Source) -> Opened:
 
 
 def parsed(text: bytes) -> dict[str, Any]:
-    """Return the JSON object in text. Raises InvalidError."""
+    """Return the JSON object in text; of a name that occurs twice in it, the last. Raises InvalidError."""
     try:
         header = _DECODER.decode(text.decode())
         if not text.startswith(b"{"):
@@ -148,6 +151,14 @@ def parsed(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidError(f"its header is not the JSON it should be ({error})") from error
     return header
+
+
+def refuse_duplicates(text: bytes) -> None:
+    """Raise InvalidError if a name occurs twice in a JSON object. Where there is a manifest, it tells of all names."""
+    try:
+        _STRICT_DECODER.decode(text.decode())
+    except ValueError as error:
+        raise InvalidError(f"its header is not the JSON it should be ({error})") from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -162,7 +173,8 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates)
 
 
 def checked_metadata(metadata: Any) -> dict[str, str]:
@@ -185,45 +197,82 @@ def checked_entries(
     """Return what the entries of a header say: tensors, and the offset of each in the file.
 
     start, size_bytes: where in the file its data are. source: the name of the file, for messages. item_bytes: the
-    bytes of an element, for the dtypes that the format has. The entries may be anything that JSON can hold. Raises InvalidError, or FormatError for a dtype that NumPy has not.
+    bytes of an element of each dtype that the format has. The entries may be anything that JSON can hold.
+    Raises InvalidError, or FormatError for a dtype that NumPy has not.
     """
-    tensors, offsets, spans = {}, {}, []
+    if not entries:
+        _check_spans([], size_bytes)
+        return {}, {}
+    try:
+        kinds, shapes, spans = zip(*map(_FIELDS, entries.values()), strict=True)
+        flat = list(chain.from_iterable(spans))
+        _check_counts(spans, shapes, flat)
+        tensors = _tensors_of(kinds, shapes, item_bytes)
+    except (LookupError, TypeError, ValueError):
+        _refuse_bad_entry(entries, source, item_bytes)
+    begins, ends = flat[::2], flat[1::2]
+    sizes = {tensor: tensor.size_bytes for tensor in set(tensors)}
+    for name, tensor, size in zip(entries, tensors, map(sub, ends, begins), strict=True):
+        if sizes[tensor] != size:
+            raise InvalidError(f"tensor {name!r} takes {sizes[tensor]} bytes, and its entry gives it {size}")
+    _check_spans(sorted(zip(begins, ends, strict=True)), size_bytes)
+    offsets = map(add, begins, repeat(start))
+    return dict(zip(entries, tensors, strict=True)), dict(zip(entries, offsets, strict=True))
+
+
+# From here on whole columns are looked at, each in one call: a header can have a hundred thousand entries.
+_FIELDS = itemgetter("dtype", "shape", "data_offsets")
+
+
+def _check_counts(spans: tuple[Any, ...], shapes: tuple[Any, ...], flat: list[Any]) -> None:
+    """Raise ValueError or TypeError unless spans are pairs, and both they and shapes lists of integers from 0 on.
+
+    JSON's true and 1.0 are no integers, though Python takes them for some.
+    """
+    if set(map(len, spans)) != {2} or {*map(type, spans), *map(type, shapes)} != {list}:
+        raise ValueError
+    numbers = set(chain.from_iterable(shapes))
+    if set(map(type, chain(flat, chain.from_iterable(shapes)))) - {int} or min(flat) < 0:
+        raise ValueError
+    if max(map(len, shapes)) > _MOST_AXES or min(numbers, default=0) < 0 or max(numbers, default=0) >= 1 << 63:
+        raise ValueError
+
+
+def _tensors_of(kinds: tuple[Any, ...], shapes: tuple[Any, ...], item_bytes: Mapping[str, int]) -> list[Tensor]:
+    """Return the tensors; equal ones are one object. Raises ValueError or TypeError for an unknown dtype."""
+    pairs = list(zip(kinds, map(tuple, shapes), strict=True))
+    if set(kinds) - item_bytes.keys():
+        raise ValueError
+    distinct = {pair: Tensor(*pair) for pair in set(pairs)}
+    return list(map(distinct.__getitem__, pairs))
+
+
+def _refuse_bad_entry(entries: Mapping[str, Any], source: str, item_bytes: Mapping[str, int]) -> NoReturn:
+    """Raise an error that names the first entry that is none."""
     for name, entry in entries.items():
         try:
-            dtype, shape, (begin, end) = _FIELDS(entry)
-            if type(shape) is not list or len(shape) > _MOST_AXES:
-                raise ValueError
-            for number in (*shape, begin, end):
-                if type(number) is not int or not 0 <= number < 1 << 63:
-                    raise ValueError
-            size = math.prod(shape, start=item_bytes[dtype])
+            dtype, shape, span = _FIELDS(entry)
+            _check_counts((span,), (shape,), list(span))
+            _tensors_of((dtype,), (shape,), item_bytes)
         except (LookupError, TypeError, ValueError):
             _refuse_entry(name, entry, source, item_bytes)
-        if size != end - begin:
-            raise InvalidError(f"tensor {name!r} takes {size} bytes, and its entry gives it {end - begin}")
-        tensors[name], offsets[name] = Tensor(dtype, tuple(shape)), start + begin
-        spans.append((begin, end))
-    _check_spans(spans, size_bytes)
-    return tensors, offsets
-
-
-_FIELDS = itemgetter("dtype", "shape", "data_offsets")
+    raise InvalidError("its entries are not what they should be")
 
 
 def _refuse_entry(name: str, entry: Any, source: str, known: Container[str]) -> NoReturn:
     dtype = entry.get("dtype") if isinstance(entry, dict) else None
     if isinstance(dtype, str) and dtype not in known:
         raise FormatError(
-            f"tensor {name!r} in {source} has the dtype {dtype!r}, which NumPy has not. Convert it with the library that "
-            "wrote it."
+            f"tensor {name!r} in {source} has the dtype {dtype!r}, which NumPy has not. Convert it with the library "
+            "that wrote it."
         )
     raise InvalidError(f"the entry of tensor {name!r} is not a dtype, a shape and two offsets")
 
 
-def _check_spans(spans: Iterable[tuple[int, int]], size_bytes: int) -> None:
-    """Make sure that the tensors follow each other without gap or overlap up to the end of the file."""
+def _check_spans(spans: list[tuple[int, int]], size_bytes: int) -> None:
+    """Make sure that the tensors, sorted, follow each other without gap or overlap up to the end of the file."""
     position = 0
-    for begin, end in sorted(spans):
+    for begin, end in spans:
         if begin != position:
             raise InvalidError(f"its tensors leave a gap or overlap at byte {min(begin, position):,} of the data")
         position = end

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_128_hexdigest
 
 from statezoo.checkpoints import (
     CheckpointError,
@@ -50,7 +51,10 @@ def test_a_flipped_bit_in_any_tensor_is_an_error_that_names_the_tensor(path: Pat
     save_file(a_state(), path)
     content = path.read_bytes()
     with open_header(str(path)) as header:
-        places = {name: (header.parts[0].opened.offsets[name], t.size_bytes) for name, t in header.parts[0].opened.tensors.items()}
+        places = {
+            name: (header.parts[0].opened.offsets[name], t.size_bytes)
+            for name, t in header.parts[0].opened.tensors.items()
+        }
     for name, (offset, size_bytes) in places.items():
         for byte in {0, size_bytes // 2, size_bytes - 1}:
             damaged = bytearray(content)
@@ -127,10 +131,16 @@ def test_bytes_added_to_a_safetensors_file_are_an_error(tmp_path: Path):
         load_file(target)
 
 
+def canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def hash_of(content: Any) -> str:
+    return xxh3_128_hexdigest(canonical(content).encode())
+
+
 def rewritten(path: Path, change: Any) -> None:
     """Put what change makes of the manifest, as a dict, into the file at path, with checksums that fit."""
-    from statezoo.checkpoints import manifest
-
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
@@ -139,12 +149,13 @@ def rewritten(path: Path, change: Any) -> None:
     change(record)
     with open_header(str(path)) as opened:
         stored = [
-            [n, *t, record["digests"][32 * i : 32 * i + 32]] for i, (n, t) in enumerate(opened.parts[0].opened.tensors.items())
+            [n, *t, record["digests"][32 * i : 32 * i + 32]]
+            for i, (n, t) in enumerate(opened.parts[0].opened.tensors.items())
         ]
     content_keys = ("aliases", "extra", "layouts", "storages")
-    record["fingerprint"] = manifest._hash({key: record.get(key) for key in content_keys} | {"stored": stored})
-    record["checksum"] = manifest._checksum(record, {})
-    header["__metadata__"] = {"statezoo": json.dumps(record)}
+    record["fingerprint"] = hash_of({key: record.get(key) for key in content_keys} | {"stored": stored})
+    record["checksum"] = hash_of([record, {}])
+    header["__metadata__"] = {"statezoo": canonical(record)}
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
@@ -325,7 +336,9 @@ def test_a_file_of_the_other_format_says_to_rename_it(tmp_path: Path):
 def test_a_file_cut_off_is_not_advised_to_be_renamed_to_the_suffix_it_has(path: Path):
     save_file({"x": np.ones(20)}, path)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(CorruptError, match=r"was cut off: .* Use another copy of it|damaged or cut off. Use another copy of it"):
+    with pytest.raises(
+        CorruptError, match=r"was cut off: .* Use another copy of it|damaged or cut off. Use another copy of it"
+    ):
         load_file(path)
 
 
