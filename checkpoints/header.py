@@ -92,13 +92,14 @@ def open_header(file: Any) -> Header:
 def _open(file: Any, form: Format | None) -> Header:
     source = source_of(file)
     try:
-        return _header(source, form or format_of_content(source))
+        return header_of(source, form or format_of_content(source))
     except BaseException:
         source.close()
         raise
 
 
-def _header(source: Source, form: Format) -> Header:
+def header_of(source: Source, form: Format) -> Header:
+    """Return the header of a source in a format, checked."""
     opened = form.open_source(source)
     try:
         manifest, metadata, ties = None, opened.metadata, opened.ties

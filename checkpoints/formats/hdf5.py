@@ -76,10 +76,15 @@ def lay_out(
 
     def seal(manifest: str) -> list[tuple[int, bytes]]:
         text = index(manifest)
-        footer = f"\nstatezoo.hdf5 {digest} {start:016x} {xxh3_128_hexdigest(text)} {len(text):016x}\n"
-        return [(0, structure), (start + data_bytes, text + footer.encode())]
+        return [(0, structure), (start + data_bytes, text + footer_text(digest, start, text))]
 
     return Layout({name: start + offset for name, offset in offsets.items()}, seal)
+
+
+def footer_text(structure_digest: str, structure_bytes: int, index: bytes) -> bytes:
+    """Return the footer of a file with this structure and index."""
+    text = f"\nstatezoo.hdf5 {structure_digest} {structure_bytes:016x} {xxh3_128_hexdigest(index)} {len(index):016x}\n"
+    return text.encode()
 
 
 _json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -137,7 +142,7 @@ def _read_index(source: Source, footer: _Footer) -> Opened:
     text = source.read(footer.index_start, footer.index_bytes)
     if xxh3_128_hexdigest(text) != footer.index_digest:
         raise InvalidError("its index is not what was written")
-    if _digest_of_start(source, footer.start) != footer.structure_digest:
+    if digest_of_start(source, footer.start) != footer.structure_digest:
         _refuse_structure(source.name)
     index = parsed(text)
     _refuse_newer(index.get("version"), source.name)
@@ -150,7 +155,7 @@ def _read_index(source: Source, footer: _Footer) -> Opened:
     return Opened(tensors, offsets, metadata, manifest)
 
 
-def _digest_of_start(source: Source, size_bytes: int) -> str:
+def digest_of_start(source: Source, size_bytes: int) -> str:
     """Return the digest of the first bytes, which are read in parts: there may be many."""
     digest = xxh3_128()
     for offset in range(0, size_bytes, _CHUNK_BYTES):

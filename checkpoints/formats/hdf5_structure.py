@@ -45,7 +45,7 @@ def structure_of(datasets: Sequence[Dataset], data_bytes: int) -> bytes:
     headers = []
     end = _SUPERBLOCK_BYTES
     for tensor, _, paths in datasets:
-        headers.append(_dataset_header(tensor.dtype, tensor.shape, len(paths)))
+        headers.append(dataset_header(tensor.dtype, tensor.shape, len(paths)))
         for path in paths:
             _link(members, path, end)
         end += len(headers[-1]) + _PLACE.size
@@ -163,7 +163,7 @@ _CONSTANT = 1
 
 
 @functools.lru_cache(1 << 12)
-def _dataset_header(dtype: str, shape: tuple[int, ...], links: int) -> bytes:
+def dataset_header(dtype: str, shape: tuple[int, ...], links: int) -> bytes:
     """Return the object header of a dataset up to the address of its data."""
     messages = [
         _message(0x01, pack(f"<BBB5x{len(shape)}Q", 1, len(shape), 0, *shape)),
