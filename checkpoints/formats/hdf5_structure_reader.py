@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """size_bytes: of the whole file. datasets: of tensors, in the order of the state. index_start: where the index is."""
+    """size_bytes: of the file. datasets: of tensors, in the order of the state. index_start: where the index is."""
 
     size_bytes: int
     datasets: list[Found]
@@ -58,6 +58,7 @@ class _Structure:
         self._source = source
         self._seen: set[int] = set()
         self._paths: dict[int, list[tuple[str, ...]]] = {}  # by the address of the dataset's header
+        self._tensors: dict[bytes, Tensor] = {}  # by that header
 
     def read(self) -> Structure:
         signature, size_bytes, tree, heap = _SUPERBLOCK.unpack(self._source.read(0, _SUPERBLOCK.size))
@@ -133,12 +134,11 @@ class _Structure:
             raise InvalidError("a dataset has too many axes")
         shape = self._unpack(Struct(f"<{axes}Q"), address + _HEADER.size + _DATASPACE.size)
         header = self._source.read(address, _HEADER.size + size_bytes)
-        for dtype in dtypes.ITEM_BYTES:
-            expected = dataset_header(dtype, shape, links)
-            if header.startswith(expected):
-                offset, stored_bytes = _PLACE.unpack(header[len(expected) :])
-                tensor = Tensor(dtype, shape)
-                if stored_bytes != tensor.size_bytes:
-                    break
-                return tensor, offset if stored_bytes else 0
-        raise InvalidError("a dataset is not as it was written")
+        written, (offset, stored_bytes) = header[: -_PLACE.size], _PLACE.unpack(header[-_PLACE.size :])
+        if written not in self._tensors:
+            kinds = (dtype for dtype in dtypes.ITEM_BYTES if dataset_header(dtype, shape, links) == written)
+            self._tensors[written] = Tensor(next(kinds, ""), shape)
+        tensor = self._tensors[written]
+        if not tensor.dtype or stored_bytes != tensor.size_bytes:
+            raise InvalidError("a dataset is not as it was written")
+        return tensor, offset if stored_bytes else 0
