@@ -84,7 +84,7 @@ class _Plan:
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
     _save_to_path(_Plan(packed, form, metadata), path, durable)
-    if os.path.lexists(path + ".index.json"):
+    if form.NAME == "safetensors" and os.path.lexists(path + ".index.json"):
         from . import shard_set
 
         shard_set.remove_shards(path)

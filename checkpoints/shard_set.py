@@ -80,9 +80,10 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
 def remove_shards(path: str) -> None:
     """Remove the index and the shards of a path to which a plain file has been saved, which readers prefer to them."""
     with _locked(os.path.dirname(path)) as locked:
-        if not os.path.exists(path):  # a writer of shards has replaced it since
+        old = _named_by(path + INDEX_SUFFIX)
+        # A writer of shards has replaced the plain file since, or that is no index.
+        if not os.path.exists(path) or old is None:
             return
-        old = _named_by(path + INDEX_SUFFIX) or set()
         with suppress(OSError):
             os.unlink(path + INDEX_SUFFIX)
         _remove_unneeded(os.path.dirname(path), old)
