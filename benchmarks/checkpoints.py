@@ -30,6 +30,9 @@ from peers import PEERS, SAFETENSORS
 from tables import GIB, MIB, Results, compare, milliseconds, ratio, show
 from workers import Measured, State, Worker
 
+# Of this checkout, and in no commit.
+BUILD = Path(__file__).parent.parent / "build"
+
 PACKAGES = ("numpy", "h5py", "safetensors", "xxhash", "torch", "orbax-checkpoint", "mlx", "tinygrad")
 
 
@@ -116,11 +119,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default="big,many,toy,scale,cold", help="which, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", default=".", help="where the files go: a folder on the disk to be measured")
+    parser.add_argument("--folder", default=BUILD, type=Path, help="where the files go: on the disk to be measured")
     parser.add_argument("--shrink", type=int, default=1, help="by how much BIG, MANY and SCALE are made smaller")
     arguments = parser.parse_args()
     describe_machine()
     results: dict[str, Results] = {}
+    arguments.folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=arguments.folder) as temporary:
         folder = Path(temporary).resolve()
         for work in arguments.work.split(","):

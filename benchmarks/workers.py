@@ -30,7 +30,7 @@ _FORK = multiprocessing.get_context("fork")
 
 
 class Measured(NamedTuple):
-    """What an action took: seconds, and by how many bytes the memory of its process grew at most meanwhile."""
+    """What an action took: seconds, and how many bytes its process held at most beyond those before all actions."""
 
     seconds: float
     growth_bytes: float
@@ -89,23 +89,22 @@ def _serve(pipe: Connection, peer: Peer, state: State, folder: Path) -> None:
     try:
         actions = peer(state, folder)
     except Exception as error:  # a peer that is not installed, or not usable here, is reported as such
-        actions = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(actions, str):
-        pipe.send(actions)
+        pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
         return
+    held = _memory("VmRSS")
     pipe.send(list(actions))
     while order := pipe.recv():
         action, at_least_s = order
         try:
-            pipe.send(_measure(actions[action], at_least_s, folder if action.startswith("save") else None))
+            seconds, peak = _measure(actions[action], at_least_s, folder if action.startswith("save") else None)
+            pipe.send((seconds, peak - held))
         except Exception as error:
             pipe.send(f"{type(error).__name__}: {error}")
 
 
 def _measure(action: Callable[[], object], at_least_s: float, written: Path | None) -> tuple[float, float]:
-    """Return the medians of an action; written: the folder that it writes to, empty at each start."""
+    """Return the median seconds and the peak of the memory; written: the folder to write to, empty at each start."""
     _give_back_free_memory()
-    before = _memory("VmRSS")
     _forget_peak()
     times: list[float] = []
     while not times or sum(times) < at_least_s:
@@ -115,10 +114,10 @@ def _measure(action: Callable[[], object], at_least_s: float, written: Path | No
         result = action()
         times.append(time.perf_counter() - start)
         del result  # outside the time: how fast memory is given back is nobody's merit here
-    growth = _memory("VmHWM") - before
+    peak = _memory("VmHWM")
     if written:
         _flush(written)
-    return statistics.median(times), growth
+    return statistics.median(times), peak
 
 
 def _empty(folder: Path) -> None:
