@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .collection import without_collection
 from .errors import CorruptError, FormatError, MissingFileError, ReadError
 from .formats import Format, Opened, format_of, format_of_content
 from .manifest import Manifest, Tensor, parse
@@ -92,7 +93,8 @@ def open_header(file: Any) -> Header:
 def _open(file: Any, form: Format | None) -> Header:
     source = source_of(file)
     try:
-        return header_of(source, form or format_of_content(source))
+        with without_collection():
+            return header_of(source, form or format_of_content(source))
     except BaseException:
         source.close()
         raise

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
+from .collection import without_collection
 from .deferred import Deferred
 from .errors import UnknownTensorError
 from .header import open_header
@@ -192,7 +193,8 @@ class Checkpoint(Mapping[str, Any]):
 def load_state(reader: Reader, mmap: Mmap) -> dict[str, Any]:
     """Return the state that a reader reads: arrays that share memory as they did, and the extra state."""
     header, manifest = reader.header, reader.header.manifest
-    packed = Packed(header.names, dict(reader.all(mmap)), dict(header.aliases))
-    if manifest is not None:
-        packed.layouts, packed.extra = dict(manifest.layouts), dict(manifest.extra)
-    return unpack(packed)
+    with without_collection():
+        packed = Packed(header.names, dict(reader.all(mmap)), dict(header.aliases))
+        if manifest is not None:
+            packed.layouts, packed.extra = dict(manifest.layouts), dict(manifest.extra)
+        return unpack(packed)

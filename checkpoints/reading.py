@@ -142,14 +142,12 @@ class Reader:
         return part.opened.read(name)
 
     def _wanted(self, part: Part, names: Iterable[str]) -> list[Wanted]:
-        offsets, tensors = part.opened.offsets, part.opened.tensors
-        kinds = {tensors[name]: name for name in names}
-        sizes = {tensor: (tensor.size_bytes, *_kind(tensor, name, self.header.name)) for tensor, name in kinds.items()}
-        wanted = []
-        for name in names:
-            size_bytes, dtype, shape = sizes[tensors[name]]
-            wanted.append(Wanted(offsets[name], size_bytes, name, dtype, shape))
-        return wanted
+        names, offsets = list(names), part.opened.offsets
+        tensors = list(map(part.opened.tensors.__getitem__, names))
+        first = dict(zip(reversed(tensors), reversed(names), strict=True))
+        kinds = {tensor: (tensor.size_bytes, *_kind(tensor, name, self.header.name)) for tensor, name in first.items()}
+        wanted = zip(map(offsets.__getitem__, names), names, map(kinds.__getitem__, tensors), strict=True)
+        return [Wanted(offset, size, name, dtype, shape) for offset, name, (size, dtype, shape) in wanted]
 
     @contextmanager
     def _reading(self, part: Part) -> Iterator[None]:

@@ -11,7 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from operator import itemgetter
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from xxhash import xxh3_128, xxh3_128_hexdigest
@@ -154,14 +155,7 @@ def digests_of(memory: memoryview, wanted: list[Wanted]) -> dict[str, str]:
     return digests
 
 
-class _Item(Protocol):
-    @property
-    def offset(self) -> int: ...
-    @property
-    def size_bytes(self) -> int: ...
-
-
-Item = TypeVar("Item", bound=_Item)
+Item = TypeVar("Item", Placed, Wanted)
 
 
 def _run(
@@ -169,10 +163,10 @@ def _run(
 ) -> None:
     """Do all items: large ones one by one, small ones that follow each other as runs; on threads where that helps."""
     tasks: list[Callable[[], None]] = []
-    for run in _runs(sorted(items, key=lambda item: item.offset)):
+    for run in _runs(sorted(items, key=itemgetter(0))):
         is_large = run[0].size_bytes >= _SMALL_BYTES
         tasks.append(partial(large, run[0]) if is_large else partial(small, run))
-    if sum(item.size_bytes for item in items) < _BYTES_WORTH_A_THREAD or most_threads == 1:
+    if sum(map(itemgetter(1), items)) < _BYTES_WORTH_A_THREAD or most_threads == 1:
         for task in tasks:
             task()
     else:
@@ -184,17 +178,17 @@ def _runs(items: list[Item]) -> Iterator[list[Item]]:
     run: list[Item] = []
     start = end = 0
     for item in items:
-        offset, size_bytes = item.offset, item.size_bytes
+        offset, size_bytes = item[0], item[1]
         if run and (size_bytes >= _SMALL_BYTES or offset != end or end - start >= _BLOCK_BYTES):
             yield run
             run = []
+        if size_bytes >= _SMALL_BYTES:
+            yield [item]
+            continue
         if not run:
             start = offset
         end = offset + size_bytes
         run.append(item)
-        if size_bytes >= _SMALL_BYTES:
-            yield run
-            run = []
     if run:
         yield run
 
