@@ -45,6 +45,7 @@ class Reader:
 
         Raises CorruptError naming all that are damaged.
         """
+        self._refuse_closed()
         arrays: dict[str, np.ndarray] = {}
         digests: dict[str, str] = {}
         for part in self.header.parts:
@@ -128,9 +129,12 @@ class Reader:
         return digest.hexdigest()
 
     def _part(self, name: str) -> Part:
+        self._refuse_closed()
+        return self._parts[name]
+
+    def _refuse_closed(self) -> None:
         if self.closed:
             raise ClosedError(f"{self.header.name} is closed. Read within the `with` block, or open it again.")
-        return self._parts[name]
 
     def _compare(self, name: str, digest: str) -> None:
         if self.verify:
