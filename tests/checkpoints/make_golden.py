@@ -1,4 +1,4 @@
-"""Write the golden files of the on-disk version that this statezoo writes: python tests/checkpoints/make_golden.py
+"""Write the golden files of the on-disk versions that this statezoo writes: python tests/checkpoints/make_golden.py
 
 Files of a version that was released must load for ever: they are never written again, those of a new version are added.
 """
@@ -16,7 +16,7 @@ METADATA = {"epoch": "7", "note": "ünïcode\n", "tied.weight": "the user's own"
 
 
 def golden_state() -> dict[str, Any]:
-    """Return a state with an example of everything that a file of version 1 can hold in both formats."""
+    """Return a state with an example of everything that a file can hold in both formats."""
     weight = np.arange(12, dtype=np.float32).reshape(3, 4)
     base = np.arange(20, dtype=np.float64)
     turned = np.arange(6, dtype=np.int64).reshape(2, 3).T
@@ -50,5 +50,5 @@ def golden_state() -> dict[str, Any]:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for suffix in (".safetensors", ".h5"):
-        save_file(golden_state(), FOLDER / f"version1{suffix}", METADATA)
+    for name in ("version1.safetensors", "version2.h5"):
+        save_file(golden_state(), FOLDER / name, METADATA)
