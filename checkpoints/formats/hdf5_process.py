@@ -43,7 +43,7 @@ class Hdf5Process:
         self._process, self._requests = _started(source, limits)
         assert self._process.stdout is not None
         self._answers: IO[bytes] = self._process.stdout
-        self._end = weakref.finalize(self, _end, self._process, self._requests, self._owner)
+        self._end = weakref.finalize(self, _end, self._process, self._requests)
         try:
             with self._within(_START_SECONDS):
                 is_ready = self._answers.read(_HEAD_BYTES) == b"R" + bytes(8)
@@ -77,15 +77,15 @@ class Hdf5Process:
                     if number is not None:
                         self._requests.write(b"%d %d\n" % (number, seconds))
                     letter, content = self._receive(buffer)
-            except (EOFError, BrokenPipeError) as error:
+            except (EOFError, OSError, ValueError) as error:  # the last where it was closed meanwhile
                 raise self._death(seconds) from error
             except BaseException:
                 # Who asks next must not be given what is left of this answer.
                 self._end()
                 raise
-        if letter != b"=":
-            raise self._complaint(letter, bytes(content))
-        return content
+            if letter != b"=":
+                raise self._complaint(letter, bytes(content))
+            return content
 
     @contextlib.contextmanager
     def _within(self, seconds: int) -> Iterator[None]:
@@ -103,17 +103,17 @@ class Hdf5Process:
         self._process.kill()
 
     def _receive(self, buffer: memoryview | None) -> tuple[bytes, memoryview]:
-        """Return the letter and the content of an answer. Raises EOFError if it breaks off."""
+        """Return the letter and the content of an answer, no letter if it is none. Raises EOFError if it breaks off."""
         head = self._answers.read(_HEAD_BYTES)
         if len(head) < _HEAD_BYTES:
             raise EOFError
         letter, size_bytes = head[:1], int.from_bytes(head[1:], "little")
         if letter != b"=" or buffer is None:
             if letter not in {b"=", b"!", b"?", b"M"} or size_bytes > self._most_bytes:
-                raise nonsense(self._source)
+                return b"", memoryview(b"")
             buffer = memoryview(bytearray(size_bytes))
         elif size_bytes != len(buffer):
-            raise nonsense(self._source)
+            return b"", memoryview(b"")
         if self._answers.readinto(buffer) < size_bytes:  # pyright: ignore[reportAttributeAccessIssue]
             raise EOFError
         return letter, buffer
@@ -134,16 +134,17 @@ class Hdf5Process:
         return invalid(self._source, reason)
 
     def _complaint(self, letter: bytes, content: bytes) -> FormatError:
-        """Return the error for what libhdf5, or the code around it, says of the file."""
+        """Return the error for what libhdf5, or the code around it, says of the file. Ends what says nonsense."""
         if letter == b"M":
             return invalid(self._source, "reading it took more memory than a file of its size should")
         text = content.decode(errors="replace")
         if letter == b"?":
             return invalid(self._source, _printable(text[:200]))
         try:
-            path, reason = json.loads(text)
+            path, reason = json.loads(text if letter == b"!" else "")
             return not_loaded(self._source, [str(part) for part in path], _printable(str(reason)))
         except (ValueError, TypeError, RecursionError):
+            self._end()
             return nonsense(self._source)
 
 
@@ -199,11 +200,10 @@ def _descriptor_of(source: Source) -> Iterator[int]:
             yield copy.fileno()
 
 
-def _end(process: subprocess.Popen[bytes], requests: BinaryIO, owner: int) -> None:
-    """End the process, and close what leads to it; but a fork of its owner only closes."""
-    if os.getpid() == owner:
-        process.kill()
-        process.wait()
+def _end(process: subprocess.Popen[bytes], requests: BinaryIO) -> None:
+    """End the process, and close what leads to it; a fork of its owner cannot end it and only closes."""
+    process.kill()
+    process.wait()
     requests.close()
     if process.stdout is not None:
         process.stdout.close()
