@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from struct import unpack_from
 from typing import Any
 
 import h5py
@@ -114,6 +115,54 @@ def test_libhdf5_finds_every_link_of_a_group_of_any_size(size: int):
         for name in names[:: 1 + size // 500]:
             assert group[name.removeprefix("group.")].shape == tensors[name].shape
         assert "absent" not in group
+
+
+UNDEFINED = (1 << 64) - 1
+
+
+def levels_of_root(file: bytes) -> list[list[tuple[int, int, int, list[int]]]]:
+    """Return the nodes of the root group's B-tree, lowest level first: address, left, right, keys and children."""
+    (address,) = unpack_from("<Q", file, 80)
+    levels = []
+    while True:
+        level, height = [], 0
+        while address != UNDEFINED:
+            signature, kind, height, count, left, right = unpack_from("<4sBBHQQ", file, address)
+            assert (signature, kind) == (b"TREE", 0)
+            level.append((address, left, right, list(unpack_from(f"<{2 * count + 1}Q", file, address + 24))))
+            address = right
+        levels.insert(0, level)
+        address = level[0][3][1]
+        if height == 0:
+            return levels
+
+
+# libhdf5 only compares some of the keys, and does not follow the siblings.
+@pytest.mark.parametrize("size", [1, 3, 4, 31, 32, 255, 256, 2048])
+def test_the_nodes_of_a_tree_are_chained_and_their_keys_bound_the_names_below_them(size: int):
+    file = bytes(file_of({f"{number:04}": Tensor("U8", (1,)) for number in range(size)}))
+    (heap,) = unpack_from("<Q", file, 88)
+    (names,) = unpack_from("<Q", file, heap + 24)
+
+    def name_at(place: int) -> str:
+        return file[names + place : file.index(b"\0", names + place)].decode()
+
+    levels = levels_of_root(file)
+    below = []
+    for address in (child for _, _, _, fields in levels[0] for child in fields[1::2]):
+        signature, count = unpack_from("<4s2xH", file, address)
+        assert signature == b"SNOD"
+        below.append((address, name_at(unpack_from("<Q", file, address + 8 + 40 * (count - 1))[0])))
+    assert below[-1][1] == "__statezoo__"
+    for level in levels:
+        assert [left for _, left, _, _ in level] == [UNDEFINED, *(node[0] for node in level[:-1])]
+        keys = [[name_at(place) for place in fields[::2]] for _, _, _, fields in level]
+        children = [fields[1::2] for _, _, _, fields in level]
+        assert [child for some in children for child in some] == [address for address, _ in below]
+        assert [key for some in keys for key in some[1:]] == [last for _, last in below]
+        assert [some[0] for some in keys] == ["", *(some[-1] for some in keys[:-1])]
+        below = [(node[0], some[-1]) for node, some in zip(level, keys, strict=True)]
+    assert len(below) == 1
 
 
 def test_the_most_axes_and_the_deepest_names_are_seen_by_libhdf5():
