@@ -108,6 +108,7 @@ def _save_in_shards(
     if len(parts) < 2:
         _save_whole(packed, form, metadata, path, durable)
         return
+    shard_set.refuse_impossible(path)
     plans = [_Plan(part, form, shards.shard_metadata(path)) for part in parts]
     digests: dict[str, str] = {}
     with shard_set.replace_shards(path, len(plans), durable) as new:

@@ -41,6 +41,20 @@ except ImportError:  # Windows
 _TEMPORARY = re.compile(r"\.statezoo-[0-9a-f]{16}-[0-9]+\.tmp")
 
 
+def refuse_impossible(path: str) -> None:
+    """Raise ArgumentError or WriteError for a path at which no shards can be, before any is written."""
+    name = os.path.basename(path)
+    if not is_shard_name(name) or not name.isprintable():
+        raise ArgumentError(
+            f"{path!r} cannot be saved in shards: their names stand in an index, which allows neither / nor \\ nor "
+            "characters that are not printed. Choose another name, or leave out max_shard_size."
+        )
+    for target in (path, path + INDEX_SUFFIX):
+        if os.path.exists(target) and not os.path.isfile(target):
+            what = "a folder" if os.path.isdir(target) else "not a regular file"
+            raise WriteError(f"{target} is {what}, and nothing was written. Give the name of a file.")
+
+
 class NewShards:
     """The shards that are to be written. names, paths: in order. index: its bytes, known when they are written."""
 
@@ -55,10 +69,10 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
 
     They are written as any file is, and then their index is set. durable: as for durable.replace. If anything fails,
     what was at path is untouched, and the shards written so far are removed.
-    Raises WriteError, with what to do, if the system refuses; ArgumentError for a name that no index can have.
+    Raises WriteError, with what to do, if the system refuses.
     """
+    path = os.path.abspath(path)  # the program may change its folder while it makes arrays
     folder, index_path = os.path.dirname(path), path + INDEX_SUFFIX
-    _refuse_impossible(path)
     with _locked(folder) as locked:
         if locked:
             _remove_leftovers(path)
@@ -89,20 +103,6 @@ def remove_shards(path: str) -> None:
         _remove_unneeded(os.path.dirname(path), old)
         if locked:
             _remove_leftovers(path)
-
-
-def _refuse_impossible(path: str) -> None:
-    """Raise what would otherwise be found out only after all shards were written."""
-    name = os.path.basename(path)
-    if not is_shard_name(name) or not name.isprintable():
-        raise ArgumentError(
-            f"{path!r} cannot be saved in shards: their names stand in an index, which allows neither / nor \\ nor "
-            "characters that are not printed. Choose another name, or leave out max_shard_size."
-        )
-    for target in (path, path + INDEX_SUFFIX):
-        if os.path.exists(target) and not os.path.isfile(target):
-            what = "a folder" if os.path.isdir(target) else "not a regular file"
-            raise WriteError(f"{target} is {what}, and nothing was written. Give the name of a file.")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from .errors import CheckpointError, CorruptError, FormatError, MissingFileError
 from .formats import SUFFIXES, format_named
 from .header import Header, Part, open_header
 from .manifest import Tensor, parse
-from .shards import INDEX_SUFFIX, Index, parse_index, read_index
+from .shards import INDEX_SUFFIX, Index, is_numbered, parse_index, read_index
 from .source import FileSource, Source
 
 # Systems allow a process a few hundred open files. Up to this number, shards stay open from the beginning, so that
@@ -48,8 +48,10 @@ def _in_folder(folder: str) -> str:
         ) from error
     # A plain file goes before an index of its name, as Hugging Face's libraries see it.
     indexes = [name for name in names if name.endswith(SUFFIXES[0] + INDEX_SUFFIX)]
-    found = [name.removesuffix(INDEX_SUFFIX) for name in indexes]
-    found = found or [name for name in names if os.path.splitext(name)[1].lower() in (*SUFFIXES, ".hdf5")]
+    files = [name for name in names if os.path.splitext(name)[1].lower() in (*SUFFIXES, ".hdf5")]
+    # A killed save over a plain file may have left shards beside it.
+    unnumbered = [name for name in files if not is_numbered(name)]
+    found = [name.removesuffix(INDEX_SUFFIX) for name in indexes] or unnumbered or files
     if len(found) == 1:
         return os.path.join(folder, found[0])
     known = f"It holds {len(found):,}: " + ", ".join(found[:_MOST_NAMED]) if found else "It holds none"

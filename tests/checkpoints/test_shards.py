@@ -76,7 +76,7 @@ def states(draw: st.DrawFn) -> dict[str, Any]:
     return state
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(state=states(), most_bytes=st.integers(1, 300), extra=st.dictionaries(st.sampled_from("zab"), st.text("é\0x")))
 def test_any_state_in_shards_of_any_size_is_the_state_in_one_file(
     state: dict[str, Any], most_bytes: int, extra: dict[str, str]
@@ -250,10 +250,9 @@ def test_safetensors_reads_every_tensor_where_the_index_says(path: Path):
     weight_map = index_of(path)["weight_map"]
     assert weight_map.keys() == {"z.weight", "fortran", "a.bias", "empty", "last", "statezoo.storage.0"}
     for name, shard in weight_map.items():
-        # numpy has no bfloat16 of its own
-        with safetensors.safe_open(path.parent / shard, "np" if name != "a.bias" else "pt") as opened:
+        with safetensors.safe_open(path.parent / shard, "np") as opened:
             assert opened.metadata()["format"] == "pt"
-            if name in state and name != "a.bias":
+            if name in state and name != "a.bias":  # it has no bfloat16 for NumPy
                 np.testing.assert_array_equal(opened.get_tensor(name), state[name])
 
 
