@@ -103,7 +103,7 @@ def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offse
 def open_source(source: Source) -> Opened:
     """Return what the index says, it and the structure having been checked against their digests."""
     try:
-        footer = _footer_of(source)
+        footer = footer_of(source)
         if footer is None:
             from .hdf5_foreign import open_foreign
 
@@ -124,7 +124,7 @@ class _Footer(NamedTuple):
     index_start: int
 
 
-def _footer_of(source: Source) -> _Footer | None:
+def footer_of(source: Source) -> _Footer | None:
     """Return the footer, None if there is none. Raises InvalidError if it needs more bytes than there are."""
     if source.size_bytes < _FOOTER_BYTES:
         return None

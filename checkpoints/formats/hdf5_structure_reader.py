@@ -38,11 +38,11 @@ class Found(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """size_bytes: of the file. datasets: of tensors, in the order of the state. index_start: where the index is."""
+    """size_bytes: of the file. datasets: of tensors, in the order of the state. tail: index and footer, as bytes."""
 
     size_bytes: int
     datasets: list[Found]
-    index_start: int
+    tail: Found
 
 
 def read_structure(source: Source) -> Structure:
@@ -68,18 +68,18 @@ class _Structure:
         while groups:
             groups += self._links(*groups.pop())
         datasets: list[Found] = []
-        index_start = None
+        tail = None
         for address in sorted(self._paths):
-            tensor, offset = self._dataset(address)
+            found = Found(*self._dataset(address), sorted(map(name_of, self._paths[address])))
             if self._paths[address] == [(RESERVED,)]:
-                index_start = offset
+                tail = found
             else:
-                datasets.append(Found(tensor, offset, sorted(map(name_of, self._paths[address]))))
-        if index_start is None:
+                datasets.append(found)
+        if tail is None:
             raise InvalidError(f"its HDF5 structure has no {RESERVED}")
-        if sum(item.tensor.size_bytes for item in datasets) > index_start:
+        if sum(found.tensor.size_bytes for found in datasets) > tail.offset:
             raise InvalidError("its tensors overlap")
-        return Structure(size_bytes, datasets, index_start)
+        return Structure(size_bytes, datasets, tail)
 
     def _unpack(self, struct: Struct, address: int) -> tuple[int, ...]:
         return struct.unpack(self._source.read(address, struct.size))
