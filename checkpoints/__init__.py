@@ -6,9 +6,15 @@
     save_file({"weight": weight, "tied": weight}, "run.h5")
     state = load_file("run.h5")             # state["tied"] is state["weight"]
 
-Read in this order: files (what a save and a load do), sharing, manifest, formats, streams, durable, models,
-inspection, testing.
+    verify("run.h5")                        # are all bytes what was written?
+    diff("run.h5", "run.safetensors")       # what changed, in names, ties and values
+
+Read in this order: files (what a save and a load do), sharing, manifest, formats, streams, durable, models; then the
+tools: inspection, verification, comparison, conversion, repairing, fingerprints; testing.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from . import testing
 from .deferred import Deferred
@@ -28,9 +34,33 @@ from .errors import (
     WriteError,
 )
 from .files import load_file, read_metadata, save_file
-from .inspection import inspect
 from .lazy import Checkpoint, LazyTensor, open_checkpoint
 from .models import load_model, save_model
+
+if TYPE_CHECKING:
+    from .comparison import diff
+    from .conversion import convert
+    from .fingerprints import fingerprint
+    from .inspection import inspect
+    from .repairing import repair
+    from .verification import verify
+
+# Imported when they are used: a program that only loads a model starts without them.
+_TOOLS = {
+    "convert": "conversion",
+    "diff": "comparison",
+    "fingerprint": "fingerprints",
+    "inspect": "inspection",
+    "repair": "repairing",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TOOLS:
+        return getattr(importlib.import_module(f".{_TOOLS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ArgumentError",
@@ -49,12 +79,17 @@ __all__ = [
     "UnsupportedTypeError",
     "VersionError",
     "WriteError",
+    "convert",
+    "diff",
+    "fingerprint",
     "inspect",
     "load_file",
     "load_model",
     "open_checkpoint",
     "read_metadata",
+    "repair",
     "save_file",
     "save_model",
     "testing",
+    "verify",
 ]
