@@ -1,0 +1,299 @@
+"""Indexes and shards from elsewhere: valid ones load, and the others are errors that name the file and the cause."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file as save_stock
+
+from statezoo.checkpoints import (
+    CheckpointError,
+    CorruptError,
+    FormatError,
+    MissingFileError,
+    ReadError,
+    inspect,
+    load_file,
+    open_checkpoint,
+    read_metadata,
+    save_file,
+)
+from statezoo.checkpoints.testing import compare_states
+
+INDEX = "model.safetensors.index.json"
+SHARDS = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+STATE = {"b": np.arange(3.0), "a": np.arange(2.0), "c": np.arange(4.0)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint as others write it: b and a in the first shard, c in the second."""
+    save_stock({"b": STATE["b"], "a": STATE["a"]}, tmp_path / SHARDS[0], {"format": "pt"})
+    save_stock({"c": STATE["c"]}, tmp_path / SHARDS[1], {"format": "pt"})
+    write(tmp_path, metadata={"total_size": 72})
+    return tmp_path
+
+
+def write(folder: Path, metadata: Any = None, weight_map: Any = None, **further: Any) -> None:
+    weight_map = {"a": SHARDS[0], "b": SHARDS[0], "c": SHARDS[1]} if weight_map is None else weight_map
+    (folder / INDEX).write_text(json.dumps({"metadata": metadata, "weight_map": weight_map} | further))
+
+
+def save_ours(folder: Path, state: dict[str, np.ndarray] = STATE) -> None:
+    save_file(state, folder / "model.safetensors", {"key": "value"}, max_shard_size=40, durable=False)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"total_size": 72}, {"total_size": 7.2e1, "x": [1, {"y": None}]}], ids=str
+)
+def test_shards_of_another_writer_load_unchecked_whatever_numbers_their_metadata_hold(folder: Path, metadata: Any):
+    write(folder, metadata, version=1)
+    loaded = load_file(folder)
+    assert loaded.keys() == STATE.keys()
+    assert all((loaded[name] == array).all() for name, array in STATE.items())
+    assert read_metadata(folder) == {}
+    assert inspect(folder).fingerprint is None
+
+
+def test_ties_and_texts_in_the_metadata_of_another_writer_are_kept(folder: Path):
+    write(folder, {"total_size": 72, "tied": "a", "also": "c", "a": "b", "note": "text"})
+    loaded = load_file(folder / INDEX)
+    assert loaded["tied"] is loaded["a"]
+    assert loaded["also"] is loaded["c"]
+    assert read_metadata(folder) == {"a": "b", "note": "text"}
+
+
+def test_an_index_without_tensors_is_an_empty_state(tmp_path: Path):
+    write(tmp_path, weight_map={})
+    assert load_file(tmp_path) == {}
+
+
+def test_links_to_files_elsewhere_are_followed_as_in_the_cache_of_the_hub(folder: Path, tmp_path_factory: Any):
+    blobs = tmp_path_factory.mktemp("blobs")
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(blobs / f"{number:040x}")
+        path.symlink_to(os.path.relpath(blobs / f"{number:040x}", folder))
+    assert (load_file(folder)["c"] == STATE["c"]).all()
+    save_ours(folder)
+    assert list(compare_states(STATE, load_file(folder))) == []
+
+
+NAMES = [
+    "../x.safetensors", "..", "/etc/passwd", "/x.safetensors", "a/x.safetensors", "a\\x.safetensors",
+    "..\\x.safetensors", "x.bin", "x.safetensors.bin", "x", "", "x\0.safetensors", "https://x.org/x.safetensors",
+    None, 3, ["x.safetensors"], {"x": "y"}, True,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=repr)
+def test_what_is_no_name_of_a_shard_in_the_folder_is_refused_with_the_entry(folder: Path, name: Any):
+    write(folder, weight_map={"a": SHARDS[0], "bad entry": name})
+    message = (
+        rf"{INDEX} is not a valid index.*it says that tensor 'bad entry' is in .*, which is not the name of a .safe"
+    )
+    with pytest.raises(CorruptError, match=message):
+        load_file(folder)
+
+
+TEXTS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", r"It is empty"),
+    "spaces": (b"  \n", r"it is not the JSON it should be"),
+    "cut": (b'{"weight_map": {"a": "mod', r"it is not the JSON .*It may be damaged or cut off. Use another copy"),
+    "list": (b"[]", r"it is not the JSON it should be"),
+    "number": (b"3", r"it is not the JSON it should be"),
+    "no map": (b"{}", r"it has no weight_map"),
+    "odd map": (b'{"weight_map": ["a"]}', r"it has no weight_map"),
+    "odd metadata": (b'{"weight_map": {}, "metadata": 3}', r"or metadata that are none"),
+    "twice": (b'{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}', r"'a' occurs twice"),
+    "twice above": (b'{"weight_map": {}, "weight_map": {}}', r"'weight_map' occurs twice"),
+    "deep": (b'{"metadata":' + b"[" * 200_000, r"it is not the JSON it should be"),
+    "no UTF-8": (b'{"weight_map": {"\xff": "x.safetensors"}}', r"it is not the JSON .*utf-8"),
+    "lone surrogate": (b'{"weight_map": {"\\ud800": "x.safetensors"}}', r"it is not the JSON .*surrogates"),
+    "NaN": (b'{"weight_map": {}, "metadata": {"total_size": NaN}}', r"NaN is not JSON"),
+    "huge number": (b'{"metadata": {"x": ' + b"9" * 5000 + b"}}", r"it is not the JSON it should be"),
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\n", r"is a Git LFS pointer.*git lfs pull"),
+    "page": (b"<!DOCTYPE html>", r"HTML or XML page.*Download the file again"),
+    "pickle": (b"\x80\x04K\x01.", r"Python pickle, which is never loaded"),
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_no_index_is_refused_with_the_cause(tmp_path: Path, text: str):
+    content, cause = TEXTS[text]
+    (tmp_path / INDEX).write_bytes(content)
+    for read in (load_file, inspect, read_metadata, open_checkpoint):
+        with pytest.raises(CorruptError, match=rf"(?s){INDEX} is not a valid index of a sharded checkpoint: .*{cause}"):
+            read(tmp_path)
+
+
+def test_an_index_that_is_far_too_large_is_not_read(tmp_path: Path):
+    with open(tmp_path / INDEX, "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CorruptError, match=r"it has 1,099,511,627,776 bytes, and the most that is read is 100,000,000"):
+        load_file(tmp_path)
+
+
+def test_an_index_in_memory_names_no_files(folder: Path):
+    with pytest.raises(
+        CorruptError, match=r"looks like JSON, such as the index of a sharded checkpoint. Give the file"
+    ):
+        load_file((folder / INDEX).read_bytes())
+
+
+def test_missing_shards_are_named_with_the_advice_to_download_them(folder: Path):
+    (folder / SHARDS[1]).unlink()
+    message = (
+        rf"1 of the 2 files that .*{INDEX} names are missing: '{SHARDS[1]}'. Download or copy them into the folder"
+    )
+    for path in (folder, folder / INDEX, folder / "model.safetensors"):
+        with pytest.raises(MissingFileError, match=message):
+            load_file(path)
+
+
+def test_a_shard_with_other_tensors_than_the_index_says_is_refused(folder: Path):
+    write(folder, weight_map={"a": SHARDS[0], "c": SHARDS[1]})
+    with pytest.raises(
+        CorruptError, match=rf"{SHARDS[0]} does not hold the tensors that .*{INDEX} says: it also has 'b'"
+    ):
+        load_file(folder)
+    write(folder, weight_map={"a": SHARDS[0], "b": SHARDS[1], "c": SHARDS[1]})
+    save_stock({"a": STATE["a"]}, folder / SHARDS[0])
+    with pytest.raises(
+        CorruptError, match=rf"{SHARDS[1]} does not hold .* it lacks 'b'.*Use files that were saved toge"
+    ):
+        load_file(folder)
+
+
+def test_a_shard_that_is_something_else_is_an_error_that_names_it(folder: Path):
+    (folder / SHARDS[1]).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(CorruptError, match=rf"{SHARDS[1]} is not a valid safetensors file.*git lfs pull"):
+        load_file(folder)
+    (folder / SHARDS[1]).unlink()
+    os.mkfifo(folder / SHARDS[1])
+    with pytest.raises(ReadError, match=rf"{SHARDS[1]} is not a regular file"):
+        load_file(folder)
+
+
+def test_a_shard_of_another_save_is_an_error_that_names_the_tensors_and_the_cause(tmp_path: Path):
+    save_ours(tmp_path)
+    first = (tmp_path / SHARDS[0]).read_bytes()
+    save_ours(tmp_path, {name: array + 1 for name, array in STATE.items()})
+    save_ours(tmp_path, {name: array + 2 for name, array in STATE.items()})
+    (tmp_path / SHARDS[0]).write_bytes(first)
+    with pytest.raises(
+        CorruptError, match=r"(?s)are not of one save: .*'b'\n  'a'\n.*may have been copied or down"
+    ) as caught:
+        inspect(tmp_path)
+    assert caught.value.tensors == ("b", "a")
+
+
+def test_a_shard_that_another_program_wrote_anew_is_compared_with_the_index(tmp_path: Path):
+    save_ours(tmp_path)
+    save_stock({"c": STATE["c"]}, tmp_path / SHARDS[1])
+    assert list(compare_states(STATE, load_file(tmp_path))) == []
+    save_stock({"c": STATE["c"] + 1}, tmp_path / SHARDS[1])
+    with pytest.raises(CorruptError, match=r"'c'"):
+        load_file(tmp_path)
+
+
+def test_ties_and_views_in_a_shard_that_an_index_of_another_writer_names_are_not_lost_silently(folder: Path):
+    save_file({"c": STATE["c"], "part": STATE["c"][1:]}, folder / SHARDS[1])
+    with pytest.raises(
+        FormatError, match=rf"{SHARDS[1]} holds ties, views or extra state, which .*{INDEX} knows nothing"
+    ):
+        load_file(folder)
+    save_file({"c": STATE["c"]}, folder / SHARDS[1])
+    assert load_file(folder).keys() == STATE.keys()
+
+
+def test_a_flipped_bit_in_a_shard_is_an_error_that_names_the_tensor(tmp_path: Path):
+    save_ours(tmp_path)
+    content = bytearray((tmp_path / SHARDS[1]).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / SHARDS[1]).write_bytes(content)
+    for mmap in (False, True):
+        with pytest.raises(CorruptError, match=r"'c'"):
+            load_file(tmp_path, mmap=mmap)
+    with open_checkpoint(tmp_path) as checkpoint:
+        assert checkpoint["a"][1] == 1
+        with pytest.raises(CorruptError, match=r"'c'"):
+            checkpoint["c"][:1]
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), name=st.sampled_from([INDEX, *SHARDS]))
+def test_no_flipped_bit_in_an_index_or_a_shard_gives_another_state(where: float, bit: int, name: str):
+    with tempfile.TemporaryDirectory() as folder:
+        save_ours(Path(folder), STATE | {"tied": STATE["a"], "view": STATE["c"][::2]})
+        path = Path(folder, name)
+        content = bytearray(path.read_bytes())
+        content[int(where * len(content))] ^= 1 << bit
+        path.write_bytes(content)
+        try:
+            loaded, metadata = load_file(folder), read_metadata(folder)
+        except CheckpointError:
+            return
+        assert list(compare_states(STATE | {"tied": STATE["a"], "view": STATE["c"][::2]}, loaded)) == []
+        assert metadata == {"key": "value"}
+
+
+def test_a_folder_without_one_checkpoint_is_an_error_that_lists_those_it_has(folder: Path):
+    with pytest.raises(ReadError, match=r"is a folder. Give the path of a checkpoint file. It holds none"):
+        load_file(folder.parent / ".")
+    other = folder / "other.safetensors.index.json"
+    other.write_bytes((folder / INDEX).read_bytes())
+    with pytest.raises(ReadError, match=r"It holds 2: model.safetensors, other.safetensors"):
+        load_file(folder)
+    for index in (other, folder / INDEX):
+        index.unlink()
+    with pytest.raises(ReadError, match=rf"It holds 2: {SHARDS[0]}, {SHARDS[1]}"):
+        load_file(folder)
+    save_file(STATE, folder / "only.h5")
+    assert list(compare_states(STATE, load_file(folder))) == []
+
+
+def test_a_plain_file_goes_before_an_index_of_its_name(folder: Path):
+    save_stock({"x": np.ones(1)}, folder / "model.safetensors")
+    assert list(load_file(folder)) == list(load_file(folder / "model.safetensors")) == ["x"]
+    assert len(load_file(folder / INDEX)) == 3
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CorruptError, match=r"model.safetensors is not a valid safetensors file"):
+        load_file(folder / "model.safetensors")
+
+
+MANY = """
+import resource, sys
+import numpy
+from statezoo.checkpoints import load_file, open_checkpoint
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+assert [array[0] for array in load_file(sys.argv[1]).values()] == list(range(1000))
+with open_checkpoint(sys.argv[1]) as checkpoint:
+    assert [tensor[0] for tensor in checkpoint.values()] == list(range(1000))
+"""
+
+
+def test_a_thousand_shards_need_few_open_files(tmp_path: Path):
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 100
+    state = {str(number): np.full(3, number) for number in range(1000)}
+    save_file(state, tmp_path / "model.safetensors", max_shard_size=24, durable=False)
+    assert len(list(tmp_path.iterdir())) == 1001
+    subprocess.run([sys.executable, "-c", MANY, tmp_path], check=True)
+
+
+def test_a_shard_of_many_that_is_replaced_while_they_are_open_is_an_error(tmp_path: Path):
+    state = {str(number): np.full(3, number) for number in range(70)}
+    save_file(state, tmp_path / "model.safetensors", max_shard_size=24, durable=False)
+    with open_checkpoint(tmp_path) as checkpoint:
+        for _ in range(2):  # the names are the same every second time
+            save_file(state, tmp_path / "model.safetensors", max_shard_size=24, durable=False)
+        with pytest.raises(ReadError, match=r"was replaced after the checkpoint was opened. Open it again"):
+            checkpoint["5"][...]
