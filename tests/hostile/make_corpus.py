@@ -6,11 +6,19 @@ import sys
 from pathlib import Path
 
 import hdf5_files
+import index_files
 import other_files
+import own_hdf5_files
 import safetensors_files
 from hostile_file import HostileFile
 
-CORPUS: list[HostileFile] = [*safetensors_files.FILES, *hdf5_files.FILES, *other_files.FILES]
+CORPUS: list[HostileFile] = [
+    *safetensors_files.FILES,
+    *own_hdf5_files.FILES,
+    *hdf5_files.FILES,
+    *index_files.FILES,
+    *other_files.FILES,
+]
 
 
 def make_corpus(folder: Path, corpus: list[HostileFile] = CORPUS) -> None:

@@ -103,7 +103,7 @@ INDEX = b'{"metadata":{"total_size":2},"weight_map":{"x":"../../../../etc/passwd
 # What it is, how it is made, what the error says.
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an LFS pointer": (bytes_of(LFS), r"is a Git LFS pointer.*`git lfs pull`"),
-    "an HTML page": (bytes_of(b"<!DOCTYPE html>\n<html><body>404</body></html>\n"), r"an HTML or XML page.*[Dd]ownload"),
+    "an HTML page": (bytes_of(b"<!DOCTYPE html>\n<html><body>404</body></html>"), r"an HTML or XML page.*[Dd]ownload"),
     "an XML error": (bytes_of(b'\xef\xbb\xbf<?xml version="1.0"?><Error>AccessDenied</Error>'), r"an HTML or XML page"),
     "a download cut at a tenth": (_cut(0.1), r"cut off"),
     "a download cut at a half": (_cut(0.5), r"cut off"),
@@ -131,10 +131,10 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing file": (lambda path: None, r"there is no file"),
     "a folder": (lambda path: path.mkdir(), r"is a folder|holds no"),
     "a pipe": (os.mkfifo, r"not a regular file"),
-    "a socket": (_socket, r"not a regular file"),
+    "a socket": (_socket, r"not a regular file|cannot be opened"),
     "a device of zeros": (lambda path: path.symlink_to("/dev/zero"), r"not a regular file"),
     "a device of nothing": (lambda path: path.symlink_to("/dev/null"), r"not a regular file"),
-    "a terminal": (lambda path: path.symlink_to("/dev/tty"), r"not a regular file|there is no"),
+    "a terminal": (lambda path: path.symlink_to("/dev/tty"), r"not a regular file|cannot be opened"),
     "a file of the kernel": (lambda path: path.symlink_to("/proc/self/environ"), r"is empty"),
 }  # fmt: skip
 

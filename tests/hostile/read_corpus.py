@@ -1,7 +1,7 @@
-"""Read files in every way there is, and print what came of it: `python read_corpus.py OUTPUT FILE...`.
+"""Read files in the ways there are, and print what came of it: `python read_corpus.py FOLDER`.
 
-A process of its own, because a file may crash or hang it. Each line is a JSON object: first one that says what starts,
-then one that says how it ended. A read that takes longer than the limit ends the process.
+A process of its own, because a file may crash or hang it. It prints two lines of JSON for each read: what starts, and
+how it ended. A read that takes longer than the limit ends the process.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ WAYS: dict[str, Callable[[str, str], None]] = {
 
 
 class _Watch:
-    """Notes what is opened, run or unpickled between start and stop."""
+    """Notes what is opened, run or unpickled between start and stop, other than the interpreter's and our own files."""
 
     def __init__(self) -> None:
         self._seen: list[str] | None = None
@@ -96,7 +96,7 @@ class _Watch:
             path = os.fsdecode(arguments[0])
             if not path.startswith(self._own):
                 self._seen.append(path)
-        elif event in {"pickle.find_class", "os.system", "os.exec", "socket.connect", "exec"}:
+        elif event in {"pickle.find_class", "os.system", "os.exec", "socket.connect"}:
             self._seen.append(f"{event} {arguments}"[:200])
 
 
@@ -121,33 +121,45 @@ def _outcome(way: str, path: str, output: str, watch: _Watch) -> dict[str, Any]:
         "is_ours": isinstance(error, checkpoints.CheckpointError),
         "text": str(error)[:3000] if error else "",
         "text_length": len(str(error)) if error else 0,
-        "seen": [entry for entry in seen if entry != path and not entry.startswith(os.path.dirname(output))],
+        # The shards of an index are called like it.
+        "seen": [entry for entry in seen if not entry.startswith((path.split(".")[0], os.path.dirname(output)))],
         "growth_bytes": max(0, _memory_bytes("VmHWM") - before),
+        # The most that any process of libhdf5 took so far.
+        "child_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10,
         "left": sorted(os.listdir(os.path.dirname(output))) if error else [],
     }
 
 
-def main(output: str, paths: list[str]) -> None:
+def main(folder: Path) -> None:
+    """Do what standard input says: each line is a JSON list of a path and a way. folder: empty, for what is written."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-    # Imports and a first use of each format, so that what they take is not counted for a file.
-    watch = _Watch()
-    folder = Path(output).parent
+    output, watch = str(folder / "output"), _Watch()
+    _warm_up(folder, output, watch)
+    for line in sys.stdin:
+        path, way = json.loads(line)
+        print(json.dumps([path, way]), flush=True)
+        faulthandler.dump_traceback_later(LIMIT_S, exit=True)
+        print(json.dumps(_outcome(way, path, output, watch)), flush=True)
+        faulthandler.cancel_dump_traceback_later()
+        _empty(folder)
+
+
+def _warm_up(folder: Path, output: str, watch: _Watch) -> None:
+    """Use each format in each way once, so that what is imported for it is not counted for a file."""
     for suffix in (".safetensors", ".h5"):
         warm = str(folder / f"warm{suffix}")
         checkpoints.save_file({"x": np.ones(3)}, warm)
         for way in WAYS:
             _outcome(way, warm, output, watch)
+    (folder / "foreign.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    _outcome("load_file", str(folder / "foreign.h5"), output, watch)
+    _empty(folder)
+
+
+def _empty(folder: Path) -> None:
     for left in folder.iterdir():
         left.unlink()
-    for path in paths:
-        for way in WAYS:
-            print(json.dumps({"path": path, "way": way}), flush=True)
-            faulthandler.dump_traceback_later(LIMIT_S, exit=True)
-            print(json.dumps(_outcome(way, path, output, watch)), flush=True)
-            faulthandler.cancel_dump_traceback_later()
-            for left in folder.iterdir():
-                left.unlink()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(Path(sys.argv[1]))
