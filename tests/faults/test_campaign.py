@@ -26,11 +26,22 @@ def test_a_save_killed_at_any_system_call_leaves_the_complete_old_or_new_file(tm
 
 
 @pytest.mark.slow
-def test_a_save_whose_system_calls_fail_is_a_clear_error_or_succeeds(tmp_path: Path):
-    faults = ["short", "ENOSPC", "EIO", "EROFS", "EACCES", "EINTR"]
-    printed = run_campaign(tmp_path, *apis("save_file"), *(f"--fault={fault}" for fault in faults))
-    assert printed.count("saved") >= 2 * len(faults)
-    assert printed.count("refused") == 2 * (len(faults) - 1)  # what is written half is written on
+def test_a_save_in_shards_killed_at_any_system_call_leaves_the_complete_old_or_new_state(tmp_path: Path):
+    # A prime stride, so that each part of what is done again for every shard is met.
+    ways = apis("shards", "file to shards", "shards to file")
+    printed = run_campaign(tmp_path, "--fault", "kill", "--stride", "3", *ways)
+    assert printed.count("old file") == printed.count("new file") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("faults", "stride"), [(["short", "EIO"], "1"), (["ENOSPC", "EROFS", "EACCES"], "3"), (["EINTR"], "2")]
+)
+def test_a_save_whose_system_calls_fail_is_a_clear_error_or_succeeds(tmp_path: Path, faults: list[str], stride: str):
+    ways = [*apis("save_file"), "--stride", stride, *(f"--fault={fault}" for fault in faults)]
+    printed = run_campaign(tmp_path, *ways)
+    assert printed.count("refused") == 2 * len([fault for fault in faults if fault != "short"])
+    assert len(printed.splitlines()) == 2 * len(faults) + 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,59 @@
+"""The ways to save that are struck at, and what they save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from statezoo import core as nn
+from statezoo.checkpoints import save_file, save_model
+from statezoo.checkpoints.formats import SUFFIXES
+
+
+def state_of(seed: int) -> dict[str, np.ndarray]:
+    """Return a state with small tensors, some of several chunks, a tie and a view."""
+    rng = np.random.default_rng(seed)
+    state: dict[str, np.ndarray] = {f"layers.{n}.bias": rng.random(5 + n, np.float32) for n in range(4)}
+    state["layers.0.weight"] = rng.random((300, 500), np.float32)
+    state["layers.1.weight"] = rng.random((90, 400), np.float64)
+    return {**state, "tied": state["layers.0.weight"], "view": state["layers.1.weight"].T}
+
+
+def large_state_of(seed: int) -> dict[str, np.ndarray]:
+    """Return a state that is large enough to be written on several threads."""
+    return {f"weight.{n}": np.full((1 << 18,), seed + n, np.float32) for n in range(9)}
+
+
+def model_of(seed: int) -> nn.Module:
+    """Return a model with a tied weight and buffers."""
+    nn.manual_seed(seed)
+    model = nn.Sequential(nn.Embedding(300, 200), nn.Linear(200, 300, bias=False), nn.BatchNorm1d(300))
+    model[1].weight = model[0].weight
+    return model
+
+
+class Api(NamedTuple):
+    """A way to save. make: gives a state for a seed; arrays: those in it. before, save: save the old, the new."""
+
+    make: Callable[[int], Any]
+    arrays: Callable[[Any], dict[str, np.ndarray]]
+    before: Callable[..., None]
+    save: Callable[..., None]
+    durable: bool = True
+    suffixes: tuple[str, ...] = SUFFIXES
+
+
+_SHARDED = (".safetensors",)
+save_in_shards = partial(save_file, max_shard_size="400KB")
+APIS = {
+    "save_file": Api(state_of, dict, save_file, save_file),
+    "save_model": Api(model_of, nn.Module.state_dict, save_model, save_model),
+    "durable=False": Api(state_of, dict, save_file, save_file, False),
+    "threads": Api(large_state_of, dict, save_file, save_file, False),
+    "shards": Api(state_of, dict, save_in_shards, save_in_shards, suffixes=_SHARDED),
+    "file to shards": Api(state_of, dict, save_file, save_in_shards, suffixes=_SHARDED),
+    "shards to file": Api(state_of, dict, save_in_shards, save_file, suffixes=_SHARDED),
+}
