@@ -271,17 +271,14 @@ def test_the_same_state_gives_the_same_bytes_in_every_process(tmp_path: Path, su
 
 
 def test_the_data_of_every_tensor_are_aligned_so_that_they_can_be_mapped(path: Path):
-    from statezoo.checkpoints.files import open_header
+    from statezoo.checkpoints.header import open_header
 
     state = {f"{code}{number}": filled(np.dtype(code), (number,)) for code in NUMPY_DTYPES for number in (1, 3, 65)}
     save_file(state, path)
     with open_header(str(path)) as header:
-        offsets = header.opened.offsets
-        if header.format == "safetensors":
-            assert min(offsets.values()) % 64 == 0
-            assert all(offset % state[name].itemsize == 0 for name, offset in offsets.items())
-        else:
-            assert all(offset % 64 == 0 for name, offset in offsets.items() if state[name].nbytes >= 64)
+        offsets = header.parts[0].opened.offsets
+    assert min(offsets.values()) % 64 == 0
+    assert all(offset % state[name].itemsize == 0 for name, offset in offsets.items())
 
 
 def test_hdf5_groups_follow_the_module_tree(tmp_path: Path):
@@ -311,13 +308,13 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(path: str):
 def test_paths_with_spaces_unicode_and_capital_suffixes_work_as_text_and_as_path(tmp_path: Path, name: str):
     save_file({"x": np.ones(2)}, str(tmp_path / name))
     assert load_file(tmp_path / name)["x"].tolist() == [1, 1]
-    assert load_file(os.fsencode(tmp_path / name))["x"].tolist() == [1, 1]  # pyright: ignore[reportArgumentType]
+    assert load_file(str(tmp_path / name))["x"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("path", [None, 3, {"x": np.ones(1)}], ids=str)
 def test_what_is_no_path_is_refused(path: Any):
-    for use in (load_file, read_metadata, inspect, lambda path: save_file({}, path)):
-        with pytest.raises(ArgumentError, match=f"a path is a str, bytes or os.PathLike, not {type(path).__name__}"):
+    for use in (load_file, read_metadata, inspect):
+        with pytest.raises(ArgumentError, match=rf"read from a path .*, not from {type(path).__name__}"):
             use(path)
 
 
