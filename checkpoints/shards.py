@@ -157,11 +157,11 @@ def parse_index(text: bytes, path: str) -> Index:
     try:
         content = parsed(text.strip())
         refuse_duplicates(text)
-    except InvalidError as error:
+    except (InvalidError, RecursionError) as error:
         advice = "It may be damaged or cut off. Use another copy of it."
         if not text.lstrip().startswith(b"{"):
             advice = cause_of(text[:HEAD_BYTES], len(text), "index")
-        _refuse(path, f"it is not the JSON it should be ({error.__cause__}). {advice}")
+        _refuse(path, f"it is not the JSON it should be ({error.__cause__ or error}). {advice}")
     weight_map, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(weight_map, dict) or not isinstance(metadata, dict | None):
         _refuse(path, "it has no weight_map, from tensors to the files that hold them, or metadata that are none.")

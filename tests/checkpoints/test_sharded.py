@@ -135,6 +135,16 @@ def test_what_is_no_index_is_refused_with_the_cause(tmp_path: Path, text: str):
             read(tmp_path)
 
 
+def test_an_index_of_any_depth_is_valid_or_refused(tmp_path: Path):
+    for depth in (1, 100, *range(900, 1001)):  # about as deep as Python goes
+        deep = b'{"x":' * depth + b"1" + b"}" * depth
+        (tmp_path / INDEX).write_bytes(b'{"weight_map":{},"metadata":' + deep + b"}")
+        try:
+            assert load_file(tmp_path) == {}
+        except CorruptError:
+            assert depth >= 900
+
+
 def test_an_index_that_is_far_too_large_is_not_read(tmp_path: Path):
     with open(tmp_path / INDEX, "wb") as file:
         file.truncate(1 << 40)
