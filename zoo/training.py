@@ -123,8 +123,9 @@ def _claim(out: Path, recipe: Recipe) -> None:
 
 def _keep(out: Path, recipe: Recipe, model: Module, history: list[Row]) -> None:
     save_model(model, out / CHECKPOINT)
-    with durable.replace(str(out / RUN)) as file:
-        file.write(_record(recipe, history, inspect(out / CHECKPOINT).fingerprint).encode())
+    record = _record(recipe, history, inspect(out / CHECKPOINT).fingerprint)
+    with durable.replace(str(out / RUN)) as descriptor:
+        durable.write_all(descriptor, record.encode(), 0)
 
 
 def _record(recipe: Recipe, history: list[Row], fingerprint: str | None) -> str:
