@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 def silent(size_bytes: int) -> None:

@@ -1,4 +1,7 @@
-"""The command `statezoo`: list, info, predict, inspect. Errors that are known print one line and exit with status 1."""
+"""The command `statezoo`: list, info and predict, and what file_command.py adds.
+
+Errors that are known print one message, without a traceback, and exit with status 1; a wrong usage exits with 2.
+"""
 
 import argparse
 import io
@@ -9,10 +12,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from inspect import signature
 
-from ..checkpoints import CheckpointError, inspect
+from ..checkpoints import CheckpointError
 from ..core import ModuleError
 from .entry import CARD, open_entry
 from .errors import InputError, ZooError
+from .file_command import EXAMPLES as FILE_EXAMPLES
+from .file_command import Outcome, add_verbs
 from .loading import find, list_models, load
 from .text import command_line, render, table
 
@@ -23,7 +28,7 @@ EXAMPLES = """examples:
   statezoo predict linear-regression 3 4
   statezoo predict transformer-block.sort 352914
   statezoo predict file:my-zoo/tense-mlp tener ella
-  statezoo inspect model.safetensors --json"""
+  """ + "\n  ".join(FILE_EXAMPLES.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     parsed = _parser().parse_args(arguments)
     try:
-        return _show(parsed.run(parsed))
+        text, status = parsed.run(parsed)
+        return _show(text) or status
+    except KeyboardInterrupt:
+        print("statezoo: interrupted", file=sys.stderr)
+        return 130
     except (CheckpointError, ModuleError, ZooError) as error:
         print(f"statezoo: {error}", file=sys.stderr)
         return 1
@@ -56,7 +65,7 @@ def _show(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="statezoo",
-        description="Small pretrained models, and a look into checkpoint files.",
+        description="Small pretrained models, and tools on checkpoint files.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,26 +85,23 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("input", nargs="+", help="what the model takes; `statezoo info NAME` shows an example")
     verb.set_defaults(run=_predict)
 
-    verb = verbs.add_parser("inspect", help="names, shapes, dtypes, sizes, ties and metadata of a checkpoint file")
-    verb.add_argument("file", help="a .safetensors or .h5 file")
-    verb.add_argument("--json", action="store_true", help="as JSON, for programs")
-    verb.set_defaults(run=_inspect)
+    add_verbs(verbs)
     return parser
 
 
-def _list(parsed: argparse.Namespace) -> str:
+def _list(parsed: argparse.Namespace) -> Outcome:
     manifests = [open_entry(find(name)).manifest for name in list_models(parsed.filter)]
     if not manifests:
-        return f"no model matches {parsed.filter!r}" if parsed.filter else "the zoo is empty"
+        return Outcome(f"no model matches {parsed.filter!r}" if parsed.filter else "the zoo is empty")
     rows = [("name", "parameters", "bytes", "metric")]
     for manifest in manifests:
         metric, value = next(iter(manifest["metrics"].items()))
         size = manifest["files"]["model.safetensors"]["bytes"]
         rows.append((manifest["name"], f"{manifest['parameters']:,}", f"{size:,}", f"{metric} {value:.4g}"))
-    return table(rows)
+    return Outcome(table(rows))
 
 
-def _info(parsed: argparse.Namespace) -> str:
+def _info(parsed: argparse.Namespace) -> Outcome:
     entry = open_entry(find(parsed.name))
     manifest = entry.manifest
     rows = [
@@ -112,22 +118,17 @@ def _info(parsed: argparse.Namespace) -> str:
         ("card", str(entry.path(CARD))),
     ]
     rows = [row for row in rows if row[1]]
-    return f"{manifest['name']}\n{table(rows)}\n\n{load(parsed.name)!r}"
+    return Outcome(f"{manifest['name']}\n{table(rows)}\n\n{load(parsed.name)!r}")
 
 
-def _predict(parsed: argparse.Namespace) -> str:
+def _predict(parsed: argparse.Namespace) -> Outcome:
     predict = load(parsed.name).predict
     try:
         signature(predict).bind(*parsed.input)
     except TypeError:
         example = command_line(parsed.name, open_entry(find(parsed.name)).manifest["example"])
         raise InputError(f"{parsed.name} takes other inputs than {parsed.input}; try: {example}") from None
-    return render(predict(*parsed.input))
-
-
-def _inspect(parsed: argparse.Namespace) -> str:
-    info = inspect(parsed.file)
-    return json.dumps(info.as_dict(), indent=1, ensure_ascii=False) if parsed.json else str(info)
+    return Outcome(render(predict(*parsed.input)))
 
 
 if __name__ == "__main__":
