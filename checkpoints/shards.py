@@ -165,19 +165,26 @@ def parse_index(text: bytes, path: str) -> Index:
     weight_map, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(weight_map, dict) or not isinstance(metadata, dict | None):
         _refuse(path, "it has no weight_map, from tensors to the files that hold them, or metadata that are none.")
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not is_shard_name(shard):
-            _refuse(
-                path,
-                f"it says that tensor {name!r:.200} is in {shard!r:.200}, which is not the name of a .safetensors file "
-                "beside it. Do not use it, unless you can say how that came about.",
-            )
+    _refuse_other_names(weight_map, path)
     strings = {key: value for key, value in (metadata or {}).items() if isinstance(value, str)}
     manifest = strings.pop(_MANIFEST, None)
     elsewhere = [value for entry in content.values() if isinstance(entry, dict) for value in entry.values()]
     if manifest is None and any(isinstance(value, str) and looks_like_manifest(value) for value in elsewhere):
         _refuse(path, f"the metadata key {_MANIFEST!r} was changed. Use another copy of it.")
     return Index(weight_map, strings, manifest)
+
+
+def _refuse_other_names(weight_map: Mapping[str, Any], path: str) -> None:
+    """Raise CorruptError naming the first tensor whose shard is no name of a file in the folder."""
+    valid: set[str] = set()
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or (shard not in valid and not is_shard_name(shard)):
+            _refuse(
+                path,
+                f"it says that tensor {name!r:.200} is in {shard!r:.200}, which is not the name of a .safetensors file "
+                "beside it. Do not use it, unless you can say how that came about.",
+            )
+        valid.add(shard)
 
 
 def _refuse(path: str, reason: str) -> NoReturn:
