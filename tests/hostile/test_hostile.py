@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import Read, problems_of, read_all
+from hostile_campaign import Read, problems_of, read_all
 from hostile_file import HostileFile
 from make_corpus import CORPUS, make_corpus
 from other_files import marker_of

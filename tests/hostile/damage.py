@@ -1,0 +1,225 @@
+"""Damage files at random, and count what reading them comes to: `make damage`, or `python damage.py COUNT`.
+
+Each of COUNT files of a kind is a good one with a bit flipped, cut off, or with a block doubled, overwritten by another
+or zeroed, anywhere: header, data, padding, HDF5 structure. Damage number N of a kind is always the same. Files are read
+in processes of their own, in turn at once, mapped, lazily, and by slices. What may come of it:
+
+    reported     a CheckpointError
+    identical    all that was saved, bit for bit
+    unchecked    another result, in a file of another writer, which carries no digests
+    WRONG        another result, and no error
+    RAISED       an exception that is none of ours
+    CRASHED, HUNG   the process ended, or had to be ended
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import ml_dtypes
+import numpy as np
+
+from statezoo.checkpoints import CheckpointError, load_file, open_checkpoint, read_metadata, save_file
+from statezoo.checkpoints.testing import compare_states
+
+LIMIT_S = 120
+HARMLESS = ("reported", "identical", "unchecked")
+METADATA = {"epoch": "7", "note": "ünïcödé"}
+_GOLDEN = Path(__file__).parents[1] / "checkpoints" / "golden" / "version1.h5"
+
+
+def a_state() -> dict[str, Any]:
+    weight = np.arange(120, dtype=np.float32).reshape(10, 12)
+    base = np.arange(90.0)
+    return {
+        "layers.0.weight": weight,
+        "layers.0.bias": np.arange(10, dtype=np.float16),
+        "tied": weight,
+        "view": weight.T,
+        "a": base[:50],
+        "b": base[30:],
+        "layers.0._extra_state": {"step": 7},
+        "half": np.ones((3, 5), ml_dtypes.bfloat16),
+        "flags": np.array([True, False, True]),
+        "scalar": np.array(3, np.int64),
+        "empty": np.zeros((0, 4), np.uint8),
+    }
+
+
+def _save(path: Path) -> None:
+    save_file(a_state(), path, METADATA)
+
+
+def _copy_golden(path: Path) -> None:
+    path.write_bytes(_GOLDEN.read_bytes())
+
+
+def _save_with_h5py(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["layer/weight"] = np.arange(600.0).reshape(20, 30)
+        file["layer/tied"] = file["layer/weight"]
+        file.create_dataset("layer/packed", data=np.arange(900.0), chunks=(100,), compression="gzip", shuffle=True)
+        file.create_dataset("checked", data=np.arange(90), chunks=(30,), fletcher32=True)
+        file["layer"].attrs["names"] = ["weight", "tied"]
+
+
+class Kind(NamedTuple):
+    """A kind of file. share: how many of COUNT files of it are damaged; those that take a process each are fewer."""
+
+    suffix: str
+    make: Callable[[Path], None]
+    has_digests: bool
+    share: float
+
+
+KINDS = {
+    "safetensors": Kind(".safetensors", _save, True, 1),
+    "HDF5": Kind(".h5", _save, True, 1),
+    "HDF5 of version 1": Kind(".h5", _copy_golden, True, 0.1),
+    "HDF5 of h5py": Kind(".h5", _save_with_h5py, False, 0.1),
+}
+
+
+def damaged(content: bytes, seed: str) -> tuple[str, bytes]:
+    """Return what was done to content, and what it is now; the same for the same seed."""
+    chance = random.Random(seed)
+    what = chance.choices(("flip", "cut", "doubled", "overwritten", "zeroed"), (12, 2, 2, 2, 2))[0]
+    size = min(len(content) - 1, 1 << chance.randrange(11))
+    start = chance.randrange(len(content) - size + 1)
+    block, after = content[start : start + size], content[start + size :]
+    if what == "flip":
+        place = chance.randrange(len(content))
+        bit = content[place] ^ 1 << chance.randrange(8)
+        return what, content[:place] + bytes([bit]) + content[place + 1 :]
+    if what == "cut":
+        return what, content[: chance.randrange(len(content))]
+    if what == "doubled":
+        return what, content[:start] + block + block + after
+    if what == "overwritten":
+        other = chance.randrange(len(content) - size + 1)
+        return what, content[:start] + content[other : other + size] + after
+    return what, content[:start] + bytes(size) + after
+
+
+def _at_once(path: Path) -> dict[str, Any]:
+    return load_file(path)
+
+
+def _mapped(path: Path) -> dict[str, Any]:
+    return load_file(path, mmap=True)
+
+
+def _lazily(path: Path) -> dict[str, Any]:
+    with open_checkpoint(path) as opened:
+        tensors = {id(value): value[...] for value in opened.values() if hasattr(value, "shape")}
+        return {name: tensors.get(id(value), value) for name, value in opened.items()}
+
+
+def _by_slices(path: Path) -> dict[str, Any]:
+    """Return the state with each tensor put together of two slices."""
+    with open_checkpoint(path) as opened:
+        return {
+            name: _joined(value) if getattr(value, "shape", ()) else _whole(value) for name, value in opened.items()
+        }
+
+
+def _joined(tensor: Any) -> np.ndarray:
+    return np.concatenate([tensor[:1], tensor[1:]])
+
+
+def _whole(value: Any) -> Any:
+    return value[...] if hasattr(value, "shape") else value
+
+
+WAYS = (_at_once, _mapped, _lazily, _by_slices)
+
+
+def _differs(before: dict[str, Any], after: dict[str, Any], memory: bool) -> bool:
+    """Whether two states differ. memory: also in what shares it."""
+    if memory:
+        return any(compare_states(before, after))
+    plain = [{name: np.array(v) if hasattr(v, "shape") else v for name, v in s.items()} for s in (before, after)]
+    return any(compare_states(*plain))
+
+
+def _outcome(path: Path, way: Callable[[Path], dict[str, Any]], good: dict[str, Any], metadata: dict[str, str]) -> str:
+    try:
+        loaded, found = way(path), read_metadata(path)
+    except CheckpointError:
+        return "reported"
+    except BaseException as error:
+        return f"RAISED {type(error).__name__}: {error}"
+    # What was read in pieces shares no memory any more.
+    return "WRONG" if _differs(good, loaded, way in (_at_once, _mapped)) or found != metadata else "identical"
+
+
+def work(kind: Kind, title: str) -> None:
+    """Read the damaged files whose numbers come by standard input; print what was done to each, and what came of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"state{kind.suffix}")
+        kind.make(path)
+        content, good, metadata = path.read_bytes(), load_file(path), read_metadata(path)
+        for line in sys.stdin:
+            number = int(line)
+            what, changed = damaged(content, f"{title} {number}")
+            path.write_bytes(changed)
+            faulthandler.dump_traceback_later(LIMIT_S, exit=True)
+            outcome = _outcome(path, WAYS[number % len(WAYS)], good, metadata)
+            faulthandler.cancel_dump_traceback_later()
+            if outcome == "WRONG" and not kind.has_digests:
+                outcome = "unchecked"
+            print(json.dumps([what, outcome]), flush=True)
+
+
+def outcomes_of(title: str, numbers: range) -> Iterator[tuple[str, str]]:
+    """Give what was done in each of the numbers, and what came of it."""
+    while numbers:
+        command = [sys.executable, __file__, "work", title]
+        lines = "".join(f"{number}\n" for number in numbers)
+        finished = subprocess.run(command, input=lines, capture_output=True, text=True)
+        found = [tuple(json.loads(line)) for line in finished.stdout.splitlines()]
+        yield from found
+        numbers = numbers[len(found) :]
+        if finished.returncode:
+            how = "HUNG" if "Timeout" in finished.stderr else "CRASHED"
+            yield f"number {numbers[0]}", f"{how} {finished.returncode}: {finished.stderr[-500:]}"
+            numbers = numbers[1:]
+
+
+def count(title: str, files: int) -> Counter[tuple[str, str]]:
+    """Return how often each outcome came of each damage, in two processes."""
+    total: Counter[tuple[str, str]] = Counter()
+    half = files // 2
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(lambda part: Counter(outcomes_of(title, part)), (range(half), range(half, files))):
+            total += found
+    return total
+
+
+def main(files: int) -> None:
+    is_harmless = True
+    for title, kind in KINDS.items():
+        counts = count(title, int(files * kind.share))
+        print(f"{title}: {counts.total():,} files")
+        for (what, outcome), times in sorted(counts.items()):
+            print(f"  {what:12} {outcome:12} {times:7,}", flush=True)
+            is_harmless &= outcome in HARMLESS
+    sys.exit(not is_harmless)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "work":
+        work(KINDS[sys.argv[2]], sys.argv[2])
+    else:
+        main(int(sys.argv[1]))

@@ -1,0 +1,30 @@
+"""Damage at random is reported or changes nothing; `make damage` does the same to tens of thousands of files."""
+
+import damage
+import pytest
+
+pytestmark = pytest.mark.slow
+COUNTS = {"safetensors": 1200, "HDF5": 600, "HDF5 of version 1": 30, "HDF5 of h5py": 30}
+
+
+@pytest.mark.parametrize("title", damage.KINDS)
+def test_a_file_damaged_at_random_is_reported_or_gives_what_was_saved_bit_for_bit(title: str):
+    counts = damage.count(title, COUNTS[title])
+    assert counts.total() == COUNTS[title]
+    assert {outcome for _, outcome in counts} <= {*damage.HARMLESS} - (
+        {"unchecked"} if damage.KINDS[title].has_digests else set()
+    )
+
+
+def test_damage_is_noticed_when_a_reader_does_not_check(monkeypatch: pytest.MonkeyPatch, tmp_path: damage.Path):
+    kind, wrong = damage.KINDS["safetensors"], 0
+    kind.make(path := tmp_path / "x.safetensors")
+    content, good = path.read_bytes(), damage.load_file(path)
+    for number in range(200):
+        path.write_bytes(damage.damaged(content, str(number))[1])
+        wrong += damage._outcome(path, unchecked, good, damage.METADATA) == "WRONG"
+    assert wrong
+
+
+def unchecked(path: damage.Path) -> dict[str, object]:
+    return damage.load_file(path, verify=False)
