@@ -166,6 +166,10 @@ class Reader:
 def _kind(tensor: Tensor, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:
     """Return dtype and shape. Raises FormatError, for the tensor of a name, if NumPy cannot have such an array."""
     dtype = dtypes.numpy_dtype(tensor.dtype)
+    # What has bytes in the file is no larger than that; but NumPy also has a most of axes, and multiplies those of
+    # an empty array.
+    if len(tensor.shape) <= 32 and tensor.size_bytes:
+        return dtype, tensor.shape
     try:
         np.broadcast_to(np.empty((), dtype), tensor.shape)
     except ValueError as error:
