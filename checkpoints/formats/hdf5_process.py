@@ -22,12 +22,14 @@ from ..errors import CorruptError, FormatError, ReadError
 from ..source import FileSource, Source
 from .recognise import HEAD_BYTES, cause_of
 
-# libhdf5 works off 6 MB of structure in a second, and several times that of values.
-_LEAST_SECONDS, _BYTES_IN_A_SECOND = 5, 4_000_000
+# Between two answers. libhdf5 goes through 20 MB of names in a second, and through more of values.
+_LEAST_SECONDS, _BYTES_IN_A_SECOND = 5, 10_000_000
 # Of waiting for a second of work: others may need the processor as well, and the disk can be far away.
 _MOST_WAITING = 10
 _START_SECONDS = 120
 _LEAST_MEMORY_BYTES = 512 << 20
+# It says that it is still at work each 2000 links or datasets, and none takes less in the file.
+_LEAST_STEP_BYTES = 2000
 _HEAD_BYTES = 9
 _MAIN = "import sys; sys.path += sys.argv[3:]; from hdf5_worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 
@@ -73,10 +75,9 @@ class Hdf5Process:
             if not self._end.alive or self._owner != os.getpid():
                 raise ReadError(f"{self._source.name} is no longer open here. Open it again.")
             try:
-                with self._within(_MOST_WAITING * seconds):
-                    if number is not None:
-                        self._requests.write(b"%d %d\n" % (number, seconds))
-                    letter, content = self._receive(buffer)
+                if number is not None:
+                    self._requests.write(b"%d %d\n" % (number, seconds))
+                letter, content = self._await(seconds, buffer)
             except (EOFError, OSError, ValueError) as error:  # the last where it was closed meanwhile
                 raise self._death(seconds) from error
             except BaseException:
@@ -86,6 +87,15 @@ class Hdf5Process:
             if letter != b"=":
                 raise self._complaint(letter, bytes(content))
             return content
+
+    def _await(self, seconds: int, buffer: memoryview | None) -> tuple[bytes, memoryview]:
+        """Return the next answer that says more than that there is still work, as _receive() does."""
+        for _ in range(2 + self._source.size_bytes // _LEAST_STEP_BYTES):
+            with self._within(_MOST_WAITING * seconds):
+                letter, content = self._receive(buffer)
+            if letter != b".":
+                return letter, content
+        return b"", memoryview(b"")
 
     @contextlib.contextmanager
     def _within(self, seconds: int) -> Iterator[None]:
@@ -109,7 +119,7 @@ class Hdf5Process:
             raise EOFError
         letter, size_bytes = head[:1], int.from_bytes(head[1:], "little")
         if letter != b"=" or buffer is None:
-            if letter not in {b"=", b"!", b"?", b"M"} or size_bytes > self._most_bytes:
+            if letter not in {b".", b"=", b"!", b"?", b"M"} or size_bytes > self._most_bytes:
                 return b"", memoryview(b"")
             buffer = memoryview(bytearray(size_bytes))
         elif size_bytes != len(buffer):

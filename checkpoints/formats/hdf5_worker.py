@@ -5,6 +5,7 @@ descriptor, and the limits of the process allow no further one. Answers go to st
 (8 bytes, little-endian) and so many bytes:
 
     R  ready: everything is imported
+    .  still at work on the index: thousands of links and datasets were dealt with since the last answer
     =  what was asked for; first, unasked, the index
     !  what is not loaded: JSON [path, reason]
     ?  what libhdf5 says is wrong: text
@@ -45,6 +46,8 @@ _MOST_PARTS = 200
 _FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_NBIT}
 _FILTERS |= {h5z.FILTER_SCALEOFFSET, h5z.FILTER_LZF}
 
+STEP = 2000
+
 _Path = tuple[str, ...]
 
 
@@ -53,10 +56,15 @@ def main(memory_bytes: int, seconds: int) -> None:
     # An interrupt is for the process that started this one, which then ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(1, "wb", closefd=False) as answers, open(2, "rb", closefd=False) as requests:
+
+        def go_on() -> None:
+            _allow(seconds)
+            _answer(answers, b".", b"")
+
         _limit(memory_bytes)
         _allow(seconds)
         _answer(answers, b"R", b"")
-        serve(0, _numbers(requests), answers)
+        serve(0, _numbers(requests), answers, go_on)
     # Not by the way of libhdf5's own clean-up, which has nothing to do and can crash as well.
     os._exit(0)
 
@@ -90,9 +98,12 @@ def _numbers(requests: BinaryIO) -> Iterator[int]:
         yield number
 
 
-def serve(descriptor: int, numbers: Iterable[int], answers: BinaryIO) -> None:
-    """Answer with the index of an open file, then with the values of each dataset asked for."""
-    walk = _Walk()
+def serve(descriptor: int, numbers: Iterable[int], answers: BinaryIO, go_on: Callable[[], None]) -> None:
+    """Answer with the index of an open file, then with the values of each dataset asked for.
+
+    go_on: called whenever STEP links and datasets were dealt with, so that a long work is told from an endless one.
+    """
+    walk = _Walk(go_on)
 
     def index() -> bytes:
         walk.from_root(_opened(_File(descriptor)))
@@ -166,7 +177,8 @@ def _opened(file: _File) -> Any:
 class _Walk:
     """The datasets in a file, those with several links once, and all links to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self._go_on, self._steps = go_on, 0
         self.datasets: list[dict[str, Any]] = []
         self.links: list[tuple[_Path, int]] = []
         # Those whose values only libhdf5 can give.
@@ -177,7 +189,7 @@ class _Walk:
         """Note all there is, in the order of the file."""
         groups: set[int] = set()
         numbers: dict[int, int] = {}
-        pending = [((), root, link) for link in reversed(_links(root))]
+        pending = [((), root, link) for link in reversed(self._links(root))]
         while pending:
             parents, group, (leaf, kind, address) = pending.pop()
             path = (*parents, leaf.decode())
@@ -191,7 +203,7 @@ class _Walk:
                 thing = h5o.open(group, leaf)
                 if isinstance(thing, h5g.GroupID):
                     groups.add(address)
-                    pending += [(path, thing, link) for link in reversed(_links(thing))]
+                    pending += [(path, thing, link) for link in reversed(self._links(thing))]
                 if not isinstance(thing, h5d.DatasetID):
                     continue
                 numbers[address] = self._add(thing, path)
@@ -207,6 +219,7 @@ class _Walk:
             raise _RefusedError(path, "is kept in other files")
         if any(properties.get_filter(n)[0] not in _FILTERS for n in range(properties.get_nfilters())):
             raise _RefusedError(path, "is compressed with a filter that h5py does not bring")
+        self._step()
         dtype, item_bytes, is_plain = self._type_of(dataset, path)
         number = len(self.datasets)
         offset = dataset.get_offset() if layout == h5d.CONTIGUOUS and is_plain else None
@@ -233,17 +246,22 @@ class _Walk:
             self._types[key] = dtype.name, dtype.itemsize, is_plain
         return self._types[key]
 
+    def _links(self, group: Any) -> list[tuple[bytes, int, int]]:
+        """Return the name, kind and address of each link in a group, in the order of their making if that is kept."""
+        tracked = group.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
+        links: list[tuple[bytes, int, int]] = []
 
-def _links(group: Any) -> list[tuple[bytes, int, int]]:
-    """Return the name, kind and address of each link in a group, in the order of their making where that is kept."""
-    tracked = group.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
-    links: list[tuple[bytes, int, int]] = []
-    group.links.iterate(
-        lambda name, link: links.append((name, link.type, link.u)),
-        info=True,
-        idx_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME,
-    )
-    return links
+        def note(name: bytes, link: Any) -> None:
+            links.append((name, link.type, link.u))
+            self._step()
+
+        group.links.iterate(note, info=True, idx_type=h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME)
+        return links
+
+    def _step(self) -> None:
+        self._steps += 1
+        if not self._steps % STEP:
+            self._go_on()
 
 
 def _values(dataset: Any) -> memoryview:
