@@ -10,16 +10,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from .errors import ArgumentError, ShapeError
 from .parameter import Parameter
 from .random import default_generator
 from .tensor import Tensor
 
-Generator = np.random.Generator
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
 Mode = Literal["fan_in", "fan_out"]
 
 _skipping: ContextVar[bool] = ContextVar("statezoo_skipping_init", default=False)

@@ -9,11 +9,14 @@ agree are written through one of the arrays and read through another.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def is_floating(dtype: np.dtype) -> bool:

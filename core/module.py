@@ -18,10 +18,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import ArgumentError, ModuleError
 from .memory import copy_sharing, count_elements, is_floating
@@ -29,6 +28,9 @@ from .parameter import Parameter
 from .registration import UnknownNameError, did_you_mean
 from .state import LoadResult, plan_load
 from .traversal import Traversal
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 ForwardHook = Callable[["Module", tuple[Any, ...], Any], Any]
 ForwardPreHook = Callable[["Module", tuple[Any, ...]], Any]

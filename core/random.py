@@ -6,24 +6,48 @@ order gets the same numbers. To keep and restore its state, read and set `defaul
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from .tensor import Tensor
 
-_default = np.random.default_rng(0)
+# Made when it is first asked for: NumPy imports numpy.random only then, and a loaded model draws nothing.
+_default: np.random.Generator | None = None
+_making = threading.Lock()
 
 
 def default_generator() -> np.random.Generator:
     """Return the generator that is used wherever none is given. It is the same object for ever."""
+    global _default
+    with _making:
+        if _default is None:
+            _default = np.random.default_rng(0)
     return _default
 
 
 def manual_seed(seed: int) -> np.random.Generator:
     """Return the default generator, after starting it anew from seed."""
-    _default.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-    return _default
+    generator = default_generator()
+    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+    return generator
+
+
+@contextmanager
+def undisturbed_generator() -> Iterator[None]:
+    """Give the default generator back in the state it had: what happens inside draws from it unseen."""
+    state = None if _default is None else _default.bit_generator.state
+    try:
+        yield
+    finally:
+        if state is not None:
+            default_generator().bit_generator.state = state
+        elif _default is not None:
+            manual_seed(0)  # it was made inside
 
 
 def randn(*shape: int, generator: np.random.Generator | None = None) -> Tensor:
     """Return a float32 Tensor of this shape, drawn from the standard normal distribution."""
-    return Tensor(np.asarray((generator or _default).standard_normal(shape, dtype=np.float32)))
+    return Tensor(np.asarray((generator or default_generator()).standard_normal(shape, dtype=np.float32)))

@@ -11,7 +11,6 @@ value or None, in the order of first assignment) and `_non_persistent_buffers_se
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -199,7 +198,9 @@ class Registry:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of known names, or nothing if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    from difflib import get_close_matches  # only errors need it
+
+    near = get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,8 +141,8 @@ class LoadPlan:
         for name in self.missing_keys:
             self._problems[name] = (f"is missing from {self._place}", _REBUILD)
         for position, name in enumerate(self.unexpected_keys):
-            near = difflib.get_close_matches(str(name), self.missing_keys, n=1) if position < _MOST_HINTS else []
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = _nearest(str(name), self.missing_keys) if position < _MOST_HINTS else None
+            hint = f"; did you mean {near}?" if near else ""
             self._problems[name] = (f"is not in the model{hint}", _REBUILD)
 
     # --- names that share memory
@@ -207,6 +206,12 @@ class LoadPlan:
                         changed.set_extra_state(old)
                 what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
                 raise MismatchError(type(self._model).__name__, [f"{name}  {what}"], _EXTRA, self._source) from error
+
+
+def _nearest(name: str, known: list[str]) -> str | None:
+    from difflib import get_close_matches  # only errors need it
+
+    return next(iter(get_close_matches(name, known, n=1)), None)
 
 
 def _native(dtype: np.dtype) -> np.dtype:

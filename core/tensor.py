@@ -14,13 +14,15 @@ still needs for its gradient is not detected.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import ArgumentError, GraphError, ShapeError
 from .tape import Backward, is_grad_enabled, no_grad, run_backward
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["Tensor", "is_grad_enabled", "no_grad", "record", "tensor"]
 
