@@ -176,6 +176,6 @@ def _refuse_newer(version: Any, path: str) -> None:
         raise InvalidError("its index has no version")
     if version > _VERSION:
         raise VersionError(
-            f"{path} was written by a newer statezoo (its version of the file is {version}, and this statezoo reads "
-            f"up to {_VERSION}). Upgrade statezoo to load it."
+            f"{path} was written by a newer statezoo (its version of the file is {version!s:.20}, and this statezoo "
+            f"reads up to {_VERSION}). Upgrade statezoo to load it."
         )

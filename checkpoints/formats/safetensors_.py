@@ -35,7 +35,7 @@ from ..manifest import Tensor, looks_like_manifest
 from ..sharing import Alias
 from ..source import Source
 from . import Layout, Opened
-from .recognise import cause_of
+from .recognise import HEAD_BYTES, cause_of
 
 NAME = "safetensors"
 _METADATA = "__metadata__"
@@ -110,7 +110,7 @@ def open_source(source: Source) -> Opened:
     try:
         return _read_header(source)
     except (InvalidError, EOFError) as error:
-        cause = cause_of(source.read(0, min(64, source.size_bytes)), source.size_bytes, NAME)
+        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, NAME)
         reason = str(error) or "it was cut off while it was read"
         raise CorruptError(f"{source.name} is not a valid safetensors file: {reason}. {cause}") from error
 
@@ -165,7 +165,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
-        raise ValueError(f"{twice!r} occurs twice")
+        raise ValueError(f"{twice!r:.200} occurs twice")
     return found
 
 
@@ -214,7 +214,8 @@ def checked_entries(
     sizes = {tensor: tensor.size_bytes for tensor in set(tensors)}
     for name, tensor, size in zip(entries, tensors, map(sub, ends, begins), strict=True):
         if sizes[tensor] != size:
-            raise InvalidError(f"tensor {name!r} takes {sizes[tensor]} bytes, and its entry gives it {size}")
+            taken, given = _amount(sizes[tensor], ""), _amount(size, "")
+            raise InvalidError(f"tensor {name!r:.200} takes {taken} bytes, and its entry gives it {given}")
     _check_spans(sorted(zip(begins, ends, strict=True)), size_bytes)
     offsets = map(add, begins, repeat(start))
     return dict(zip(entries, tensors, strict=True)), dict(zip(entries, offsets, strict=True))
@@ -263,10 +264,10 @@ def _refuse_entry(name: str, entry: Any, source: str, known: Container[str]) -> 
     dtype = entry.get("dtype") if isinstance(entry, dict) else None
     if isinstance(dtype, str) and dtype not in known:
         raise FormatError(
-            f"tensor {name!r} in {source} has the dtype {dtype!r}, which NumPy has not. Convert it with the library "
-            "that wrote it."
+            f"tensor {name!r:.200} in {source} has the dtype {dtype!r:.200}, which NumPy has not. Convert it with the "
+            "library that wrote it."
         )
-    raise InvalidError(f"the entry of tensor {name!r} is not a dtype, a shape and two offsets")
+    raise InvalidError(f"the entry of tensor {name!r:.200} is not a dtype, a shape and two offsets")
 
 
 def _check_spans(spans: list[tuple[int, int]], size_bytes: int) -> None:
@@ -274,7 +275,13 @@ def _check_spans(spans: list[tuple[int, int]], size_bytes: int) -> None:
     position = 0
     for begin, end in spans:
         if begin != position:
-            raise InvalidError(f"its tensors leave a gap or overlap at byte {min(begin, position):,} of the data")
+            place = _amount(min(begin, position))
+            raise InvalidError(f"its tensors leave a gap or overlap at byte {place} of the data")
         position = end
     if position != size_bytes:
-        raise InvalidError(f"its tensors take {position:,} bytes, and {size_bytes:,} follow the header")
+        raise InvalidError(f"its tensors take {_amount(position)} bytes, and {size_bytes:,} follow the header")
+
+
+def _amount(number: int, grouping: str = ",") -> str:
+    """Return a number as text: a header can give one of more digits than Python prints."""
+    return format(number, grouping) if abs(number) < 1 << 128 else "far too many"
