@@ -106,7 +106,7 @@ def _missing(opened: Opened, name: str, size_bytes: int) -> str | None:
     missing = opened.offsets.get(name, 0) + own_bytes - size_bytes
     if name not in opened.offsets or not own_bytes or missing <= 0:
         return None
-    return f"the file ends {missing:,} bytes before it does"
+    return f"the file ends {counted(missing, 'byte')} before it does"
 
 
 def _damage(reader: Reader, name: str, progress: Progress) -> str | None:

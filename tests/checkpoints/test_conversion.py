@@ -1,0 +1,191 @@
+"""convert(): what arrives in the other file, and what happens to the target when it cannot."""
+
+import json
+import os
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from statezoo.checkpoints import (
+    ArgumentError,
+    CheckpointError,
+    CorruptError,
+    FormatError,
+    StateError,
+    UnsupportedTypeError,
+    convert,
+    diff,
+    inspect,
+    load_file,
+    read_metadata,
+    save_file,
+)
+
+WEIGHT = np.arange(12.0).reshape(3, 4)
+PARTS = np.arange(1, 11, dtype=np.float32)
+STATE: dict[str, Any] = {
+    "weight": WEIGHT,
+    "tied": WEIGHT,
+    "x._extra_state": {"b": 3, "a": [None]},
+    "view": WEIGHT.T,
+    "low": PARTS[:6],
+    "high": PARTS[4:],
+    "empty": np.zeros((0, 3)),
+    "ñ/é": np.array(7),
+}
+METADATA = {"epoch": "7", "note": "a\nb"}
+
+
+@pytest.mark.parametrize("target", ["b.h5", "b.safetensors", "b.hdf5"])
+def test_everything_arrives_and_the_bytes_are_those_of_a_save(path: Path, target: str):
+    save_file(STATE, path, METADATA)
+    convert(path, path.with_name(target))
+    assert diff(path, path.with_name(target)).same
+    assert read_metadata(path.with_name(target)) == METADATA
+    loaded = load_file(path.with_name(target))
+    assert loaded["tied"] is loaded["weight"]
+    assert np.shares_memory(loaded["view"], loaded["weight"])
+    assert np.shares_memory(loaded["low"], loaded["high"])
+    saved = path.with_name(f"saved{path.with_name(target).suffix}")
+    save_file(STATE, saved, METADATA)
+    assert path.with_name(target).read_bytes() == saved.read_bytes()
+
+
+def test_shards_are_made_and_merged(tmp_path: Path):
+    whole, sharded, merged = (tmp_path / name for name in ("a.h5", "b.safetensors", "c.h5"))
+    save_file(STATE, whole, METADATA)
+    convert(whole, sharded, max_shard_size=100)
+    assert len(list(tmp_path.glob("b-0000?-of-0000?.safetensors"))) > 1
+    assert diff(whole, sharded).same
+    convert(tmp_path / "b.safetensors.index.json", merged)
+    assert merged.read_bytes() == whole.read_bytes()
+
+
+def test_a_file_can_be_converted_onto_itself(path: Path):
+    save_file(STATE, path, METADATA)
+    before = path.read_bytes()
+    convert(path, path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_another_writer_gets_digests_and_keeps_its_metadata(tmp_path: Path):
+    safetensors.numpy.save_file({"x": WEIGHT}, tmp_path / "a.safetensors", {"format": "np"})
+    convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert inspect(tmp_path / "b.safetensors").fingerprint
+    assert read_metadata(tmp_path / "b.safetensors") == {"format": "np"}
+
+
+def test_complex128_is_refused_by_name_before_anything_is_written(tmp_path: Path):
+    save_file({"ok": WEIGHT, "spectrum": np.array([1j])}, tmp_path / "a.h5")
+    (tmp_path / "b.safetensors").write_text("old")
+    with pytest.raises(UnsupportedTypeError, match="'spectrum' is complex128"):
+        convert(tmp_path / "a.h5", tmp_path / "b.safetensors")
+    assert (tmp_path / "b.safetensors").read_text() == "old"
+
+
+@pytest.mark.parametrize("target", ["b.h5", "b.safetensors", "b.npz"])
+def test_a_damaged_source_is_an_error_and_leaves_the_target_as_it_was(path: Path, target: str):
+    save_file(STATE, path)
+    path.write_bytes(path.read_bytes().replace(WEIGHT.tobytes(), bytes(96)))
+    path.with_name(target).write_text("old")
+    with pytest.raises(CorruptError, match="'weight'"):
+        convert(path, path.with_name(target))
+    assert path.with_name(target).read_text() == "old"
+    assert len(list(path.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("model.pt", r"seems to be a Python pickle, as torch.save.*weights_only=True.*save_file"),
+        ("model.pkl", r"seems to be a Python pickle;.*never loaded here"),
+        ("model.npz", r"seems to be a file of NumPy. Load it with numpy.load"),
+        ("model.txt", "names no format"),
+    ],
+)
+def test_files_of_other_libraries_are_refused_with_what_to_do(source: str, text: str, tmp_path: Path):
+    with pytest.raises(FormatError, match=text):
+        convert(tmp_path / source, tmp_path / "b.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_target_is_refused(path: Path):
+    save_file(STATE, path)
+    with pytest.raises(FormatError, match="names no format"):
+        convert(path, path.with_suffix(".pt"))
+
+
+def test_progress_tells_of_every_byte(path: Path):
+    save_file(STATE, path)
+    for target, size in (("b.h5", 96 + 40 + 8), ("b.npz", 3 * 96 + 2 * 24 + 8)):
+        done: list[int] = []
+        convert(path, path.with_name(target), progress=done.append)
+        assert sum(done) == size
+
+
+def test_an_npz_holds_what_numpy_can_read(path: Path):
+    save_file(STATE | {"half": np.ones(2, ml_dtypes.bfloat16)}, path, METADATA)
+    convert(path, path.with_name("b.npz"))
+    with np.load(path.with_name("b.npz"), allow_pickle=False) as archive:
+        assert archive.files == [*(name for name in STATE if name != "x._extra_state"), "half", "__statezoo__"]
+        for name, array in STATE.items():
+            if isinstance(array, np.ndarray):
+                assert archive[name].dtype == array.dtype
+                assert np.array_equal(archive[name], array)
+        assert archive["half"].view(ml_dtypes.bfloat16).tolist() == [1.0, 1.0]
+        notes = json.loads(str(archive["__statezoo__"]))
+    assert notes == {"extra": {"x._extra_state": {"b": 3, "a": [None]}}, "metadata": METADATA}
+
+
+def test_an_npz_without_metadata_holds_tensors_only(path: Path):
+    save_file({"x": WEIGHT}, path)
+    convert(path, path.with_name("b.npz"))
+    with np.load(path.with_name("b.npz")) as archive:
+        assert archive.files == ["x"]
+
+
+def test_the_same_state_gives_the_same_npz_of_both_formats(tmp_path: Path):
+    for name in ("a.safetensors", "b.h5"):
+        save_file(STATE, tmp_path / name, METADATA)
+        convert(tmp_path / name, tmp_path / f"{name}.npz")
+    assert (tmp_path / "a.safetensors.npz").read_bytes() == (tmp_path / "b.h5.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "b.h5.npz") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert archive.testzip() is None
+
+
+@pytest.mark.parametrize("name", ["a\0b", "__statezoo__", "x" * 65_535])
+def test_a_name_that_no_npz_can_hold_is_refused_before_anything_is_written(name: str, tmp_path: Path):
+    save_file({name: WEIGHT}, tmp_path / "a.safetensors")
+    with pytest.raises(StateError, match=r"an \.npz file cannot hold a tensor named"):
+        convert(tmp_path / "a.safetensors", tmp_path / "b.npz")
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_an_npz_has_no_shards(path: Path):
+    save_file(STATE, path)
+    with pytest.raises(ArgumentError, match="no shards"):
+        convert(path, path.with_name("b.npz"), max_shard_size=100)
+
+
+def test_a_missing_folder_is_a_clear_error(path: Path):
+    save_file(STATE, path)
+    with pytest.raises(CheckpointError, match="create it first"):
+        convert(path, path.parent / "no" / "b.npz")
+
+
+@pytest.mark.parametrize("target", ["b.h5", "b.npz"])
+def test_tensors_are_copied_one_at_a_time(target: str, tmp_path: Path):
+    save_file({f"x{number}": np.full(500_000, float(number)) for number in range(8)}, tmp_path / "a.safetensors")
+    tracemalloc.start()
+    try:
+        convert(tmp_path / "a.safetensors", tmp_path / target)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
