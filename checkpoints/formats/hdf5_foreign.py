@@ -172,13 +172,13 @@ def _foreign(source: Source, links: Sequence[tuple[_Path, _Found]]) -> tuple[dic
                 f"the datasets {path_text(paths[name])} and {path_text(path)} in {source.name} would both be named "
                 f"{name!r}. Rename one of them."
             )
-        if _is_index(source, path, item):
-            raise CorruptError(f"{source.name} is damaged: the name of the dataset {RESERVED} was changed to {name!r}.")
         paths[name] = path
         if item.number in first:
             ties[name] = first[item.number]
-        else:
-            first[item.number], found[name] = name, item
+            continue
+        if _is_index(source, path, item):
+            raise CorruptError(f"{source.name} is damaged: the name of the dataset {RESERVED} was changed to {name!r}.")
+        first[item.number], found[name] = name, item
     return found, _opened(found, ties=ties)
 
 
