@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format faults bench wheel-check clean
+.PHONY: help demo test check format faults hostile damage fuzz bench wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,21 @@ format: $(VENV)/.ready-check  ## format the code and mend what lint can mend
 faults: $(VENV)/.ready-test  ## strike at saves at each of their system calls, in every way, and print the counts
 	@$(BIN)/python tests/faults/campaign.py
 
+hostile: $(VENV)/.ready-test  ## read every hostile file in every way, and print what came of it
+	@$(BIN)/python tests/hostile/hostile_campaign.py
+
+damage: $(VENV)/.ready-test  ## damage files at random, 12,000 in each format, and print what came of it
+	@$(BIN)/python tests/hostile/damage.py 12000
+
+# What is found is kept in build/fuzz, what breaks as build/fuzz/crash-...
+FUZZ_RUNS ?= 1000000
+fuzz: $(VENV)/.ready-fuzz  ## fuzz both readers, guided by coverage
+	@for format in safetensors hdf5; do \
+	  mkdir -p build/fuzz/$$format; \
+	  $(BIN)/python tests/fuzz/fuzz_$$format.py -runs=$(FUZZ_RUNS) -max_len=4096 -print_final_stats=1 \
+	    -dict=tests/fuzz/words.dict -artifact_prefix=build/fuzz/ build/fuzz/$$format tests/fuzz/corpus/$$format || exit 1; \
+	done
+
 # Checkpoints are measured with the threads that a user has; half an hour. BENCH_ARGS="--work toy,cold" narrows it.
 bench: $(VENV)/.ready-bench  ## time our checkpoints and training steps against the peers', side by side
 	@env -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS $(BIN)/python benchmarks/checkpoints.py $(BENCH_ARGS)
@@ -49,7 +64,7 @@ clean:  ## remove the environment and everything that was built
 $(VENV)/.ready-%: pyproject.toml
 	@test -x $(BIN)/python || { echo "creating a virtual environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@case $* in test) extras=test;; check) extras=test,check;; *) extras=$*;; esac; \
-	if [ $$extras != train ]; then \
+	if [ $$extras != train ] && [ $$extras != fuzz ]; then \
 	  echo "installing PyTorch, the oracle of the tests (its CPU build where one is at hand)"; \
 	  $(PIP) "$(TORCH)"; \
 	fi; \
