@@ -41,7 +41,8 @@ class Verification:
         return asdict(self)
 
     def __str__(self) -> str:
-        path, size = printable(self.path), f"{counted(self.tensors, 'tensor')}, {self.size_bytes:,} bytes"
+        path, tensors = printable(self.path), counted(self.tensors, "tensor")
+        size = f"{tensors}, {self.size_bytes:,} bytes"
         if not self.checked:
             return f"{path}: verified: no ({NO_DIGESTS}). Its structure is valid: {size}."
         if self.intact:
@@ -50,7 +51,7 @@ class Verification:
         lost += [(printable(name), f"shares the memory of {printable(kept)}") for name, kept in self.affected.items()]
         return "\n".join(
             [
-                f"{path}: damaged: {len(self.damaged):,} of {size} are not what was written",
+                f"{path}: damaged: the bytes of {len(self.damaged):,} of {tensors} are not those that were written",
                 *rows_of(lost),
                 "Use another copy of the file, or save what is intact of this one with repair.",
             ]

@@ -48,7 +48,7 @@ def test_a_damaged_tensor_is_named_with_all_that_share_its_memory(path: Path):
     assert (found.intact, found.damaged) == (False, ("weight",))
     assert found.affected == {"tied": "weight", "view": "weight"}
     assert str(found).splitlines() == [
-        f"{path}: damaged: 1 of 4 tensors, 138 bytes are not what was written",
+        f"{path}: damaged: the bytes of 1 of 4 tensors are not those that were written",
         "  weight",
         "  tied    shares the memory of weight",
         "  view    shares the memory of weight",
