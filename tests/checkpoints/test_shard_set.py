@@ -149,6 +149,7 @@ def test_a_failure_at_any_step_leaves_the_old_state_or_the_new_and_removes_what_
     assert len(calls) < STEPS.stop  # so every step has had its turn
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
 @BEFORE
 @AFTER
 def test_a_process_killed_at_any_step_leaves_the_old_state_or_the_new(path: Path, before: Callable, after: Callable):
@@ -276,6 +277,17 @@ def test_other_names_are_saved_and_found(tmp_path: Path, name: str):
         save_shards(state, tmp_path / name)
         assert list(compare_states(state, load_file(tmp_path / name))) == []
         assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_program_that_changes_its_folder_meanwhile_saves_where_it_began(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(path.parent)
+
+    def make() -> np.ndarray:
+        os.chdir("/")
+        return NEW["a"]
+
+    save_file(NEW | {"a": Deferred((5,), "f4", make)}, path.name, max_shard_size=20)
+    assert holds(path, NEW)
 
 
 def test_what_was_opened_before_a_save_goes_on_giving_the_old_state(path: Path):

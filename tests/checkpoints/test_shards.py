@@ -148,6 +148,16 @@ def test_a_tensor_larger_than_a_shard_is_alone_in_one(path: Path):
     assert shards == ["00001", "00002", "00003", "00003"]
 
 
+@pytest.mark.parametrize("count", [1, 9, 10, 12_345, 123_456])
+def test_the_names_of_shards_sort_as_they_follow_each_other(count: int):
+    from statezoo.checkpoints.shards import is_numbered, is_shard_of, shard_names
+
+    for mark in (0, 1):
+        names = shard_names("folder/model.safetensors", count, mark)
+        assert names == sorted(set(names))
+        assert all(is_shard_of("model.safetensors", name) and is_numbered(name) for name in names)
+
+
 def test_a_state_that_fits_into_one_shard_is_the_file_that_is_written_without_shards(path: Path):
     save_file(example(), path, {"a": "b"})
     before = path.read_bytes()
