@@ -20,7 +20,7 @@ from .formats.hdf5_structure_reader import read_structure
 from .formats.safetensors_ import InvalidError, parsed
 from .header import Header, Part, header_of, open_header
 from .printing import printable
-from .source import Source, source_of
+from .source import Source, bytes_of, source_of
 
 _NO_MANIFEST = "its header is damaged: nothing can be checked, not even names and shapes, and extra state is lost"
 _NO_INDEX = "its index is damaged or missing: nothing can be checked, and metadata, views and extra state are lost"
@@ -150,8 +150,13 @@ class _Spliced:
         self._source, self._head_bytes, self._tail = source, head_bytes, tail
         self.name, self.size_bytes = source.name, head_bytes + len(tail)
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill buffer from an offset. Raises EOFError if there is less."""
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        for buffer in filter(None, map(bytes_of, buffers)):
+            self._fill(offset, buffer)
+            offset += len(buffer)
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
         count = max(0, min(len(buffer), self._head_bytes - offset))
         self._source.read_into(offset, buffer[:count])
         rest = self._tail[max(0, offset - self._head_bytes) :][: len(buffer) - count]

@@ -179,10 +179,10 @@ class _Reopened:
                 raise ReadError(f"{self.name} was replaced after the checkpoint was opened. Open it again.")
             yield source
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill buffer from an offset. Raises EOFError if there is less."""
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
         with self._opened() as source:
-            source.read_into(offset, buffer)
+            source.read_into(offset, *buffers)
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Return so many bytes from an offset. Raises EOFError if there are less."""

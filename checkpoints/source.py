@@ -10,9 +10,12 @@ import mmap
 import os
 import stat
 import threading
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .errors import ArgumentError, MissingFileError, ReadError
+
+_MOST_BUFFERS = 1024  # in one call of preadv on Linux (IOV_MAX)
 
 
 class Source(Protocol):
@@ -21,8 +24,8 @@ class Source(Protocol):
     name: str
     size_bytes: int
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill buffer, which is one of bytes, from an offset. Raises EOFError if there is less."""
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
         ...
 
     def read(self, offset: int, size_bytes: int) -> bytes:
@@ -72,15 +75,22 @@ def _of_open_file(file: Any) -> Source:
     return MemorySource(memoryview(content), name)
 
 
+def bytes_of(buffer: memoryview) -> memoryview:
+    """Return a contiguous buffer as bytes; an empty one has no other form."""
+    return buffer.cast("B") if buffer.nbytes else memoryview(b"")
+
+
 class MemorySource:
     """Bytes in memory."""
 
     def __init__(self, content: memoryview, name: str) -> None:
         self.name, self.size_bytes, self._content = name, len(content), content
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill buffer from an offset. Raises EOFError if there is less."""
-        buffer[:] = self._part(offset, len(buffer))
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        for buffer in filter(None, map(bytes_of, buffers)):
+            buffer[:] = self._part(offset, len(buffer))
+            offset += len(buffer)
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Return so many bytes from an offset. Raises EOFError if there are less."""
@@ -129,26 +139,40 @@ class FileSource:
             raise ReadError(f"{path} is {what}. Give the path of a checkpoint file.")
         self.size_bytes = status.st_size
 
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill buffer from an offset. Raises EOFError if there is less, ReadError if the system refuses."""
-        while buffer:
-            count = self._read_some(offset, buffer)
-            if not count:
-                raise EOFError
-            offset, buffer = offset + count, buffer[count:]
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset, in few system calls.
 
-    def _read_some(self, offset: int, buffer: memoryview) -> int:
+        Raises EOFError if there is less, ReadError if the system refuses.
+        """
+        for start in range(0, len(buffers), _MOST_BUFFERS):
+            some = buffers[start : start + _MOST_BUFFERS]
+            wanted = sum(buffer.nbytes for buffer in some)
+            if self._read_some(offset, some) < wanted:
+                self._read_piecemeal(offset, some)
+            offset += wanted
+
+    def _read_piecemeal(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers though the system gives less at a time than it is asked for."""
+        for buffer in filter(None, map(bytes_of, buffers)):
+            while buffer:
+                count = self._read_some(offset, [buffer])
+                if not count:
+                    raise EOFError
+                offset, buffer = offset + count, buffer[count:]
+
+    def _read_some(self, offset: int, buffers: Sequence[memoryview]) -> int:
+        """Return how many bytes from an offset were read into the first buffers."""
         try:
             if hasattr(os, "preadv"):
-                return os.preadv(self.descriptor, [buffer], offset)
+                return os.preadv(self.descriptor, buffers, offset)
             with self._lock:  # Windows
                 os.lseek(self.descriptor, offset, os.SEEK_SET)
-                part = os.read(self.descriptor, len(buffer))
+                part = os.read(self.descriptor, buffers[0].nbytes)
         except OSError as error:
             raise ReadError(
                 f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error
             ) from error
-        buffer[: len(part)] = part
+        bytes_of(buffers[0])[: len(part)] = part
         return len(part)
 
     def read(self, offset: int, size_bytes: int) -> bytes:

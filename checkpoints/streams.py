@@ -115,13 +115,11 @@ def read_tensors(source: Source, wanted: list[Wanted]) -> tuple[dict[str, np.nda
     digests: dict[str, str] = {}
 
     def small(run: list[Wanted]) -> None:
-        first = run[0].offset
-        block = source.read(first, run[-1].offset + run[-1].size_bytes - first)
-        view = memoryview(block)
-        for offset, size_bytes, name, dtype, shape in run:
-            start = offset - first
-            digests[name] = xxh3_128_hexdigest(view[start : start + size_bytes])
-            arrays[name] = np.ndarray(shape, dtype, block, start).copy()
+        made = [np.empty(shape, dtype) for _, _, _, dtype, shape in run]
+        buffers = list(map(_buffer_of, made))
+        source.read_into(run[0].offset, *buffers)
+        for item, array, buffer in zip(run, made, buffers, strict=True):
+            arrays[item[2]], digests[item[2]] = array, xxh3_128_hexdigest(buffer)
 
     def large(item: Wanted) -> None:
         array, digest, offset = np.empty(item.shape, item.dtype), xxh3_128(), item.offset
