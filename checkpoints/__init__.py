@@ -13,10 +13,9 @@ Read in this order: files (what a save and a load do), sharing, manifest, format
 tools: inspection, verification, comparison, conversion, repairing, fingerprints; testing.
 """
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import testing
 from .deferred import Deferred
 from .errors import (
     ArgumentError,
@@ -38,28 +37,30 @@ from .lazy import Checkpoint, LazyTensor, open_checkpoint
 from .models import load_model, save_model
 
 if TYPE_CHECKING:
+    from . import testing
     from .comparison import diff
     from .conversion import convert
     from .fingerprints import fingerprint
     from .inspection import inspect
     from .repairing import repair
     from .verification import verify
+else:
+    # Imported when they are used: a program that only loads a model starts without them.
+    _TOOLS = {
+        "convert": "conversion",
+        "diff": "comparison",
+        "fingerprint": "fingerprints",
+        "inspect": "inspection",
+        "repair": "repairing",
+        "verify": "verification",
+    }
 
-# Imported when they are used: a program that only loads a model starts without them.
-_TOOLS = {
-    "convert": "conversion",
-    "diff": "comparison",
-    "fingerprint": "fingerprints",
-    "inspect": "inspection",
-    "repair": "repairing",
-    "verify": "verification",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _TOOLS:
-        return getattr(importlib.import_module(f".{_TOOLS[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "testing":
+            return import_module(".testing", __name__)
+        if name in _TOOLS:
+            return getattr(import_module(f".{_TOOLS[name]}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
@@ -93,3 +94,7 @@ __all__ = [
     "testing",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,7 +3,6 @@
 All go through pickle as they are, so that a worker process can hand them on.
 """
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -76,8 +75,10 @@ class UnknownTensorError(CheckpointError, KeyError):
     """A name that is not in a checkpoint. It is given with the nearest one that is."""
 
     def __init__(self, name: str, source: str, known: Iterable[str]) -> None:
+        from difflib import get_close_matches  # only this error needs it
+
         known = list(known)
-        nearest = difflib.get_close_matches(str(name), known, n=1)
+        nearest = get_close_matches(str(name), known, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else f" It has {len(known):,} names; list() gives them."
         super().__init__(f"there is no {name!r} in {source}.{hint}")
 

@@ -10,20 +10,51 @@ Read in this order: registry and loading (names to models), entry (what a publis
 training (how weights are made), publishing and verification (how they become an entry, and stay one).
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .entry import Entry
 from .errors import DataError, EntryError, InputError, MissingExtraError, RunError, UnknownNameError, ZooError
-from .linear_regression import LinearRegression
 from .loading import card, create_model, list_models, load
-from .mnist_classifier import MnistClassifier
-from .publishing import publish
-from .recipe import Recipe, Target, get_recipe, recipes, register_recipe
 from .registry import architectures, register
-from .simple_mlp import SimpleMLP
-from .tense_mlp import TenseMLP
-from .tied_autoencoder import TiedAutoencoder
-from .training import open_run, train
-from .transformer_block import SortingTransformer
-from .verification import Check, verify
+
+if TYPE_CHECKING:
+    from .linear_regression import LinearRegression
+    from .mnist_classifier import MnistClassifier
+    from .publishing import publish
+    from .recipe import Recipe, Target, get_recipe, recipes, register_recipe
+    from .simple_mlp import SimpleMLP
+    from .tense_mlp import TenseMLP
+    from .tied_autoencoder import TiedAutoencoder
+    from .training import open_run, train
+    from .transformer_block import SortingTransformer
+    from .verification import Check, verify
+else:
+    # Imported when they are used: a program that loads one model starts without the others and without training.
+    _LATER = {
+        "Check": "verification",
+        "LinearRegression": "linear_regression",
+        "MnistClassifier": "mnist_classifier",
+        "Recipe": "recipe",
+        "SimpleMLP": "simple_mlp",
+        "SortingTransformer": "transformer_block",
+        "Target": "recipe",
+        "TenseMLP": "tense_mlp",
+        "TiedAutoencoder": "tied_autoencoder",
+        "get_recipe": "recipe",
+        "open_run": "training",
+        "publish": "publishing",
+        "recipes": "recipe",
+        "register_recipe": "recipe",
+        "train": "training",
+        "verify": "verification",
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+
 
 __all__ = [
     "Check",
@@ -57,3 +88,7 @@ __all__ = [
     "train",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,9 +14,8 @@ must stand in the entry's own folder: nothing a manifest says makes `load` impor
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import EntryError
 
@@ -35,8 +34,7 @@ _LISTS = ("example", "labels")
 _COUNTS = ("manifest_version", "parameters")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A published folder and its manifest, checked for form. `path` gives its files, checked for content."""
 
     folder: Path

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import checkpoints
 from ..core import Module, init
-from .determinism import undisturbed_generator
+from ..core.random import undisturbed_generator
 from .entry import MANIFEST, WEIGHTS, Entry, open_entry
 from .errors import EntryError, UnknownNameError
 from .registry import architectures, build, get_architecture, unknown
@@ -84,14 +84,15 @@ def _refuse_strangers(entry: Entry, weights: Path) -> None:
 
     A changed option, such as the number of heads, can leave every shape as it is and give another model.
     """
-    found = checkpoints.inspect(weights)
-    if found.fingerprint != entry.manifest["fingerprint"]:
+    with checkpoints.open_checkpoint(weights) as found:
+        fingerprint, metadata = found.fingerprint, found.metadata
+    if fingerprint != entry.manifest["fingerprint"]:
         raise EntryError(f"{weights} does not hold the state that the manifest says: their fingerprints differ")
     for key, value in describe(entry.manifest).items():
-        if found.metadata.get(key) != value:
+        if metadata.get(key) != value:
             raise EntryError(
                 f"the manifest in {entry.folder} says {key} {value:.200}, "
-                f"its weights were published with {found.metadata.get(key)!s:.200}"
+                f"its weights were published with {metadata.get(key)!s:.200}"
             )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..core import Module, Tensor, optim
 from .data import Split
 from .errors import UnknownNameError, ZooError
-from .registry import unknown
+from .registry import BUILT_IN, import_built_in, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,19 +119,23 @@ class Recipe(ABC):
 
 def register_recipe(recipe: Recipe) -> Recipe:
     """Make a recipe known by its entry's name, for `train`, `publish` and `verify`. Returns it."""
+    import_built_in(recipe.architecture, "recipe")  # first: this recipe takes the place of one that comes with statezoo
     _recipes[recipe.name] = recipe
     return recipe
 
 
 def get_recipe(name: str) -> Recipe:
     """The recipe of an entry's name. Raises UnknownNameError, with the nearest name, if there is none."""
+    import_built_in(name.split(".")[0], "recipe")
     if name not in _recipes:
-        raise UnknownNameError(unknown("recipe", name, _recipes))
+        raise UnknownNameError(unknown("recipe", name, recipes()))
     return _recipes[name]
 
 
 def recipes() -> list[str]:
     """The names of all known recipes, sorted."""
+    for architecture in BUILT_IN:
+        import_built_in(architecture, "recipe")
     return sorted(_recipes)
 
 

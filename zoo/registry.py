@@ -1,14 +1,24 @@
 """Which architectures exist, and how one is built from its name and its configuration."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any, Literal, TypeVar
 
 from ..core import Module, ModuleError
 from .errors import EntryError, UnknownNameError, ZooError
 
 ModelClass = TypeVar("ModelClass", bound=type[Module])
+
+# What comes with statezoo. Each is in the folder of its name, and is imported when it is asked for.
+BUILT_IN = (
+    "linear-regression",
+    "mnist-classifier",
+    "simple-mlp",
+    "tense-mlp",
+    "tied-autoencoder",
+    "transformer-block",
+)
 
 _architectures: dict[str, type[Module]] = {}
 
@@ -23,6 +33,7 @@ def register(name: str) -> Callable[[ModelClass], ModelClass]:
         raise ZooError(f"{name!r} cannot name an architecture: use lower case and hyphens, such as 'tense-mlp'")
 
     def decorate(cls: ModelClass) -> ModelClass:
+        import_built_in(name, "model")
         known = _architectures.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ZooError(
@@ -36,14 +47,15 @@ def register(name: str) -> Callable[[ModelClass], ModelClass]:
 
 def architectures() -> list[str]:
     """The names of all registered architectures, sorted."""
-    return sorted(_architectures)
+    return sorted({*BUILT_IN, *_architectures})
 
 
 def get_architecture(name: str) -> type[Module]:
     """The class that is registered under a name. Raises UnknownNameError, with the nearest name, if there is none."""
+    import_built_in(name, "model")
     if name not in _architectures:
         raise UnknownNameError(
-            f"{unknown('architecture', name, _architectures)}. "
+            f"{unknown('architecture', name, architectures())}. "
             "One of your own has to be registered first: import the module that does it."
         )
     return _architectures[name]
@@ -63,9 +75,20 @@ def build(architecture: str, config: dict[str, Any]) -> Module:
         ) from error
 
 
+def import_built_in(architecture: str, module: Literal["model", "recipe"]) -> None:
+    """Have the module of an architecture that comes with statezoo register what it holds.
+
+    Does nothing for any other name: it may come from a manifest, and no manifest says what is imported.
+    """
+    if architecture in BUILT_IN:
+        import_module(f".{architecture.replace('-', '_')}.{module}", __package__)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: the nearest known one, and all of them."""
+    from difflib import get_close_matches  # only errors need it
+
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    nearest = get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return f"there is no {kind} named {name!r}.{hint} Known: {', '.join(names) or 'none'}"

@@ -11,8 +11,9 @@ import numpy as np
 from ..checkpoints import durable, inspect, load_model, save_model
 from ..core import Module, init, manual_seed, no_grad
 from ..core.optim import CosineAnnealingLR, Optimizer
+from ..core.random import undisturbed_generator
 from .data import Split
-from .determinism import one_thread, undisturbed_generator
+from .determinism import one_thread
 from .errors import RunError, UnknownNameError, ZooError
 from .recipe import Recipe, batches, get_recipe
 from .registry import build

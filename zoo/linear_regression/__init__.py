@@ -1,4 +1,3 @@
 """Linear regression: one Linear layer."""
 
-from . import recipe as recipe
 from .model import LinearRegression as LinearRegression

@@ -1,4 +1,3 @@
 """MnistClassifier: a perceptron over flattened 28 x 28 images."""
 
-from . import recipe as recipe
 from .model import MnistClassifier as MnistClassifier

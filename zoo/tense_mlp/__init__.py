@@ -1,4 +1,3 @@
 """TenseMLP: which tense a Spanish verb is used in, given the verb and the person."""
 
-from . import recipe as recipe
 from .model import TenseMLP as TenseMLP

@@ -8,15 +8,14 @@ tense has a distribution that depends on the verb and the person, and a model ha
 """
 
 import csv
-import difflib
 import hashlib
 import itertools
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,8 +80,7 @@ def usage_weight(verb: str, person: str, tense: str) -> int:
     return ASPECT_FACTORS[ASPECTS[verb]][column] * PERSON_FACTORS[person][column]
 
 
-@dataclass(frozen=True, eq=False)
-class Grammar:
+class Grammar(NamedTuple):
     """The grid as read-only arrays; a pair is one (verb, person), pairs run through PERSONS within VERBS."""
 
     forms: Mapping[tuple[str, str, str], str]  # (verb, person, tense) -> conjugated form, in the order of the CSV
@@ -165,6 +163,8 @@ def _find(word: str, keys: dict[str, str], kind_and_choices: str) -> str:
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
     if plain in keys:
         return keys[plain]
-    nearest = difflib.get_close_matches(plain, keys, n=1)
+    from difflib import get_close_matches  # only errors need it
+
+    nearest = get_close_matches(plain, keys, n=1)
     hint = f" Did you mean {keys[nearest[0]]!r}?" if nearest else ""
     raise InputError(f"{word!r} is not a known {kind_and_choices}.{hint}")

@@ -1,4 +1,3 @@
 """TiedAutoencoder: the decoder's weight is the transpose of the encoder's, the same memory seen the other way."""
 
-from . import recipe as recipe
 from .model import TiedAutoencoder as TiedAutoencoder

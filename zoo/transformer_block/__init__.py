@@ -1,4 +1,3 @@
 """SortingTransformer: one transformer block that writes six digits in order, one after the other."""
 
-from . import recipe as recipe
 from .model import SortingTransformer as SortingTransformer
