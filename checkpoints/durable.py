@@ -88,7 +88,7 @@ def replace(path: str, durable: bool = True) -> Iterator[int]:
             raise
         raise _explained(path, error, _ADVICE) from error
     if durable:
-        _flush_folder(path, os.path.dirname(target))
+        flush_folder(path, os.path.dirname(target))
 
 
 def write_all(descriptor: int, buffer: ReadableBuffer, offset: int) -> None:
@@ -183,10 +183,10 @@ def _open_temporary(target: str, mode: int | None) -> _Temporary:
     while temporary is None:
         path = next(paths)
         temporary = _create(path, mode)
-        if temporary is None and _remove_dead(path):
+        if temporary is None and remove_dead(path):
             temporary = _create(path, mode)
     try:
-        while _remove_dead(next(paths)):
+        while remove_dead(next(paths)):
             pass
     except BaseException:
         temporary.discard()
@@ -213,7 +213,7 @@ def _create(path: str, mode: int | None) -> _Temporary | None:
     return temporary
 
 
-def _remove_dead(path: str) -> bool:
+def remove_dead(path: str) -> bool:
     """Remove what a dead writer left at path; say whether there was such a thing."""
     with contextlib.suppress(OSError):
         left = _Temporary(path, os.open(path, _LEFT))
@@ -242,7 +242,7 @@ def _put(temporary: _Temporary, target: str, path: str) -> None:
         raise _explained(path, error, _ADVICE | _RENAME_ADVICE) from error
 
 
-def _flush_folder(path: str, folder: str) -> None:
+def flush_folder(path: str, folder: str) -> None:
     """Make the rename itself survive a power cut. Where folders cannot be opened (Windows) the system sees to it."""
     if os.name != "posix":
         return

@@ -82,10 +82,14 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
             yield new
             with files.replace(index_path, durable) as descriptor:
                 files.write_all(descriptor, new.index, 0)
-        except BaseException:
+        except BaseException as error:
             named = _named_by(index_path)  # the new ones, if it failed after the rename
             if named is not None:
                 _remove(folder, set(new.names) - named)
+            if isinstance(error, WriteError) and (named is None or not named >= set(new.names)):
+                raise WriteError(
+                    f"{path} could not be saved in shards. What was there before is unchanged.\n{error}", error
+                ) from error
             raise
         _remove_plain(path, durable)
         _remove_unneeded(folder, old)
@@ -113,9 +117,11 @@ def _locked(folder: str) -> Iterator[bool]:
         yield descriptor is not None
     finally:
         if descriptor is not None and fcntl is not None:
-            # A process forked meanwhile has the descriptor too, and would keep the lock.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            with suppress(OSError):
+                # A process forked meanwhile has the descriptor too, and would keep the lock.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            with suppress(OSError):
+                os.close(descriptor)
 
 
 def _lock(folder: str) -> int | None:
@@ -174,16 +180,16 @@ def _listed(folder: str) -> list[str]:
 def _remove_plain(path: str, durable: bool) -> None:
     try:
         os.unlink(path)
-    except FileNotFoundError:
-        return
     except OSError as error:
+        if not os.path.lexists(path):
+            return
         raise WriteError(
             f"{path} could not be removed to make way for its shards: {(error.strerror or str(error)).lower()}. It has "
             f"the old state still; the new one is in {path}{INDEX_SUFFIX}.\nRemove it, or save to another path.",
             error,
         ) from error
     if durable:
-        files._flush_folder(path, os.path.dirname(path))
+        files.flush_folder(path, os.path.dirname(path))
 
 
 def _remove_unneeded(folder: str, old: set[str]) -> None:
@@ -199,7 +205,7 @@ def _remove_leftovers(path: str) -> None:
     names = _listed(folder)
     for name in names:
         if _TEMPORARY.fullmatch(name):
-            files._remove_dead(os.path.join(folder, name))
+            files.remove_dead(os.path.join(folder, name))
     suspects = [name for name in names if is_shard_of(path, name)]
     named = _named_in(folder) if suspects else None
     if named is not None:

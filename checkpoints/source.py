@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from .errors import ArgumentError, MissingFileError, ReadError
@@ -122,22 +123,27 @@ class FileSource:
                 os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
             )
             self.descriptor = os.open(path, flags)
+            status = self._status()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise MissingFileError(
-                f"there is no file {path}. Check the path; it is relative to {os.getcwd()}.", error
-            ) from error
+            raise MissingFileError(f"there is no file {path}. Check the path{_relative_to()}.", error) from error
         except (OSError, ValueError) as error:
             cause = error if isinstance(error, OSError) else None
             reason = (error.strerror or error) if isinstance(error, OSError) else error
             raise ReadError(
                 f"{path!r} cannot be opened: {reason}. Check the path and its permissions.", cause
             ) from error
-        status = os.fstat(self.descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ReadError(f"{path} is {what}. Give the path of a checkpoint file.")
         self.size_bytes = status.st_size
+
+    def _status(self) -> os.stat_result:
+        try:
+            return os.fstat(self.descriptor)
+        except OSError:
+            self.close()
+            raise
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill contiguous buffers, one after the other, from an offset, in few system calls.
@@ -199,6 +205,14 @@ class FileSource:
 
     def close(self) -> None:
         """Close the file; what is mapped stays mapped."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):  # nothing was written to it that could be lost
+                os.close(descriptor)
+
+
+def _relative_to() -> str:
+    try:
+        return f"; it is relative to {os.getcwd()}"
+    except OSError:  # the current folder has been removed
+        return ""

@@ -194,8 +194,9 @@ def _runs(items: list[Item]) -> Iterator[list[Item]]:
 def _run_on_threads(tasks: list[Callable[[], None]], most_threads: int) -> None:
     """Run tasks, each on the next thread that is free. Raises what the first that failed raised; the rest is left."""
     remaining = iter(tasks)
-    lock = threading.Lock()
+    lock, ends = threading.Lock(), threading.Semaphore(0)
     errors: list[BaseException] = []
+    ended: list[None] = []
 
     def work() -> None:
         while not errors:
@@ -208,15 +209,25 @@ def _run_on_threads(tasks: list[Callable[[], None]], most_threads: int) -> None:
             except BaseException as error:
                 errors.append(error)
 
-    count = min(len(tasks), os.cpu_count() or 1, most_threads)
-    threads = [threading.Thread(target=work, name="statezoo", daemon=True) for _ in range(count - 1)]
-    for thread in threads:
-        thread.start()
-    try:
+    def work_and_say_so() -> None:
         work()
-    except BaseException as error:  # an interrupt: the others must not go on with memory and files that are given back
+        ended.append(None)
+        ends.release()
+
+    count = min(len(tasks), os.cpu_count() or 1, most_threads)
+    threads = [threading.Thread(target=work_and_say_so, name="statezoo", daemon=True) for _ in range(count - 1)]
+    try:
+        for thread in threads:
+            thread.start()
+        work()
+    except BaseException as error:  # an interrupt
         errors.append(error)
-    for thread in threads:
-        thread.join()
+    # No thread may outlive this: memory and files are given back, and it would write into the next file that is opened.
+    # After an interrupted join, Python takes a thread for ended that runs on.
+    while len(ended) < sum(thread.ident is not None for thread in threads):
+        try:
+            ends.acquire(timeout=1)
+        except BaseException as error:
+            errors.append(error)
     if errors:
         raise errors[0]

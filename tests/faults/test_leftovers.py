@@ -235,7 +235,6 @@ def test_writers_at_the_same_time_leave_one_complete_file_at_every_moment(path: 
     assert names(path.parent) == [path.name]
 
 
-@pytest.mark.xfail(strict=True, reason="the threads of a save outlive an interrupt of the wait for them")
 def test_no_thread_writes_on_when_a_save_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
     """It would write into whatever file is opened next, which gets the same descriptor."""
 
