@@ -78,6 +78,7 @@ def _limit(memory_bytes: int) -> None:
     if sys.platform == "linux":
         with open("/proc/self/statm") as file:
             memory_bytes += int(file.read().split()[0]) * resource.getpagesize()
+        memory_bytes = _at_most(resource.RLIMIT_AS, memory_bytes)
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for kind, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, 3)):
         resource.setrlimit(kind, (most, most))
@@ -87,7 +88,15 @@ def _allow(seconds: int) -> None:
     """Let the process be ended when it has worked for so many more seconds."""
     if resource is not None:
         _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + seconds, most))
+        seconds = _at_most(resource.RLIMIT_CPU, math.ceil(time.process_time()) + seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
+
+
+def _at_most(kind: int, amount: int) -> int:
+    """Return a limit of the process, or the one that it was started with if that is less, which it cannot raise."""
+    assert resource is not None
+    _, most = resource.getrlimit(kind)
+    return amount if most == resource.RLIM_INFINITY else min(amount, most)
 
 
 def _numbers(requests: BinaryIO) -> Iterator[int]:
