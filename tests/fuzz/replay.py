@@ -1,17 +1,16 @@
-"""Hold what fuzzing found worth keeping to the properties once more: `python replay.py`. It needs no fuzzer."""
+"""Hold what fuzzing found worth keeping to the properties once more: `python replay.py FOLDER`. It needs no fuzzer."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from properties import check_hdf5, check_safetensors
 
-CORPUS = Path(__file__).parent / "corpus"
-
 if __name__ == "__main__":
     for name, check in {"safetensors": check_safetensors, "hdf5": check_hdf5}.items():
         loads = []
-        for path in sorted((CORPUS / name).iterdir()):
+        for path in sorted(Path(sys.argv[1], name).glob("*")):
             try:
                 loads.append(check(path.read_bytes()))
             except BaseException:
