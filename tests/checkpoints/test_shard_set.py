@@ -311,6 +311,27 @@ def test_a_second_writer_waits_for_the_first(path: Path):
     assert holds(path, NEW)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
+def test_a_process_forked_during_a_save_does_not_keep_the_lock(path: Path):
+    children = []
+
+    def make() -> np.ndarray:
+        children.append(os.fork())
+        if not children[-1]:
+            time.sleep(60)
+            os._exit(0)
+        return NEW["a"]
+
+    save_file(NEW | {"a": Deferred((5,), "f4", make)}, path, max_shard_size=20)
+    lock = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(lock)
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
 def test_without_locks_a_save_works_and_removes_no_leftovers(path: Path, monkeypatch: pytest.MonkeyPatch):
     def refused(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
