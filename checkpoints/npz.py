@@ -29,8 +29,6 @@ from .lazy import Checkpoint
 from .progress import Progress, silent
 
 _RESERVED = "__statezoo__"
-_DATE = (1980, 1, 1, 0, 0, 0)
-_PERMISSIONS = 0o644 << 16
 _UNIX = 3
 _MOST_NAME_BYTES = 65_535 - len(".npy")
 # From here on zip notes sizes in 64 bits, with some bytes for the header.
@@ -72,8 +70,8 @@ def _write(
     blocks: Iterable[np.ndarray],
     progress: Progress,
 ) -> None:
-    member = zipfile.ZipInfo(f"{name}.npy", _DATE)
-    member.create_system, member.external_attr = _UNIX, _PERMISSIONS  # the same bytes on every system
+    member = zipfile.ZipInfo(f"{name}.npy")  # whose date is that of no clock, the first that zip has
+    member.create_system = _UNIX  # the same bytes on every system
     size_bytes = dtype.itemsize * int(np.prod(shape, dtype=object))
     with zip.open(member, "w", force_zip64=size_bytes > _LARGE_BYTES) as file:
         header = {"descr": dtype.newbyteorder("<").str, "fortran_order": False, "shape": shape}

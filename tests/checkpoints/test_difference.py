@@ -145,6 +145,16 @@ def test_a_view_of_another_part_of_the_memory_is_a_change():
     assert "  ties: v is another part of the memory that it shares" in str(found)
 
 
+def test_the_values_of_a_view_of_another_part_are_compared_though_the_digest_is_the_same(path: Path):
+    memory = np.arange(10.0)
+    save_file({"x": memory, "v": memory[:4]}, path)
+    found = diff(path, {"x": memory, "v": memory[4:8]})
+    assert only(found).deviation.max_absolute == 4
+    other = path.with_name(f"other{path.suffix}")
+    save_file({"x": memory, "v": memory[4:8]}, other)
+    assert only(diff(path, other)) == only(found)
+
+
 def test_only_other_metadata_are_the_same_state_and_are_told(tmp_path: Path):
     a, b = tmp_path / "a.safetensors", tmp_path / "b.h5"
     save_file(STATE, a, {"epoch": "1", "old": "x"})

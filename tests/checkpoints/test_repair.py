@@ -271,7 +271,7 @@ def test_what_is_called_checked_is_what_was_written(damage: str, tmp_path: Path,
     path.write_bytes(content)
     try:
         found = repair(path, out)
-    except CorruptError:
+    except FormatError:  # CorruptError, or that of a dtype whose name was damaged
         return
     loaded = load_file(out)
     assert set(found.saved) == set(loaded)
