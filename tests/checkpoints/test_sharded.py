@@ -299,16 +299,22 @@ def test_a_thousand_shards_need_few_open_files(tmp_path: Path):
     subprocess.run([sys.executable, "-c", MANY, tmp_path], check=True)
 
 
-@pytest.mark.parametrize("same_time", [False, True])
-def test_a_shard_of_many_that_is_replaced_while_they_are_open_is_an_error(tmp_path: Path, same_time: bool):
+@pytest.mark.parametrize("how", ["replaced", "replaced by one of the same time", "overwritten"])
+def test_a_shard_of_many_that_is_changed_while_they_are_open_is_an_error(tmp_path: Path, how: str):
     state = {str(number): np.full(3, number) for number in range(70)}
     save_file(state, tmp_path / "model.safetensors", max_shard_size=24, durable=False)
-    shard = tmp_path / "model-00006-of-00070.safetensors"
-    with open_checkpoint(tmp_path) as checkpoint:
+    shard, other = tmp_path / "model-00006-of-00070.safetensors", tmp_path / "other.safetensors"
+    save_file({"5": np.zeros(3, int)}, other, durable=False)
+    with open_checkpoint(tmp_path / "model.safetensors") as checkpoint:
         status = shard.stat()
-        save_file({"5": np.zeros(3, int)}, shard, {"format": "pt", "index": INDEX}, durable=False)
-        if same_time:
+        if how == "overwritten":
+            shard.write_bytes(other.read_bytes())
+        else:
+            other.replace(shard)
+        if how == "replaced by one of the same time":
             os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
+        else:
+            os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
         with pytest.raises(ReadError, match=r"was replaced after the checkpoint was opened. Open it again"):
             checkpoint["5"][...]
         assert checkpoint["6"][0] == 6
