@@ -257,6 +257,9 @@ def check_view(view: View, size_bytes: int) -> bool:
     itemsize = dtypes.numpy_dtype(view.dtype).itemsize
     if len(view.shape) != len(view.strides) or len(view.shape) > _MOST_AXES or any(n < 1 for n in view.shape):
         return False
+    # One of an axis of one element leads nowhere, but NumPy has to hold it.
+    if any(abs(stride) >= 1 << 63 for stride in view.strides):
+        return False
     size = itemsize
     low, high = view.offset, view.offset + itemsize
     for length, stride in zip(view.shape, view.strides, strict=True):

@@ -383,3 +383,10 @@ def test_a_folder_and_a_pipe_are_refused_and_never_waited_for(path: Path):
     os.mkfifo(path)
     with pytest.raises(ReadError, match=r"is not a regular file"):
         load_file(path)
+
+
+def test_a_header_as_deep_as_python_goes_is_refused_whatever_the_depth_of_the_stack():
+    for depth in range(300, 1100, 7):
+        text = b'{"a":' * depth + b"1" + b"}" * depth
+        with pytest.raises(FormatError, match="is not a valid safetensors file"):
+            load_file(len(text).to_bytes(8, "little") + text)
