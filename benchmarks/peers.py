@@ -67,8 +67,12 @@ def _readinto(path: Path, size: int, threads: int) -> np.ndarray:
         while start < stop:
             start += os.preadv(file, [memory.data[start:stop]], start)
 
-    with _descriptor(path, os.O_RDONLY) as file, ThreadPoolExecutor(threads) as pool:
-        list(pool.map(functools.partial(read, file), bounds[:-1], bounds[1:]))
+    with _descriptor(path, os.O_RDONLY) as file:
+        if threads == 1:  # making a thread takes longer than reading a small state
+            read(file, 0, size)
+            return memory
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(functools.partial(read, file), bounds[:-1], bounds[1:]))
     return memory
 
 
