@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 from .. import dtypes
 from ..errors import CorruptError, FormatError, StateError, UnsupportedTypeError
-from ..manifest import Tensor, looks_like_manifest
+from ..manifest import Tensor
 from ..sharing import Alias
 from ..source import Source
 from . import Layout, Opened
@@ -40,6 +40,10 @@ from .recognise import HEAD_BYTES, cause_of
 NAME = "safetensors"
 _METADATA = "__metadata__"
 _MANIFEST = "statezoo"
+# How a header shows that it had a manifest, even where damage has made it part of another value.
+_MANIFEST_PIECES = tuple(
+    rf"\"{key}\":".encode() for key in ("aliases", "checksum", "digests", "fingerprint", "layouts", "storages")
+)
 _MOST_HEADER_BYTES = 100_000_000
 # More than NumPy allows. Without a limit a header of a few megabytes, all of it one shape, takes hours to multiply.
 _MOST_AXES = 1000
@@ -132,7 +136,7 @@ def _read_header(source: Source) -> Opened:
     start = 8 + length
     tensors, offsets = checked_entries(header, start, size - start, source.name, _ITEM_BYTES)
     manifest = metadata.pop(_MANIFEST, None)
-    if manifest is None and any(map(looks_like_manifest, metadata.values())):
+    if manifest is None and sum(piece in text for piece in _MANIFEST_PIECES) > 1:
         raise InvalidError(f"the metadata key {_MANIFEST!r} was changed")
     ties = {name: kept for name, kept in metadata.items() if kept in tensors and name not in tensors}
     if manifest is None and ties:
@@ -157,7 +161,7 @@ def refuse_duplicates(text: bytes) -> None:
     """Raise InvalidError if a name occurs twice in a JSON object. Where there is a manifest, it tells of all names."""
     try:
         _STRICT_DECODER.decode(text.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the hook takes some of the stack
         raise InvalidError(f"its header is not the JSON it should be ({error})") from error
 
 

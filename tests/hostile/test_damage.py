@@ -28,3 +28,15 @@ def test_damage_is_noticed_when_a_reader_does_not_check(monkeypatch: pytest.Monk
 
 def unchecked(path: damage.Path) -> dict[str, object]:
     return damage.load_file(path, verify=False)
+
+
+def test_a_manifest_that_damage_has_made_part_of_another_value_is_noticed_to_be_missing(tmp_path: damage.Path):
+    damage.save_file(damage.a_state(), path := tmp_path / "x.safetensors", damage.METADATA)
+    content = path.read_bytes()
+    start, end = content.index(b'\xc3\xa9","statezoo":"'), content.index(b'\\"fingerprint')
+    for place in range(start, end, 7):
+        rest = content[place:end].lstrip(b'"\\')
+        # As long as before, in a text that goes on where the manifest did.
+        path.write_bytes(content[:start] + rest.rjust(end - start, b"x").replace(b'","', b"x.x") + content[end:])
+        with pytest.raises(damage.CheckpointError):
+            damage.load_file(path)
