@@ -9,8 +9,8 @@
     verify("run.h5")                        # are all bytes what was written?
     diff("run.h5", "run.safetensors")       # what changed, in names, ties and values
 
-Read in this order: files (what a save and a load do), sharing, manifest, formats, streams, durable, models; then the
-tools: inspection, verification, comparison, conversion, repairing, fingerprints; testing.
+Read in this order: files (what a save and a load do), sharing, manifest, formats, source, streams, durable; header,
+reading, lazy (what an open checkpoint is); shards, shard_set, sharded; models; tools; testing.
 """
 
 from importlib import import_module
@@ -38,12 +38,12 @@ from .models import load_model, save_model
 
 if TYPE_CHECKING:
     from . import testing
-    from .comparison import diff
-    from .conversion import convert
-    from .fingerprints import fingerprint
-    from .inspection import inspect
-    from .repairing import repair
-    from .verification import verify
+    from .tools.comparison import diff
+    from .tools.conversion import convert
+    from .tools.fingerprints import fingerprint
+    from .tools.inspection import inspect
+    from .tools.repairing import repair
+    from .tools.verification import verify
 else:
     # Imported when they are used: a program that only loads a model starts without them.
     _TOOLS = {
@@ -59,7 +59,7 @@ else:
         if name == "testing":
             return import_module(".testing", __name__)
         if name in _TOOLS:
-            return getattr(import_module(f".{_TOOLS[name]}", __name__), name)
+            return getattr(import_module(f".tools.{_TOOLS[name]}", __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -24,7 +24,7 @@ from statezoo.checkpoints import (
     open_checkpoint,
     save_file,
 )
-from statezoo.checkpoints.difference import Difference, TieChange
+from statezoo.checkpoints.tools.difference import Difference, TieChange
 
 WEIGHT = np.arange(1, 13.0).reshape(3, 4)
 STATE: dict[str, Any] = {"weight": WEIGHT, "tied": WEIGHT, "view": WEIGHT.T, "bias": np.ones(3, np.float32)}

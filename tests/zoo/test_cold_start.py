@@ -39,7 +39,7 @@ def test_loading_a_model_imports_neither_the_other_architectures_nor_what_trains
     others = {"linear_regression", "simple_mlp", "transformer_block", "tense_mlp.recipe"}
     work = {"recipe", "data", "training", "publishing", "verification", "pictures"}
     assert imported & {f"statezoo.zoo.{name}" for name in others | work} == set()
-    assert imported & {"statezoo.checkpoints.inspection", "statezoo.checkpoints.testing"} == set()
+    assert imported & {"statezoo.checkpoints.tools.inspection", "statezoo.checkpoints.testing"} == set()
 
 
 @pytest.mark.parametrize("package", ["core", "checkpoints"])

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..manifest import Tensor
 from .deviation import Deviation
-from .manifest import Tensor
 from .printing import counted, printable, rows_of
 
 # What can be said of a tensor that changed, the most significant first, and how it is summed up.

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .deferred import Deferred
-from .lazy import LazyTensor
+from ..deferred import Deferred
+from ..lazy import LazyTensor
 
 LENGTH = 1 << 16
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from xxhash import xxh3_128
 
-from . import dtypes, streams
+from .. import dtypes, streams
+from ..files import packed_of
+from ..lazy import Checkpoint, open_checkpoint
+from ..manifest import Manifest, Tensor
+from ..progress import Progress, silent
 from .blocks import blocks_of
-from .files import packed_of
-from .lazy import Checkpoint, open_checkpoint
-from .manifest import Manifest, Tensor
-from .progress import Progress, silent
 
 
 def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Container
 
 import numpy as np
 
-from .deferred import Deferred
-from .lazy import Checkpoint
-from .progress import Progress
-from .reading import Reader
-from .sharing import Packed
+from ..deferred import Deferred
+from ..lazy import Checkpoint
+from ..progress import Progress
+from ..reading import Reader
+from ..sharing import Packed
 
 
 class Copied(Checkpoint):

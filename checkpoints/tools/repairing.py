@@ -6,13 +6,13 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..errors import CheckpointError, CorruptError
+from ..files import save_file
+from ..formats import Opened
+from ..progress import Progress, silent
+from ..reading import Reader
 from .copying import Copied
-from .errors import CheckpointError, CorruptError
-from .files import save_file
-from .formats import Opened
 from .printing import counted, printable, rows_of
-from .progress import Progress, silent
-from .reading import Reader
 from .salvage import open_damaged
 
 

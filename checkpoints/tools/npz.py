@@ -21,12 +21,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from . import streams
+from .. import streams
+from ..durable import replace
+from ..errors import StateError
+from ..lazy import Checkpoint
+from ..progress import Progress, silent
 from .blocks import blocks_of
-from .durable import replace
-from .errors import StateError
-from .lazy import Checkpoint
-from .progress import Progress, silent
 
 _RESERVED = "__statezoo__"
 _UNIX = 3

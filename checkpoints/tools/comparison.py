@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from . import dtypes, state
+from .. import dtypes, state
+from ..files import packed_of
+from ..lazy import Checkpoint, open_checkpoint
+from ..manifest import Tensor
+from ..progress import Progress, silent
 from .deviation import Deviation, deviation
 from .difference import KINDS, Difference, TensorChange, TieChange, ValueChange
-from .files import packed_of
-from .lazy import Checkpoint, open_checkpoint
-from .manifest import Tensor
-from .progress import Progress, silent
 
 
 def diff(a: Any, b: Any, *, progress: Progress | None = None) -> Difference:

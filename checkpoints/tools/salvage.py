@@ -14,13 +14,13 @@ import os
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from .errors import CorruptError
-from .formats import Format, Opened, format_of, format_of_content, hdf5
-from .formats.hdf5_structure_reader import read_structure
-from .formats.safetensors_ import InvalidError, parsed
-from .header import Header, Part, header_of, open_header
+from ..errors import CorruptError
+from ..formats import Format, Opened, format_of, format_of_content, hdf5
+from ..formats.hdf5_structure_reader import read_structure
+from ..formats.safetensors_ import InvalidError, parsed
+from ..header import Header, Part, header_of, open_header
+from ..source import Source, bytes_of, source_of
 from .printing import printable
-from .source import Source, bytes_of, source_of
 
 _NO_MANIFEST = "its header is damaged: nothing can be checked, not even names and shapes, and extra state is lost"
 _NO_INDEX = "its index is damaged or missing: nothing can be checked, and metadata, views and extra state are lost"

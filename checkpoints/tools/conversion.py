@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..errors import ArgumentError, FormatError
+from ..files import save_file
+from ..header import open_header
+from ..progress import Progress, silent
+from ..reading import Reader
 from .copying import Copied
-from .errors import ArgumentError, FormatError
-from .files import save_file
-from .header import open_header
 from .npz import save_npz
-from .progress import Progress, silent
-from .reading import Reader
 
 # What people have and ask for, and what to do with it.
 _FOREIGN = {

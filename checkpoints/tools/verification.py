@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .header import open_header
+from ..header import open_header
+from ..progress import Progress, silent
+from ..reading import Reader
 from .inspection import NO_DIGESTS
 from .printing import counted, printable, rows_of
-from .progress import Progress, silent
-from .reading import Reader
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes
+from .. import dtypes
+from ..progress import Progress
 from .blocks import blocks_of
-from .progress import Progress
 
 
 @dataclass(frozen=True)
