@@ -1,7 +1,7 @@
 """The bytes of tensors, to and from a file, with a digest made as they go by.
 
-Large tensors go one by one, in chunks, on as many threads as help: a digest is made while another thread copies. Small
-ones go many at a time, because a system call costs more than copying them.
+Large tensors go one by one, in chunks, and are read on as many threads as help. Small ones go many at a time, because a
+system call costs more than copying them.
 """
 
 from __future__ import annotations
@@ -100,9 +100,8 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
             offset += len(chunk)
         digests[item.name] = digest.hexdigest()
 
-    # Of arrays that are made for this, no two are held at once: they may be as large as memory allows.
-    deferred = any(isinstance(item.array, Deferred) for item in placed)
-    _run(placed, small, large, 1 if deferred else _MOST_THREADS)
+    # On one thread: the system lets one write to a file at a time, and waiting for each other costs more than a digest.
+    _run(placed, small, large, 1)
     return digests
 
 

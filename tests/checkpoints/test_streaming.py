@@ -2,9 +2,11 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from statezoo.checkpoints import (
     open_checkpoint,
     save_file,
 )
+from statezoo.checkpoints.source import FileSource
 from statezoo.checkpoints.testing import compare_states
 
 FORMATS = {".safetensors": "safetensors", ".h5": "hdf5"}
@@ -253,7 +256,28 @@ def test_many_threads_save_and_load_large_states_without_mixing_them(path: Path)
     assert errors == []
 
 
-def test_an_error_on_one_thread_of_a_save_is_raised_and_leaves_the_old_file(path: Path):
+def test_no_thread_reads_on_when_a_load_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would read from whatever file is opened next, which gets the same descriptor."""
+    interrupted: list[threading.Timer] = []
+    original = FileSource.read_into
+
+    def read_slowly(source: FileSource, offset: int, *buffers: memoryview) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.02)
+            if not interrupted:  # the main thread is through before, and waits
+                interrupted.append(threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]))
+                interrupted[0].start()
+        original(source, offset, *buffers)
+
+    save_file({"a": np.ones(1_000_000), "b": np.ones(1_000_000)}, path, durable=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(FileSource, "read_into", read_slowly)
+    with pytest.raises(KeyboardInterrupt):
+        load_file(path)
+    assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
+
+
+def test_an_error_in_the_middle_of_a_large_save_is_raised_and_leaves_the_old_file(path: Path):
     from statezoo.checkpoints import streams
 
     save_file({"old": np.ones(3)}, path)

@@ -45,8 +45,8 @@ def test_a_save_whose_system_calls_fail_is_a_clear_error_or_succeeds(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_save_on_several_threads_can_be_struck_at_any_system_call(tmp_path: Path):
-    run_campaign(tmp_path, *apis("threads"), "--fault", "kill", "--fault", "EIO", "--stride", "9")
+def test_a_save_of_large_tensors_can_be_struck_at_any_system_call(tmp_path: Path):
+    run_campaign(tmp_path, *apis("large"), "--fault", "kill", "--fault", "EIO", "--stride", "9")
 
 
 def apis(*names: str) -> list[str]:

@@ -3,10 +3,8 @@
 import errno
 import fcntl
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -233,33 +231,3 @@ def test_writers_at_the_same_time_leave_one_complete_file_at_every_moment(path: 
     assert all(int(writer.communicate()[0]) >= 10 for writer in writers)
     assert len(seen) > 1
     assert names(path.parent) == [path.name]
-
-
-def test_no_thread_writes_on_when_a_save_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """It would write into whatever file is opened next, which gets the same descriptor."""
-
-    def write_slowly(descriptor: int, view: memoryview, offset: int) -> int:
-        if threading.current_thread() is threading.main_thread():
-            written.append(len(view))
-            time.sleep(0.002)
-        else:
-            time.sleep(0.02)
-            if sum(written) >= 8_000_000 and not interrupted:  # the main thread waits now
-                interrupted.append(threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT]))
-                interrupted[0].start()
-        return os.pwrite(descriptor, view, offset)
-
-    written: list[int] = []
-    interrupted: list[threading.Timer] = []
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(durable, "_write_at", write_slowly)
-    state = {"a": np.ones(1_000_000), "b": np.ones(1_000_000)}
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            save_file(state, path, durable=False)
-        assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
-    finally:
-        for thread in threading.enumerate():
-            if thread.name == "statezoo":
-                thread.join()
-    assert names(path.parent) == []

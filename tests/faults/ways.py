@@ -23,7 +23,7 @@ def state_of(seed: int) -> dict[str, np.ndarray]:
 
 
 def large_state_of(seed: int) -> dict[str, np.ndarray]:
-    """Return a state that is large enough to be written on several threads."""
+    """Return a state of tensors that are written in several chunks each."""
     return {f"weight.{n}": np.full((1 << 18,), seed + n, np.float32) for n in range(9)}
 
 
@@ -52,7 +52,7 @@ APIS = {
     "save_file": Api(state_of, dict, save_file, save_file),
     "save_model": Api(model_of, nn.Module.state_dict, save_model, save_model),
     "durable=False": Api(state_of, dict, save_file, save_file, False),
-    "threads": Api(large_state_of, dict, save_file, save_file, False),
+    "large": Api(large_state_of, dict, save_file, save_file, False),
     "shards": Api(state_of, dict, save_in_shards, save_in_shards, suffixes=_SHARDED),
     "file to shards": Api(state_of, dict, save_file, save_in_shards, suffixes=_SHARDED),
     "shards to file": Api(state_of, dict, save_in_shards, save_file, suffixes=_SHARDED),
