@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import StateError
+from .errors import CheckpointError, ReadError, StateError
 
 
 class Deferred:
@@ -25,8 +25,14 @@ class Deferred:
         self._make = make
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the array, made anew. Raises StateError if it is not what was said of it."""
-        array = self._make()
+        """Return the array, made anew. Raises StateError if it is not what was said of it, ReadError if a file fails."""
+        try:
+            array = self._make()
+        except OSError as error:
+            if isinstance(error, CheckpointError):
+                raise
+            # Else a save would take it for a failure of the file that it writes.
+            raise ReadError(f"a deferred array could not be made: {error}.", error) from error
         if not isinstance(array, np.ndarray) or array.shape != self.shape or array.dtype != self.dtype:
             found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise StateError(

@@ -19,6 +19,7 @@ from statezoo.checkpoints import (
     ArgumentError,
     CorruptError,
     Deferred,
+    ReadError,
     StateError,
     WriteError,
     load_file,
@@ -147,6 +148,14 @@ def test_a_deferred_array_that_is_not_what_was_said_is_an_error_and_leaves_the_o
             save_file({"x": deferred}, path)
     assert list(load_file(path)) == ["old"]
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_deferred_array_whose_file_is_missing_is_an_error_that_names_it(path: Path):
+    save_file({"old": np.ones(3)}, path)
+    deferred = Deferred((3,), np.float32, lambda: np.load(path.parent / "missing.npy"))
+    with pytest.raises(ReadError, match=r"a deferred array could not be made: .*missing\.npy"):
+        save_file({"x": deferred}, path)
+    assert list(load_file(path)) == ["old"]
 
 
 @pytest.mark.slow
