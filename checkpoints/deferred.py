@@ -25,7 +25,7 @@ class Deferred:
         self._make = make
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the array, made anew. Raises StateError if it is not what was said of it, ReadError if a file fails."""
+        """Return the array, made anew. Raises StateError if it is not as was said, ReadError if a file fails."""
         try:
             array = self._make()
         except OSError as error:
