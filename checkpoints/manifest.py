@@ -147,8 +147,8 @@ def parse(
 
 
 def _refuse_newer(version: Any, path: str) -> None:
-    if _count(version) < 1:
-        _fail("there is no version 0")
+    if not 1 <= _count(version) < 1 << 31:
+        _fail("its version is none")
     if version > VERSION:
         raise VersionError(
             f"{path} was written by a newer statezoo (its version of the file is {version}, and this statezoo reads "

@@ -168,13 +168,17 @@ def _kind(tensor: Tensor, name: str, path: str) -> tuple[np.dtype, tuple[int, ..
     dtype = dtypes.numpy_dtype(tensor.dtype)
     # What has bytes in the file is no larger than that; but NumPy also has a most of axes, and multiplies those of
     # an empty array.
-    if len(tensor.shape) <= 32 and tensor.size_bytes:
-        return dtype, tensor.shape
+    if len(tensor.shape) > 32 or not tensor.size_bytes:
+        check_shape(dtype, tensor.shape, name, path)
+    return dtype, tensor.shape
+
+
+def check_shape(dtype: np.dtype, shape: tuple[int, ...], name: str, path: str) -> None:
+    """Raise FormatError, for the tensor of a name, if NumPy cannot have an array of this dtype and shape."""
     try:
-        np.broadcast_to(np.empty((), dtype), tensor.shape)
+        np.broadcast_to(np.empty((), dtype), shape)
     except ValueError as error:
         raise FormatError(f"tensor {name!r} in {path} has a shape that NumPy cannot hold: {error}.") from error
-    return dtype, tensor.shape
 
 
 def refuse_damaged(damaged: list[str], path: str) -> None:

@@ -38,6 +38,7 @@ from .source import FileSource
 INDEX_SUFFIX = ".index.json"
 # Parsed, it takes several times as much memory. A million names fit.
 _MOST_INDEX_BYTES = 100_000_000
+_MOST_NAME_LENGTH = 255  # of a file, in all file systems
 _SUFFIX = ".safetensors"
 _MANIFEST = "statezoo"
 _UNITS = {
@@ -178,7 +179,8 @@ def _refuse_other_names(weight_map: Mapping[str, Any], path: str) -> None:
     """Raise CorruptError naming the first tensor whose shard is no name of a file in the folder."""
     valid: set[str] = set()
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or (shard not in valid and not is_shard_name(shard)):
+        named = isinstance(shard, str) and len(shard) <= _MOST_NAME_LENGTH
+        if not named or (shard not in valid and not is_shard_name(shard)):
             _refuse(
                 path,
                 f"it says that tensor {name!r:.200} is in {shard!r:.200}, which is not the name of a .safetensors file "

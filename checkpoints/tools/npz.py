@@ -26,6 +26,7 @@ from ..durable import replace
 from ..errors import StateError
 from ..lazy import Checkpoint
 from ..progress import Progress, silent
+from ..reading import check_shape
 from .blocks import blocks_of
 
 _RESERVED = "__statezoo__"
@@ -39,12 +40,14 @@ def save_npz(checkpoint: Checkpoint, path: str, progress: Progress) -> None:
     """Write what is in a checkpoint to path, whole or not at all, in little memory.
 
     progress: called with how many bytes were written since it was called last.
-    Raises StateError for a name that zip cannot hold, before anything is written; WriteError; CorruptError for a tensor
-    that is damaged.
+    Raises StateError for a name that zip cannot hold and FormatError for a shape that NumPy cannot, before anything is
+    written; WriteError; CorruptError for a tensor that is damaged.
     """
     extra, metadata = checkpoint.packed().extra, checkpoint.metadata
     tensors = {name: tensor for name, tensor in checkpoint.items() if name not in extra}
     _check_names(tensors)
+    for name, tensor in tensors.items():
+        check_shape(tensor.dtype, tensor.shape, name, checkpoint.name)
     with replace(path) as descriptor, os.fdopen(os.dup(descriptor), "w+b") as file, zipfile.ZipFile(file, "w") as zip:
         for name, tensor in tensors.items():
             _write(zip, name, tensor.dtype, tensor.shape, blocks_of(tensor), progress)

@@ -257,8 +257,10 @@ def test_no_flipped_bit_in_an_index_or_a_shard_gives_another_state(where: float,
 
 
 def test_a_folder_without_one_checkpoint_is_an_error_that_lists_those_it_has(folder: Path):
+    empty = folder / "empty"
+    empty.mkdir()
     with pytest.raises(ReadError, match=r"is a folder. Give the path of a checkpoint file. It holds none"):
-        load_file(folder.parent / ".")
+        load_file(empty)
     other = folder / "other.safetensors.index.json"
     other.write_bytes((folder / INDEX).read_bytes())
     with pytest.raises(ReadError, match=r"It holds 2: model.safetensors, other.safetensors"):

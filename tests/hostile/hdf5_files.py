@@ -18,7 +18,7 @@ ELSEWHERE = "soft or external link|other files"
 NO_NUMBERS = "no array of numbers|empty dataspace|NumPy has not"
 TOO_MUCH = "far more than the file has"
 DAMAGED = r"is damaged|is not a valid HDF5 file"
-MANY = 1_000_000
+DEEP, WIDE = 1_000_000, 100_000
 # Where the file of _patched has what.
 END, ROOT_HEADER, TREE, HEAP, FREE, DATASET, SYMBOLS = 40, 96, 136, 680, 728, 800, 1072
 
@@ -288,6 +288,6 @@ FILES = [
     HostileFile("a file cut in its structure", ".h5", _patched(cut=1000), "cut off"),
     HostileFile("a file cut in its data", ".h5", _patched(cut=2050), "cut off"),
     HostileFile("a heap that loops", ".h5", _looping_heap, ANYTHING),
-    HostileFile("groups a million deep", ".h5", lambda path: raw_hdf5.write_deep(path, MANY), "more than 200 deep"),
-    HostileFile("a group a million wide", ".h5", lambda path: raw_hdf5.write_wide(path, MANY), None),
+    HostileFile("groups a million deep", ".h5", lambda path: raw_hdf5.write_deep(path, DEEP), "more than 200 deep"),
+    HostileFile("a group a hundred thousand wide", ".h5", lambda path: raw_hdf5.write_wide(path, WIDE), None),
 ]  # fmt: skip
