@@ -67,7 +67,7 @@ def measure(work: str, folder: Path, rounds: int, shrink: int, left_out: list[st
         for worker in workers:
             stack.callback(worker.close)
             if worker.absent:
-                print(f"not measured: {worker.name} ({worker.absent})")
+                print(f"not measured: {worker.name} ({worker.absent})", flush=True)
         for kind, title in {"save": "save", "load": "load", "open": "open one tensor"}.items():
             actions = [(w, action) for w in workers for action in w.actions if action.startswith(kind)]
             found = compare(actions, rounds, at_least_s)

@@ -27,10 +27,10 @@ def compare(actions: Iterable[tuple[Worker, str]], rounds: int, at_least_s: floa
         try:
             first = worker.run(action, at_least_s)
         except RuntimeError as error:
-            print(f"not measured: {error}")
+            print(f"not measured: {error}", flush=True)
             continue
         if first.seconds > _LONG_S:
-            print(f"measured once: {worker.name}, {action}")
+            print(f"measured once: {worker.name}, {action}", flush=True)
         else:
             runs[worker, action] = []
         results[worker.name, action] = first

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,9 +53,9 @@ class Worker:
         theirs.close()
         self.actions: list[str] = []
         self.absent = ""
-        answer = self._pipe.recv()
+        answer = self._answer()
         if isinstance(answer, str):
-            self.absent = answer
+            self.absent = self.absent or answer
         else:
             self.actions = answer
 
@@ -64,17 +64,23 @@ class Worker:
 
         Raises RuntimeError with what went wrong in the worker, or that it took more than PATIENCE_S.
         """
-        if self.absent:
-            raise RuntimeError(f"{self.name}, {action}: {self.absent}")
-        self._pipe.send((action, at_least_s))
-        if not self._pipe.poll(PATIENCE_S):
-            self.absent = f"took more than {PATIENCE_S} s, and was ended"
-            self._process.kill()
-            raise RuntimeError(f"{self.name}, {action}: {self.absent}")
-        answer = self._pipe.recv()
+        if not self.absent:
+            self._pipe.send((action, at_least_s))
+        answer = self.absent or self._answer()
         if isinstance(answer, str):
             raise RuntimeError(f"{self.name}, {action}: {answer}")
         return Measured(*answer)
+
+    def _answer(self) -> Any:
+        """Return what the worker says: a str if it failed. One that is late or dead is absent from then on."""
+        try:
+            if self._pipe.poll(PATIENCE_S):
+                return self._pipe.recv()
+            self.absent = f"took more than {PATIENCE_S} s, and was ended"
+        except EOFError:
+            self.absent = "its process died"
+        self._process.kill()
+        return self.absent
 
     def close(self) -> None:
         """End the process and remove its files."""
