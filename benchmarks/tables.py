@@ -18,26 +18,25 @@ Results = dict[tuple[str, str], Measured]
 def compare(actions: Iterable[tuple[Worker, str]], rounds: int, at_least_s: float = 0) -> Results:
     """Return the medians of actions of workers.
 
-    Each runs once in every round, in turn, so that a machine that slows down slows all of them. The round before the
-    first is not counted: it warms caches. What fails there is named and left out; what takes long is not repeated.
+    Each runs once in every round, in turn, so that a machine that slows down slows all of them. What fails in the
+    first round is named and left out, and what takes long is not repeated.
     """
     runs: dict[tuple[Worker, str], list[Measured]] = {}
-    results: Results = {}
+    repeated: list[tuple[Worker, str]] = []
     for worker, action in actions:
         try:
-            first = worker.run(action, at_least_s)
+            runs[worker, action] = [worker.run(action, at_least_s)]
         except RuntimeError as error:
             print(f"not measured: {error}", flush=True)
             continue
-        if first.seconds > _LONG_S:
+        if runs[worker, action][0].seconds > _LONG_S:
             print(f"measured once: {worker.name}, {action}", flush=True)
         else:
-            runs[worker, action] = []
-        results[worker.name, action] = first
-    for _ in range(rounds):
-        for (worker, action), measured in runs.items():
-            measured.append(worker.run(action, at_least_s))
-    return results | {(worker.name, action): median(measured) for (worker, action), measured in runs.items()}
+            repeated.append((worker, action))
+    for _ in range(rounds - 1):
+        for worker, action in repeated:
+            runs[worker, action].append(worker.run(action, at_least_s))
+    return {(worker.name, action): median(measured) for (worker, action), measured in runs.items()}
 
 
 def show(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
