@@ -97,6 +97,7 @@ def _serve(pipe: Connection, peer: Peer, state: State, folder: Path) -> None:
     except Exception as error:  # a peer that is not installed, or not usable here, is reported as such
         pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
         return
+    _give_back_free_memory()
     held = _memory("VmRSS")
     pipe.send(list(actions))
     while order := pipe.recv():
