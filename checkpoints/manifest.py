@@ -174,6 +174,8 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest
     kept_names = list(tensors)[: max(0, len(tensors) - storages)]
     aliases = {name: _alias(kept, view, tensors) for _, name, kept, *view in content["aliases"]}
     placed = {_count(entry[0]): entry[1] for entry in (*content["aliases"], *content["extra"])}
+    if max(placed, default=-1) >= len(kept_names) + len(placed):
+        _fail("a position beyond all names")
     names = _in_order(kept_names, placed)
     if len(names) != len(content["aliases"]) + len(content["extra"]) + len(kept_names) or len(set(names)) < len(names):
         _fail("a name or a position occurs twice")

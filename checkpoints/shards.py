@@ -30,7 +30,7 @@ from . import dtypes
 from .deferred import Deferred
 from .errors import ArgumentError, CorruptError
 from .formats.recognise import HEAD_BYTES, cause_of
-from .formats.safetensors_ import InvalidError, parsed, refuse_duplicates
+from .formats.safetensors_ import InvalidError, parsed
 from .manifest import Manifest, Tensor, looks_like_manifest
 from .sharing import Packed
 from .source import FileSource
@@ -157,7 +157,6 @@ def parse_index(text: bytes, path: str) -> Index:
     """Return what an index says, whose text may be anything. Raises CorruptError naming path."""
     try:
         content = parsed(text.strip())
-        refuse_duplicates(text)
     except (InvalidError, RecursionError) as error:
         advice = "It may be damaged or cut off. Use another copy of it."
         if not text.lstrip().startswith(b"{"):

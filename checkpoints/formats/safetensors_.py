@@ -131,8 +131,6 @@ def _read_header(source: Source) -> Opened:
     text = source.read(8, length)
     header = parsed(text)
     metadata = checked_metadata(header.pop(_METADATA, None))
-    if _MANIFEST not in metadata:
-        refuse_duplicates(text)
     start = 8 + length
     tensors, offsets = checked_entries(header, start, size - start, source.name, _ITEM_BYTES)
     manifest = metadata.pop(_MANIFEST, None)
@@ -145,7 +143,7 @@ def _read_header(source: Source) -> Opened:
 
 
 def parsed(text: bytes) -> dict[str, Any]:
-    """Return the JSON object in text; of a name that occurs twice in it, the last. Raises InvalidError."""
+    """Return the JSON object in text. Raises InvalidError, also if a name occurs twice in an object of it."""
     try:
         header = _DECODER.decode(text.decode())
         if not text.startswith(b"{"):
@@ -155,14 +153,6 @@ def parsed(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidError(f"its header is not the JSON it should be ({error})") from error
     return header
-
-
-def refuse_duplicates(text: bytes) -> None:
-    """Raise InvalidError if a name occurs twice in a JSON object. Where there is a manifest, it tells of all names."""
-    try:
-        _STRICT_DECODER.decode(text.decode())
-    except (ValueError, RecursionError) as error:  # the hook takes some of the stack
-        raise InvalidError(f"its header is not the JSON it should be ({error})") from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -177,8 +167,7 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates)
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
 
 
 def checked_metadata(metadata: Any) -> dict[str, str]:

@@ -390,3 +390,14 @@ def test_a_header_as_deep_as_python_goes_is_refused_whatever_the_depth_of_the_st
         text = b'{"a":' * depth + b"1" + b"}" * depth
         with pytest.raises(FormatError, match="is not a valid safetensors file"):
             load_file(len(text).to_bytes(8, "little") + text)
+
+
+def test_a_name_given_twice_is_refused_in_a_file_of_ours_too(tmp_path: Path):
+    target = tmp_path / "x.safetensors"
+    save_file({"a": np.ones(3)}, target)
+    content = target.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    text = content[8 : 8 + length].replace(b'"a":{"dtype"', b'"a":{"dtype":""},"a":{"dtype"')
+    target.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(CorruptError, match=r"'a' occurs twice"):
+        load_file(target)
