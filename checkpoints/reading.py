@@ -61,7 +61,8 @@ class Reader:
         return {name: arrays[name] for name in self.header.tensors}
 
     def _fresh(self, part: Part) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        return streams.read_tensors(part.source, self._wanted(part, part.opened.offsets))
+        wanted = self._wanted(part, part.opened.offsets)
+        return streams.read_tensors(part.source, wanted, self.verify and bool(self.digests))
 
     def _mapped(self, part: Part, copy_on_write: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         memory = part.source.memory(copy_on_write)
@@ -72,15 +73,14 @@ class Reader:
     def whole(self, name: str) -> np.ndarray:
         """Return one tensor, checked while it is read."""
         part = self._part(name)
-        if name not in part.opened.offsets:
-            array = self._from_format(part, name)
-            digest = streams.digest_of(array)
-        else:
+        if name in part.opened.offsets:
             with self._reading(part):
-                arrays, digests = streams.read_tensors(part.source, self._wanted(part, [name]))
-            array, digest = arrays[name], digests[name]
-        self._compare(name, digest)
-        return array
+                arrays, digests = streams.read_tensors(part.source, self._wanted(part, [name]), self.verify)
+        else:
+            arrays = {name: self._from_format(part, name)}
+            digests = {name: streams.digest_of(arrays[name])} if self.verify else {}
+        self._compare(name, digests.get(name, ""))
+        return arrays[name]
 
     def part_of(self, name: str, key: Any) -> Any:
         """Return tensor[key], having read little more than it takes; the first time all of it is checked."""

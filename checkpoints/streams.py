@@ -27,7 +27,7 @@ _CHUNK_BYTES = 1 << 18
 _SMALL_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
-_BYTES_WORTH_A_THREAD = 1 << 23
+_BYTES_WORTH_A_THREAD = 1 << 22
 _MOST_THREADS = 4
 # The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
 _NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
@@ -93,20 +93,25 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
         write_all(descriptor, b"".join(memories), run[0].offset)
 
     def large(item: Placed) -> None:
-        digest, offset = xxh3_128(), item.offset
-        for chunk in chunks_of(memory_of(item.array)):
-            digest.update(chunk)
-            write_all(descriptor, chunk, offset)
-            offset += len(chunk)
-        digests[item.name] = digest.hexdigest()
+        memory = memory_of(item.array)
 
-    # On one thread: the system lets one write to a file at a time, and waiting for each other costs more than a digest.
+        def write() -> None:
+            write_all(descriptor, memory, item.offset)
+
+        def digest() -> None:
+            digests[item.name] = xxh3_128_hexdigest(memory)
+
+        # One thread writes, for the system lets one at a time write to a file, and another makes the digest meanwhile.
+        _run_on_threads([write, digest], _MOST_THREADS if len(memory) >= _BYTES_WORTH_A_THREAD else 1)
+
     _run(placed, small, large, 1)
     return digests
 
 
-def read_tensors(source: Source, wanted: list[Wanted]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return fresh arrays by name, in no certain order, and the digest of each.
+def read_tensors(
+    source: Source, wanted: list[Wanted], with_digests: bool
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return fresh arrays by name, in no certain order, and the digest of each, or none.
 
     Raises EOFError if the source ends before.
     """
@@ -117,16 +122,21 @@ def read_tensors(source: Source, wanted: list[Wanted]) -> tuple[dict[str, np.nda
         made = [np.empty(shape, dtype) for _, _, _, dtype, shape in run]
         buffers = list(map(_buffer_of, made))
         source.read_into(run[0].offset, *buffers)
-        for item, array, buffer in zip(run, made, buffers, strict=True):
-            arrays[item[2]], digests[item[2]] = array, xxh3_128_hexdigest(buffer)
+        arrays.update(zip((item[2] for item in run), made, strict=True))
+        if with_digests:
+            digests.update((item[2], xxh3_128_hexdigest(buffer)) for item, buffer in zip(run, buffers, strict=True))
 
     def large(item: Wanted) -> None:
-        array, digest, offset = np.empty(item.shape, item.dtype), xxh3_128(), item.offset
-        for chunk in chunks_of(array.reshape(-1).view(np.uint8).data):
+        arrays[item.name] = array = np.empty(item.shape, item.dtype)
+        memory, digest, offset = array.reshape(-1).view(np.uint8).data, xxh3_128(), item.offset
+        if not with_digests:
+            source.read_into(offset, memory)
+            return
+        for chunk in chunks_of(memory):
             source.read_into(offset, chunk)
             digest.update(chunk)
             offset += len(chunk)
-        arrays[item.name], digests[item.name] = array, digest.hexdigest()
+        digests[item.name] = digest.hexdigest()
 
     _run(wanted, small, large, _MOST_THREADS)
     return arrays, digests

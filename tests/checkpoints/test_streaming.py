@@ -22,6 +22,7 @@ from statezoo.checkpoints import (
     ReadError,
     StateError,
     WriteError,
+    durable,
     load_file,
     open_checkpoint,
     save_file,
@@ -284,6 +285,28 @@ def test_no_thread_reads_on_when_a_load_is_interrupted(path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         load_file(path)
     assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
+
+
+def test_no_thread_writes_on_when_a_save_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would write into whatever file is opened next, which gets the same descriptor."""
+
+    def write_slowly(descriptor: int, view: memoryview, offset: int) -> int:
+        time.sleep(0.4)
+        written.append(offset)
+        return os.pwrite(descriptor, view, offset)
+
+    written: list[int] = []
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(durable, "_write_at", write_slowly)
+    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        save_file({"a": np.ones(1_000_000)}, path, durable=False)
+    assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
+    before = len(written)
+    time.sleep(0.5)
+    assert len(written) == before
+    assert list(path.parent.iterdir()) == []
 
 
 def test_an_error_in_the_middle_of_a_large_save_is_raised_and_leaves_the_old_file(path: Path):
