@@ -180,6 +180,8 @@ def _listed(folder: str) -> list[str]:
 def _remove_plain(path: str, durable: bool) -> None:
     try:
         os.unlink(path)
+    except FileNotFoundError:  # a plain file that is there by now was saved after this set, and takes its place
+        return
     except OSError as error:
         if not os.path.lexists(path):
             return
