@@ -77,17 +77,30 @@ def open_header(file: Any) -> Header:
     if not isinstance(file, str | os.PathLike):
         return _open(file, None)
     path = os.fsdecode(file)
-    try:
-        return _open(path, format_of(path))
-    except MissingFileError:
-        if not os.path.isfile(path + ".index.json") and not os.path.isfile(path):
-            raise
-    except (FormatError, ReadError):
-        if not path.endswith(".index.json") and not os.path.isdir(path):
-            raise
-    from .sharded import open_several  # which imports this module
+    while True:
+        try:
+            return _open(path, format_of(path))
+        except MissingFileError:
+            if not _is_saved(path):
+                raise
+        except (FormatError, ReadError):
+            if not path.endswith(".index.json") and not os.path.isdir(path):
+                raise
+        from .sharded import open_several  # which imports this module
 
-    return open_several(path)
+        header = open_several(path)
+        if header is not None:
+            return header
+
+
+def _is_saved(path: str) -> bool:
+    """Whether a file or an index of shards is at path. In one look: a writer may replace either by the other."""
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return any(entry.is_file() for entry in entries if entry.name in (name, name + ".index.json"))
+    except OSError:
+        return False
 
 
 def _open(file: Any, form: Format | None) -> Header:

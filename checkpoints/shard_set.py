@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -50,8 +51,12 @@ def refuse_impossible(path: str) -> None:
             "characters that are not printed. Choose another name, or leave out max_shard_size."
         )
     for target in (path, path + INDEX_SUFFIX):
-        if os.path.exists(target) and not os.path.isfile(target):
-            what = "a folder" if os.path.isdir(target) else "not a regular file"
+        try:
+            mode = os.stat(target).st_mode
+        except OSError:  # nothing is there, or the first shard says what is wrong
+            continue
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise WriteError(f"{target} is {what}, and nothing was written. Give the name of a file.")
 
 

@@ -19,21 +19,20 @@ _MOST_OPEN = 64
 _MOST_NAMED = 10
 
 
-def open_several(path: str) -> Header:
+def open_several(path: str) -> Header | None:
     """Return the header of the checkpoint in a folder, of an index, or of a path beside which its index is.
 
-    Raises ReadError listing the checkpoints in a folder if it has not one, or what open_sharded() raises.
+    None if no index is beside the path: a plain file may have taken its place meanwhile.
+    Raises ReadError listing the checkpoints in a folder if it has not one, MissingFileError naming the index or the
+    shards that are not there, CorruptError, or another CheckpointError.
     """
     if os.path.isdir(path):
         return open_header(_in_folder(path))
-    if path.endswith(INDEX_SUFFIX):
-        return open_sharded(path)
-    try:
-        return open_sharded(path + INDEX_SUFFIX)
-    except MissingFileError:
-        if not os.path.isfile(path):
-            raise
-    return open_header(path)  # saved meanwhile, in place of the index
+    if not path.endswith(INDEX_SUFFIX):
+        return _open_sharded(path + INDEX_SUFFIX)
+    while (header := _open_sharded(path)) is None:
+        read_index(path)  # raises MissingFileError, unless it is there by now
+    return header
 
 
 def _in_folder(folder: str) -> str:
@@ -58,18 +57,24 @@ def _in_folder(folder: str) -> str:
     raise ReadError(f"{folder} is a folder. Give the path of a checkpoint file. {known}.")
 
 
-def open_sharded(path: str) -> Header:
-    """Return the header of the checkpoint whose index is at path.
-
-    Raises MissingFileError naming the shards that are not there, CorruptError, or another CheckpointError.
-    """
-    while True:
-        text = read_index(path)
+def _open_sharded(path: str) -> Header | None:
+    """Return the header of the checkpoint whose index is at path; None if there is none, or no longer."""
+    text = _index_at(path)
+    while text is not None:
         try:
             return _header(path, parse_index(text, path))
         except CheckpointError:
-            if read_index(path) == text:  # else it was replaced while its shards were opened
+            before, text = text, _index_at(path)
+            if text == before:  # else it was replaced while its shards were opened
                 raise
+    return None
+
+
+def _index_at(path: str) -> bytes | None:
+    try:
+        return read_index(path)
+    except MissingFileError:
+        return None
 
 
 def _header(path: str, index: Index) -> Header:
