@@ -16,6 +16,8 @@ from .registry import BUILT_IN, import_built_in, unknown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .trajectory import Trajectory
+
 _recipes: dict[str, "Recipe"] = {}
 
 
@@ -64,6 +66,10 @@ class Recipe(ABC):
     reads_folder: ClassVar[bool] = False
     # By how much a metric may differ where a sum rounds the other way; without an entry, by a thousandth of its value.
     tolerances: ClassVar[Mapping[str, float]] = {}
+    # The same for any one weight, at the end of a training that rounded the other way all along.
+    weight_tolerance: ClassVar[float] = 1e-5
+    # Whether a run keeps its weights after every epoch, to be published: a few hundred KB at most.
+    keeps_trajectory: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.name.split(".")[0] != self.architecture or self.name.count(".") > 1:
@@ -100,6 +106,14 @@ class Recipe(ABC):
     def pictures(self, model: Module, data: Split) -> dict[str, "Figure"]:
         """Figures for the card beside the curves of the run, by caption."""
         return {}
+
+    def learning(self, trajectory: "Trajectory") -> dict[str, "Figure"]:
+        """Figures for the card of how the model learnt, by caption; asked for if the recipe keeps its trajectory."""
+        return {}
+
+    def tolerance(self, metric: str, value: float) -> float:
+        """By how much a metric of that value may differ on another machine: near zero, by what rounding makes."""
+        return self.tolerances.get(metric, 1e-6 + 1e-3 * abs(value))
 
     @property
     def settings(self) -> dict[str, Any]:
