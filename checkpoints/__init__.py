@@ -9,8 +9,13 @@
     verify("run.h5")                        # are all bytes what was written?
     diff("run.h5", "run.safetensors")       # what changed, in names, ties and values
 
+    history = History("runs/digits", keep_last=3, metric="loss", mode="min", background=True)
+    history.save(1200, model, {"loss": 0.25})
+    load_model(model, history.best().path)
+
 Read in this order: files (what a save and a load do), sharing, manifest, formats, source, streams, durable; header,
-reading, lazy (what an open checkpoint is); shards, shard_set, sharded; models; tools; testing.
+reading, lazy (what an open checkpoint is); shards, shard_set, sharded; models; history, and what it is made of:
+retention, history_files, history_log, background, linked; tools; testing.
 """
 
 from importlib import import_module
@@ -38,6 +43,8 @@ from .models import load_model, save_model
 
 if TYPE_CHECKING:
     from . import testing
+    from .history import DamagedWarning, History
+    from .retention import Saved
     from .tools.comparison import diff
     from .tools.conversion import convert
     from .tools.fingerprints import fingerprint
@@ -46,20 +53,23 @@ if TYPE_CHECKING:
     from .tools.verification import verify
 else:
     # Imported when they are used: a program that only loads a model starts without them.
-    _TOOLS = {
-        "convert": "conversion",
-        "diff": "comparison",
-        "fingerprint": "fingerprints",
-        "inspect": "inspection",
-        "repair": "repairing",
-        "verify": "verification",
+    _LATER = {
+        "DamagedWarning": ".history",
+        "History": ".history",
+        "Saved": ".retention",
+        "convert": ".tools.conversion",
+        "diff": ".tools.comparison",
+        "fingerprint": ".tools.fingerprints",
+        "inspect": ".tools.inspection",
+        "repair": ".tools.repairing",
+        "verify": ".tools.verification",
     }
 
     def __getattr__(name: str) -> Any:
         if name == "testing":
             return import_module(".testing", __name__)
-        if name in _TOOLS:
-            return getattr(import_module(f".tools.{_TOOLS[name]}", __name__), name)
+        if name in _LATER:
+            return getattr(import_module(_LATER[name], __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -69,12 +79,15 @@ __all__ = [
     "CheckpointError",
     "ClosedError",
     "CorruptError",
+    "DamagedWarning",
     "Deferred",
     "FormatError",
+    "History",
     "LazyTensor",
     "MismatchError",
     "MissingFileError",
     "ReadError",
+    "Saved",
     "StateError",
     "UnknownTensorError",
     "UnsupportedTypeError",

@@ -1,0 +1,105 @@
+"""Saving while training goes on: a snapshot of the state, and a thread that writes it.
+
+The snapshot is copied on the thread that asks for it, so it is the state of that moment whatever happens to the arrays
+afterwards. Its memory is used again by the next one: a run takes the room of one further state, and no more.
+
+The thread is one that the interpreter waits for when it ends, and there is a new one for each job: none idles, nor has
+to be told to end. In a forked process there is none, and what its parent was doing is its parent's alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .files import packed_of
+from .sharing import unpack
+
+
+class Snapshot:
+    """Copies of states, one at a time: each takes the memory of the one before."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def take(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of what save_file takes: equal values, sharing memory as they do; what is deferred is made.
+
+        Raises StateError for what cannot be kept.
+        """
+        packed = packed_of(state)
+        buffers: dict[str, np.ndarray] = {}
+        for name, value in packed.stored.items():
+            array = dtypes.little_endian(np.asarray(value))
+            buffer = self._buffers.pop(name, None)
+            if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
+                buffer = np.empty(array.shape, array.dtype)
+            raw = np.dtype(f"V{array.itemsize}")  # moved as bytes: not even the payload of a NaN changes
+            np.copyto(buffer.view(raw), array.view(raw))
+            buffers[name] = buffer
+        self._buffers = buffers
+        packed.stored, packed.extra = dict(buffers), copy.deepcopy(packed.extra)
+        return unpack(packed)
+
+
+class Background:
+    """Does one job at a time on a thread. What a job raises, the next call raises."""
+
+    def __init__(self) -> None:
+        self._running: _Job | None = None
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Start a job, when the one before has ended. Raises what that one raised; then this one is not started."""
+        self.wait()
+        running = _Job(job)
+        # One that nobody waits for must not fail in silence.
+        atexit.register(running.finish)
+        self._running = running
+        running.start()
+
+    def wait(self) -> None:
+        """Wait until no job is running. Raises what the last one raised, once."""
+        if self._running is not None:
+            self._running.join()
+            running, self._running = self._running, None
+            atexit.unregister(running.finish)
+            running.finish()
+
+
+class _Job:
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work: Callable[[], None] | None = work
+        self._error: BaseException | None = None
+        self._process = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="statezoo-save", daemon=False)
+
+    def start(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is ending, and starts no more
+            self._run()
+
+    def join(self) -> None:
+        if os.getpid() == self._process and self._thread.ident is not None:
+            self._thread.join()
+
+    def finish(self) -> None:
+        """Raise what the work raised, in the process that started it."""
+        error, self._error = self._error, None
+        if error is not None and os.getpid() == self._process:
+            raise error
+
+    def _run(self) -> None:
+        work, self._work = self._work, None
+        try:
+            assert work is not None
+            work()
+        except BaseException as error:  # handed on, whatever it is
+            self._error = error
