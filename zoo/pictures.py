@@ -1,4 +1,4 @@
-"""Pictures for the cards, drawn with matplotlib: the curves of a run, and rows of images."""
+"""Pictures for the cards, drawn with matplotlib: the curves of a run, rows of images, tables of numbers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,15 @@ import numpy as np
 from .extras import require
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from .recipe import Target
+
+# One colour for one thing; more of them, for classes, in an order that the colour-blind can tell apart too:
+# Wong 2011, Nature Methods 8:441, doi:10.1038/nmeth.1618.
+BLUE, GREY = "#2563eb", "#6b7280"
+CLASSES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple["Figure", np.ndarray]:
@@ -19,8 +27,8 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def draw_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
-    """The loss and each metric of a run over its epochs, one panel each."""
+def draw_curves(history: Sequence[Mapping[str, float]], target: "Target | None" = None) -> "Figure":
+    """The loss and each metric of a run over its epochs, one panel each, with what the recipe promises as a line."""
     # What no epoch changes, such as the error of another method, is no curve.
     changes = {name: len({row[name] for row in history}) > 1 for name in history[0]}
     names = [name for name in history[0] if name == "loss" or (changes[name] and name != "epoch")]
@@ -28,11 +36,18 @@ def draw_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes[0], names, strict=True):
         values = [row[name] for row in history]
-        axis.plot(epochs, values, color="#2563eb", marker="." if len(epochs) < 3 else None)
+        # Few epochs are points that are joined, one is a point.
+        axis.plot(epochs, values, color=BLUE, marker="o" if len(epochs) <= 10 else None, markersize=3)
         if min(values) > 0 and max(values) > 30 * min(values):
             axis.set_yscale("log")
-        axis.set_title("training loss" if name == "loss" else name.replace("_", " "), fontsize=10)
+        if target and target.metric == name:
+            for bound in filter(None, (target.at_least, target.at_most)):
+                axis.axhline(bound, color=GREY, linestyle="--", linewidth=1, label=f"promised: {bound:g}")
+            axis.legend(fontsize=8)
+        label = "training loss" if name == "loss" else name.replace("_", " ")
+        axis.set_title(f"{label}: {values[-1]:.4g} at the end", fontsize=10)
         axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     return figure
 
@@ -48,6 +63,36 @@ def draw_image_rows(rows: Mapping[str, np.ndarray]) -> "Figure":
             axis.set_yticks([])
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     return figure
+
+
+def draw_titled_images(images: np.ndarray, titles: Sequence[str], columns: int = 5) -> "Figure":
+    """Images with a line above each, in rows of so many. images: (count, height, width) in 0..1."""
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(1.5 * columns, 1.75 * rows, rows=rows, columns=columns)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        axis.set_title(title, fontsize=10)
+    return figure
+
+
+def draw_table(axis: "Axes", values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Shares as a table, each cell shaded by its value and holding it in per cent. values: (rows, columns) in 0..1."""
+    axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        axis.text(
+            column,
+            row,
+            f"{100 * value:.0f}",
+            ha="center",
+            va="center",
+            color="white" if value > 0.55 else "black",
+            fontsize=8,
+        )
+    axis.set_xticks(range(len(columns)), columns, rotation=35, ha="right", fontsize=9)
+    axis.set_yticks(range(len(rows)), rows, fontsize=9)
+    axis.tick_params(length=0)
 
 
 def save_picture(figure: "Figure", path: Path) -> None:
