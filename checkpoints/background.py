@@ -58,11 +58,17 @@ class Background:
     def start(self, job: Callable[[], None]) -> None:
         """Start a job, when the one before has ended. Raises what that one raised; then this one is not started."""
         self.wait()
+        if not threading.main_thread().is_alive():  # the interpreter is ending, and waits for no further thread
+            job()
+            return
         running = _Job(job)
         # One that nobody waits for must not fail in silence.
         atexit.register(running.finish)
         self._running = running
-        running.start()
+        try:
+            running.thread.start()
+        except RuntimeError:  # the system gives no further thread
+            running.run()
 
     def wait(self) -> None:
         """Wait until no job is running. Raises what the last one raised, once."""
@@ -78,17 +84,14 @@ class _Job:
         self._work: Callable[[], None] | None = work
         self._error: BaseException | None = None
         self._process = os.getpid()
-        self._thread = threading.Thread(target=self._run, name="statezoo-save", daemon=False)
-
-    def start(self) -> None:
-        try:
-            self._thread.start()
-        except RuntimeError:  # the interpreter is ending, and starts no more
-            self._run()
+        # Thread.join takes a thread for ended once Ctrl-C has interrupted it (CPython issue 90882).
+        self._ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, name="statezoo-save", daemon=False)
 
     def join(self) -> None:
-        if os.getpid() == self._process and self._thread.ident is not None:
-            self._thread.join()
+        """Wait for the end of the work, unless an interruption came before its beginning."""
+        if os.getpid() == self._process and (self.thread.ident is not None or self._work is None):
+            self._ended.wait()
 
     def finish(self) -> None:
         """Raise what the work raised, in the process that started it."""
@@ -96,10 +99,13 @@ class _Job:
         if error is not None and os.getpid() == self._process:
             raise error
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Do the work."""
         work, self._work = self._work, None
         try:
             assert work is not None
             work()
         except BaseException as error:  # handed on, whatever it is
             self._error = error
+        finally:
+            self._ended.set()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ _TEMPORARY = re.compile(r"\.statezoo-[0-9a-f]{16}-[0-9]+\.tmp")
 
 
 class Entry(NamedTuple):
-    """A checkpoint in the folder. path: what load_file takes. The rest tells it from others that were or will be there."""
+    """A checkpoint in the folder. path: what load_file takes. The rest tells it from others that take its place."""
 
     step: int
     path: str
@@ -79,6 +80,8 @@ def entry_at(step: int, path: str) -> Entry | None:
     try:
         status = os.stat(path + INDEX_SUFFIX if in_folder else path)
     except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return Entry(step, path, status.st_ino, status.st_mtime_ns)
 
