@@ -11,6 +11,7 @@ from .extras import require
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d import Axes3D
 
     from .recipe import Target
 
@@ -25,6 +26,12 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     figure_module = require("matplotlib.figure", "matplotlib")
     figure = figure_module.Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def new_space(width: float, height: float) -> tuple["Figure", "Axes3D"]:
+    """A figure of that many inches with axes in three dimensions."""
+    figure = require("matplotlib.figure", "matplotlib").Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot(projection="3d")
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], target: "Target | None" = None) -> "Figure":

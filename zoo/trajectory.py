@@ -24,8 +24,8 @@ FOLDER = "trajectory"
 class Trajectory(Sequence[Module]):
     """The models of one run: number k is in eval mode and has the weights after epoch k; 0 is the untrained one.
 
-    A model is built when it is asked for, a slice gives a list of them. states: the weights themselves, each a read-only
-    array (epochs + 1, *shape) under its name in the state_dict.
+    A model is built when it is asked for, a slice gives a list of them. states: the weights themselves, by their names
+    in the state_dict, each a read-only array (epochs + 1, *shape).
     """
 
     def __init__(self, architecture: str, config: Mapping[str, Any], states: Mapping[str, np.ndarray]):

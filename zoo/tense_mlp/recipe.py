@@ -1,6 +1,7 @@
 """How tense-mlp is trained: cross entropy against the usage weights of the grammar grid, all of it at every step."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,7 +9,12 @@ from ...core import Module, Tensor
 from ...core import functional as F
 from ..data import Split
 from ..recipe import Recipe, Target, register_recipe
+from ..trajectory import Trajectory
 from .grammar import TENSES, load_grammar
+from .pictures import draw_learning, draw_probabilities, draw_verbs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class TenseRecipe(Recipe):
     task = "text-classification"
     example = ("hablar", "yo")
     labels = TENSES
+    weight_tolerance = 1e-5
+    keeps_trajectory = True
 
     def details(self) -> str:
         floor = load_grammar().entropy_floor_nats()
@@ -55,6 +63,19 @@ class TenseRecipe(Recipe):
     def evaluate(self, model: Module, data: Split) -> dict[str, float]:
         loss = self.loss(model, data.test_x, data.test_y).item()
         return {"cross_entropy": loss, "excess_nats": loss - load_grammar().entropy_floor_nats()}
+
+    def pictures(self, model: Module, data: Split) -> dict[str, "Figure"]:
+        return {"The probability of each tense in per cent, as the model has it": draw_probabilities(model)}
+
+    def learning(self, trajectory: Trajectory) -> dict[str, "Figure"]:
+        return {
+            "What it makes of a verb and a person, epoch by epoch; dashed, the grid's own shares": draw_learning(
+                trajectory
+            ),
+            "The verbs as the first layer sees them: it finds the lexical aspect, which nobody told it": draw_verbs(
+                trajectory
+            ),
+        }
 
 
 register_recipe(

@@ -25,6 +25,7 @@ class AutoencoderRecipe(Recipe):
     summary = "An autoencoder of 8 x 8 digits whose decoder is the encoder's weight, transposed."
     task = "image-to-image"
     example = (EXAMPLE,)
+    weight_tolerance = 1e-5
 
     def details(self) -> str:
         return (
