@@ -54,11 +54,12 @@ class LinearRegressionRecipe(Recipe):
         x1, x2 = np.meshgrid(side, side)
         height = model(Tensor(np.stack([x1, x2], axis=-1))).data[..., 0]
         axis.plot_surface(x1, x2, height, color=BLUE, alpha=0.25, edgecolor=BLUE, linewidth=0.3)
-        axis.scatter(data.test_x[:, 0], data.test_x[:, 1], data.test_y[:, 0], color=CLASSES[1], s=14, depthshade=False)
-        axis.set(xlabel="x1", ylabel="x2", zlabel="y")
+        points = np.concatenate([data.test_x, data.test_y], axis=1)
+        axis.scatter(*points.T, color=CLASSES[1], s=14, depthshade=False)
+        axis.set(xlabel="x1", ylabel="x2", zlabel="y", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
         first, second = model.get_parameter("weight").data[0]
         offset = model.get_parameter("bias").data[0]
-        return {f"The fitted plane y = {first:.4f} x1 + {second:.4f} x2 + {offset:.4f} and the held-out points": figure}
+        return {f"The fitted plane y = {first:.4f} x1 {second:+.4f} x2 {offset:+.4f} and the held-out points": figure}
 
 
 register_recipe(

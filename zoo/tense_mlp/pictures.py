@@ -46,7 +46,7 @@ def draw_learning(trajectory: Trajectory) -> "Figure":
     axis.set_xlabel("epoch")
     axis.set_ylabel("probability")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=9, loc="center right")
+    figure.legend(fontsize=9, loc="outside right upper")
     return figure
 
 
