@@ -126,7 +126,7 @@ class History:
         """
         if self._retention.metric is None:
             raise ArgumentError('best() needs to know of what: give History a metric and a mode, "min" or "max".')
-        found = self._first_intact(lambda: self._retention.ranked(self), _check)
+        found = self._first_intact(self._ranked, _check)
         return found[0] if found else None
 
     def load(self, read: Callable[[str], T] = load_file) -> tuple[Saved, T] | None:
@@ -232,6 +232,12 @@ class History:
         if entry not in self._saved:
             self._saved[entry] = Saved(entry.step, entry.path, entry.record.metrics)
         return self._saved[entry]
+
+    def _ranked(self) -> list[Saved]:
+        """Return those that can be the best, the best first; before them such as do not even tell their metrics."""
+        saves = list(self)
+        unreadable = [saved for saved in saves if not saved.metrics and not files.is_readable(saved.path)]
+        return unreadable + self._retention.ranked(saves)
 
     def _first_intact(self, candidates: Callable[[], list[Saved]], read: Callable[[str], T]) -> tuple[Saved, T] | None:
         """Return the first that can be read. One that another process has removed meanwhile is none."""

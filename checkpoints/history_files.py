@@ -92,6 +92,15 @@ def entries(folder: str) -> list[Entry]:
     return sorted(entry for entry in found if entry is not None)
 
 
+def is_readable(path: str) -> bool:
+    """Whether a checkpoint tells its metadata."""
+    try:
+        read_metadata(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def remove(entry: Entry) -> None:
     """Remove a checkpoint, as far as the system allows it: the next save tries again."""
     with suppress(OSError):
