@@ -2,11 +2,13 @@
 
 Read in this order: tensor, tape (how a gradient is found), operations, reductions, shaping, functional with
 activations, normalization and loss_functions (how each is computed), parameter, module (how state is registered, found
-and loaded), layers, containers, attention, losses (the building blocks), init, optim (training them).
+and loaded), layers, containers, attention, losses (the building blocks), init, optim (training them), capture and
+summary (looking inside).
 """
 
 from . import functional, init, optim
 from .attention import MLP, MultiHeadAttention, TransformerBlock
+from .capture import Call, capture
 from .containers import ModuleDict, ModuleList, ParameterList, Sequential
 from .errors import (
     ArgumentError,
@@ -46,6 +48,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Buffer",
+    "Call",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
@@ -73,6 +76,7 @@ __all__ = [
     "Tanh",
     "Tensor",
     "TransformerBlock",
+    "capture",
     "cat",
     "default_generator",
     "functional",

@@ -32,7 +32,7 @@ from .traversal import Traversal
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-ForwardHook = Callable[["Module", tuple[Any, ...], Any], Any]
+ForwardHook = Callable[..., Any]  # (module, args, output), or with_kwargs (module, args, kwargs, output)
 ForwardPreHook = Callable[["Module", tuple[Any, ...]], Any]
 
 
@@ -81,8 +81,8 @@ class Module(Traversal):
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
         output = self.forward(*args, **kwargs)
-        for hook in tuple(self._forward_hooks.values()):
-            changed = hook(self, args, output)
+        for hook, with_kwargs in tuple(self._forward_hooks.values()):
+            changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
             output = output if changed is None else changed
         return output
 
@@ -90,9 +90,12 @@ class Module(Traversal):
         """Have hook(module, args) run before each forward; what it returns, unless None, replaces the arguments."""
         return _add_hook(self._forward_pre_hooks, hook)
 
-    def register_forward_hook(self, hook: ForwardHook) -> HookHandle:
-        """Have hook(module, args, output) run after each forward; what it returns, unless None, replaces the output."""
-        return _add_hook(self._forward_hooks, hook)
+    def register_forward_hook(self, hook: ForwardHook, with_kwargs: bool = False) -> HookHandle:
+        """Have hook(module, args, output) run after each forward; what it returns, unless None, replaces the output.
+
+        with_kwargs=True calls it as hook(module, args, kwargs, output).
+        """
+        return _add_hook(self._forward_hooks, (hook, with_kwargs))
 
     # --- state
 
