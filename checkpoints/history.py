@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from numbers import Real
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
 
 from . import history_files as files
 from .background import Background, Snapshot
@@ -87,7 +87,7 @@ class History:
         self,
         step: int,
         state: Mapping[str, Any] | Module,
-        metrics: Mapping[str, float] | None = None,
+        metrics: Mapping[str, SupportsFloat] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> str:
         """Save the state of a step with its metrics, remove what need not stay, and return the path.
@@ -161,7 +161,7 @@ class History:
                 raise
             error.add_note(f"The last save in the background failed as well: {failure}")
 
-    def _metadata(self, step: int, metrics: Mapping[str, float], metadata: Mapping[str, str]) -> dict[str, str]:
+    def _metadata(self, step: int, metrics: Mapping[str, SupportsFloat], metadata: Mapping[str, str]) -> dict[str, str]:
         """Return the metadata of a checkpoint. Raises ArgumentError or StateError."""
         for name, value in metrics.items():
             if not isinstance(name, str) or not isinstance(value, Real):

@@ -120,17 +120,14 @@ def test_what_stays_is_what_the_rule_says_of_each_step(
 ):
     saves = [Saved(step, "", {} if value is None else {"m": value}) for step, value in values.items()]
     kept = Retention(keep_last, keep_best, keep_every, "m", mode).kept(saves)
+    sign = 1 if mode == "min" else -1
     for step, value in values.items():
         newer = [other for other in values if other > step]
         is_last = len(newer) < keep_last
         is_best = value is not None and not math.isnan(value)
-        if is_best:
-            better = [
-                other
-                for other, v in values.items()
-                if (v is not None and (v < value if mode == "min" else v > value)) or (v == value and other < step)
-            ]
-            is_best = len(better) < keep_best
+        if value is not None and is_best:
+            rivals = [(sign * other_value, other) for other, other_value in values.items() if other_value is not None]
+            is_best = sum(rival < (sign * value, step) for rival in rivals) < keep_best
         assert (step in kept) == (is_last or is_best or (keep_every is not None and step % keep_every == 0))
 
 
@@ -276,8 +273,6 @@ def test_a_damaged_one_is_passed_over_with_a_warning_that_names_it_and_the_one_b
     assert loaded is not None
     assert loaded[0] == found
     np.testing.assert_array_equal(loaded[1]["weight"], state(2)["weight"])
-    best = three.best()  # which is intact
-    assert best == found
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, cut, empty])
