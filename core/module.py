@@ -32,6 +32,8 @@ from .traversal import Traversal
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .summary import Summary
+
 ForwardHook = Callable[..., Any]  # (module, args, output), or with_kwargs (module, args, kwargs, output)
 ForwardPreHook = Callable[["Module", tuple[Any, ...]], Any]
 
@@ -228,6 +230,16 @@ class Module(Traversal):
     def num_parameters(self) -> int:
         """Return the number of elements in all parameters, tied or viewed memory counted once."""
         return count_elements([parameter.data for parameter in self.parameters()])
+
+    def summary(self, *inputs: Any) -> Summary:
+        """Return a table of the modules below with output shapes, sizes and multiply-adds; print it, or show it.
+
+        inputs: what forward takes, each as a shape such as (1, 64), which stands for float32 zeros, or as an example
+        array. Without any nothing is run, and only sizes are shown. See summary.py for what is counted and how.
+        """
+        from .summary import summarize  # only who looks needs it
+
+        return summarize(self, inputs)
 
     def extra_repr(self) -> str:
         """Return what `repr` shows in the parentheses: the arguments the module was made with."""

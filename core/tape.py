@@ -30,6 +30,9 @@ Returned = TypeVar("Returned")
 
 # A context variable: every thread and every asyncio task has its own.
 _recording: ContextVar[bool] = ContextVar("statezoo_recording", default=True)
+# What is told the result, operands and backward of each operation that is computed but not recorded, if anything.
+observer: ContextVar[Callable[[Tensor, tuple[Tensor, ...], Backward], None] | None]
+observer = ContextVar("statezoo_observer", default=None)
 
 
 def is_grad_enabled() -> bool:

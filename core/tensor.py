@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .errors import ArgumentError, GraphError, ShapeError
-from .tape import Backward, is_grad_enabled, no_grad, run_backward
+from .tape import Backward, is_grad_enabled, no_grad, observer, run_backward
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -435,6 +435,9 @@ def record(data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor
                 out._requires_grad, out._parents, out._backward = True, parents, backward
                 return out
     out._requires_grad, out._parents, out._backward = False, (), None
+    tell = observer.get()
+    if tell is not None:
+        tell(out, parents, backward)
     return out
 
 
