@@ -245,9 +245,24 @@ def test_work_inside_no_grad_and_in_a_part_that_failed_unnoticed_is_counted():
             with no_grad():
                 return self.rest(self.rest(x) @ np.eye(2, 4, dtype=np.float32))
 
-    summary = Trying().summary((1, 4))
-    assert summary.total.multiply_adds == 12 + 8 + 8 + 8
-    assert row(summary, "rest").counts.multiply_adds == 8 + 8
+    class Outer(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Trying()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) @ np.ones((4, 5), np.float32)
+
+    summary = Outer().summary((1, 4))
+    assert summary.total.multiply_adds == 12 + 8 + 8 + 8 + 20
+    assert row(summary, "inner").counts.multiply_adds == 12 + 8 + 8 + 8
+    assert row(summary, "inner.rest").counts.multiply_adds == 8 + 8
+
+
+def test_the_work_of_a_hook_on_the_model_is_counted_as_the_models():
+    model = Sequential(Linear(4, 3))
+    model.register_forward_pre_hook(lambda module, args: args[0] @ np.eye(4, dtype=np.float32))
+    assert model.summary((1, 4)).total.multiply_adds == 16 + 12
 
 
 def torch_multiply_adds(model: Any, *inputs: Any) -> int:
