@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from inspect import signature
 
-from ..checkpoints import CheckpointError
+from ..checkpoints import CheckpointError, load_file
 from ..core import ModuleError
-from .entry import CARD, open_entry
-from .errors import InputError, ZooError
+from .entry import CARD, GOLDEN, Entry, open_entry
+from .errors import EntryError, InputError, ZooError
 from .file_command import EXAMPLES as FILE_EXAMPLES
 from .file_command import Outcome, add_verbs
-from .loading import find, list_models, load
+from .loading import find, list_models, load, load_entry
 from .text import command_line, render, table
 
 EXAMPLES = """examples:
@@ -118,7 +118,18 @@ def _info(parsed: argparse.Namespace) -> Outcome:
         ("card", str(entry.path(CARD))),
     ]
     rows = [row for row in rows if row[1]]
-    return Outcome(f"{manifest['name']}\n{table(rows)}\n\n{load(parsed.name)!r}")
+    return Outcome(f"{manifest['name']}\n{table(rows)}\n\n{_structure(entry)}")
+
+
+def _structure(entry: Entry) -> str:
+    """The modules of an entry's model with what they make of one example: the first golden input."""
+    model, golden = load_entry(entry), entry.path(GOLDEN)
+    try:
+        return str(model.summary(load_file(golden)["input"][:1]))
+    except Exception as error:  # whatever a model makes of an input that is none
+        raise EntryError(
+            f"{golden} holds no input that the model takes ({error}); publish or download the entry again"
+        ) from error
 
 
 def _predict(parsed: argparse.Namespace) -> Outcome:

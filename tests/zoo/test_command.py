@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from statezoo import zoo
+from statezoo.checkpoints import save_file
 from statezoo.zoo.command import main
+from statezoo.zoo.entry import describe_files
 from statezoo.zoo.loading import find
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -43,9 +48,28 @@ def test_list_takes_a_pattern(capsys: pytest.CaptureFixture[str]):
 def test_info_shows_structure_metrics_recipe_and_where_the_card_is(capsys: pytest.CaptureFixture[str]):
     assert main(["info", "tense-mlp"]) == 0
     shown = capsys.readouterr().out
-    assert "(fc1): Linear(in_features=23, out_features=16, bias=True)" in shown
+    assert "  fc1: Linear  (1, 16)         384        0  1,536            368\n" in shown
+    assert "469 parameters and 0 numbers in buffers, 1,876 bytes; 448 multiply-adds for an input of (1, 23)" in shown
     assert "python scripts/train.py tense-mlp --seed 0" in shown
     assert str(find("tense-mlp") / "README.md") in shown
+
+
+@pytest.mark.parametrize("golden", [{"output": np.zeros(1)}, {"input": np.zeros(12)}, {"input": np.zeros(())}])
+def test_info_of_an_entry_whose_golden_input_the_model_does_not_take_is_one_message(
+    golden: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = Path(shutil.copytree(find("transformer-block.sort"), tmp_path / "entry"))
+    save_file(golden, folder / "golden.safetensors")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] |= describe_files(folder, ["golden.safetensors"])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["info", f"file:{folder}"]) == 1
+    shown = capsys.readouterr().err
+    assert re.fullmatch(
+        r"statezoo: \S+golden.safetensors holds no input that the model takes \(.+\); "
+        r"publish or download the entry again\n",
+        shown,
+    )
 
 
 @pytest.mark.parametrize(
