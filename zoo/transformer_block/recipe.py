@@ -1,6 +1,7 @@
 """How transformer-block.sort is trained: next-token cross entropy on six digits followed by the same in order."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,7 +10,11 @@ from ...core import functional as F
 from ..data import SORTING_LENGTH as LENGTH
 from ..data import Split, sorting
 from ..recipe import Recipe, Target, register_recipe
+from .attention import draw_attention
 from .model import SEPARATOR, SortingTransformer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 IGNORED = -100  # a position whose next token is part of the question, not of the answer
 
@@ -43,6 +48,14 @@ class SortRecipe(Recipe):
             "exact_match": float((written == data.test_y[:, LENGTH:]).all(axis=1).mean()),
             "cross_entropy": self.loss(model, data.test_x, data.test_y).item(),
         }
+
+    def pictures(self, model: Module, data: Split) -> dict[str, "Figure"]:
+        assert isinstance(model, SortingTransformer)
+        example = np.array([int(digit) for digit in self.example[0]])
+        caption = (
+            "Where the model looks while it writes: in one example, and in held-out sequences without repeated digits"
+        )
+        return {caption: draw_attention(model, data.test_x[:, :LENGTH], example)}
 
 
 def _as_tokens(split: Split) -> Split:

@@ -1,0 +1,50 @@
+"""Look inside the sorting transformer: which positions it attends to while it writes six digits in order.
+
+`capture` reads what the attention was given; `attention_weights` makes the pattern of it. With the digits arranged by
+size the pattern is a diagonal: to write the n-th digit the model looks at the n-th smallest of those it was given,
+wherever that stands, and hardly at what it has written. Needs the extra `train` for the picture.
+
+    python examples/attention_pattern.py [attention.png]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from statezoo import zoo
+from statezoo.core import capture, no_grad
+from statezoo.zoo.data import sorting
+from statezoo.zoo.pictures import save_picture
+from statezoo.zoo.transformer_block import SortingTransformer
+from statezoo.zoo.transformer_block.attention import attention_by_rank, draw_attention
+
+EXAMPLE = np.array([3, 5, 2, 9, 1, 4])
+SEPARATOR = 10
+
+
+def main() -> None:
+    model = zoo.load("transformer-block.sort")
+    assert isinstance(model, SortingTransformer)
+    with no_grad(), capture(model, "block.attention") as seen:
+        model(np.array([[*EXAMPLE, SEPARATOR]]))
+    (call,) = seen["block.attention"]
+    weights = model.block.attention.attention_weights(*call.args, **call.kwargs)  # (1, heads, 7, 7)
+    print("writing the first digit, head by head, in % of its attention:")
+    print("       ", "  ".join(f"{token!s:>3}" for token in [*EXAMPLE, "|"]))
+    for head, pattern in enumerate(weights.data[0, :, -1], start=1):
+        print(f"head {head} ", "  ".join(f"{share:3.0%}".rjust(4)[:-1] for share in pattern))
+
+    digits = sorting(n_train=1, n_test=2_000, seed=0).test_x
+    by_rank = attention_by_rank(model, digits).mean(axis=0)  # the mean of the heads
+    print("\nin 2,000 held-out sequences, those with six different digits:")
+    for step, shares in enumerate(by_rank[:, : model.length]):
+        print(f"writing digit {step + 1} it looks most at number {shares.argmax() + 1} by size: {shares.max():.0%}")
+
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "attention.png")
+    save_picture(draw_attention(model, digits, EXAMPLE), path)
+    print(f"\n{path} shows both")
+
+
+if __name__ == "__main__":
+    main()
