@@ -1,0 +1,76 @@
+"""How long a save of a history stops a training loop: in the foreground, and in the background.
+
+python benchmarks/background.py --rounds 15
+
+A state of 256 MiB in 64 tensors is saved by each in turn, in interleaved rounds whose first is not counted. The next
+round begins when a save in the background has ended, as it has where training does more between two saves than writing
+takes. The figures are medians, and the highest and lowest beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tables import MIB, show
+
+from statezoo.checkpoints import History
+
+_TENSORS = 64
+
+
+def contestants(folder: Path) -> dict[str, History]:
+    """Return the histories to be measured by name, the one that the others are compared with first."""
+    options: dict[str, dict[str, Any]] = {
+        "foreground": {},
+        "background": {"background": True},
+        "foreground, durable=False": {"durable": False},
+        "background, durable=False": {"durable": False, "background": True},
+    }
+    return {name: History(folder / name, keep_last=1, **chosen) for name, chosen in options.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--mib", type=int, default=256)
+    parser.add_argument("--folder", help="where to save; a temporary folder if not given")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    size = options.mib * MIB // _TENSORS // 4
+    state = {f"layers.{number}.weight": rng.standard_normal(size, "f4") for number in range(_TENSORS)}
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        histories = contestants(Path(folder))
+        stalls: dict[str, list[float]] = {name: [] for name in histories}
+        wholes: dict[str, list[float]] = {name: [] for name in histories}
+        for step in range(options.rounds + 1):
+            for name, history in histories.items():
+                start = time.perf_counter()
+                history.save(step, state)
+                stall = time.perf_counter() - start
+                history.close()
+                if step:
+                    stalls[name].append(stall)
+                    wholes[name].append(time.perf_counter() - start)
+    first = statistics.median(next(iter(stalls.values())))
+    rows = (
+        [
+            name,
+            f"{(median := statistics.median(times)) * 1e3:.0f}",
+            f"{min(times) * 1e3:.0f} - {max(times) * 1e3:.0f}",
+            f"{median / first:.3f}",
+            f"{statistics.median(wholes[name]) * 1e3:.0f}",
+        ]
+        for name, times in stalls.items()
+    )
+    header = ["", "stall, ms", "lowest - highest", "x foreground", "until it is saved, ms"]
+    show(f"STALL of a save: {_TENSORS} tensors, {options.mib} MiB, {options.rounds} rounds", header, rows)
+
+
+if __name__ == "__main__":
+    main()
