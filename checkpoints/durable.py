@@ -60,6 +60,14 @@ _RENAME_ADVICE = {
 }
 
 
+class NotFlushedError(WriteError):
+    """A file that was written, though a power cut may undo it. reason: why its folder could not be flushed."""
+
+    @property
+    def reason(self) -> str:
+        return os.strerror(self.errno or errno.EIO).lower()
+
+
 @contextlib.contextmanager
 def replace(path: str, durable: bool = True) -> Iterator[int]:
     """Give the descriptor of a new, empty file that takes the place of path when the block ends without an exception.
@@ -253,7 +261,7 @@ def flush_folder(path: str, folder: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise WriteError(
+        raise NotFlushedError(
             f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): "
             "after a power cut the old file may be back. Save again, or to another disk.",
             error,

@@ -91,13 +91,31 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
             named = _named_by(index_path)  # the new ones, if it failed after the rename
             if named is not None:
                 _remove(folder, set(new.names) - named)
-            if isinstance(error, WriteError) and (named is None or not named >= set(new.names)):
-                raise WriteError(
-                    f"{path} could not be saved in shards. What was there before is unchanged.\n{error}", error
-                ) from error
+            if isinstance(error, WriteError):
+                raise _explained(path, error, named is not None and named >= set(new.names)) from error
             raise
         _remove_plain(path, durable)
         _remove_unneeded(folder, old)
+
+
+def _explained(path: str, error: WriteError, is_set: bool) -> WriteError:
+    """Return what to say after an error; is_set: whether the index is that of the new shards already."""
+    reason = str(error)
+    if isinstance(error, files.NotFlushedError):  # which says of one file what is not so of the set
+        reason = f"Its folder could not be flushed: {error.reason}. Save again, or to another disk."
+        if is_set and os.path.lexists(path):
+            return _old_is_left(path, f"the folder could not be flushed ({error.reason})", error)
+    if is_set:
+        return error
+    return WriteError(f"{path} could not be saved in shards. What was there before is unchanged.\n{reason}", error)
+
+
+def _old_is_left(path: str, reason: str, error: OSError) -> WriteError:
+    return WriteError(
+        f"{path} could not be removed to make way for its shards: {reason}. It has the old state still; the new one is "
+        f"in {path}{INDEX_SUFFIX}.\nRemove it, or save to another path.",
+        error,
+    )
 
 
 def remove_shards(path: str) -> None:
@@ -190,11 +208,7 @@ def _remove_plain(path: str, durable: bool) -> None:
     except OSError as error:
         if not os.path.lexists(path):
             return
-        raise WriteError(
-            f"{path} could not be removed to make way for its shards: {(error.strerror or str(error)).lower()}. It has "
-            f"the old state still; the new one is in {path}{INDEX_SUFFIX}.\nRemove it, or save to another path.",
-            error,
-        ) from error
+        raise _old_is_left(path, (error.strerror or str(error)).lower(), error) from error
     if durable:
         files.flush_folder(path, os.path.dirname(path))
 

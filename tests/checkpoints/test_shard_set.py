@@ -397,3 +397,34 @@ def test_a_symbolic_link_at_the_path_is_replaced_and_its_target_stays(path: Path
     save_shards(NEW, path)
     assert names(path) == sorted(["blob", *USUAL, INDEX])
     assert holds(path, NEW)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_which_state_is_where(
+    path: Path, which: int, monkeypatch: pytest.MonkeyPatch
+):
+    save_file(OLD, path)
+    flush, calls = durable.flush_folder, iter(range(10))
+
+    def failing(target: str, folder: str) -> None:
+        if next(calls) == which:
+            monkeypatch.setattr(os, "open", refuse_folders)
+        flush(target, folder)
+
+    def refuse_folders(target: Any, *arguments: Any) -> int:
+        monkeypatch.undo()
+        raise OSError(errno.EIO, os.strerror(errno.EIO), target)
+
+    monkeypatch.setattr(durable, "flush_folder", failing)
+    with pytest.raises(WriteError) as info:
+        save_file(NEW, path, max_shard_size=20)
+    reason, said = "input/output error", str(info.value)
+    assert not list(compare_states(OLD, load_file(path)))
+    if which < 3:
+        assert said.startswith(f"{path} could not be saved in shards. What was there before is unchanged.\n")
+        assert said.endswith(f"Its folder could not be flushed: {reason}. Save again, or to another disk.")
+    else:
+        assert said.startswith(
+            f"{path} could not be removed to make way for its shards: the folder could not be flushed"
+        )
+        assert f"({reason}). It has the old state still; the new one is in {path}.index.json." in said
