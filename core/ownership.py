@@ -21,14 +21,18 @@ _living: dict[int, _Links] = {}  # the same, by serial number
 
 
 class _Links:
-    """What is known of one object: its serial number, how often each holder holds it, and whom it holds itself."""
+    """What is known of one object: its serial number, how often each holder holds it, and whom it holds itself.
 
-    __slots__ = ("held", "holders", "reference", "serial")
+    untied: by name, what an assignment to the object replaced that others still hold, see `note_untied`.
+    """
+
+    __slots__ = ("held", "holders", "reference", "serial", "untied")
 
     def __init__(self, thing: Any) -> None:
         self.serial = next(_serials)
         self.holders: Counter[int] = Counter()
         self.held: set[int] = set()
+        self.untied: dict[str, weakref.ref[Any]] = {}
         key, serial, held = id(thing), self.serial, self.held
 
         def forget(_: object) -> None:
@@ -63,6 +67,18 @@ def release(holder: Any, held: Any) -> None:
     if below.holders[above.serial] <= 0:
         del below.holders[above.serial]
         above.held.discard(below.serial)
+
+
+def note_untied(holder: Any, name: str, before: Any) -> None:
+    """Note that an assignment put something else in the place of before, if that breaks a tie: others hold it still."""
+    if _holders(_known(before)):
+        _known(holder).untied[name] = _known(before).reference
+
+
+def untied(holder: Any) -> dict[str, Any]:
+    """Return, by name, the tensors that assignments to holder replaced although others held them, and that live."""
+    former = {name: reference() for name, reference in _known(holder).untied.items()}
+    return {name: tensor for name, tensor in former.items() if tensor is not None}
 
 
 def roots(thing: Any) -> frozenset[int]:

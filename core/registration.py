@@ -170,6 +170,8 @@ class Registry:
             ownership.hold(self, value)
         if before is not None:
             ownership.release(self, before)
+            if kind == "_parameters" and before is not value:
+                ownership.note_untied(self, name, before if before.base is None else before.base)
 
     def _remove(self, kind: Kind, name: str) -> None:
         held = vars(self)[kind].pop(name)

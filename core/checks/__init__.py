@@ -1,0 +1,51 @@
+"""The doctor's checks, one file a family, and the order in which they are asked; see doctor.py.
+
+Read report and step first: what a check returns, and what it looks at. A check is a function from a Patient to findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import ModuleError
+from ..module import Module
+from ..optimizer import Optimizer
+from . import activations, gradients, initial, losses, modes, optimizers, shapes, ties, unregistered
+from .patient import Patient
+from .report import Finding, Report
+from .step import Observer
+
+CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+    unregistered.check,
+    ties.check,
+    optimizers.check,
+    modes.check,
+    initial.check,
+    shapes.check,
+    losses.check,
+    gradients.check,
+    activations.check,
+)
+
+
+def examine(model: Module, optimizer: Optimizer | None, batch: Any, loss: Callable[..., Any] | None) -> Report:
+    """Return the Report of `doctor`."""
+    name = type(model).__name__
+    try:
+        list(model.modules())
+    except ModuleError:
+        # Nothing else can be asked of a model that cannot be walked through.
+        return Report(name, tuple(unregistered.in_containers(model)), ("the tree",))
+    step = None if batch is None and loss is None else Observer(model, optimizer, batch, loss).step()
+    patient = Patient(model, optimizer, step)
+    findings = [finding for check in CHECKS for finding in check(patient)]
+    return Report(name, tuple(dict.fromkeys(findings)), tuple(_looked_at(patient, loss)))
+
+
+def _looked_at(patient: Patient, loss: Any) -> Iterator[str]:
+    yield "the tree"
+    if patient.optimizer is not None:
+        yield "the optimizer"
+    if patient.step is not None:
+        yield "a step" if loss is not None else "a forward pass"

@@ -1,0 +1,100 @@
+"""A loss that is not finite, that gets probabilities for logits, or that starts far above ln(classes)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..layers import Embedding
+from .graph import Node
+from .patient import Patient
+from .report import Finding
+from .step import Run
+
+# How far above ln(classes): half as much again, and half a nat for small batches.
+_FACTOR, _MARGIN = 1.5, 0.5
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield what is wrong with the value of the loss and with what it is computed from."""
+    if patient.step is not None and patient.step.error is not None:
+        seen, _, mend = str(patient.step.error).partition(". ")
+        yield Finding("step", type(patient.model).__name__, seen, mend or "what the message says")
+    run = patient.run
+    if run is None or run.loss is None:
+        return
+    if not np.isfinite(run.loss.data).all():
+        yield _not_finite(run)
+        return
+    for node in run.nodes:
+        if node.operation in ("cross_entropy", "binary_cross_entropy_with_logits"):
+            yield from _of_probabilities(run, node)
+        if node.operation == "cross_entropy":
+            yield from _initial(patient, run, node)
+
+
+def _not_finite(run: Run) -> Finding:
+    """Name the first operation that made NaN or infinity out of finite numbers."""
+    for node in run.nodes:
+        finite = all(np.isfinite(operand.data).all() for operand in node.operands)
+        if finite and not np.isfinite(node.out.data).all():
+            after = run.origin(node.operands[0])
+            count = int(np.count_nonzero(~np.isfinite(node.out.data)))
+            seen = f"it is {run.loss.data!s}: {node.operation}{f' after {after}' if after else ''} makes {count} of "
+            seen += f"{node.out.numel()} elements NaN or infinite from finite ones"
+            mend = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
+            return Finding("loss", "the loss", seen, mend)
+    seen = f"it is {run.loss.data!s}, and so was what came in: parameters or the batch hold NaN or infinity"
+    return Finding("loss", "the loss", seen, "assert np.isfinite(x).all() for the batch and the parameters")
+
+
+def _of_probabilities(run: Run, node: Node) -> Iterator[Finding]:
+    logits = node.operands[0]
+    made = {id(other.out): other.operation for other in run.nodes}.get(id(logits))
+    if made in ("softmax", "sigmoid"):
+        place = run.origin(logits)
+        yield Finding(
+            "loss",
+            place or "the output",
+            f"{node.operation} takes logits and gets the result of a {made}: it is applied twice, which flattens the "
+            "gradient",
+            f"return the logits from forward(), without the {made}; apply it for predictions only",
+        )
+
+
+def _initial(patient: Patient, run: Run, node: Node) -> Iterator[Finding]:
+    logits, target = node.operands[0].data, node.operands[1].data
+    if logits.ndim != 2 or target.ndim != 1 or _is_tied_to_embedding(patient, run, node):
+        return
+    classes = logits.shape[1]
+    counted = (target >= 0) & (target < classes)
+    if classes < 2 or not counted.any():
+        return
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    nats = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(target)), np.where(counted, target, 0)]
+    loss, even = float(nats[counted].mean()), math.log(classes)
+    if loss > _FACTOR * even + _MARGIN:
+        place = run.origin(node.operands[0])
+        yield Finding(
+            "loss",
+            place or "the output",
+            f"the cross entropy is {loss:.3g}, far above ln({classes}) = {even:.3g}, which equal odds would give: the "
+            f"logits reach {np.abs(logits).max():.3g}",
+            "scale the inputs to about zero mean and unit variance, and start the last layer small: "
+            "init.normal_(weight, std=0.01)",
+        )
+
+
+def _is_tied_to_embedding(patient: Patient, run: Run, node: Node) -> bool:
+    """Whether the logits are products with an embedding, which starts at scale 1 for other reasons."""
+    embeddings = {id(m.weight) for m in patient.model.modules() if isinstance(m, Embedding)}
+    by_result = {id(other.out): other for other in run.nodes}
+    tensor = node.operands[0]
+    while (maker := by_result.get(id(tensor))) is not None:
+        if maker.operation in ("linear", "matmul"):
+            bases = [getattr(operand, "base", None) for operand in maker.operands]
+            return any(id(each) in embeddings for each in (*maker.operands, *bases))
+        tensor = maker.operands[0]
+    return False

@@ -1,0 +1,180 @@
+"""A training step under observation: the graph it recorded, who made which tensor, the gradients, what moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import ModuleError
+from ..module import Module
+from ..optimizer import Optimizer
+from ..registration import KINDS
+from ..tensor import Tensor
+from .graph import Node, leaves, recorded, tensors_in
+from .undisturbed import Memory, undisturbed
+
+Gradients = dict[str, "np.ndarray | None"]  # of the trainable parameters, by full name
+
+# How far a step without an optimizer goes: enough for another gradient, too little to change the model's nature.
+_NUDGE = 1e-3
+
+
+@dataclass
+class Run:
+    """What a forward pass, with the loss if there is one, computed; it holds all tensors, so that their ids stay."""
+
+    output: Any
+    loss: Any
+    nodes: list[Node]
+    of_model: set[int]  # ids of the results that the model computed, not the loss
+    made_by: dict[int, tuple[str, Tensor]]  # id of a tensor -> the name of the innermost module that returned it
+
+    def origin(self, tensor: Tensor) -> str | None:
+        """Return the name of the module that returned tensor, or else the tensor it was computed from, and so on."""
+        first_operand = {id(node.out): node.operands[0] for node in self.nodes}
+        while id(tensor) not in self.made_by:
+            if id(tensor) not in first_operand:
+                return None
+            tensor = first_operand[id(tensor)]
+        return self.made_by[id(tensor)][0]
+
+
+@dataclass
+class Step:
+    """What a step showed; fields that it did not come to stay empty. error: of the package's own that stopped it."""
+
+    target: Any = None
+    run: Run | None = None
+    gradients: Gradients | None = None
+    next_gradients: Gradients = field(default_factory=dict)  # after the parameters moved
+    moved: dict[str, bool] = field(default_factory=dict)  # of what the optimizer holds and has a gradient
+    accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run builds on
+    in_eval: Run | None = None
+    error: ModuleError | None = None
+
+
+class Observer:
+    """Takes a step of a model, and puts everything back."""
+
+    def __init__(self, model: Module, optimizer: Optimizer | None, batch: Any, loss: Callable[..., Any] | None) -> None:
+        self.model, self.optimizer, self.batch, self.loss = model, optimizer, batch, loss
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        given = [] if batch is None else list(batch) if isinstance(batch, tuple | list) else [batch]
+        self.target = given.pop() if len(given) > 1 else None
+        self.inputs = [Tensor(value) if isinstance(value, np.ndarray) else value for value in given]
+
+    def step(self) -> Step:
+        """Return what a step shows."""
+        step = Step(self.target)
+        with undisturbed(self.model, self.optimizer, self.batch, self.loss) as memory, np.errstate(all="ignore"):
+            try:
+                step.run = self._run()
+                if self.loss is not None:
+                    step.gradients = self._backward(step.run, memory)
+                    self._move(step)
+                    step.next_gradients = self._backward(self._run(), memory)
+            except ModuleError as error:
+                step.error = error
+        if step.error is None:
+            step.accumulating = self._accumulating()
+            step.in_eval = self._run_in_eval()
+        return step
+
+    def _run(self) -> Run:
+        outputs: list[Any] = []
+        made_by: dict[int, tuple[str, Tensor]] = {}
+
+        def note(path: str) -> Callable[..., None]:
+            def hook(module: Module, args: Any, output: Any) -> None:
+                made_by.update((id(t), (path, t)) for t in tensors_in(output) if id(t) not in made_by)
+                if module is self.model:
+                    outputs.append(output)
+
+            return hook
+
+        with ExitStack() as hooks:
+            for path, module in self.model.named_modules():
+                hooks.callback(module.register_forward_hook(note(path)).remove)
+            loss = self._compute()
+        last = outputs[-1] if outputs else None
+        of_model = {id(node.out) for node in recorded(t for output in outputs for t in tensors_in(output))}
+        return Run(last, loss, recorded(tensors_in(last if loss is None else loss)), of_model, made_by)
+
+    def _compute(self) -> Any:
+        if self.batch is None:
+            return self.loss() if self.loss is not None else None
+        output = self.model(*self.inputs)
+        if self.loss is None:
+            return None
+        return self.loss(output) if self.target is None else self.loss(output, self.target)
+
+    def _backward(self, run: Run, memory: Memory) -> Gradients:
+        """Return the gradients of the run's loss alone. A trainable tensor that the model does not hold gets one too."""
+        memory.keep(*leaves(run.nodes))
+        for tensor in (*leaves(run.nodes), *self.parameters.values()):
+            tensor.grad = None
+        run.loss.backward()
+        return {name: None if p.grad is None else p.grad.copy() for name, p in self.parameters.items()}
+
+    def _move(self, step: Step) -> None:
+        assert step.gradients is not None
+        before = {name: parameter.data.copy() for name, parameter in self.parameters.items()}
+        if self.optimizer is not None:
+            held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+            self.optimizer.step()
+            step.moved = {
+                name: not np.array_equal(before[name], parameter.data)
+                for name, parameter in self.parameters.items()
+                if id(parameter) in held and step.gradients[name] is not None
+            }
+            return
+        for name, parameter in self.parameters.items():
+            gradient = step.gradients[name]
+            if gradient is not None and parameter.data.flags.writeable:
+                parameter.data -= (_NUDGE * gradient).astype(parameter.dtype)
+
+    def _accumulating(self) -> list[tuple[str, str]]:
+        """Return the plain attributes with an array that depends on what it was before the run.
+
+        What forward() merely leaves behind, such as the last attention pattern, is the same after a second run.
+        """
+        before = self._plain_arrays()
+        with undisturbed(self.model, self.optimizer, self.batch, self.loss):
+            self._run()
+            first = self._plain_arrays()
+        changed = {at: values for at, values in first.items() if at in before and not _same(before[at], values)}
+        if not changed:
+            return []
+        with undisturbed(self.model, self.optimizer, self.batch, self.loss):
+            for (path, name), values in changed.items():
+                module = self.model.get_submodule(path)
+                like = vars(module)[name]
+                vars(module)[name] = Tensor(values) if isinstance(like, Tensor) else values
+            self._run()
+            second = self._plain_arrays()
+        return [at for at, values in changed.items() if at not in second or not _same(second[at], values)]
+
+    def _plain_arrays(self) -> dict[tuple[str, str], np.ndarray]:
+        return {
+            (path, name): np.array(value)
+            for path, module in self.model.named_modules()
+            for name, value in vars(module).items()
+            if name not in KINDS and isinstance(value, Tensor | np.ndarray)
+        }
+
+    def _run_in_eval(self) -> Run | None:
+        """Return a run in evaluation mode, or None if the model does not run in it."""
+        with undisturbed(self.model, self.optimizer, self.batch, self.loss), np.errstate(all="ignore"):
+            self.model.eval()
+            try:
+                return self._run()
+            except ModuleError:
+                return None
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
