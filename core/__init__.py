@@ -2,14 +2,15 @@
 
 Read in this order: tensor, tape (how a gradient is found), operations, reductions, shaping, functional with
 activations, normalization and loss_functions (how each is computed), parameter, module (how state is registered, found
-and loaded), layers, containers, attention, losses (the building blocks), init, optim (training them), capture and
-summary (looking inside).
+and loaded), layers, containers, attention, losses (the building blocks), init, optim (training them), capture,
+summary and doctor (looking inside).
 """
 
 from . import functional, init, optim
 from .attention import MLP, MultiHeadAttention, TransformerBlock
 from .capture import Call, capture
 from .containers import ModuleDict, ModuleList, ParameterList, Sequential
+from .doctor import doctor
 from .errors import (
     ArgumentError,
     GraphError,
@@ -79,6 +80,7 @@ __all__ = [
     "capture",
     "cat",
     "default_generator",
+    "doctor",
     "functional",
     "init",
     "is_grad_enabled",
