@@ -8,7 +8,7 @@ summary and doctor (looking inside).
 
 from . import functional, init, optim
 from .attention import MLP, MultiHeadAttention, TransformerBlock
-from .capture import Call, capture
+from .capture import capture
 from .containers import ModuleDict, ModuleList, ParameterList, Sequential
 from .doctor import doctor
 from .errors import (
@@ -49,7 +49,6 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Buffer",
-    "Call",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",

@@ -8,14 +8,13 @@ module in several places likewise. How a trial run finds shapes and multiply-add
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .memory import count_elements, overlapping
-from .tensor import Tensor
 from .trial_run import NOT_RUN, Trial, shape_text, trial_run
 
 if TYPE_CHECKING:
@@ -114,25 +113,32 @@ class Summary:
 def summarize(model: Module, inputs: Sequence[Any]) -> Summary:
     """Return the Summary of model; see Module.summary for inputs."""
     trial = trial_run(model, inputs) if inputs else NOT_RUN
-    first: dict[int, str] = {}  # where each module was met first
-    repeated: dict[str, str] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        if path and path.rpartition(".")[0] in repeated:
-            repeated[path] = ""  # inside one that has been shown: not shown again
-        elif id(module) in first:
-            repeated[path] = f"the same as {first[id(module)] or 'the model'}"
-        else:
-            first[id(module)] = path
-    places = {path: module for path, module in model.named_modules(remove_duplicate=False) if repeated.get(path) != ""}
-    own, notes = _held({path: module for path, module in places.items() if path not in repeated})
-    for path in own:
-        own[path] = own[path].plus(Counts(multiply_adds=trial.multiply_adds.get(id(places[path]), 0)))
+    places = list(_places(model))
+    own, notes = _held({path: module for path, module, again in places if not again})
+    for path, module, again in places:
+        if not again:
+            own[path] = own[path].plus(Counts(multiply_adds=trial.multiply_adds[id(module)]))
     counts = _with_what_is_below(own)
     rows = tuple(
-        _row(path, module, trial, counts.get(path, Counts()), (repeated[path],) if path in repeated else notes[path])
-        for path, module in places.items()
+        _row(path, module, trial, counts.get(path, Counts()), [again] if again else notes[path])
+        for path, module, again in places
     )
     return Summary(rows, ", ".join(map(shape_text, trial.inputs)) if inputs else None)
+
+
+def _places(model: Module) -> Iterator[tuple[str, Module, str]]:
+    """Yield each module with its path and "", or a note if it was met before, in which case nothing below it comes."""
+    first: dict[int, str] = {}
+    repeated: set[str] = set()
+    for path, module in model.named_modules(remove_duplicate=False):
+        if path.rpartition(".")[0] in repeated:
+            repeated.add(path)
+        elif id(module) in first:
+            repeated.add(path)
+            yield path, module, f"the same as {first[id(module)]}"
+        else:
+            first[id(module)] = path
+            yield path, module, ""
 
 
 def _row(path: str, module: Module, trial: Trial, counts: Counts, notes: Sequence[str]) -> Row:
@@ -151,32 +157,39 @@ def _with_what_is_below(own: dict[str, Counts]) -> dict[str, Counts]:
     return sums
 
 
+class _Held(NamedTuple):
+    """A tensor that a module holds itself."""
+
+    path: str
+    name: str
+    is_buffer: bool
+    array: np.ndarray
+
+
 def _held(modules: dict[str, Module]) -> tuple[dict[str, Counts], dict[str, list[str]]]:
-    """Return for each path what the module itself holds, and which of it was counted at an earlier name."""
+    """Return for each path what the module itself holds, and notes on what of it was counted at an earlier name."""
     counts, notes = dict.fromkeys(modules, Counts()), {path: [] for path in modules}
-    held: list[tuple[str, str, bool, np.ndarray]] = []
+    held: list[_Held] = []
     for path, module in modules.items():
-        for is_buffer, tensors in enumerate((module._parameters, module._buffers)):
-            held += [(path, name, bool(is_buffer), t.data) for name, t in tensors.items() if isinstance(t, Tensor)]
-    for group in overlapping([array for *_, array in held]):
+        for is_buffer, tensors in ((False, module._parameters), (True, module._buffers)):
+            held += [_Held(path, name, is_buffer, t.data) for name, t in tensors.items() if t is not None]
+    for group in overlapping([tensor.array for tensor in held]):
         members = [held[position] for position in group]
-        for at, (path, name, is_buffer, array) in enumerate(members):
-            earlier = members[:at]
-            new = _elements(members[: at + 1]) - _elements(earlier)
-            added = Counts(0, new) if is_buffer else Counts(new)
-            counts[path] = counts[path].plus(added._replace(size_bytes=new * array.itemsize))
-            notes[path] += [f"{name} tied to {other}" for other in _sharing(members[at], earlier)]
+        for at, tensor in enumerate(members):
+            new = _elements(members[: at + 1]) - _elements(members[:at])
+            added = Counts(0, new) if tensor.is_buffer else Counts(new)
+            path = tensor.path
+            counts[path] = counts[path].plus(added._replace(size_bytes=new * tensor.array.itemsize))
+            other = next((other for other in members[:at] if _share(tensor, other)), None)
+            if other is not None:
+                notes[path].append(f"{tensor.name} tied to {f'{other.path}.' if other.path else ''}{other.name}")
     return counts, notes
 
 
-def _sharing(member: tuple[str, str, bool, np.ndarray], earlier: list[Any]) -> list[str]:
-    """Return the name of the first earlier member that has elements in common with this one, if one has."""
-    for other in earlier:
-        if _elements([member, other]) < _elements([member]) + _elements([other]):
-            path, name = other[:2]
-            return [f"{path}.{name}" if path else name]
-    return []
+def _share(a: _Held, b: _Held) -> bool:
+    """Whether the two have elements in common."""
+    return _elements([a, b]) < _elements([a]) + _elements([b])
 
 
-def _elements(members: list[Any]) -> int:
-    return count_elements([array for *_, array in members])
+def _elements(tensors: list[_Held]) -> int:
+    return count_elements([tensor.array for tensor in tensors])
