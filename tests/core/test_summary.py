@@ -117,6 +117,40 @@ def test_columns_of_one_array_are_not_taken_for_tied():
     assert summary.rows[0].notes == ()
 
 
+VIEWS = [
+    lambda whole: whole,
+    lambda whole: whole.T,
+    lambda whole: whole[1:],
+    lambda whole: whole[:, ::2],
+    lambda whole: whole[:, 1::2],
+    lambda whole: whole.reshape(-1)[3:9],
+    lambda whole: whole[:0],
+    lambda whole: whole.copy(),
+]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(chosen=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(VIEWS), st.booleans()), max_size=7))
+def test_every_element_is_counted_once_however_many_tensors_see_it(chosen: list[Any]):
+    wholes = [np.zeros((4, 6), np.float32), np.zeros((4, 6), np.float32)]
+    model, arrays = Module(), []
+    for position, (which, view, nested) in enumerate(chosen):
+        holder = Module() if nested else model
+        if nested:
+            model.add_module(f"part{position}", holder)
+        arrays.append(view(wholes[which]))
+        holder.register_parameter(f"p{position}", Parameter(arrays[-1]))
+    addresses = {array[index].__array_interface__["data"][0] for array in arrays for index in _each(array)}
+    total = model.summary().total
+    assert total == (len(addresses), 0, 4 * len(addresses), 0)
+    assert total.parameters == model.num_parameters()
+
+
+def _each(array: np.ndarray) -> Any:
+    """Give an index for each element, which makes of it an array without axes."""
+    return ((*index, ...) for index in np.ndindex(array.shape))
+
+
 def test_a_module_in_two_places_is_counted_once_and_not_opened_again():
     block = Sequential(Linear(4, 4), ReLU())
     summary = Sequential({"one": block, "two": block, "three": Linear(4, 1)}).summary((2, 4))
