@@ -1,6 +1,7 @@
 """The doctor's checks, one file a family, and the order in which they are asked; see doctor.py.
 
-Read report and step first: what a check returns, and what it looks at. A check is a function from a Patient to findings.
+Read report and step first: what a check returns, and what it looks at. A check is a function from a Patient to
+findings.
 """
 
 from __future__ import annotations

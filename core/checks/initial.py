@@ -1,7 +1,8 @@
 """Weights whose scale is far from what their fan-in calls for, or whose units start alike.
 
-A sum of fan_in terms keeps the scale of what comes in if weights are about 1 / sqrt(fan_in) in size. Initialisers differ
-by factors around that: torch's Linear has 0.6, Glorot's between 0.2 and 1.4, He's 1.4; trained weights seldom exceed 4.
+A sum of fan_in terms keeps the scale of what comes in if weights are about 1 / sqrt(fan_in) in size. Initialisers
+differ by factors around that: torch's Linear has 0.6, Glorot's between 0.2 and 1.4, He's 1.4; trained weights seldom
+exceed 4.
 Source: Glorot and Bengio 2010, section 4.2; He et al. 2015, arXiv:1502.01852, section 2.2.
 """
 
@@ -26,7 +27,8 @@ def check(patient: Patient) -> Iterator[Finding]:
         values = weight.data.astype(np.float64)
         fan_in = weight.shape[in_axis]
         scale = float(np.sqrt(np.mean(values * values) * fan_in)) if weight.data.size else 1.0
-        mend = f"init.kaiming_uniform_({in_code(name)}, a=5 ** 0.5)"
+        inputs_first = ', mode="fan_out"' if in_axis == 0 else ""  # init takes a weight for (out, in)
+        mend = f"init.kaiming_uniform_({in_code(name)}, a=5 ** 0.5{inputs_first})"
         units = np.moveaxis(values, in_axis, 0)
         if units.shape[1] > 1 and units.any() and (units == units[:, :1]).all():
             seen = f"all {units.shape[1]} units start with the same weights, get the same gradients and stay alike"

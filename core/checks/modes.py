@@ -19,7 +19,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "mode",
             type(model).__name__,
-            f"it is trained in evaluation mode, in which its {kinds} do not do what they do in training",
+            f"it is trained in evaluation mode, so that {kinds} work as in prediction",
             "model.train() before the training loop, and again after each evaluation",
         )
     for path, module in minding:

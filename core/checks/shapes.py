@@ -15,7 +15,7 @@ _MEND = "give both one shape, as in output.squeeze(-1) or target.reshape(output.
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Yield operations that combine (N, 1) with (N,), which gives (N, N), and a target of another shape than the output.
+    """Yield operations that combine (N, 1) with (N,), which gives (N, N), and targets of another shape than the output.
 
     In a deliberate outer product both operands have as many axes; here the axis of the batch meets another one.
     """
@@ -51,7 +51,8 @@ def _is_broadcast(node: Node) -> bool:
 
 def _misses_target(node: Node, patient: Patient) -> bool:
     """Whether node combines the very output with the very target, of another shape."""
-    assert patient.step is not None and patient.run is not None
+    assert patient.step is not None
+    assert patient.run is not None
     target = patient.step.target
     if target is None or id(node.out) in patient.run.of_model or not _is_broadcast(node):
         return False

@@ -113,7 +113,7 @@ class Observer:
         return self.loss(output) if self.target is None else self.loss(output, self.target)
 
     def _backward(self, run: Run, memory: Memory) -> Gradients:
-        """Return the gradients of the run's loss alone. A trainable tensor that the model does not hold gets one too."""
+        """Return the gradients of the run's loss alone, for the model's parameters."""
         memory.keep(*leaves(run.nodes))
         for tensor in (*leaves(run.nodes), *self.parameters.values()):
             tensor.grad = None

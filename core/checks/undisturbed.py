@@ -145,11 +145,12 @@ def undisturbed(*things: Any) -> Iterator[Memory]:
     """Give a Memory of things, and of all generators a program shares; everything in it is put back at the end."""
     memory = Memory()
     memory.keep(*things)
-    python, legacy = random.getstate(), np.random.get_state()
+    # A forward may draw from these without saying so; nothing here does.
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with undisturbed_generator():
             yield memory
     finally:
         memory.restore()
         random.setstate(python)
-        np.random.set_state(legacy)
+        np.random.set_state(legacy)  # noqa: NPY002

@@ -20,7 +20,7 @@ from .report import Finding, in_code
 
 
 def in_containers(model: Module) -> Iterator[Finding]:
-    """Yield what makes the walk through a model raise: modules in a plain list or dict, a missing super().__init__()."""
+    """Yield what makes a walk through the model raise: modules in a plain list, a missing super().__init__()."""
     try:
         list(model.modules())
     except ModuleError as error:

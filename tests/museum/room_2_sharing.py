@@ -1,0 +1,112 @@
+"""Room 2: what the optimizer holds, and parameters that were meant to be one."""
+
+from typing import Any
+
+from exhibit import Patient, classes, exhibit, moved
+
+
+def _moves(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
+    return f"No word. A step moves {moved(model, optimizer, batch, loss)}."
+
+
+@exhibit("A head replaced after the optimizer was made", _moves)
+def head_replaced_after_optimizer(nn: Any) -> Patient:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 10))
+    optimizer = nn.optim.SGD(model.parameters(), lr=0.1)
+    model[2] = nn.Linear(16, 4)
+    return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
+
+
+@exhibit("A part forgotten in the parameter groups", _moves)
+def part_forgotten(nn: Any) -> Patient:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    weights = [model[0].weight, model[2].weight]
+    optimizer = nn.optim.SGD([{"params": weights, "weight_decay": 0.1}, {"params": [model[0].bias]}], lr=0.1)
+    return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
+
+
+@exhibit("A learning rate too small for the weights' precision", _moves)
+def tiny_learning_rate(nn: Any) -> Patient:
+    model = nn.Linear(8, 4)
+    optimizer = nn.optim.SGD(model.parameters(), lr=1e-12)
+    return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
+
+
+def _twice(model: Any, optimizer: Any, *_: Any) -> str:
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    memories = {p.data_ptr() for p in held}
+    return f"No word. The optimizer holds {len(held)} tensors of {len(memories)} memories: one is stepped twice."
+
+
+@exhibit("One memory under two Parameters", _twice)
+def one_memory_twice(nn: Any) -> Patient:
+    encoder, decoder = nn.Linear(8, 4, bias=False), nn.Linear(4, 8, bias=False)
+    decoder.weight = nn.Parameter(encoder.weight.data.T)
+    model = nn.Sequential(encoder, decoder)
+    return model, nn.optim.SGD(model.parameters(), lr=0.1), None, None
+
+
+def _apart(model: Any, *_: Any) -> str:
+    one, two = model.embedding.weight, model.head.weight
+    return f"No word. One memory: {one.data_ptr() == two.data_ptr()}; parameters: {len(list(model.parameters()))}."
+
+
+def _language_model(nn: Any) -> Any:
+    class Language(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(11, 8)
+            self.head = nn.Linear(8, 11, bias=False)
+
+    return Language()
+
+
+@exhibit("A tie broken by an assignment", _apart)
+def tie_broken_by_assignment(nn: Any) -> Patient:
+    model = _language_model(nn)  # an Embedding (11, 8) and a head Linear(8, 11)
+    model.head.weight = model.embedding.weight
+    model.embedding.weight = nn.Parameter(0.02 * nn.randn(11, 8))
+    return model, None, None, None
+
+
+@exhibit("A copy where a tie was meant", _apart)
+def copy_for_a_tie(nn: Any) -> Patient:
+    model = _language_model(nn)
+    model.head.weight = nn.Parameter(model.embedding.weight.detach() * 1)
+    return model, None, None, None
+
+
+def _views(model: Any, *_: Any) -> str:
+    one, two = model.encoder.weight, model.decoder.weight
+    return f"No word. One memory: {one.data_ptr() == two.data_ptr()}."
+
+
+def _autoencoder(nn: Any) -> Any:
+    class Autoencoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = nn.Linear(8, 4), nn.Linear(4, 8)
+            self.decoder.weight = nn.Parameter(self.encoder.weight.T)
+
+    return Autoencoder()
+
+
+@exhibit("A view whose base was replaced", _views)
+def base_of_a_view_replaced(nn: Any) -> Patient:
+    model = _autoencoder(nn)  # decoder.weight is Parameter(encoder.weight.T)
+    model.encoder = nn.Linear(8, 4)
+    return model, None, None, None
+
+
+@exhibit("A view that an assignment replaced", _views)
+def view_replaced(nn: Any) -> Patient:
+    model = _autoencoder(nn)
+    model.decoder.weight = nn.Parameter(0.1 * nn.randn(8, 4))
+    return model, None, None, None
+
+
+@exhibit("A view cut off by .data", _views)
+def view_cut_off(nn: Any) -> Patient:
+    model = _autoencoder(nn)
+    model.encoder.weight.data = 0.1 * nn.randn(4, 8).data
+    return model, None, None, None

@@ -1,0 +1,30 @@
+"""The museum's page says what PyTorch does with each bug, and statezoo says, when they are run now."""
+
+from __future__ import annotations
+
+import pytest
+from exhibit import Exhibit, exhibits
+from make_page import PAGE, section
+
+pytestmark = pytest.mark.torch
+pytest.importorskip("torch")
+
+EXHIBITS = exhibits()
+
+
+def test_there_are_at_least_twenty_exhibits_and_the_page_shows_no_others():
+    assert len(EXHIBITS) >= 20
+    titles = [line[3:] for line in PAGE.read_text().splitlines() if line.startswith("## ")]
+    assert titles == [exhibit.title for exhibit in EXHIBITS]
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.bug.__name__)
+def test_the_page_says_of_each_bug_what_the_frameworks_say_now(exhibit: Exhibit):
+    said = section(exhibit)
+    assert said in PAGE.read_text(), "run python tests/museum/make_page.py, and look at what changed"
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.bug.__name__)
+def test_no_bug_is_silent_here(exhibit: Exhibit):
+    said = exhibit.statezoo_says()
+    assert ("mend: " in said) or ("Error: " in said), said
