@@ -1,4 +1,4 @@
-"""The command `statezoo`: list, info and predict, and what file_command.py adds.
+"""The command `statezoo`: list, info and predict, and what doctor_command.py and file_command.py add.
 
 Errors that are known print one message, without a traceback, and exit with status 1; a wrong usage exits with 2.
 """
@@ -14,6 +14,8 @@ from inspect import signature
 
 from ..checkpoints import CheckpointError, load_file
 from ..core import ModuleError
+from .doctor_command import EXAMPLE as DOCTOR_EXAMPLE
+from .doctor_command import add_verb as add_doctor
 from .entry import CARD, GOLDEN, Entry, open_entry
 from .errors import EntryError, InputError, ZooError
 from .file_command import EXAMPLES as FILE_EXAMPLES
@@ -28,7 +30,7 @@ EXAMPLES = """examples:
   statezoo predict linear-regression 3 4
   statezoo predict transformer-block.sort 352914
   statezoo predict file:my-zoo/tense-mlp tener ella
-  """ + "\n  ".join(FILE_EXAMPLES.values())
+  """ + "\n  ".join([DOCTOR_EXAMPLE, *FILE_EXAMPLES.values()])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("input", nargs="+", help="what the model takes; `statezoo info NAME` shows an example")
     verb.set_defaults(run=_predict)
 
+    add_doctor(verbs)
     add_verbs(verbs)
     return parser
 

@@ -1,0 +1,56 @@
+"""The verb `statezoo doctor`: core.doctor on an entry's model, in the step that its recipe would take next."""
+
+import argparse
+import json
+from typing import Any
+
+from ..checkpoints import load_file
+from ..core import Module, doctor
+from .entry import GOLDEN, Entry, open_entry
+from .errors import EntryError, UnknownNameError
+from .file_command import Outcome
+from .loading import find, load_entry
+
+EXAMPLE = "statezoo doctor simple-mlp.digits-bn"
+
+
+def add_verb(verbs: Any) -> None:
+    """Add the verb to the subparsers of a parser."""
+    summary = "what is wrong with a model and its training step, and what mends it; status 1 if something is"
+    verb = verbs.add_parser(
+        "doctor",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("name", help="a model's name, or file:FOLDER for an entry of your own")
+    verb.add_argument("--json", action="store_true", help="as JSON, for programs")
+    verb.set_defaults(run=_doctor)
+
+
+def _doctor(parsed: argparse.Namespace) -> Outcome:
+    entry = open_entry(find(parsed.name))
+    golden = entry.path(GOLDEN)
+    model, examples = load_entry(entry), load_file(golden)
+    try:
+        report = _examine(entry, model, examples)
+    except Exception as error:  # whatever a model makes of an input that is none
+        raise EntryError(
+            f"{golden} holds no examples that the model takes ({error}); publish or download the entry again"
+        ) from error
+    text = json.dumps(report.as_dict(), indent=1) if parsed.json else str(report)
+    return Outcome(text, 0 if report.ok else 1)
+
+
+def _examine(entry: Entry, model: Module, golden: dict[str, Any]) -> Any:
+    """The report on a step on the golden examples; on a forward pass if this process does not know the recipe."""
+    from .recipe import get_recipe  # only this verb needs what trains
+
+    try:
+        recipe = get_recipe(entry.name)
+    except UnknownNameError:
+        return doctor(model, batch=golden["input"])
+    x, y = golden["input"], golden["target"]
+    model.train()
+    return doctor(model, recipe.optimizer(model), loss=lambda: recipe.loss(model, x, y))
