@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import CheckpointError, Deferred, History, WriteError, load_file, open_checkpoint, save_file
@@ -42,6 +42,7 @@ def state_of(dtype: str, layouts: list[str], seed: int) -> tuple[dict[str, Any],
     return state, bases
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(DTYPES), st.lists(st.sampled_from(list(LAYOUTS)), max_size=4), st.integers(0, 99), st.integers(1, 3)
 )
@@ -292,12 +293,16 @@ def test_a_save_at_the_very_end_of_the_interpreter_is_made_at_once(tmp_path: Pat
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_process_neither_waits_for_its_parents_save_nor_raises_what_it_raised(tmp_path: Path):
-    program = """
+@pytest.mark.parametrize("delay_s", [0, 1], ids=["in flight", "failed"])
+def test_a_forked_process_neither_waits_for_its_parents_save_nor_raises_what_it_raised(tmp_path: Path, delay_s: int):
+    program = (
+        f"delay_s = {delay_s}"
+        + """
 history.close()
 os.mkdir(folder + "/step-00000003.safetensors")
 state["a"] = np.arange(100_000.0)
 history.save(3, state)
+time.sleep(delay_s)
 child = os.fork()
 if not child:
     history.close()                  # the parent's failure is the parent's
@@ -310,6 +315,7 @@ try:
 except OSError:
     sys.exit(6)
 """
+    )
     run(tmp_path, program, 6)
     (tmp_path / "step-00000003.safetensors").rmdir()
     assert intact(tmp_path) == [1, 2, 4]

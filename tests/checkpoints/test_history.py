@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import (
@@ -25,6 +26,7 @@ from statezoo.checkpoints import (
     StateError,
     VersionError,
     WriteError,
+    history_files,
     load_file,
     load_model,
     open_checkpoint,
@@ -79,16 +81,18 @@ def test_names_have_the_step_in_eight_digits_or_more_and_steps_sort_as_numbers(t
 
 
 def test_files_that_are_no_checkpoints_of_the_history_are_left_alone(tmp_path: Path):
-    others = ["step-1.safetensors", "step-00000001.bin", "step-000000001.h5", "best.safetensors", "notes.txt"]
+    others = ["step-1.safetensors", "step-00000001.bin", "step-000000003.safetensors", "notes.txt"]
     for name in others:
         (tmp_path / name).write_text("mine")
+    (tmp_path / "step-00000008.safetensors").mkdir()
     (tmp_path / "step-00000007").mkdir()
     (tmp_path / "step-00000007" / "mine.txt").write_text("mine")
     history = History(tmp_path, keep_last=1, durable=False)
     for step in (2, 3):
         history.save(step, state())
     assert [saved.step for saved in history] == [3]
-    assert set(names(tmp_path)) == {*others, "step-00000007", "history.jsonl", "step-00000003.safetensors"}
+    others += ["step-00000007", "step-00000008.safetensors"]
+    assert set(names(tmp_path)) == {*others, "history.jsonl", "step-00000003.safetensors"}
     assert names(tmp_path / "step-00000007") == ["mine.txt"]
 
 
@@ -114,6 +118,7 @@ def test_the_last_the_best_and_each_nth_stay(tmp_path: Path, kind: dict[str, Any
 METRICS = st.dictionaries(st.integers(0, 30), st.none() | st.floats(width=16), max_size=12)
 
 
+@settings(deadline=None)
 @given(METRICS, st.integers(1, 4), st.integers(0, 3), st.none() | st.integers(1, 5), st.sampled_from(["min", "max"]))
 def test_what_stays_is_what_the_rule_says_of_each_step(
     values: dict[int, float | None], keep_last: int, keep_best: int, keep_every: int | None, mode: Any
@@ -157,6 +162,28 @@ def test_a_step_saved_again_takes_the_place_of_what_it_was_in_either_format(tmp_
     other.save(1, state(3), {"loss": 1.0})
     assert other.best() == Saved(1, str(tmp_path / "step-00000001.h5"), {"loss": 1.0})
     assert names(tmp_path) == ["history.jsonl", "step-00000001.h5"]
+
+
+def test_metrics_are_those_of_the_file_that_is_there_though_the_system_takes_inode_and_time_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(history_files.Entry, "__hash__", lambda entry: hash(entry.path))
+    monkeypatch.setattr(history_files.Entry, "__eq__", lambda one, other: one.path == other.path)
+    history = History(tmp_path, **LOWEST)
+    for loss in (2.0, 1.0):
+        history.save(1, state(), {"loss": loss})
+        assert [saved.metrics for saved in history] == [{"loss": loss}]
+
+
+def test_a_history_stays_in_its_folder_though_the_program_changes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    history = History("runs", durable=False)
+    (tmp_path / "runs" / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "runs" / "elsewhere")
+    assert history.save(1, state()) == str(tmp_path / "runs" / "step-00000001.safetensors")
+    assert steps(tmp_path / "runs") == [1]
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 1)])
@@ -430,6 +457,7 @@ def test_a_log_that_cannot_be_written_is_an_error_nothing_is_removed_and_the_nex
     assert [record.step for record in history.log()] == [1, 2, 3]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_a_log_of_any_bytes_is_read_without_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes):
     folder = tmp_path_factory.mktemp("log")
@@ -523,17 +551,28 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_checkpoints_and_the_ne
     assert len(kept) == 2
 
 
+def test_shards_that_a_killed_process_left_without_an_index_are_cleared_away(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    history.save(1, state())
+    (tmp_path / "step-00000001" / "model.safetensors.index.json").unlink()
+    assert list(history) == []
+    history.save(2, state())
+    assert names(tmp_path) == ["history.jsonl", "step-00000002"]
+
+
 def test_a_log_removed_while_a_writer_waits_for_it_is_made_anew_and_locked(tmp_path: Path):
-    log = Log(str(tmp_path))
-    with log.locked() as first:
+    log, first, second = Log(str(tmp_path)), ExitStack(), ExitStack()
+    with second, first:
+        first.enter_context(log.locked())
         code = f"from statezoo.checkpoints.history_log import Log\nwith Log({str(tmp_path)!r}).locked(): print('in')"
         waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         time.sleep(0.7)
         assert waiting.poll() is None
-        os.unlink(first.path)
-        with log.locked():
-            time.sleep(0.3)
-            assert waiting.poll() is None
+        os.unlink(log.path)
+        second.enter_context(log.locked())
+        first.close()
+        time.sleep(0.3)
+        assert waiting.poll() is None
     output, _ = waiting.communicate(timeout=30)
     assert output == b"in\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import DamagedWarning, History, WriteError, fingerprint, load_file, read_metadata, save_file
@@ -82,6 +82,7 @@ STATES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STATES)
 def test_each_checkpoint_of_a_run_is_exactly_its_state_whatever_came_before(
     tmp_path_factory: pytest.TempPathFactory, contents: list[dict[str, tuple[int, int, str]]]
