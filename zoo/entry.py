@@ -1,11 +1,12 @@
 """A published entry: a folder that holds a model's weights, golden values, card and a manifest that describes them.
 
     tense-mlp/
-      manifest.json         what the entry is: architecture, configuration, files with SHA-256, metrics, recipe
-      model.safetensors     the weights
-      model.h5              the same weights in HDF5
-      golden.safetensors    an input with the output, loss and gradients that the weights gave for it
-      README.md             the card, with its pictures beside it
+      manifest.json             what the entry is: architecture, configuration, files with SHA-256, metrics, recipe
+      model.safetensors         the weights
+      model.h5                  the same weights in HDF5
+      golden.safetensors        an input with the output, loss and gradients that the weights gave for it
+      trajectory.safetensors    the weights after each epoch, where the recipe keeps them
+      README.md                 the card, made from the manifest alone, with its pictures beside it
 
 A manifest can come from anywhere. It names an architecture, which must be registered in the process, and files, which
 must stand in the entry's own folder: nothing a manifest says makes `load` import, run or read anything else.
@@ -20,18 +21,28 @@ from typing import Any, NamedTuple
 from .errors import EntryError
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 CARD = "README.md"
 GOLDEN = "golden.safetensors"
+TRAJECTORY = "trajectory.safetensors"
 WEIGHTS = {"safetensors": "model.safetensors", "hdf5": "model.h5"}
 
 # A manifest is a few KB; what is far larger is no manifest and is not worth the memory.
 _MAX_MANIFEST_BYTES = 1 << 20
 _AGAIN = "publish or download the entry again"
-_TEXTS = ("name", "architecture", "summary", "licence", "fingerprint")
-_OBJECTS = ("config", "files", "metrics", "recipe", "data", "environment", "pictures")
+_TEXTS = ("name", "architecture", "summary", "licence", "fingerprint", "task", "details", "prediction", "target")
+_OBJECTS = ("config", "files", "metrics", "tolerances", "recipe", "training", "data", "environment", "pictures")
 _LISTS = ("example", "labels")
 _COUNTS = ("manifest_version", "parameters")
+# What manifests say since version 2, and what is taken for it in one of version 1.
+_SINCE_2: dict[str, Any] = {
+    "task": "other",
+    "details": "",
+    "prediction": "",
+    "target": "",
+    "tolerances": {"weights": 0.0, "metrics": {}},
+    "training": {"steps": 0, "wall_time_s": 0.0},
+}
 
 
 class Entry(NamedTuple):
@@ -85,6 +96,8 @@ def open_entry(folder: Path) -> Entry:
         manifest = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise EntryError(f"{path} is not JSON: {error}") from None
+    if isinstance(manifest, dict) and manifest.get("manifest_version") == 1:
+        manifest = _SINCE_2 | manifest
     problem = _problem(manifest)
     if problem:
         raise EntryError(f"{path} is not a manifest: {problem}")
@@ -135,10 +148,22 @@ def _problem(manifest: object) -> str | None:
     for name, file in manifest["files"].items():
         if not isinstance(file, dict) or type(file.get("bytes")) is not int or type(file.get("sha256")) is not str:
             return f"the file {name!r:.200} lacks its 'bytes' or 'sha256'"
-    for name, value in manifest["metrics"].items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            return f"the metric {name!r:.200} is no finite number"
     for key, field in (("recipe", "command"), ("data", "source"), ("data", "sha256")):
         if type(manifest[key].get(field)) is not str:
             return f"{key!r} lacks its {field!r}"
+    return _no_number(manifest)
+
+
+def _no_number(manifest: dict[str, Any]) -> str | None:
+    """What of a manifest should be a finite number and is none."""
+    metrics, tolerances, training = manifest["metrics"], manifest["tolerances"], manifest["training"]
+    if type(tolerances.get("metrics")) is not dict:
+        return "'tolerances' lacks its 'metrics'"
+    numbers = {f"the metric {name!r:.200}": value for name, value in metrics.items()}
+    numbers |= {f"the tolerance of {name!r:.200}": value for name, value in tolerances["metrics"].items()}
+    numbers |= {"the tolerance of the weights": tolerances.get("weights")}
+    numbers |= {f"the training's {key!r}": training.get(key) for key in ("steps", "wall_time_s")}
+    for what, value in numbers.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"{what} is no finite number"
     return None

@@ -6,12 +6,15 @@ from types import ModuleType
 from .errors import MissingExtraError
 
 
-def require(module: str, package: str) -> ModuleType:
-    """The module, imported. Raises MissingExtraError with the install command if its package is not there."""
+def require(module: str, package: str, extra: str = "train") -> ModuleType:
+    """The module, imported. Raises MissingExtraError with the install command if its package is not there.
+
+    extra: the group of pyproject.toml that lists the package.
+    """
     try:
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f'this needs {package}, which is not installed: run pip install "statezoo[train]", '
-            'or pip install ".[train]" in a checkout'
+            f'this needs {package}, which is not installed: run pip install "statezoo[{extra}]", '
+            f'or pip install ".[{extra}]" in a checkout'
         ) from error

@@ -1,33 +1,33 @@
-"""The card of an entry: Markdown under Hugging Face's YAML header, made from the manifest and never by hand."""
+"""The card of an entry: Markdown under Hugging Face's YAML header, made from the manifest alone, never by hand."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..core import Module
-from .entry import CARD
-from .recipe import Recipe
-from .text import command_line, render
+from .entry import CARD, TRAJECTORY
+from .text import command_line
 
 LIBRARY = "statezoo"
 
 
-def render_card(recipe: Recipe, model: Module, manifest: Mapping[str, Any]) -> str:
-    """The card as text. model: the published one, in eval mode. The card's own entry in the manifest is left out."""
+def render_card(manifest: Mapping[str, Any]) -> str:
+    """The card as text. Whether the manifest lists the card itself makes no difference."""
     sections = [
-        _header(recipe, manifest),
-        f"# {manifest['name']}\n\n{recipe.summary}",
-        _usage(recipe, model, manifest),
-        _metrics(recipe, manifest),
-        recipe.details(),
+        _header(manifest),
+        f"# {manifest['name']}\n\n{manifest['summary']}",
+        _usage(manifest),
+        _metrics(manifest),
+        manifest["details"],
         "\n\n".join(f"![{caption}]({name})\n\n*{caption}*" for name, caption in manifest["pictures"].items()),
+        _trajectory(manifest),
         _training(manifest),
+        _reproduction(manifest),
         _files(manifest),
     ]
     return "\n\n".join(section.strip() for section in sections if section) + "\n"
 
 
-def _header(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
+def _header(manifest: Mapping[str, Any]) -> str:
     # The fields and their nesting: huggingface.co/docs/hub/model-cards. JSON strings are YAML strings.
     data = manifest["data"]
     dataset = {"name": json.dumps(data["name"]), "type": json.dumps(data["name"]), "revision": data["sha256"]}
@@ -35,7 +35,7 @@ def _header(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
         "---",
         f"license: {manifest['licence'].lower()}",
         f"library_name: {LIBRARY}",
-        f"pipeline_tag: {recipe.task}",
+        f"pipeline_tag: {manifest['task']}",
         "tags:",
         f"- {LIBRARY}",
         f"- {manifest['architecture']}",
@@ -47,7 +47,7 @@ def _header(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
         f"- name: {manifest['name']}",
         "  results:",
         "  - task:",
-        f"      type: {recipe.task}",
+        f"      type: {manifest['task']}",
         "    dataset:",
         *(f"      {key}: {value}" for key, value in dataset.items()),
         "    metrics:",
@@ -57,7 +57,7 @@ def _header(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _usage(recipe: Recipe, model: Module, manifest: Mapping[str, Any]) -> str:
+def _usage(manifest: Mapping[str, Any]) -> str:
     load = f"""## Use
 
 ```python
@@ -65,36 +65,71 @@ from statezoo import zoo
 
 model = zoo.load("{manifest["name"]}")
 """
-    if not recipe.example:
+    if not manifest["example"]:
         return f"{load}```"
-    return f"""{load}model.predict({", ".join(map(repr, recipe.example))})
+    return f"""{load}model.predict({", ".join(map(repr, manifest["example"]))})
 ```
 
 In a shell:
 
 ```console
-$ {command_line(manifest["name"], recipe.example)}
-{render(model.predict(*recipe.example))}
+$ {command_line(manifest["name"], manifest["example"])}
+{manifest["prediction"]}
 ```"""
 
 
-def _metrics(recipe: Recipe, manifest: Mapping[str, Any]) -> str:
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.6g} |" for name, value in manifest["metrics"].items())
-    target = f"\n\nThe recipe promises {recipe.target}." if recipe.target else ""
-    return f"## What it reaches\n\n| metric | value |\n|---|---|\n{rows}{target}"
+def _metrics(manifest: Mapping[str, Any]) -> str:
+    rows = "\n".join(f"| {_words(name)} | {value:.6g} |" for name, value in manifest["metrics"].items())
+    target = f"\n\nThe recipe promises {manifest['target']}." if manifest["target"] else ""
+    check = f"`statezoo verify {manifest['name']} --metrics` computes them again."
+    return f"## What it reaches\n\n| metric | value |\n|---|---|\n{rows}{target}\n\n{check}"
+
+
+def _trajectory(manifest: Mapping[str, Any]) -> str:
+    if TRAJECTORY not in manifest["files"]:
+        return ""
+    epochs = manifest["recipe"]["epochs"]
+    return f"""## Watch it learn
+
+`{TRAJECTORY}` holds the weights before training and after each of the {epochs} epochs, stacked: the first axis of
+each tensor counts epochs.
+
+```python
+for model in zoo.trajectory("{manifest["name"]}")[::50]:
+    print(model.predict({", ".join(map(repr, manifest["example"]))})[0])
+```"""
 
 
 def _training(manifest: Mapping[str, Any]) -> str:
-    recipe, data, environment = manifest["recipe"], manifest["data"], manifest["environment"]
+    recipe, data, training = manifest["recipe"], manifest["data"], manifest["training"]
+    steps = f"{recipe['epochs']} epochs, {training['steps']:,} steps, in {training['wall_time_s']:.1f} seconds"
     return f"""## How it was made
 
     {recipe["command"]}
 
 - **Architecture**: `{manifest["architecture"]}` with `{json.dumps(manifest["config"])}`
 - **Parameters**: {manifest["parameters"]:,}, tied ones counted once.
+- **Training**: {steps}.
 - **Data**: {data["source"]} Licence: {data["licence"]}. SHA-256: `{data["sha256"]}`.
-- **Environment**: one thread, {", ".join(f"{key} {value}" for key, value in environment.items())}.
 - **Licence of the weights**: {manifest["licence"]}."""
+
+
+def _reproduction(manifest: Mapping[str, Any]) -> str:
+    environment = "\n".join(f"| {_words(key)} | {value} |" for key, value in manifest["environment"].items())
+    tolerances = manifest["tolerances"]
+    metrics = ", ".join(f"{_words(name)} {value:.2g}" for name, value in tolerances["metrics"].items())
+    return f"""## Make it again
+
+    statezoo repro {manifest["name"]}
+
+runs the recipe in a fresh process and compares. In this environment the weights come out bit for bit:
+
+| | |
+|---|---|
+{environment}
+
+In another, sums are rounded in another order. Then no weight may differ by more than {tolerances["weights"]:g}, and no
+metric by more than: {metrics}."""
 
 
 def _files(manifest: Mapping[str, Any]) -> str:
@@ -110,3 +145,7 @@ Both weight files hold the same state; its fingerprint is `{manifest["fingerprin
 | file | bytes | SHA-256 |
 |---|---|---|
 {rows}"""
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

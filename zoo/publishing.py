@@ -3,15 +3,14 @@
 import inspect
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import checkpoints
 from ..checkpoints import CheckpointError, save_file, save_model
 from ..core import Module
 from .data import Split
 from .determinism import one_thread
-from .entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, WEIGHTS, Entry, describe_files, open_entry
-from .environment import environment
+from .entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, TRAJECTORY, WEIGHTS, Entry, describe_files, open_entry
 from .errors import EntryError, RunError
 from .golden import golden_examples, golden_values
 from .loading import describe
@@ -19,8 +18,13 @@ from .model_card import render_card
 from .pictures import draw_curves, save_picture
 from .placing import placed
 from .recipe import Recipe
+from .text import render
 from .training import Run, evaluate, open_run
+from .trajectory import Trajectory, stack_weights
 from .verification import verify_files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LICENCE = "Apache-2.0"
 
@@ -95,38 +99,65 @@ def _refuse_differences(entry: Entry, run: Run) -> None:
 
 
 def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float]) -> None:
+    manifest = _manifest(run, data, metrics)
+    for filename in WEIGHTS.values():
+        save_model(run.model, folder / filename, metadata=describe(manifest))
+    save_file(golden_values(run.recipe, run.model, *golden_examples(data)), folder / GOLDEN)
+    learnt = _save_trajectory(folder, run) if run.recipe.keeps_trajectory else {}
+    manifest["fingerprint"] = checkpoints.inspect(folder / WEIGHTS["safetensors"]).fingerprint
+    manifest["pictures"] = _draw_pictures(folder, run, data, learnt)
+    manifest["files"] = describe_files(folder, sorted(path.name for path in folder.iterdir()))
+    (folder / CARD).write_text(render_card(manifest), encoding="utf-8")
+    manifest["files"] |= describe_files(folder, [CARD])
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+
+
+def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any]:
+    """All that the manifest says but for the files and what is in them."""
     recipe, model = run.recipe, run.model
-    manifest: dict[str, Any] = {
+    return {
         "manifest_version": MANIFEST_VERSION,
         "name": recipe.name,
         "architecture": recipe.architecture,
         "config": dict(recipe.config),
         "parameters": model.num_parameters(),
         "summary": recipe.summary,
+        "details": recipe.details(),
+        "task": recipe.task,
         "example": list(recipe.example),
+        "prediction": render(model.predict(*recipe.example)) if recipe.example else "",
         "labels": list(recipe.labels),
         "licence": LICENCE,
         "metrics": metrics,
+        "target": str(recipe.target or ""),
+        "tolerances": {
+            "weights": recipe.weight_tolerance,
+            "metrics": {name: recipe.tolerance(name, value) for name, value in metrics.items()},
+        },
         # Where the data stood on this machine is nobody else's business.
         "recipe": {"command": recipe.command, **recipe.settings, "data_folder": None},
+        "training": {"steps": run.made.steps, "wall_time_s": run.made.wall_time_s},
         "data": {"name": data.name, "source": data.source, "licence": data.licence, "sha256": data.sha256},
-        "environment": environment(),
+        "environment": run.made.environment,
     }
-    for filename in WEIGHTS.values():
-        save_model(model, folder / filename, metadata=describe(manifest))
-    save_file(golden_values(recipe, model, *golden_examples(data)), folder / GOLDEN)
-    manifest["fingerprint"] = checkpoints.inspect(folder / WEIGHTS["safetensors"]).fingerprint
-    manifest["pictures"] = _draw_pictures(folder, run, data)
-    manifest["files"] = describe_files(folder, [*WEIGHTS.values(), GOLDEN, *manifest["pictures"]])
-    (folder / CARD).write_text(render_card(recipe, model, manifest), encoding="utf-8")
-    manifest["files"] |= describe_files(folder, [CARD])
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _draw_pictures(folder: Path, run: Run, data: Split) -> dict[str, str]:
-    """Draw the curves and what the recipe shows. Returns file name -> caption."""
-    figures = {"Training, epoch by epoch": draw_curves(run.history), **run.recipe.pictures(run.model, data)}
+def _save_trajectory(folder: Path, run: Run) -> dict[str, "Figure"]:
+    """Write the weights of all epochs. Returns pictures of how the model learnt, by caption."""
+    recipe = run.recipe
+    states = stack_weights(run.folder, recipe.epochs)
+    save_file(states, folder / TRAJECTORY)
+    return recipe.learning(Trajectory(recipe.architecture, recipe.config, states))
+
+
+def _draw_pictures(folder: Path, run: Run, data: Split, learnt: dict[str, "Figure"]) -> dict[str, str]:
+    """Draw the curves, how the model learnt, and what the recipe shows. Returns file name -> caption."""
+    figures = {
+        "Training, epoch by epoch": draw_curves(run.history, run.recipe.target),
+        **learnt,
+        **run.recipe.pictures(run.model, data),
+    }
     pictures = {}
     for number, (caption, figure) in enumerate(figures.items()):
         filename = "curves.png" if number == 0 else f"picture-{number}.png"

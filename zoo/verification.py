@@ -1,22 +1,23 @@
 """Verification: is an entry still what its manifest and card say it is?"""
 
+from collections.abc import Mapping
+from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..checkpoints import CheckpointError, load_file
 from ..checkpoints.testing import compare_states
-from ..core import Module
-from .entry import GOLDEN, WEIGHTS, Entry, open_entry
+from ..core import Module, ModuleError
+from .entry import GOLDEN, TRAJECTORY, WEIGHTS, Entry, open_entry
 from .errors import EntryError, MissingExtraError
 from .golden import golden_differences
 from .loading import find, load_entry
 from .recipe import Recipe, get_recipe
 from .training import evaluate
+from .trajectory import load_trajectory
 
 _SETTINGS = ("seed", "epochs", "batch_size", "lr")
-# By how much a metric without a tolerance of its own may differ: a thousandth of itself, and rounding near zero.
-_RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE = 1e-3, 1e-6
 
 
 class Check(NamedTuple):
@@ -27,18 +28,53 @@ class Check(NamedTuple):
     found: str
 
 
-def verify(name: str) -> list[Check]:
+class Metric(NamedTuple):
+    """A metric as a card states it and as it was found again, and by how much the two may differ."""
+
+    name: str
+    stated: float
+    found: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether they are near enough."""
+        return abs(self.found - self.stated) <= self.tolerance
+
+    def __str__(self) -> str:
+        if self.found == self.stated:
+            return f"{self.name} {self.found:.6g}"
+        return f"{self.name} {self.found:.6g}, {self.stated:.6g} on the card"
+
+
+def verify(name: str, metrics: bool = True, data_folder: str | None = None) -> list[Check]:
     """Check an entry's files, its golden values, its data and the metrics on its card, these by evaluating it again.
 
+    metrics: whether to make the data and evaluate. data_folder: where the data are, for a recipe that reads them.
     A failed check is an answer, not an error. Raises UnknownNameError or EntryError if there is no entry to check.
     """
     entry = open_entry(find(name))
-    recorded: dict[str, Any] = {key: entry.manifest["recipe"].get(key) for key in _SETTINGS}
-    recipe = get_recipe(entry.name).with_settings(**recorded)
+    recipe = recipe_of(entry, data_folder)
     checks = verify_files(entry, recipe)
-    if all(check.passed for check in checks):
+    if metrics and all(check.passed for check in checks):
         checks += _evaluation(entry, recipe)
     return checks
+
+
+def recipe_of(entry: Entry, data_folder: str | None = None) -> Recipe:
+    """The recipe that made an entry, with the settings that it records. Raises UnknownNameError if it is not known."""
+    recorded: dict[str, Any] = {key: entry.manifest["recipe"].get(key) for key in _SETTINGS}
+    return get_recipe(entry.name).with_settings(**recorded, data_folder=data_folder)
+
+
+def compare_metrics(entry: Entry, recipe: Recipe, found: Mapping[str, float]) -> list[Metric]:
+    """Each metric that an entry states beside the one found, which is not a number where there is none."""
+    stated, tolerances = entry.manifest["metrics"], entry.manifest["tolerances"]["metrics"]
+    return [
+        # A manifest of version 1 states no tolerances.
+        Metric(name, value, found.get(name, nan), tolerances.get(name, recipe.tolerance(name, value)))
+        for name, value in stated.items()
+    ]
 
 
 def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -> list[Check]:
@@ -54,7 +90,10 @@ def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -
     except (CheckpointError, EntryError) as error:
         return [Check("files", False, str(error))]
     files = Check("files", True, f"{len(entry.manifest['files'])} files with their sizes and hashes")
-    return [files, _weights(models, original), _golden(recipe, models[0], golden)]
+    checks = [files, _weights(models, original), _golden(recipe, models[0], golden)]
+    if TRAJECTORY in entry.manifest["files"]:
+        checks.append(_trajectory(entry, models[0]))
+    return checks
 
 
 def _weights(models: list[Module], original: Module | None) -> Check:
@@ -69,6 +108,17 @@ def _golden(recipe: Recipe, model: Module, golden: dict[str, np.ndarray]) -> Che
     return Check("golden", not differences, "; ".join(differences) or "output, loss and gradients as published")
 
 
+def _trajectory(entry: Entry, model: Module) -> Check:
+    try:
+        found = load_trajectory(entry)
+        differences = list(compare_states(model.state_dict(), found[-1].state_dict()))
+    except (CheckpointError, EntryError, ModuleError) as error:
+        return Check("trajectory", False, str(error))
+    if len(found) != entry.manifest["recipe"]["epochs"] + 1:
+        differences.append(f"it has {len(found) - 1} epochs")
+    return Check("trajectory", not differences, "; ".join(differences) or f"{len(found) - 1} epochs to these weights")
+
+
 def _evaluation(entry: Entry, recipe: Recipe) -> list[Check]:
     try:
         data = recipe.data()
@@ -76,16 +126,10 @@ def _evaluation(entry: Entry, recipe: Recipe) -> list[Check]:
         return [Check("data", False, f"not checked: {error}")]
     if data.sha256 != entry.manifest["data"]["sha256"]:
         return [Check("data", False, f"the recipe makes other data here: SHA-256 {data.sha256}")]
-    stated = entry.manifest["metrics"]
     found = evaluate(recipe, load_entry(entry), data)
-    passed = found.keys() == stated.keys() and all(
-        abs(found[name] - value) <= _tolerance(recipe, name, value) for name, value in stated.items()
-    )
+    metrics = compare_metrics(entry, recipe, found)
+    passed = found.keys() == entry.manifest["metrics"].keys() and all(metric.passed for metric in metrics)
     if recipe.target:
-        passed = passed and recipe.target.met_by(found) and recipe.target.met_by(stated)
-    metrics = ", ".join(f"{name} {value:.6g}" for name, value in found.items())
-    return [Check("data", True, f"{data.name}, as published"), Check("metrics", passed, metrics)]
-
-
-def _tolerance(recipe: Recipe, name: str, value: float) -> float:
-    return recipe.tolerances.get(name, _ABSOLUTE_TOLERANCE + _RELATIVE_TOLERANCE * abs(value))
+        passed = passed and recipe.target.met_by(found) and recipe.target.met_by(entry.manifest["metrics"])
+    shown = "; ".join(map(str, metrics))
+    return [Check("data", True, f"{data.name}, as published"), Check("metrics", passed, shown)]

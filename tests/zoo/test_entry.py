@@ -85,9 +85,19 @@ def test_an_enormous_manifest_is_refused_before_it_is_read(tiny_entry: Path):
 
 
 def test_a_manifest_of_a_later_version_says_to_upgrade(tiny_entry: Path):
-    change_manifest(tiny_entry, manifest_version=2)
+    change_manifest(tiny_entry, manifest_version=3)
     with pytest.raises(zoo.EntryError, match=r"written by a newer statezoo; run pip install --upgrade statezoo"):
         zoo.load(f"file:{tiny_entry}")
+
+
+def test_an_entry_of_manifest_version_1_still_loads_and_verifies(tiny_entry: Path):
+    path = tiny_entry / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"manifest_version": 1}
+    for key in ("task", "details", "prediction", "target", "tolerances", "training"):
+        del manifest[key]
+    path.write_text(json.dumps(manifest))
+    assert zoo.load(f"file:{tiny_entry}").state_dict()
+    assert all(check.passed for check in zoo.verify(f"file:{tiny_entry}"))
 
 
 @pytest.mark.parametrize("architecture", ["os.system", "torch.nn.Linear", "statezoo.zoo.SimpleMLP", "../evil"])
@@ -160,6 +170,11 @@ def test_a_card_that_is_no_text_is_an_error_of_the_entry(tiny_entry: Path):
         {"data": {"source": "x"}},
         {"files": {"model.h5": {"bytes": "6", "sha256": ""}}},
         {"manifest_version": True},
+        {"target": None},
+        {"tolerances": {}},
+        {"tolerances": {"weights": "0", "metrics": {}}},
+        {"tolerances": {"weights": 0, "metrics": {"mse": None}}},
+        {"training": {"steps": 3}},
     ],
 )
 def test_a_manifest_that_lacks_what_every_manifest_has_is_refused(tiny_entry: Path, changes: dict[str, Any]):

@@ -15,6 +15,7 @@ import yaml
 from statezoo import zoo
 from statezoo.checkpoints import inspect, load_file
 from statezoo.zoo import publishing
+from statezoo.zoo.model_card import render_card
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -42,7 +43,32 @@ def test_the_manifest_says_what_the_entry_is_and_how_it_was_made(tiny_entry: Pat
     assert manifest["recipe"]["command"].startswith("python scripts/train.py tiny-net.noise --seed 0")
     assert manifest["data"]["licence"] == "Apache-2.0"
     assert manifest["fingerprint"] == inspect(tiny_entry / "model.h5").fingerprint
-    assert {"python", "numpy", "blas", "platform", "cpu"} <= manifest["environment"].keys()
+    assert {"python", "numpy", "blas", "blas_threads", "cpu", "commit"} <= manifest["environment"].keys()
+    assert manifest["recipe"]["seed"] == 0
+    assert manifest["training"]["steps"] == 3  # an epoch is one batch
+    assert manifest["training"]["wall_time_s"] > 0
+    assert manifest["tolerances"]["metrics"].keys() == manifest["metrics"].keys()
+
+
+def test_a_card_is_made_from_the_manifest_alone(tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    card = (tiny_entry / "README.md").read_text(encoding="utf-8")
+    assert card == render_card(manifest)
+    assert "For tests only." in card
+    assert "statezoo repro tiny-net.noise" in card
+    assert f"no weight may differ by more than {manifest['tolerances']['weights']:g}" in card
+    assert manifest["environment"]["commit"] in card
+
+
+def test_a_run_is_published_with_its_own_environment_not_the_publishers(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    record = json.loads((run / "run.json").read_text())
+    record["made"]["environment"]["numpy"] = "1.0"
+    (run / "run.json").write_text(json.dumps(record))
+    manifest = json.loads((zoo.publish(run, tmp_path / "zoo") / "manifest.json").read_text())
+    assert manifest["environment"]["numpy"] == "1.0"
 
 
 def test_publishing_the_same_run_twice_gives_the_same_bytes(tiny_run: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ import pytest
 from statezoo import zoo
 from statezoo.checkpoints import load_file
 from statezoo.core import manual_seed, optim, randn
+from statezoo.zoo.training import Step
 
 
 def test_a_run_holds_the_weights_after_the_last_epoch_and_a_row_for_each(tiny_recipe: zoo.Recipe, tmp_path: Path):
@@ -36,8 +37,12 @@ def test_the_same_recipe_gives_the_same_bytes(tiny_recipe: zoo.Recipe, tmp_path:
     zoo.train(tiny_recipe, tmp_path / "one")
     manual_seed(2)
     zoo.train(tiny_recipe, tmp_path / "two")
-    for name in ("run.json", "checkpoint.safetensors"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    one, two = (tmp_path / name / "checkpoint.safetensors" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    records = [json.loads(path.with_name("run.json").read_text()) for path in (one, two)]
+    for record in records:
+        del record["made"]["wall_time_s"]
+    assert records[0] == records[1]
 
 
 def test_another_seed_gives_other_weights(tiny_recipe: zoo.Recipe, tmp_path: Path):
@@ -58,6 +63,35 @@ def test_every_row_is_reported_as_it_is_made(tiny_recipe: zoo.Recipe, tmp_path: 
     rows: list[dict[str, float]] = []
     run = zoo.train(tiny_recipe, tmp_path / "run", report=rows.append)
     assert rows == run.history
+
+
+def test_every_step_is_counted_with_its_loss(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    steps: list[Step] = []
+    run = zoo.train(tiny_recipe.with_settings(batch_size=20), tmp_path / "run", on_step=steps.append)
+    assert [(step.number, step.total) for step in steps] == [(n, 6) for n in range(1, 7)]  # 32 examples, thrice
+    assert run.history[0]["loss"] == pytest.approx((20 * steps[0].loss + 12 * steps[1].loss) / 32)
+
+
+def test_a_run_records_its_steps_its_time_and_where_it_was_made(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    made = zoo.train(tiny_recipe.with_settings(batch_size=20), tmp_path / "run").made
+    assert made.steps == 6
+    assert made.wall_time_s > 0
+    assert made.environment["numpy"] == np.__version__
+    assert made.environment["blas_threads"] in ("1", "unknown")
+    assert zoo.open_run(tmp_path / "run").made == made
+
+
+def test_a_run_keeps_its_weights_by_epoch_where_the_recipe_says_so(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    zoo.train(tiny_recipe, tmp_path / "without")
+    assert not (tmp_path / "without" / "trajectory").exists()
+    monkeypatch.setattr(type(tiny_recipe), "keeps_trajectory", True)
+    run = zoo.train(tiny_recipe, tmp_path / "run")
+    kept = sorted((tmp_path / "run" / "trajectory").iterdir())
+    assert [path.name for path in kept] == [f"epoch-0000{epoch}.safetensors" for epoch in range(4)]
+    assert np.array_equal(load_file(kept[-1])["down.weight"], run.model.state_dict()["down.weight"])
+    assert not np.array_equal(load_file(kept[0])["down.weight"], load_file(kept[1])["down.weight"])
 
 
 def test_a_folder_that_holds_a_run_is_not_trained_over(tiny_recipe: zoo.Recipe, tiny_run: Path):
