@@ -2,6 +2,7 @@
 
     python scripts/train.py tense-mlp
     python scripts/train.py simple-mlp.digits --epochs 5 --out runs/short
+    python scripts/train.py simple-mlp.digits --log-dir events     # then: tensorboard --logdir events
     python scripts/train.py mnist-classifier.digits28 --data folder-with-mnist-files
 
 The run folder holds the weights after the last finished epoch and the history; scripts/publish.py makes it an entry.
@@ -10,15 +11,15 @@ The run folder holds the weights after the last finished epoch and the history; 
 import argparse
 import os
 import sys
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from statezoo import zoo
 from statezoo.checkpoints import CheckpointError
 from statezoo.core import ModuleError
-from statezoo.zoo.extras import require
-from statezoo.zoo.training import CHECKPOINT
+from statezoo.zoo.reporting import EventLog, Progress
+from statezoo.zoo.training import CHECKPOINT, Step
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,8 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         recipe = zoo.get_recipe(parsed.name).with_settings(**settings)
         out = parsed.out or Path("runs") / recipe.name
-        with require("tqdm", "tqdm").tqdm(total=recipe.epochs, desc=recipe.name, unit="epoch", disable=None) as bar:
-            zoo.train(recipe, out, partial(report, bar))
+        with ExitStack() as stack:
+            reporters: list[Any] = [stack.enter_context(Progress(recipe.name, recipe.epochs))]
+            if parsed.log_dir:
+                reporters.append(stack.enter_context(EventLog(parsed.log_dir)))
+            train_and_tell(recipe, out, reporters)
     except (CheckpointError, ModuleError, zoo.ZooError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
@@ -51,15 +55,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--data", dest="data_folder", type=os.path.abspath, help="read real data from this folder")
+    parser.add_argument("--log-dir", type=Path, help="write events for TensorBoard into this folder")
     return parser.parse_args(arguments)
 
 
-def report(bar: Any, row: dict[str, float]) -> None:
-    shown = {name: f"{value:.4g}" for name, value in row.items()}
-    if bar.disable:  # not on a terminal
-        print("  ".join(f"{name} {value}" for name, value in shown.items()), flush=True)
-    bar.set_postfix({name: value for name, value in shown.items() if name != "epoch"}, refresh=False)
-    bar.update()
+def train_and_tell(recipe: zoo.Recipe, out: Path, reporters: list[Any]) -> None:
+    def report(row: dict[str, float]) -> None:
+        for reporter in reporters:
+            reporter.epoch(row)
+
+    def on_step(step: Step) -> None:
+        for reporter in reporters:
+            reporter.step(step)
+
+    zoo.train(recipe, out, report, on_step)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from .mnist_classifier import MnistClassifier
     from .publishing import publish
     from .recipe import Recipe, Target, get_recipe, recipes, register_recipe
+    from .reproduction import Reproduction, repro
     from .simple_mlp import SimpleMLP
     from .tense_mlp import TenseMLP
     from .tied_autoencoder import TiedAutoencoder
     from .training import open_run, train
+    from .trajectories import Trajectory, trajectory
     from .transformer_block import SortingTransformer
     from .verification import Check, verify
 else:
@@ -36,17 +38,21 @@ else:
         "LinearRegression": "linear_regression",
         "MnistClassifier": "mnist_classifier",
         "Recipe": "recipe",
+        "Reproduction": "reproduction",
         "SimpleMLP": "simple_mlp",
         "SortingTransformer": "transformer_block",
         "Target": "recipe",
         "TenseMLP": "tense_mlp",
         "TiedAutoencoder": "tied_autoencoder",
+        "Trajectory": "trajectories",
         "get_recipe": "recipe",
         "open_run": "training",
         "publish": "publishing",
         "recipes": "recipe",
         "register_recipe": "recipe",
+        "repro": "reproduction",
         "train": "training",
+        "trajectory": "trajectories",
         "verify": "verification",
     }
 
@@ -66,12 +72,14 @@ __all__ = [
     "MissingExtraError",
     "MnistClassifier",
     "Recipe",
+    "Reproduction",
     "RunError",
     "SimpleMLP",
     "SortingTransformer",
     "Target",
     "TenseMLP",
     "TiedAutoencoder",
+    "Trajectory",
     "UnknownNameError",
     "ZooError",
     "architectures",
@@ -85,7 +93,9 @@ __all__ = [
     "recipes",
     "register",
     "register_recipe",
+    "repro",
     "train",
+    "trajectory",
     "verify",
 ]
 

@@ -20,7 +20,7 @@ from .placing import placed
 from .recipe import Recipe
 from .text import render
 from .training import Run, evaluate, open_run
-from .trajectory import Trajectory, stack_weights
+from .trajectories import Trajectory, stack_weights
 from .verification import verify_files
 
 if TYPE_CHECKING:

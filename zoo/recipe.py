@@ -16,7 +16,7 @@ from .registry import BUILT_IN, import_built_in, unknown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .trajectory import Trajectory
+    from .trajectories import Trajectory
 
 _recipes: dict[str, "Recipe"] = {}
 

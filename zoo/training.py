@@ -19,7 +19,7 @@ from .environment import environment
 from .errors import RunError, UnknownNameError, ZooError
 from .recipe import Recipe, batches, get_recipe
 from .registry import build
-from .trajectory import keep_weights
+from .trajectories import keep_weights
 
 RUN = "run.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -142,7 +142,7 @@ def open_run(folder: str | Path) -> Run:
         recipe = get_recipe(record["recipe"]).with_settings(**record["settings"])
         history = [{name: float(value) for name, value in row.items()} for row in record["history"]]
         fingerprint = record["fingerprint"]
-        made = Made(**(record["made"] or {"environment": {}}))  # nothing was made before the first epoch ended
+        made: dict[str, Any] = record["made"] or {"environment": {}}  # nothing, before the first epoch ended
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run ({RUN} is missing); make one with scripts/train.py NAME") from None
     except UnknownNameError:
@@ -159,7 +159,7 @@ def open_run(folder: str | Path) -> Run:
     with undisturbed_generator(), init.skip_init():
         model = build(recipe.architecture, dict(recipe.config))
     load_model(model, checkpoint)
-    return Run(path.parent, recipe, model.eval(), history, made)
+    return Run(path.parent, recipe, model.eval(), history, Made(**made))
 
 
 def _claim(out: Path, recipe: Recipe) -> None:

@@ -15,7 +15,7 @@ from .golden import golden_differences
 from .loading import find, load_entry
 from .recipe import Recipe, get_recipe
 from .training import evaluate
-from .trajectory import load_trajectory
+from .trajectories import load_trajectory
 
 _SETTINGS = ("seed", "epochs", "batch_size", "lr")
 

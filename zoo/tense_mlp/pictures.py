@@ -7,7 +7,7 @@ import numpy as np
 from ...core import Module, Tensor, no_grad
 from ...core import functional as F
 from ..pictures import CLASSES, draw_table, new_figure
-from ..trajectory import Trajectory
+from ..trajectories import Trajectory
 from .grammar import ASPECT_FACTORS, ASPECTS, PERSONS, TENSES, VERBS, load_grammar
 
 if TYPE_CHECKING:

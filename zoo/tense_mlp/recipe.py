@@ -9,7 +9,7 @@ from ...core import Module, Tensor
 from ...core import functional as F
 from ..data import Split
 from ..recipe import Recipe, Target, register_recipe
-from ..trajectory import Trajectory
+from ..trajectories import Trajectory
 from .grammar import TENSES, load_grammar
 from .pictures import draw_learning, draw_probabilities, draw_verbs
 
