@@ -1,0 +1,95 @@
+"""What people see of a training: a bar on a terminal, a line an epoch elsewhere, and events for TensorBoard.
+
+Each has a `step` and an `epoch` that fit `train`'s on_step and report.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .extras import require
+
+if TYPE_CHECKING:
+    from .training import Step
+
+Row = Mapping[str, float]
+
+
+class Progress:
+    """A bar on stderr with loss, metrics, rate and the time left; if that is no terminal, the same in a line an epoch.
+
+    The lines go to stdout. epochs: of the whole training.
+    """
+
+    def __init__(self, name: str, epochs: int):
+        self._tqdm = require("tqdm", "tqdm").tqdm
+        self._name, self._epochs, self._began = name, epochs, time.monotonic()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._bar: Any = None
+        self._first = self._last = 0
+        self._metrics: dict[str, str] = {}
+
+    def step(self, step: "Step") -> None:
+        """Move the bar."""
+        if not self._first:
+            self._first = step.number  # of a training that goes on, the steps before took none of this time
+        self._last = step.number
+        if not self._terminal:
+            return
+        if self._bar is None:
+            self._bar = self._tqdm(
+                desc=self._name, total=step.total, initial=step.number - 1, unit="step", dynamic_ncols=True
+            )
+        self._bar.set_postfix({**self._metrics, "loss": f"{step.loss:.4g}"}, refresh=False)
+        self._bar.update()
+
+    def epoch(self, row: Row) -> None:
+        """Show an epoch's metrics: in the bar until the next one's, or in a line."""
+        shown = {name: f"{value:.4g}" for name, value in row.items()}
+        self._metrics = {"epoch": f"{shown.pop('epoch')}/{self._epochs}", **shown}
+        if not self._terminal:
+            text = "  ".join(f"{name} {value}" for name, value in self._metrics.items())
+            print(f"{text}  {self._pace(row['epoch'])}", flush=True)
+
+    def _pace(self, epoch: float) -> str:
+        elapsed_s = time.monotonic() - self._began
+        steps = self._last - self._first + 1
+        left_s = elapsed_s / steps * (self._last / epoch * self._epochs - self._last)
+        return f"{steps / elapsed_s:.0f} steps/s  {self._tqdm.format_interval(left_s)} left"
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class EventLog:
+    """Events for TensorBoard in a folder: the loss of each step; the mean loss and the metrics of each epoch.
+
+    Show them with `tensorboard --logdir FOLDER`. Raises MissingExtraError without tensorboardX.
+    """
+
+    def __init__(self, folder: str | Path):
+        self._writer: Any = require("tensorboardX", "tensorboardX", extra="tensorboard").SummaryWriter(str(folder))
+
+    def step(self, step: "Step") -> None:
+        """Log a step's loss as `step/loss`."""
+        self._writer.add_scalar("step/loss", step.loss, step.number)
+
+    def epoch(self, row: Row) -> None:
+        """Log an epoch's numbers, such as `epoch/accuracy`."""
+        for name, value in row.items():
+            if name != "epoch":
+                self._writer.add_scalar(f"epoch/{name}", value, int(row["epoch"]))
+        self._writer.flush()
+
+    def __enter__(self) -> "EventLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._writer.close()
