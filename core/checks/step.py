@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,19 +71,30 @@ class Observer:
     def step(self) -> Step:
         """Return what a step shows."""
         step = Step(self.target)
-        with undisturbed(self.model, self.optimizer, self.batch, self.loss) as memory, np.errstate(all="ignore"):
+        # In a context of its own, in which operations are recorded even if the caller is under no_grad().
+        contextvars.Context().run(self._take, step)
+        return step
+
+    def _take(self, step: Step) -> None:
+        with np.errstate(all="ignore"):
             try:
-                step.run = self._run()
-                if self.loss is not None:
-                    step.gradients = self._backward(step.run, memory)
-                    self._move(step)
-                    step.next_gradients = self._backward(self._run(), memory)
+                self._train(step)
+                step.accumulating = self._accumulating()
             except ModuleError as error:
                 step.error = error
-        if step.error is None:
-            step.accumulating = self._accumulating()
-            step.in_eval = self._run_in_eval()
-        return step
+            else:
+                step.in_eval = self._run_in_eval()
+
+    def _train(self, step: Step) -> None:
+        with self._undisturbed() as memory:
+            step.run = self._run()
+            if self.loss is not None:
+                step.gradients = self._backward(step.run, memory)
+                self._move(step)
+                step.next_gradients = self._backward(self._run(), memory)
+
+    def _undisturbed(self) -> AbstractContextManager[Memory]:
+        return undisturbed(self.model, self.optimizer, self.batch, self.loss)
 
     def _run(self) -> Run:
         outputs: list[Any] = []
@@ -143,13 +155,13 @@ class Observer:
         What forward() merely leaves behind, such as the last attention pattern, is the same after a second run.
         """
         before = self._plain_arrays()
-        with undisturbed(self.model, self.optimizer, self.batch, self.loss):
+        with self._undisturbed():
             self._run()
             first = self._plain_arrays()
         changed = {at: values for at, values in first.items() if at in before and not _same(before[at], values)}
         if not changed:
             return []
-        with undisturbed(self.model, self.optimizer, self.batch, self.loss):
+        with self._undisturbed():
             for (path, name), values in changed.items():
                 module = self.model.get_submodule(path)
                 like = vars(module)[name]
@@ -168,7 +180,7 @@ class Observer:
 
     def _run_in_eval(self) -> Run | None:
         """Return a run in evaluation mode, or None if the model does not run in it."""
-        with undisturbed(self.model, self.optimizer, self.batch, self.loss), np.errstate(all="ignore"):
+        with self._undisturbed():
             self.model.eval()
             try:
                 return self._run()
