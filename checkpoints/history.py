@@ -75,7 +75,7 @@ class History:
         if share and format != "safetensors":
             raise ArgumentError(f"{format} has no shards that checkpoints could share. Leave out share, or format.")
         self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its folder meanwhile
-        files.make_folder(self.folder)
+        files.make_folder(self.folder, durable)
         self._durable, self._log = durable, Log(self.folder)
         self._background, self._snapshot = Background(), Snapshot() if background else None
         # What appears in the folder without us is another process's, which removes it itself.
@@ -203,7 +203,7 @@ class History:
     ) -> None:
         from .linked import save_linked  # which most histories do not need
 
-        files.make_folder(os.path.dirname(path))
+        files.make_folder(os.path.dirname(path), self._durable)
         since = next((entry.path for entry in reversed(before) if entry.is_folder), None)
         save_linked(state, path, metadata, since=since, durable=self._durable)
 

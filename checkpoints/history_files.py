@@ -51,8 +51,13 @@ class Entry(NamedTuple):
         return Record(self.step, name, saved, _metrics(self.path))
 
 
-def make_folder(folder: str) -> None:
-    """Make a folder, and those above it, unless it is there. Raises WriteError."""
+def make_folder(folder: str, flush: bool) -> None:
+    """Make a folder, and those above it, unless it is there. flush: so that a power cut does not lose it.
+
+    Raises WriteError.
+    """
+    if os.path.isdir(folder):
+        return
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
@@ -61,6 +66,8 @@ def make_folder(folder: str) -> None:
             "make it yourself.",
             error,
         ) from error
+    if flush:
+        durable.flush_folder(folder, os.path.dirname(folder))
 
 
 def path_of(folder: str, step: int, suffix: str) -> str:

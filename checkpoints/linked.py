@@ -52,7 +52,7 @@ def save_linked(
     pieces = _pieces(packed, contents, _shards_of(since))
     with shard_set.replace_shards(path, len(pieces), durable) as new:
         for piece, target in zip(pieces, new.paths, strict=True):
-            if piece.earlier is None or not _link(piece.earlier, target):
+            if piece.earlier is None or not _link(piece.earlier, target, durable):
                 save_file(piece.part.stored, target, shards.shard_metadata(path), durable=durable)
         digests = {name: content.digest for name, content in contents.items()}
         parts = [piece.part for piece in pieces]
@@ -123,10 +123,13 @@ def _runs(packed: Packed, shard_of: Mapping[str, str | None]) -> list[list[str]]
     return [list(names) for _, names in groupby(packed.stored, key=lambda name: shard_of.get(name, ""))]
 
 
-def _link(earlier: str, target: str) -> bool:
-    """Whether a file could be given a second name."""
+def _link(earlier: str, target: str, durable: bool) -> bool:
+    """Whether a file could be given a second name. durable: and the disk has it, though who wrote it did not wait."""
     try:
         os.link(earlier, target)
+        if durable:
+            with open(target, "r+b") as file:
+                os.fsync(file.fileno())
     except OSError:  # no hard links here, or too many of this file, or it was removed meanwhile
         return False
     return True

@@ -142,6 +142,22 @@ def test_tensors_in_another_order_keep_it_and_are_written(tmp_path: Path):
     assert linked(other) == [1]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="paths of descriptors are read from /proc")
+def test_a_durable_save_flushes_folders_that_it_makes_and_shards_that_others_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flushed: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+    for step, durable in ((1, False), (2, False)):
+        History(tmp_path / "runs", share=True, durable=durable).save(step, state(step))
+    assert flushed == []
+    History(tmp_path / "runs", share=True).save(3, state(3))
+    History(tmp_path / "others")
+    (shared,) = (path for path in (tmp_path / "runs" / "step-00000003").iterdir() if path.stat().st_nlink > 1)
+    assert {str(shared), str(tmp_path), str(tmp_path / "runs"), str(shared.parent)} <= set(flushed)
+
+
 def test_without_hard_links_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: Any) -> None:
         raise PermissionError("no links here")
