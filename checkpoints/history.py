@@ -30,6 +30,7 @@ from .files import load_file, save_file
 from .formats import format_named
 from .history_log import Log, Record
 from .retention import Mode, Retention, Saved
+from .state import checked_metadata
 
 if TYPE_CHECKING:
     from ..core.module import Module
@@ -174,10 +175,11 @@ class History:
             raise ArgumentError(
                 f"the metrics lack {wanted!r}, by which the history tells what is best; given: {known}."
             )
-        if files.KEY in metadata:
+        strings = checked_metadata(metadata)  # now, and not on a thread
+        if files.KEY in strings:
             raise StateError(f"the metadata key {files.KEY!r} is where a history keeps the metrics. Choose another.")
         numbers = {name: float(value) for name, value in metrics.items()}
-        return {**metadata, files.KEY: files.metadata_of(step, numbers)}
+        return strings | {files.KEY: files.metadata_of(step, numbers)}
 
     def _write(self, step: int, path: str, state: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         with self._log.locked() as log:

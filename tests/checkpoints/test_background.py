@@ -203,6 +203,8 @@ def test_what_cannot_be_kept_is_raised_at_once_and_nothing_is_written(tmp_path: 
     history = History(tmp_path, background=True)
     with pytest.raises(CheckpointError, match="'a' is str, not an array"):
         history.save(1, {"a": "text"})
+    with pytest.raises(CheckpointError, match="the metadata 'epoch' is int"):
+        history.save(1, {}, metadata={"epoch": 1})  # pyright: ignore[reportArgumentType]
     assert list(history) == []
 
 

@@ -22,6 +22,7 @@ from statezoo.checkpoints import (
     DamagedWarning,
     History,
     MismatchError,
+    MissingFileError,
     ReadError,
     StateError,
     VersionError,
@@ -253,6 +254,17 @@ def test_a_save_that_makes_no_sense_is_refused_and_nothing_is_written(
     with pytest.raises(error, match=text):
         History(tmp_path, **LOWEST).save(*arguments)
     assert names(tmp_path) == []
+
+
+def test_a_checkpoint_that_another_program_removes_at_once_is_an_error_and_none_before_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, keep_last=1, durable=False)
+    history.save(1, state())
+    monkeypatch.setattr(history_module, "save_file", lambda *_, **__: None)
+    with pytest.raises(MissingFileError, match="step-00000002.safetensors was removed by another program as soon as"):
+        history.save(2, state())
+    assert steps(tmp_path) == [1]
 
 
 def test_the_best_of_no_metric_is_asked_for_in_vain(tmp_path: Path):
