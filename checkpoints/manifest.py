@@ -32,7 +32,7 @@ from .sharing import Alias, Packed, View, check_view
 
 VERSION = 1
 DIGEST_LENGTH = 32
-_DIGEST = re.compile(f"[0-9a-f]{{{DIGEST_LENGTH}}}")
+_DIGESTS = re.compile(f"([0-9a-f]{{{DIGEST_LENGTH}}})*")
 
 
 class Tensor(NamedTuple):
@@ -184,9 +184,10 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest
     for name, order in layouts.items():
         if sorted(order) != list(range(len(tensors[name].shape))):
             _fail(f"the axis order of {name!r} is none")
-    digests = tuple(_DIGEST.findall(content["digests"]))
-    if len(digests) != len(tensors) or len(content["digests"]) != DIGEST_LENGTH * len(tensors):
+    text = content["digests"]
+    if not _DIGESTS.fullmatch(text) or len(text) != DIGEST_LENGTH * len(tensors):
         _fail("the number of digests is not that of the tensors")
+    digests = tuple(text[start : start + DIGEST_LENGTH] for start in range(0, len(text), DIGEST_LENGTH))
     return Manifest(
         names=tuple(names),
         aliases=aliases,
@@ -248,7 +249,7 @@ def _hash(text: str) -> str:
 def _json(content: Any) -> str:
     # Most states have none of what is asked for here, and an encoder costs more than all the rest.
     if not content:
-        return "{}" if isinstance(content, Mapping) else "[]"
+        return "[]" if isinstance(content, list | tuple) else "{}"
     return _ENCODER.encode(content)
 
 

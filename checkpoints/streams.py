@@ -6,12 +6,11 @@ system call costs more than copying them.
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -21,15 +20,16 @@ from . import dtypes
 from .deferred import Deferred
 from .durable import write_all
 from .source import Source
+from .threads import Task, run_lanes, run_on_threads
 
 # Small enough to be still in the processor's cache when the second of digest and copy comes to it.
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 19
 _SMALL_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
 _BYTES_WORTH_A_THREAD = 1 << 22
-_MOST_THREADS = 4
 # The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
+_MEMORY = attrgetter("data")
 _NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
 
 
@@ -61,14 +61,19 @@ def memory_of(array: np.ndarray | Deferred) -> memoryview:
 
 def _buffer_of(array: np.ndarray | Deferred) -> memoryview:
     """Return the same as memory_of, its elements not always bytes, in a fraction of the time for most arrays."""
-    if (
-        isinstance(array, np.ndarray)
-        and array.dtype.isnative
-        and array.dtype.char in _NATIVE
-        and array.flags.c_contiguous
-    ):
+    if isinstance(array, np.ndarray) and _has_buffer(array.dtype) and array.flags.c_contiguous:
         return array.data
     return memory_of(array)
+
+
+def _has_buffer(dtype: np.dtype) -> bool:
+    """Whether memory of a dtype is there as a buffer, and is what a file holds."""
+    return dtype.isnative and dtype.char in _NATIVE
+
+
+def _is_in_place(array: np.ndarray | Deferred) -> bool:
+    """Whether memory_of is the memory of the array itself, not a copy."""
+    return isinstance(array, np.ndarray) and array.flags.c_contiguous and dtypes.little_endian(array) is array
 
 
 def chunks_of(memory: memoryview) -> Iterator[memoryview]:
@@ -85,26 +90,39 @@ def digest_of(array: np.ndarray | Deferred) -> str:
 def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
     """Return the digest of each array by name, having written its bytes to their place."""
     digests: dict[str, str] = {}
+    writing: deque[Task] = deque()
+    digesting: deque[Task] = deque()
+
+    def digest(name: str, memory: memoryview) -> None:
+        digests[name] = xxh3_128_hexdigest(memory)
 
     def small(run: list[Placed]) -> None:
         memories = [_buffer_of(item.array) for item in run]
         for item, memory in zip(run, memories, strict=True):
-            digests[item.name] = xxh3_128_hexdigest(memory)
+            digest(item.name, memory)
         write_all(descriptor, b"".join(memories), run[0].offset)
 
-    def large(item: Placed) -> None:
+    def large(item: Placed) -> tuple[Task, Task]:
         memory = memory_of(item.array)
+        return partial(write_all, descriptor, memory, item.offset), partial(digest, item.name, memory)
 
-        def write() -> None:
-            write_all(descriptor, memory, item.offset)
+    def copied(item: Placed) -> None:  # at its turn, so that no two copies are in memory at once
+        _run(large(item), item.size_bytes)
 
-        def digest() -> None:
-            digests[item.name] = xxh3_128_hexdigest(memory)
-
-        # One thread writes, for the system lets one at a time write to a file, and another makes the digest meanwhile.
-        _run_on_threads([write, digest], _MOST_THREADS if len(memory) >= _BYTES_WORTH_A_THREAD else 1)
-
-    _run(placed, small, large, 1)
+    for run in _runs(placed):
+        if run[0].size_bytes < _SMALL_BYTES:
+            writing.append(partial(small, run))
+        elif _is_in_place(run[0].array):
+            write, make_digest = large(run[0])
+            writing.append(write)
+            digesting.append(make_digest)
+        else:
+            writing.append(partial(copied, run[0]))
+    # One thread writes, for the system lets one at a time write to a file, and another makes the digests meanwhile.
+    if sum(item.size_bytes for item in placed) >= _BYTES_WORTH_A_THREAD:
+        run_lanes([writing, digesting])
+    else:
+        run_lanes([writing + digesting])
     return digests
 
 
@@ -119,12 +137,13 @@ def read_tensors(
     digests: dict[str, str] = {}
 
     def small(run: list[Wanted]) -> None:
-        made = [np.empty(shape, dtype) for _, _, _, dtype, shape in run]
-        buffers = list(map(_buffer_of, made))
+        _, _, names, kinds, shapes = zip(*run, strict=True)
+        made = list(map(np.empty, shapes, kinds))
+        buffers = list(map(_MEMORY if all(map(_has_buffer, set(kinds))) else memory_of, made))
         source.read_into(run[0].offset, *buffers)
-        arrays.update(zip((item[2] for item in run), made, strict=True))
+        arrays.update(zip(names, made, strict=True))
         if with_digests:
-            digests.update((item[2], xxh3_128_hexdigest(buffer)) for item, buffer in zip(run, buffers, strict=True))
+            digests.update(zip(names, map(xxh3_128_hexdigest, buffers), strict=True))
 
     def large(item: Wanted) -> None:
         arrays[item.name] = array = np.empty(item.shape, item.dtype)
@@ -138,7 +157,7 @@ def read_tensors(
             offset += len(chunk)
         digests[item.name] = digest.hexdigest()
 
-    _run(wanted, small, large, _MOST_THREADS)
+    _run_by_place(wanted, small, large)
     return arrays, digests
 
 
@@ -158,33 +177,35 @@ def digests_of(memory: memoryview, wanted: list[Wanted]) -> dict[str, str]:
     def large(item: Wanted) -> None:
         digests[item.name] = xxh3_128_hexdigest(memory[item.offset : item.offset + item.size_bytes])
 
-    _run(wanted, small, large, _MOST_THREADS)
+    _run_by_place(wanted, small, large)
     return digests
+
+
+def _run_by_place(wanted: list[Wanted], small: Callable[[list[Wanted]], None], large: Callable[[Wanted], None]) -> None:
+    """Do large tensors one by one, small ones that follow each other as runs."""
+    tasks = [
+        partial(large, run[0]) if run[0].size_bytes >= _SMALL_BYTES else partial(small, run) for run in _runs(wanted)
+    ]
+    # Of small ones most of the time goes to Python, where threads only wait for each other.
+    _run(tasks, sum(size for size in map(itemgetter(1), wanted) if size >= _SMALL_BYTES))
 
 
 Item = TypeVar("Item", Placed, Wanted)
 
 
-def _run(
-    items: list[Item], small: Callable[[list[Item]], None], large: Callable[[Item], None], most_threads: int
-) -> None:
-    """Do all items: large ones one by one, small ones that follow each other as runs; on threads where that helps."""
-    tasks: list[Callable[[], None]] = []
-    for run in _runs(sorted(items, key=itemgetter(0))):
-        is_large = run[0].size_bytes >= _SMALL_BYTES
-        tasks.append(partial(large, run[0]) if is_large else partial(small, run))
-    if sum(map(itemgetter(1), items)) < _BYTES_WORTH_A_THREAD or most_threads == 1:
-        for task in tasks:
-            task()
+def _run(tasks: Sequence[Task], size_bytes: int) -> None:
+    """Do tasks that go through so many bytes together: on threads where that helps."""
+    if size_bytes < _BYTES_WORTH_A_THREAD:
+        run_lanes([deque(tasks)])
     else:
-        _run_on_threads(tasks, most_threads)
+        run_on_threads(tasks)
 
 
 def _runs(items: list[Item]) -> Iterator[list[Item]]:
-    """Give small items together where one begins as the other ends, up to a block; each large one alone."""
+    """Give items by place: small ones together where one begins as the other ends, up to a block; large ones alone."""
     run: list[Item] = []
     start = end = 0
-    for item in items:
+    for item in sorted(items, key=itemgetter(0)):
         offset, size_bytes = item[0], item[1]
         if run and (size_bytes >= _SMALL_BYTES or offset != end or end - start >= _BLOCK_BYTES):
             yield run
@@ -198,45 +219,3 @@ def _runs(items: list[Item]) -> Iterator[list[Item]]:
         run.append(item)
     if run:
         yield run
-
-
-def _run_on_threads(tasks: list[Callable[[], None]], most_threads: int) -> None:
-    """Run tasks, each on the next thread that is free. Raises what the first that failed raised; the rest is left."""
-    remaining = iter(tasks)
-    lock, ends = threading.Lock(), threading.Semaphore(0)
-    errors: list[BaseException] = []
-    ended: list[None] = []
-
-    def work() -> None:
-        while not errors:
-            with lock:
-                task = next(remaining, None)
-            if task is None:
-                return
-            try:
-                task()
-            except BaseException as error:
-                errors.append(error)
-
-    def work_and_say_so() -> None:
-        work()
-        ended.append(None)
-        ends.release()
-
-    count = min(len(tasks), os.cpu_count() or 1, most_threads)
-    threads = [threading.Thread(target=work_and_say_so, name="statezoo", daemon=True) for _ in range(count - 1)]
-    try:
-        for thread in threads:
-            thread.start()
-        work()
-    except BaseException as error:  # an interrupt
-        errors.append(error)
-    # No thread may outlive this: memory and files are given back, and it would write into the next file that is opened.
-    # After an interrupted join, Python takes a thread for ended that runs on.
-    while len(ended) < sum(thread.ident is not None for thread in threads):
-        try:
-            ends.acquire(timeout=1)
-        except BaseException as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]

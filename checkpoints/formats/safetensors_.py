@@ -205,10 +205,11 @@ def checked_entries(
         _refuse_bad_entry(entries, source, item_bytes)
     begins, ends = flat[::2], flat[1::2]
     sizes = {tensor: tensor.size_bytes for tensor in set(tensors)}
-    for name, tensor, size in zip(entries, tensors, map(sub, ends, begins), strict=True):
-        if sizes[tensor] != size:
-            taken, given = _amount(sizes[tensor], ""), _amount(size, "")
-            raise InvalidError(f"tensor {name!r:.200} takes {taken} bytes, and its entry gives it {given}")
+    taken, given = list(map(sizes.__getitem__, tensors)), list(map(sub, ends, begins))
+    if taken != given:
+        name, *amounts = next(entry for entry in zip(entries, taken, given, strict=True) if entry[1] != entry[2])
+        takes, gives = (_amount(amount, "") for amount in amounts)
+        raise InvalidError(f"tensor {name!r:.200} takes {takes} bytes, and its entry gives it {gives}")
     _check_spans(sorted(zip(begins, ends, strict=True)), size_bytes)
     offsets = map(add, begins, repeat(start))
     return dict(zip(entries, tensors, strict=True)), dict(zip(entries, offsets, strict=True))

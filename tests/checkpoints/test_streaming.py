@@ -273,7 +273,7 @@ def test_no_thread_reads_on_when_a_load_is_interrupted(path: Path, monkeypatch: 
 
     def read_slowly(source: FileSource, offset: int, *buffers: memoryview) -> None:
         if threading.current_thread() is not threading.main_thread():
-            time.sleep(0.02)
+            time.sleep(0.04)
             if not interrupted:  # the main thread is through before, and waits
                 interrupted.append(threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]))
                 interrupted[0].start()
