@@ -57,7 +57,7 @@ class Reader:
             arrays |= found
             digests |= made
         if self.verify:
-            refuse_damaged([name for name, digest in self.digests.items() if digests[name] != digest], self.header.name)
+            self._refuse_damaged([name for name, digest in self.digests.items() if digests[name] != digest])
         return {name: arrays[name] for name in self.header.tensors}
 
     def _fresh(self, part: Part) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -138,8 +138,19 @@ class Reader:
 
     def _compare(self, name: str, digest: str) -> None:
         if self.verify:
-            refuse_damaged([name] if self.digests.get(name, digest) != digest else [], self.header.name)
+            self._refuse_damaged([name] if self.digests.get(name, digest) != digest else [])
             self._verified.add(name)
+
+    def _refuse_damaged(self, damaged: list[str]) -> None:
+        """Raise CorruptError if there are damaged tensors; of a sharded checkpoint it names the shards."""
+        if damaged:
+            paths = " and ".join(dict.fromkeys(self._parts[name].source.name for name in damaged))
+            lines = "".join(f"\n  {name!r}" for name in damaged)
+            raise CorruptError(
+                f"{paths} is damaged: the bytes of these tensors are not those that were written.{lines}\n"
+                "Use another copy of the file, or save what is intact of this one with repair.",
+                tuple(damaged),
+            )
 
     def _from_format(self, part: Part, name: str) -> np.ndarray:
         assert part.opened.read is not None  # a format that gives no offset gives this
@@ -150,8 +161,8 @@ class Reader:
         tensors = list(map(part.opened.tensors.__getitem__, names))
         first = dict(zip(reversed(tensors), reversed(names), strict=True))
         kinds = {tensor: (tensor.size_bytes, *_kind(tensor, name, self.header.name)) for tensor, name in first.items()}
-        wanted = zip(map(offsets.__getitem__, names), names, map(kinds.__getitem__, tensors), strict=True)
-        return [Wanted(offset, size, name, dtype, shape) for offset, name, (size, dtype, shape) in wanted]
+        sizes, found, shapes = zip(*map(kinds.__getitem__, tensors), strict=True) if names else ((), (), ())
+        return list(map(Wanted, map(offsets.__getitem__, names), sizes, names, found, shapes))
 
     @contextmanager
     def _reading(self, part: Part) -> Iterator[None]:
@@ -179,14 +190,3 @@ def check_shape(dtype: np.dtype, shape: tuple[int, ...], name: str, path: str) -
         np.broadcast_to(np.empty((), dtype), shape)
     except ValueError as error:
         raise FormatError(f"tensor {name!r} in {path} has a shape that NumPy cannot hold: {error}.") from error
-
-
-def refuse_damaged(damaged: list[str], path: str) -> None:
-    """Raise CorruptError if there are damaged tensors."""
-    if damaged:
-        lines = "".join(f"\n  {name!r}" for name in damaged)
-        raise CorruptError(
-            f"{path} is damaged: the bytes of these tensors are not those that were written.{lines}\n"
-            "Use another copy of the file, or save what is intact of this one with repair.",
-            tuple(damaged),
-        )

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 from .errors import ArgumentError, MissingFileError, ReadError
 
+# A pipe that takes the place of a file is not waited for.
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _MOST_BUFFERS = 1024  # in one call of preadv on Linux (IOV_MAX)
 
 
@@ -117,13 +119,13 @@ class FileSource:
     def __init__(self, path: str) -> None:
         self.name = path
         self._lock = threading.Lock()
+        self.descriptor = -1
         try:
-            # A pipe is not waited for: it is refused below.
-            flags = (
-                os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            )
-            self.descriptor = os.open(path, flags)
-            status = self._status()
+            # To open a device can do something, such as rewind a tape. What takes its place meanwhile is refused below.
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                self.descriptor = os.open(path, _FLAGS)
+                status = self._status()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingFileError(f"there is no file {path}. Check the path{_relative_to()}.", error) from error
         except (OSError, ValueError) as error:

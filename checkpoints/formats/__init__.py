@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -101,9 +102,22 @@ def format_of(path: str) -> Format:
 
 
 def format_of_content(source: Source) -> Format:
-    """Return the format of what has no path, from its first bytes: safetensors unless it is HDF5."""
-    is_hdf5 = source.read(0, min(8, source.size_bytes)) == b"\x89HDF\r\n\x1a\n"
-    return format_named("hdf5" if is_hdf5 else "safetensors")
+    """Return the format of what has no path, from its bytes: safetensors unless it is HDF5."""
+    return format_named("hdf5" if any(map(partial(_has_signature, source), _starts(source))) else "safetensors")
+
+
+def _starts(source: Source) -> Iterator[int]:
+    """Give the places where HDF5 may begin, after whatever a user put before it: 0, 512, 1024, 2048, ..."""
+    yield 0
+    # A header of safetensors begins with a brace; what looks like HDF5 in its tensors is none.
+    start = 512 if source.size_bytes > 9 and source.read(8, 1) != b"{" else source.size_bytes
+    while start < source.size_bytes:
+        yield start
+        start *= 2
+
+
+def _has_signature(source: Source, start: int) -> bool:
+    return source.read(start, min(8, source.size_bytes - start)) == b"\x89HDF\r\n\x1a\n"
 
 
 def format_named(name: str) -> Format:

@@ -385,6 +385,15 @@ def test_a_folder_and_a_pipe_are_refused_and_never_waited_for(path: Path):
         load_file(path)
 
 
+def test_a_device_is_refused_without_being_opened(path: Path, monkeypatch: pytest.MonkeyPatch):
+    import os
+
+    path.symlink_to("/dev/null")
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(ReadError, match=r"is not a regular file"):
+        load_file(path)
+
+
 def test_a_header_as_deep_as_python_goes_is_refused_whatever_the_depth_of_the_stack():
     for depth in range(300, 1100, 7):
         text = b'{"a":' * depth + b"1" + b"}" * depth

@@ -1,6 +1,7 @@
 """Stock readers open our files, and we open those of stock writers: safetensors, PyTorch, h5py, h5ls, Keras."""
 
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
@@ -265,6 +266,22 @@ def test_we_read_plain_h5py_files_of_every_version(tmp_path: Path, libver: str):
             file[f"group/{number}"] = np.full(3, number)
     loaded = load_file(tmp_path / "x.h5")
     assert {name: array.tolist() for name, array in loaded.items()} == {f"group.{n}": [n] * 3 for n in range(20)}
+
+
+@pytest.mark.parametrize("block_bytes", [0, 512, 1024, 4096])
+def test_we_read_hdf5_from_bytes_whatever_a_user_put_before_it(tmp_path: Path, block_bytes: int):
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=block_bytes) as file:
+        file["a"] = np.arange(3)
+    content = (tmp_path / "x.h5").read_bytes()
+    assert load_file(content)["a"].tolist() == [0, 1, 2]
+    assert load_file(b"#!" + content[2:] if block_bytes else content)["a"].tolist() == [0, 1, 2]
+
+
+def test_a_safetensors_file_whose_tensors_look_like_hdf5_is_read_from_bytes_as_what_it_is():
+    buffer = io.BytesIO()
+    signature = np.frombuffer(b"\x89HDF\r\n\x1a\n", np.uint8)
+    save_file({"a": np.tile(signature, 512)}, buffer)
+    assert np.array_equal(load_file(buffer.getvalue())["a"][:8], signature)
 
 
 def test_two_datasets_of_one_name_are_refused_naming_both(tmp_path: Path):
