@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import random
 from collections.abc import Callable
@@ -10,14 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from statezoo.core import (
+    GELU,
     BatchNorm1d,
     CrossEntropyLoss,
     Dropout,
     Embedding,
     Linear,
     Module,
+    OptimizerError,
     Parameter,
     ReLU,
     Sequential,
@@ -153,6 +158,37 @@ def test_a_layer_that_forward_registered_leaves_the_model_and_the_optimizer_stil
     assert len(list(model.parameters())) == 6
 
 
+def test_a_layer_that_forward_replaced_is_the_models_again():
+    class Replacing(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.fc(x)
+            self.fc = replacements[0]
+            return out
+
+    model, replacements = Replacing(), [Linear(8, 4)]
+    optimizer, layer = optim.SGD(model.parameters(), lr=0.1), model.fc
+    doctor(model, optimizer, BATCH, F.cross_entropy)
+    assert model.fc is layer
+    layer(Tensor(BATCH[0])).sum().backward()
+    optimizer.step()
+    model.fc = replacements[0]
+    with pytest.raises(OptimizerError, match="no longer part of the model"):
+        optimizer.step()
+
+
+def test_a_hidden_layer_keeps_the_gradients_it_had():
+    model = WithTeacher()
+    model.forward = lambda x: model.student(x) + model.teacher(x)
+    model.teacher.bias.grad = np.ones(4, np.float32)
+    doctor(model, None, BATCH, F.cross_entropy)
+    assert model.teacher.weight.grad is None
+    assert model.teacher.bias.grad.tolist() == [1, 1, 1, 1]
+
+
 def test_the_next_training_step_is_the_one_that_would_have_come():
     def next_step(ask: bool) -> bytes:
         manual_seed(5)
@@ -226,7 +262,7 @@ class TiedLanguageModel(Module):
         self.block = TransformerBlock(32, 4, dropout=0.1)
         self.head = Linear(32, 11, bias=False)
         self.head.weight = self.embedding.weight
-        self.attention: Any = None
+        self.attention = np.zeros((12, 12, 32), np.float32)
 
     def forward(self, tokens: Any) -> Tensor:
         x = self.embedding(tokens) + self.positions(np.arange(12))
@@ -288,6 +324,13 @@ def retied() -> Module:
     return model
 
 
+def retied_the_other_way() -> Module:
+    model = TiedLanguageModel()
+    model.embedding.weight = Parameter(0.02 * arrays(11, 32))
+    model.embedding.weight = model.head.weight
+    return model
+
+
 def parted_on_purpose() -> Module:
     model = TiedAutoencoder()
     del model.decoder.weight
@@ -303,6 +346,12 @@ def own_mse(output: Tensor, target: Any) -> Tensor:
     return ((output - target) ** 2).mean()
 
 
+def ranking(output: Tensor, target: Any) -> Tensor:
+    """Every score against every other, on purpose."""
+    order = np.sign(target - target.T)
+    return F.relu(1 - (output - output.T) * order).mean()
+
+
 TOKENS = (np.tile(np.arange(12) % 6, (12, 1)), np.tile(np.arange(1, 13) % 6, (12, 1)))
 RECONSTRUCT = (BATCH[0], BATCH[0])
 ORDINARY: list[tuple[Callable[[], Module], Any, Any]] = [
@@ -310,9 +359,11 @@ ORDINARY: list[tuple[Callable[[], Module], Any, Any]] = [
     (lambda: Sequential(Linear(8, 64), BatchNorm1d(64), ReLU(), Dropout(0.5), Linear(64, 4)), BATCH, F.cross_entropy),
     (lambda: Sequential(Linear(8, 64), Tanh(), Linear(64, 8), Sigmoid()), RECONSTRUCT, F.mse_loss),
     (lambda: Linear(8, 1), (BATCH[0], arrays(32, 1)), own_mse),
+    (lambda: Linear(8, 1, bias=False), (BATCH[0], arrays(32, 1)), ranking),
     (lambda: Linear(8, 32), (BATCH[0], arrays(32, 32)), own_mse),
     (TiedLanguageModel, TOKENS, tokens_loss),
     (retied, TOKENS, tokens_loss),
+    (retied_the_other_way, TOKENS, tokens_loss),
     (TiedAutoencoder, RECONSTRUCT, F.mse_loss),
     (parted_on_purpose, RECONSTRUCT, F.mse_loss),
     (LowRank, BATCH, F.cross_entropy),
@@ -338,6 +389,37 @@ def test_nothing_is_found_in_an_ordinary_model(build: Callable[[], Module], batc
         doctor(model, optim.SGD(trainable, lr=0.1, momentum=0.9), batch, loss),
     ):
         assert report
+
+
+@given(
+    widths=st.lists(st.integers(16, 48), min_size=1, max_size=3),
+    activation=st.sampled_from([ReLU, Tanh, GELU, Sigmoid]),
+    batch_norm=st.booleans(),
+    dropout=st.sampled_from([0.0, 0.3]),
+    of=st.integers(2, 12),
+    count=st.integers(24, 64),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=40)
+def test_nothing_is_found_in_a_perceptron_however_it_is_built_and_it_stays_as_it_is(
+    widths: list[int],
+    activation: type[Module],
+    batch_norm: bool,
+    dropout: float,
+    of: int,
+    count: int,
+    seed: int,
+):
+    manual_seed(seed)
+    layers: list[Module] = []
+    for width_in, width_out in itertools.pairwise([8, *widths]):
+        layers += [Linear(width_in, width_out), *([BatchNorm1d(width_out)] if batch_norm else []), activation()]
+        layers += [Dropout(dropout)]
+    model = Sequential(*layers, Linear(widths[-1], of))
+    optimizer = optim.Adam(model.parameters())
+    before = picture(model, optimizer)
+    assert doctor(model, optimizer, (arrays(count, 8), classes(count, of)), F.cross_entropy)
+    assert picture(model, optimizer) == before
 
 
 def test_nothing_is_found_in_groups_of_weights_that_decay_and_biases_that_do_not():
