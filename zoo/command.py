@@ -1,4 +1,4 @@
-"""The command `statezoo`: list, info and predict, and what doctor_command.py and file_command.py add.
+"""The command `statezoo`: list, info and predict, and what the modules named *_command.py add.
 
 Errors that are known print one message, without a traceback, and exit with status 1; a wrong usage exits with 2.
 """
@@ -21,6 +21,8 @@ from .errors import EntryError, InputError, ZooError
 from .file_command import EXAMPLES as FILE_EXAMPLES
 from .file_command import Outcome, add_verbs
 from .loading import find, list_models, load, load_entry
+from .proof_command import EXAMPLES as PROOF_EXAMPLES
+from .proof_command import add_verbs as add_proofs
 from .text import command_line, render, table
 
 EXAMPLES = """examples:
@@ -30,7 +32,7 @@ EXAMPLES = """examples:
   statezoo predict linear-regression 3 4
   statezoo predict transformer-block.sort 352914
   statezoo predict file:my-zoo/tense-mlp tener ella
-  """ + "\n  ".join([DOCTOR_EXAMPLE, *FILE_EXAMPLES.values()])
+  """ + "\n  ".join([DOCTOR_EXAMPLE, *PROOF_EXAMPLES.values(), *FILE_EXAMPLES.values()])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_predict)
 
     add_doctor(verbs)
+    add_proofs(verbs)
     add_verbs(verbs)
     return parser
 

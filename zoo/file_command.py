@@ -1,4 +1,4 @@
-"""The verbs of the command `statezoo` on checkpoint files: inspect, verify, diff, convert, repair, fingerprint."""
+"""The verbs of the command `statezoo` on checkpoint files: inspect, diff, convert, repair, fingerprint."""
 
 import argparse
 import json
@@ -13,7 +13,6 @@ from ..checkpoints import CheckpointError
 
 EXAMPLES = {
     "inspect": "statezoo inspect model.safetensors --json",
-    "verify": "statezoo verify model.safetensors",
     "diff": "statezoo diff before.safetensors after.h5",
     "convert": "statezoo convert model.h5 model.safetensors --max-shard-size 5GB",
     "repair": "statezoo repair model.safetensors intact.safetensors",
@@ -37,9 +36,6 @@ def add_verbs(verbs: Any) -> None:
     verb = _add_verb(verbs, "inspect", _inspect, "names, shapes, dtypes, digests, ties and metadata of a file")
     verb.add_argument("file", help=_FILE)
 
-    verb = _add_verb(verbs, "verify", _verify, "whether every byte is what was written; status 1 if not")
-    verb.add_argument("file", help=_FILE)
-
     verb = _add_verb(verbs, "diff", _diff, "in what two files differ, of either format; status 1 if they do")
     verb.add_argument("before", help=_FILE)
     verb.add_argument("after", help="another")
@@ -55,6 +51,13 @@ def add_verbs(verbs: Any) -> None:
 
     verb = _add_verb(verbs, "fingerprint", _fingerprint, "the hash of the content, the same in all formats")
     verb.add_argument("file", help=_FILE)
+
+
+def verify_file(file: str, as_json: bool) -> Outcome:
+    """Whether every byte of a file is what was written; for the verb verify, which takes entries as well."""
+    with _progress("verify", _stored_bytes(file)) as progress:
+        found = checkpoints.verify(file, progress=progress)
+    return _outcome(found, as_json, 0 if found.intact else 1)
 
 
 def _add_verb(
@@ -73,19 +76,13 @@ def _add_verb(
 
 
 def _inspect(parsed: argparse.Namespace) -> Outcome:
-    return _outcome(checkpoints.inspect(parsed.file), parsed)
-
-
-def _verify(parsed: argparse.Namespace) -> Outcome:
-    with _progress("verify", _stored_bytes(parsed.file)) as progress:
-        found = checkpoints.verify(parsed.file, progress=progress)
-    return _outcome(found, parsed, 0 if found.intact else 1)
+    return _outcome(checkpoints.inspect(parsed.file), parsed.json)
 
 
 def _diff(parsed: argparse.Namespace) -> Outcome:
     with _progress("diff", _stored_bytes(parsed.before)) as progress:
         found = checkpoints.diff(parsed.before, parsed.after, progress=progress)
-    return _outcome(found, parsed, 0 if found.same else 1)
+    return _outcome(found, parsed.json, 0 if found.same else 1)
 
 
 def _convert(parsed: argparse.Namespace) -> Outcome:
@@ -102,7 +99,7 @@ def _repair(parsed: argparse.Namespace) -> Outcome:
     size_bytes = os.path.getsize(parsed.file) if os.path.isfile(parsed.file) else 0
     with _progress("repair", 2 * size_bytes) as progress:  # read once to be checked, once to be copied
         found = checkpoints.repair(parsed.file, parsed.out or f"{stem}.repaired{suffix}", progress=progress)
-    return _outcome(found, parsed, 0 if found.complete else 1)
+    return _outcome(found, parsed.json, 0 if found.complete else 1)
 
 
 def _fingerprint(parsed: argparse.Namespace) -> Outcome:
@@ -119,8 +116,8 @@ def _stored_bytes(file: str) -> int:
         return 0
 
 
-def _outcome(found: Any, parsed: argparse.Namespace, status: int = 0) -> Outcome:
-    return Outcome(_json(found.as_dict()) if parsed.json else str(found), status)
+def _outcome(found: Any, as_json: bool, status: int = 0) -> Outcome:
+    return Outcome(_json(found.as_dict()) if as_json else str(found), status)
 
 
 def _json(content: Any) -> str:

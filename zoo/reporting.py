@@ -50,6 +50,8 @@ class Progress:
         """Show an epoch's metrics: in the bar until the next one's, or in a line."""
         shown = {name: f"{value:.4g}" for name, value in row.items()}
         self._metrics = {"epoch": f"{shown.pop('epoch')}/{self._epochs}", **shown}
+        if self._bar is not None:
+            self._bar.set_postfix(self._metrics, refresh=False)
         if not self._terminal:
             text = "  ".join(f"{name} {value}" for name, value in self._metrics.items())
             print(f"{text}  {self._pace(row['epoch'])}", flush=True)

@@ -1,10 +1,11 @@
 """Reproduction: does an entry's recipe, run again in a fresh process, still make the weights that were published?"""
 
 import multiprocessing
+import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .environment import changes
 from .errors import DataError
 from .loading import find, load_entry
 from .recipe import Recipe
+from .reporting import Progress
 from .text import table
 from .training import Run, open_run, train
 from .verification import Metric, compare_metrics, recipe_of
@@ -75,7 +77,7 @@ class Reproduction:
             "identical": self.identical,
             "weights": self.weights.as_dict(),
             "weight_tolerance": self.weight_tolerance,
-            "metrics": [metric._asdict() | {"passed": metric.passed} for metric in self.metrics],
+            "metrics": [metric.as_dict() for metric in self.metrics],
             "environment": {key: {"published": old, "here": new} for key, (old, new) in self.environment.items()},
         }
 
@@ -120,7 +122,9 @@ def repro(name: str, data_folder: str | None = None) -> Reproduction:
         run = _run_apart(recipe, Path(scratch) / "run")
     return Reproduction(
         name=entry.name,
-        weights=checkpoints.diff(published.state_dict(), run.model.state_dict()),
+        weights=replace(
+            checkpoints.diff(published.state_dict(), run.model.state_dict()), a="published", b="made again"
+        ),
         weight_tolerance=entry.manifest["tolerances"]["weights"],
         metrics=tuple(compare_metrics(entry, recipe, run.history[-1])),
         environment=changes(entry.manifest["environment"], run.made.environment),
@@ -136,7 +140,11 @@ def _run_apart(recipe: Recipe, folder: Path) -> Run:
 
 
 def _train(recipe: Recipe, folder: str) -> None:
-    train(recipe, folder)
+    if sys.stderr is None or not sys.stderr.isatty():
+        train(recipe, folder)
+        return
+    with Progress(recipe.name, recipe.epochs) as progress:
+        train(recipe, folder, progress.epoch, progress.step)
 
 
 def _refuse_other_data(entry: Entry, sha256: str) -> None:

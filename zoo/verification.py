@@ -1,7 +1,7 @@
 """Verification: is an entry still what its manifest and card say it is?"""
 
 from collections.abc import Mapping
-from math import nan
+from math import isfinite, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,10 @@ class Metric(NamedTuple):
     def passed(self) -> bool:
         """Whether they are near enough."""
         return abs(self.found - self.stated) <= self.tolerance
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON, which has no NaN: what was not found is null."""
+        return {**self._asdict(), "found": self.found if isfinite(self.found) else None, "passed": self.passed}
 
     def __str__(self) -> str:
         if self.found == self.stated:
