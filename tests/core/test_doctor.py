@@ -180,13 +180,14 @@ def test_a_layer_that_forward_replaced_is_the_models_again():
         optimizer.step()
 
 
-def test_a_hidden_layer_keeps_the_gradients_it_had():
-    model = WithTeacher()
-    model.forward = lambda x: model.student(x) + model.teacher(x)
+def test_what_is_trainable_outside_of_the_model_keeps_the_gradient_it_had():
+    model, slope = WithTeacher(), Parameter([1.0])
+    model.forward = lambda x: model.student(x) + model.teacher(x) * slope
     model.teacher.bias.grad = np.ones(4, np.float32)
     doctor(model, None, BATCH, F.cross_entropy)
     assert model.teacher.weight.grad is None
     assert model.teacher.bias.grad.tolist() == [1, 1, 1, 1]
+    assert slope.grad is None
 
 
 def test_the_next_training_step_is_the_one_that_would_have_come():
@@ -293,6 +294,17 @@ class LowRank(Module):
         return self.base(x) + self.b(self.a(x))
 
 
+class Bilinear(Module):
+    """Products of each feature with each other one, of the same example: an outer product on purpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.head = Linear(8, 3), Linear(8, 5), Linear(15, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.left(x).unsqueeze(2) * self.right(x).unsqueeze(1)).flatten(1))
+
+
 class WithTeacher(Module):
     def __init__(self) -> None:
         super().__init__()
@@ -367,6 +379,7 @@ ORDINARY: list[tuple[Callable[[], Module], Any, Any]] = [
     (TiedAutoencoder, RECONSTRUCT, F.mse_loss),
     (parted_on_purpose, RECONSTRUCT, F.mse_loss),
     (LowRank, BATCH, F.cross_entropy),
+    (Bilinear, BATCH, F.cross_entropy),
     (WithTeacher, BATCH, F.cross_entropy),
     (frozen_backbone, BATCH, F.cross_entropy),
     (new_head, BATCH, F.cross_entropy),
