@@ -60,7 +60,7 @@ class Progress:
         elapsed_s = time.monotonic() - self._began
         steps = self._last - self._first + 1
         left_s = elapsed_s / steps * (self._last / epoch * self._epochs - self._last)
-        return f"{steps / elapsed_s:.0f} steps/s  {self._tqdm.format_interval(left_s)} left"
+        return f"{steps / elapsed_s:.1f} steps/s  {self._tqdm.format_interval(left_s)} left"
 
     def __enter__(self) -> "Progress":
         return self
