@@ -14,8 +14,8 @@
     load_model(model, history.best().path)
 
 Read in this order: files (what a save and a load do), sharing, manifest, formats, source, streams, durable; header,
-reading, lazy (what an open checkpoint is); shards, shard_set, sharded; models; history, and what it is made of:
-retention, history_files, history_log, background, linked; tools; testing.
+reading, lazy (what an open checkpoint is); shards, shard_set, sharded; models; training, training_parts; history, and
+what it is made of: retention, history_files, history_log, background, linked; tools; testing.
 """
 
 from importlib import import_module
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .tools.inspection import inspect
     from .tools.repairing import repair
     from .tools.verification import verify
+    from .training import load_training, save_training, training_state
 else:
     # Imported when they are used: a program that only loads a model starts without them.
     _LATER = {
@@ -61,7 +62,10 @@ else:
         "diff": ".tools.comparison",
         "fingerprint": ".tools.fingerprints",
         "inspect": ".tools.inspection",
+        "load_training": ".training",
         "repair": ".tools.repairing",
+        "save_training": ".training",
+        "training_state": ".training",
         "verify": ".tools.verification",
     }
 
@@ -99,12 +103,15 @@ __all__ = [
     "inspect",
     "load_file",
     "load_model",
+    "load_training",
     "open_checkpoint",
     "read_metadata",
     "repair",
     "save_file",
     "save_model",
+    "save_training",
     "testing",
+    "training_state",
     "verify",
 ]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import files, sharing
 from .errors import ArgumentError, MismatchError, UnsupportedTypeError
-from .lazy import open_checkpoint
+from .lazy import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     from ..core.module import Module
@@ -34,7 +34,7 @@ def save_model(
 
     The other arguments, and the errors: as for save_file.
     """
-    state = _checked(model).state_dict()
+    state = checked_model(model).state_dict()
     files.save_file(state, file, metadata, durable=durable, max_shard_size=max_shard_size, format=format)
 
 
@@ -45,42 +45,78 @@ def load_model(
     cast: bool = False,
     ties: Literal["error", "restore"] = "error",
     *,
+    prefix: str = "",
     verify: bool = True,
 ) -> LoadResult:
     """Return (missing_keys, unexpected_keys), after copying the values in a file into the model's own arrays.
 
     strict=False leaves out what only one side has, or what differs in shape, and lists it. cast=True converts to the
     model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer,
-    or a view of it; make the optimizer afterwards, since a tied name gets another object. file, verify: as for
+    or a view of it; make the optimizer afterwards, since a tied name gets another object. prefix: only names in the
+    file that start with it are taken, without it: "model." for the checkpoint of a training. file, verify: as for
     load_file.
     Raises MismatchError with every problem there is, or what load_file raises; nothing has changed then.
     """
+    checked_model(model)
+    if ties not in ("error", "restore"):
+        raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
+    with open_checkpoint(file, verify=verify) as checkpoint:
+        load = plan_model(model, checkpoint, strict, cast, ties, prefix=prefix)
+    return load()
+
+
+def plan_model(
+    model: Module,
+    checkpoint: Checkpoint,
+    strict: bool = True,
+    cast: bool = False,
+    ties: Literal["error", "restore"] = "error",
+    *,
+    prefix: str = "",
+) -> Callable[[], LoadResult]:
+    """Return what does the rest of load_model, having read all and changed nothing. Raises MismatchError."""
     from ..core.errors import MismatchError as ModelMismatchError
     from ..core.state import plan_load
 
-    if ties not in ("error", "restore"):
-        raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
-    live = {name: array for name, array in _checked(model).state_dict().items() if isinstance(array, np.ndarray)}
-    with open_checkpoint(file, verify=verify) as checkpoint:
-        loaded = _with_shapes_of(
-            live, _Loaded(checkpoint.load(), checkpoint.aliases, checkpoint.fingerprint is not None)
-        )
+    live = {name: array for name, array in model.state_dict().items() if isinstance(array, np.ndarray)}
+    loaded = _with_shapes_of(live, _part(checkpoint, prefix))
     remakes, problems = _plan_ties(model, live, loaded, ties == "restore")
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
-    source, cause = os.path.basename(checkpoint.name), None
-    try:
-        plan = plan_load(model, loaded.state, strict, cast, source, "the file")
-        if not problems:
+    source = os.path.basename(checkpoint.name)
+
+    def apply() -> LoadResult:
+        try:
             result = plan.apply()
-            for remake in remakes:
-                remake()
-            return result
+        except ModelMismatchError as error:  # what a set_extra_state refuses
+            raise MismatchError(source, error.model, error.problems, error.advice) from error
+        for remake in remakes:
+            remake()
+        return result
+
+    try:
+        plan, cause = plan_load(model, loaded.state, strict, cast, source, "the file"), None
+        if not problems:
+            return apply
     except ModelMismatchError as error:
         problems, advice, cause = problems + error.problems, [*advice, error.advice], error
     raise MismatchError(source, type(model).__name__, problems, "\n".join(advice)) from cause
 
 
-def _checked(model: Any) -> Module:
+def _part(checkpoint: Checkpoint, prefix: str) -> _Loaded:
+    """Return what a checkpoint holds under names with a prefix, which is cut off."""
+    ours = checkpoint.fingerprint is not None
+    if not prefix:
+        return _Loaded(checkpoint.load(), checkpoint.aliases, ours)
+    state = {name.removeprefix(prefix): value for name, value in checkpoint.load().items() if name.startswith(prefix)}
+    aliases = {
+        name.removeprefix(prefix): alias._replace(kept=alias.kept.removeprefix(prefix))
+        for name, alias in checkpoint.aliases.items()
+        if name.startswith(prefix)
+    }
+    return _Loaded(state, aliases, ours)
+
+
+def checked_model(model: Any) -> Module:
     from ..core.module import Module
 
     if not isinstance(model, Module):

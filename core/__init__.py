@@ -38,7 +38,7 @@ from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .module import Module
 from .operations import where
 from .parameter import Buffer, Parameter
-from .random import default_generator, manual_seed, randn
+from .random import default_generator, get_rng_state, manual_seed, randn, set_rng_state
 from .shaping import cat, stack
 from .tensor import Tensor, is_grad_enabled, no_grad, tensor
 
@@ -81,12 +81,14 @@ __all__ = [
     "default_generator",
     "doctor",
     "functional",
+    "get_rng_state",
     "init",
     "is_grad_enabled",
     "manual_seed",
     "no_grad",
     "optim",
     "randn",
+    "set_rng_state",
     "stack",
     "tensor",
     "where",

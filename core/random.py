@@ -1,17 +1,19 @@
 """Where random numbers come from: an explicit `numpy.random.Generator`, or the one of this module.
 
 The module's generator starts from seed 0 in every process, so that a program that draws the same things in the same
-order gets the same numbers. To keep and restore its state, read and set `default_generator().bit_generator.state`.
+order gets the same numbers. `get_rng_state` and `set_rng_state` keep and restore its state, or another generator's.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
+from .errors import ArgumentError
 from .tensor import Tensor
 
 # Made when it is first asked for: NumPy imports numpy.random only then, and a loaded model draws nothing.
@@ -33,6 +35,30 @@ def manual_seed(seed: int) -> np.random.Generator:
     generator = default_generator()
     generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
     return generator
+
+
+def get_rng_state(generator: np.random.Generator | None = None) -> dict[str, Any]:
+    """Return all that decides what the generator (the default one, if none is given) draws next, as NumPy has it.
+
+    A dict of integers of up to 128 bits, arrays, and the name of the bit generator. What `spawn` gives is not in it.
+    """
+    return dict((generator or default_generator()).bit_generator.state)
+
+
+def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | None = None) -> None:
+    """Let the generator (the default one, if none is given) go on from what `get_rng_state` returned.
+
+    Raises ArgumentError if that is the state of another kind of generator, or none; nothing has changed then.
+    """
+    bit_generator = (generator or default_generator()).bit_generator
+    kind, was = type(bit_generator).__name__, state.get("bit_generator")
+    if was != kind:
+        raise ArgumentError(f"the state is of a bit generator {was}, this one is a {kind}; it was not changed.")
+    try:
+        type(bit_generator)().state = state  # NumPy checks as it goes, and would leave half of a bad one
+    except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise ArgumentError(f"this is no state of a {kind}, which was not changed: {error!r}.") from error
+    bit_generator.state = state
 
 
 @contextmanager

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import OptimizerError
 from .optimizer import Optimizer
 
 
 class Schedule:
-    """A learning rate for each group and epoch, in closed form from the rate the group started with."""
+    """A learning rate for each group and epoch, in closed form from the rate the group started with.
+
+    advances: the attributes that change as it steps. All others must be the same where a training goes on.
+    """
+
+    advances: ClassVar[tuple[str, ...]] = ("last_epoch",)
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
