@@ -28,8 +28,8 @@ def doctor(
 
     optimizer: the one that trains the model; with it the model counts as in training.
     batch: (input, ..., target), or one input if it is no tuple or list; arrays become Tensors. About 64 examples show
-    most. loss: a function of (output, target) that returns a scalar Tensor; without a batch a function of nothing that
-    runs the model on some, as in `lambda: recipe.loss(model, x, y)`.
+    most. loss: a function of (output, target), of the output alone if there is no target, that returns a scalar Tensor;
+    without a batch a function of nothing that runs the model on some, as in `lambda: recipe.loss(model, x, y)`.
 
     More is checked the more is given: the tree alone without a batch, outputs and activations with one, gradients with
     a loss, the step with an optimizer. The model runs in the modes it is in, a few times; then everything is as before,

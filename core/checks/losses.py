@@ -19,9 +19,6 @@ _FACTOR, _MARGIN = 1.5, 0.5
 
 def check(patient: Patient) -> Iterator[Finding]:
     """Yield what is wrong with the value of the loss and with what it is computed from."""
-    if patient.step is not None and patient.step.error is not None:
-        seen, _, mend = str(patient.step.error).partition(". ")
-        yield Finding("step", type(patient.model).__name__, seen, mend or "what the message says")
     run = patient.run
     if run is None or run.loss is None:
         return

@@ -183,9 +183,11 @@ class Observer:
         with self._undisturbed():
             self.model.eval()
             try:
-                return self._run()
+                run = self._run()
             except ModuleError:
                 return None
+            # A loss that calls model.train() itself says nothing about evaluation mode.
+            return None if any(module.training for module in self.model.modules()) else run
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -6,6 +6,8 @@ import copy
 import itertools
 import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -462,6 +464,20 @@ def test_a_loss_with_parameters_of_its_own_and_a_generator_before_the_model_are_
     assert doctor(Linear(8, 4), None, BATCH, Weighed())
     generator, critic = Linear(8, 8), Linear(8, 4)
     assert doctor(critic, loss=lambda: F.cross_entropy(critic(generator(Tensor(BATCH[0]))), BATCH[1]))
+
+
+def test_a_loss_that_sets_the_mode_itself_is_no_dropout_that_is_always_on():
+    model = Sequential(Linear(8, 16), Dropout(0.5), Linear(16, 4))
+    assert doctor(model, loss=lambda: F.cross_entropy(model.train()(Tensor(BATCH[0])), BATCH[1]))
+
+
+def test_the_checks_are_imported_only_when_the_doctor_is_asked():
+    program = (
+        "import sys, statezoo.core as core; known = set(sys.modules); core.doctor(core.Linear(1, 1));"
+        "print(*(name in known for name in ('statezoo.core.doctor', 'statezoo.core.checks')), core.doctor.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False doctor\n"
 
 
 # --- what the museum does not show
