@@ -7,7 +7,7 @@ rest. Each is one operation, its forward beside its gradient.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .loss_functions import binary_cross_entropy_with_logits, cross_entropy, mse
 from .normalization import batch_norm, layer_norm
 from .operations import relu, sigmoid, tanh
 from .random import default_generator
+from .reductions import sum_rows
 from .shaping import broadcasts_to
 from .tensor import Tensor, as_tensor, record
 
@@ -46,30 +47,30 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns (..., out).  Raises ShapeError naming all shapes if they do not fit.
     """
     x = as_tensor(x)
-    _require_linear_shapes(x, weight, bias)
-    if x.dtype.kind in "iub":
+    if x.data.dtype.kind in "iub":
         x = x.to(weight.dtype)
     a, w = x.data, weight.data
-    rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])  # (..., in) -> (rows, in)
-    out = rows @ w.T
+    if w.ndim != 2 or not a.ndim or a.shape[-1] != w.shape[1] or (bias is not None and bias.data.shape != w.shape[:1]):
+        _refuse_linear(x, weight, bias)
+    rows = a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])  # (..., in) -> (rows, in)
+    out = rows.dot(w.T)
     if bias is not None:
         out += bias.data
-    x_needs, w_needs = x._requires_grad, weight._requires_grad
 
     def backward(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        g = g.reshape(out.shape)  # (..., out) -> (rows, out)
-        by_x = (g @ w).reshape(a.shape) if x_needs else None
-        by_weight = g.T @ rows if w_needs else None
-        return (by_x, by_weight) if bias is None else (by_x, by_weight, g.sum(axis=0))
+        if g.ndim != 2:
+            g = g.reshape(len(rows), len(w))  # (..., out) -> (rows, out)
+        by_x = g.dot(w) if x._requires_grad else None
+        if by_x is not None and a.ndim != 2:
+            by_x = by_x.reshape(a.shape)
+        by_weight = g.T.dot(rows) if weight._requires_grad else None
+        return (by_x, by_weight) if bias is None else (by_x, by_weight, sum_rows(g))
 
     parents = (x, weight) if bias is None else (x, weight, bias)
-    return record(out.reshape(*a.shape[:-1], w.shape[0]), parents, backward)
+    return record(out if a.ndim == 2 else out.reshape(*a.shape[:-1], len(w)), parents, backward)
 
 
-def _require_linear_shapes(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    fits = weight.ndim == 2 and x.ndim > 0 and x.shape[-1] == weight.shape[1]
-    if fits and (bias is None or bias.shape == weight.shape[:1]):
-        return
+def _refuse_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:
     has_bias = "no bias" if bias is None else f"bias {bias.shape}"
     raise ShapeError(
         f"linear: input {x.shape}, weight {weight.shape} and {has_bias} do not fit. "

@@ -78,6 +78,8 @@ class Module(Traversal):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return `forward(*args, **kwargs)`, with the hooks run before and after it."""
+        if not self._forward_pre_hooks and not self._forward_hooks:
+            return self.forward(*args, **kwargs)
         for pre_hook in tuple(self._forward_pre_hooks.values()):
             changed = pre_hook(self, args)
             if changed is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .tape import Backward, no_grad, observer
+from .tape import Backward, recording
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -49,9 +49,8 @@ def counting(count: Callable[[int], None]) -> Iterator[None]:
         if cost is not None:
             count(cost(out, *operands))
 
-    token = observer.set(tell)
+    token = recording.set(tell)
     try:
-        with no_grad():
-            yield
+        yield
     finally:
-        observer.reset(token)
+        recording.reset(token)

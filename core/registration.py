@@ -100,14 +100,15 @@ class Registry:
             self._set_plain(name, value)
 
     def __getattr__(self, name: str) -> Any:
+        own = self.__dict__
+        for kind in KINDS:
+            if kind in own and name in own[kind]:
+                return own[kind][name]
         if name in _OWN:
             raise RegistrationError(
                 f"{type(self).__name__} has not run Module.__init__(). Call super().__init__() at the start of "
                 f"{type(self).__name__}.__init__()."
             )
-        kind = self._kind_of(name)
-        if kind is not None:
-            return vars(self)[kind][name]
         raise UnknownNameError(f"{type(self).__name__} has no attribute {name!r}.{did_you_mean(name, dir(self))}")
 
     def __delattr__(self, name: str) -> None:

@@ -28,29 +28,29 @@ Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-# A context variable: every thread and every asyncio task has its own.
-_recording: ContextVar[bool] = ContextVar("statezoo_recording", default=True)
-# What is told the result, operands and backward of each operation that is computed but not recorded, if anything.
-observer: ContextVar[Callable[[Tensor, tuple[Tensor, ...], Backward], None] | None]
-observer = ContextVar("statezoo_observer", default=None)
+# What is done with each operation: it is recorded (True), it is not (False), or instead a function is told its result,
+# operands and backward. A context variable: every thread and every asyncio task has its own.
+Observer = Callable[["Tensor", tuple["Tensor", ...], Backward], None]
+recording: ContextVar[bool | Observer] = ContextVar("statezoo_recording", default=True)
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded for `backward()` in this thread."""
-    return _recording.get()
+    return recording.get() is True
 
 
 class no_grad:
     """A context (`with no_grad():`) or decorator (`@no_grad()`) in which nothing is recorded for `backward()`."""
 
     def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []
+        self._tokens: list[Token[bool | Observer]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(_recording.set(False))
+        current = recording.get()
+        self._tokens.append(recording.set(False if current is True else current))
 
     def __exit__(self, *exception: object) -> None:
-        _recording.reset(self._tokens.pop())
+        recording.reset(self._tokens.pop())
 
     def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
         if inspect.isgeneratorfunction(function):
@@ -98,49 +98,57 @@ def run_backward(root: Tensor, gradient: np.ndarray) -> None:
     if root._backward is None:
         _accumulate(root, gradient, owned=True)
         return
-    order = _recorded_order(root)
-    gradients = {id(root): gradient}
+    waiting = _uses(root)
+    gradients = {root: gradient}
+    ready = [root]
     # Infinities and NaNs are values here, as in the forward pass: the loss shows them.
     with np.errstate(all="ignore"):
-        while order:
-            node = order.pop()
-            known = gradients.pop(id(node), None)
-            if known is not None:
-                _propagate(node, known, gradients)
+        while ready:
+            node = ready.pop()
+            _propagate(node, gradients)
+            for parent in node._parents:
+                if parent in waiting:
+                    waiting[parent] -= 1
+                    if not waiting[parent]:
+                        ready.append(parent)
             if not node._keep_graph:
                 node._parents, node._backward = (), spent
 
 
-def _recorded_order(root: Tensor) -> list[Tensor]:
-    """Return the recorded tensors behind root, parents before children. A loop: graphs are deeper than the stack."""
-    order: list[Tensor] = []
-    seen: set[int] = set()
-    stack = [(root, False)]
-    while stack:
-        node, parents_done = stack.pop()
-        if parents_done:
-            order.append(node)
-        elif id(node) not in seen:
-            seen.add(id(node))
-            if node._backward is spent:
-                spent(node.data)
-            stack.append((node, True))
-            stack.extend((p, False) for p in node._parents if p._requires_grad and p._backward is not None)
-    return order
+def _uses(root: Tensor) -> dict[Tensor, int]:
+    """Return how often each recorded tensor behind root is used there: its gradient has as many parts."""
+    uses: dict[Tensor, int] = {}
+    found = [root]
+    while found:  # a loop: graphs are deeper than the stack
+        node = found.pop()
+        if node._backward is spent:
+            spent(node.data)
+        for parent in node._parents:
+            if parent in uses:
+                uses[parent] += 1
+            elif parent._backward is not None and parent._requires_grad:
+                uses[parent] = 1
+                found.append(parent)
+    return uses
 
 
-def _propagate(node: Tensor, gradient: np.ndarray, gradients: dict[int, np.ndarray]) -> None:
-    """Pass the gradient of one recorded tensor on to its parents."""
+def _propagate(node: Tensor, gradients: dict[Tensor, np.ndarray]) -> None:
+    """Pass the gradient of one recorded tensor, if it got one, on to its parents."""
+    gradient = gradients.pop(node, None)
+    if gradient is None:
+        return
     assert node._backward is not None
     for parent, part in zip(node._parents, node._backward(gradient), strict=True):
         if part is None or not parent._requires_grad:
             continue
-        fitted = _fit(part, parent.data)
+        array = parent.data
+        if part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray:
+            part = _fit(part, array)
         if parent._backward is None:
-            _accumulate(parent, fitted, owned=fitted is not gradient and fitted.base is None)
+            _accumulate(parent, part, owned=part is not gradient and part.base is None)
         else:
-            known = gradients.get(id(parent))
-            gradients[id(parent)] = fitted if known is None else np.asarray(known + fitted)
+            known = gradients.get(parent)
+            gradients[parent] = part if known is None else np.asarray(known + part)
 
 
 def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:

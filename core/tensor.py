@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .errors import ArgumentError, GraphError, ShapeError
-from .tape import Backward, is_grad_enabled, no_grad, observer, run_backward
+from .tape import Backward, is_grad_enabled, no_grad, recording, run_backward
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -58,7 +58,8 @@ class Tensor:
         self._parents = ()
         self._backward = None
         self._requires_grad = False
-        self.requires_grad = requires_grad
+        if requires_grad:
+            self.requires_grad = True
 
     # --- what it is
 
@@ -429,15 +430,15 @@ def record(data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor
     out = Tensor.__new__(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)
     out.grad = None
-    if is_grad_enabled():
+    recorded = recording.get()
+    if recorded is True:
         for parent in parents:
             if parent._requires_grad:
                 out._requires_grad, out._parents, out._backward = True, parents, backward
                 return out
     out._requires_grad, out._parents, out._backward = False, (), None
-    tell = observer.get()
-    if tell is not None:
-        tell(out, parents, backward)
+    if recorded is not True and recorded is not False:
+        recorded(out, parents, backward)
     return out
 
 
@@ -453,10 +454,10 @@ def tensor(data: Any, dtype: npt.DTypeLike | None = None, requires_grad: bool = 
 
 def _to_array(data: Any) -> np.ndarray:
     """Return arrays, Tensors and NumPy's numbers in their own dtype, Python's as float32, int64 or bool."""
-    array = np.asarray(data)
+    array = data if type(data) is np.ndarray else np.asarray(data)
     if array.dtype.kind not in "biufcV":
         raise ArgumentError(f"a tensor holds numbers or booleans, not {type(data).__name__} of dtype {array.dtype}.")
-    if isinstance(data, np.ndarray | Tensor | np.generic):
+    if array is data or isinstance(data, np.ndarray | Tensor | np.generic):
         return array
     default = {"f": np.float32, "i": np.int64}.get(array.dtype.kind)
     return array if default is None else array.astype(default, copy=False)
