@@ -231,7 +231,7 @@ def test_an_interrupted_training_says_what_it_kept(tmp_path: Path):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("example", ["collinear_regression.py", "own_zoo.py", "demo.py"])
+@pytest.mark.parametrize("example", ["collinear_regression.py", "own_zoo.py", "demo.py", "watch_it_learn.py"])
 def test_an_example_runs(example: str, tmp_path: Path):
     result = run(str(SCRIPTS.parent / "examples" / example), cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,24 @@
+"""Watch a model learn: the answers of tense-mlp to one question, after more and more epochs of its training.
+
+python examples/watch_it_learn.py
+"""
+
+from statezoo import zoo
+from statezoo.zoo.tense_mlp.grammar import TENSES, load_grammar
+from statezoo.zoo.text import table
+
+VERB, PERSON = "hablar", "yo"  # the first pair of the grammar grid
+
+
+def main() -> None:
+    trajectory = zoo.trajectory("tense-mlp")
+    rows = [("epoch", *TENSES)]
+    for epoch in (0, 5, 10, 15, 20, 30, 40, 60, 100, 300):
+        probability = {answer.tense: answer.probability for answer in trajectory[epoch].predict(VERB, PERSON)}
+        rows.append((str(epoch), *(f"{probability[tense]:.1%}" for tense in TENSES)))
+    rows.append(("grid", *(f"{share:.1%}" for share in load_grammar().probabilities[0])))
+    print(f"{VERB}, {PERSON}\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    main()
