@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .activations import gelu, log_softmax, softmax
+from .cross_entropy import cross_entropy
 from .errors import ArgumentError, ShapeError
-from .loss_functions import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from .loss_functions import binary_cross_entropy_with_logits, mse_loss
 from .normalization import batch_norm, layer_norm
 from .operations import relu, sigmoid, tanh
 from .random import default_generator
