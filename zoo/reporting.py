@@ -71,27 +71,38 @@ class Progress:
 
 
 class EventLog:
-    """Events for TensorBoard in a folder: the loss of each step; the mean loss and the metrics of each epoch.
+    """Events for TensorBoard in a folder: the loss of each step, and at the end of each epoch its numbers.
 
-    Show them with `tensorboard --logdir FOLDER`. Raises MissingExtraError without tensorboardX.
+    Show them with `tensorboard --logdir FOLDER`. A training that goes on from an earlier step takes the place of what
+    was logged from there on. Raises MissingExtraError without tensorboardX.
     """
 
     def __init__(self, folder: str | Path):
-        self._writer: Any = require("tensorboardX", "tensorboardX", extra="tensorboard").SummaryWriter(str(folder))
+        self._tensorboard = require("tensorboardX", "tensorboardX", extra="tensorboard")
+        self._folder, self._step = str(folder), 0
+        self._writer: Any = None
 
     def step(self, step: "Step") -> None:
         """Log a step's loss as `step/loss`."""
+        if self._writer is None:
+            # The first step says where this training begins. In the file's name, it keeps two files in order that are
+            # begun in the same second.
+            self._writer = self._tensorboard.SummaryWriter(
+                self._folder, purge_step=step.number, filename_suffix=f".{step.number:010}"
+            )
+        self._step = step.number
         self._writer.add_scalar("step/loss", step.loss, step.number)
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch's numbers, such as `epoch/accuracy`."""
+        """Log an epoch's numbers, such as `epoch/accuracy`, at its last step."""
         for name, value in row.items():
             if name != "epoch":
-                self._writer.add_scalar(f"epoch/{name}", value, int(row["epoch"]))
+                self._writer.add_scalar(f"epoch/{name}", value, self._step)
         self._writer.flush()
 
     def __enter__(self) -> "EventLog":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()

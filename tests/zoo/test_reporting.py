@@ -86,15 +86,26 @@ def test_tensorboard_reads_the_loss_of_each_step_and_the_metrics_of_each_epoch(t
     expected = [(step.number, pytest.approx(step.loss)) for step in steps]
     assert scalars(tmp_path / "events", "step/loss") == expected
     for name in ("loss", "mse"):
-        expected = [(row["epoch"], pytest.approx(row[name])) for row in run.history]
+        expected = [(2 * row["epoch"], pytest.approx(row[name])) for row in run.history]
         assert scalars(tmp_path / "events", f"epoch/{name}") == expected
+
+
+def test_events_of_a_training_that_goes_on_take_the_place_of_those_after_its_first_step(tmp_path: Path):
+    for numbers, loss in ((range(1, 11), 1.0), (range(7, 13), 2.0)):
+        with EventLog(tmp_path) as log:
+            for number in numbers:
+                log.step(Step(number, 12, loss))
+                if number % 2 == 0:
+                    log.epoch({"epoch": number // 2, "mse": loss})
+    assert scalars(tmp_path, "step/loss") == [(n, 1.0 if n < 7 else 2.0) for n in range(1, 13)]
+    assert scalars(tmp_path, "epoch/mse") == [(n, 1.0 if n < 7 else 2.0) for n in range(2, 13, 2)]
 
 
 def test_train_writes_events_with_log_dir(tmp_path: Path):
     command = [sys.executable, str(TRAIN), "linear-regression", "--epochs", "2", "--log-dir", "events"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert [step for step, _ in scalars(tmp_path / "events", "epoch/mse")] == [1, 2]
+    assert [step for step, _ in scalars(tmp_path / "events", "epoch/mse")] == [8, 16]  # 256 points in batches of 32
     assert result.stdout.splitlines()[0].startswith("epoch 1/2  loss ")
 
 
