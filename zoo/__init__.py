@@ -14,7 +14,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .entry import Entry
-from .errors import DataError, EntryError, InputError, MissingExtraError, RunError, UnknownNameError, ZooError
+from .errors import (
+    DataError,
+    EntryError,
+    InputError,
+    MissingExtraError,
+    RunError,
+    StoppedError,
+    UnknownNameError,
+    ZooError,
+)
 from .loading import card, create_model, list_models, load
 from .registry import architectures, register
 
@@ -76,6 +85,7 @@ __all__ = [
     "RunError",
     "SimpleMLP",
     "SortingTransformer",
+    "StoppedError",
     "Target",
     "TenseMLP",
     "TiedAutoencoder",

@@ -29,5 +29,9 @@ class RunError(ZooError, ValueError):
     """A training run that cannot be published, or a published name that would be overwritten."""
 
 
+class StoppedError(ZooError):
+    """A training that was asked to stop, and has saved where it stands."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """An optional package that is not installed; the message holds the install command."""

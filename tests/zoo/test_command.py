@@ -227,7 +227,7 @@ def test_an_interrupted_training_says_what_it_kept(tmp_path: Path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "train.py: stopped; run keeps the last finished epoch" in errors
+    assert "and saved; go on with: python scripts/train.py simple-mlp.digits --out run --resume" in errors
     assert "Traceback" not in errors
 
 
