@@ -466,6 +466,17 @@ def test_a_loss_with_parameters_of_its_own_and_a_generator_before_the_model_are_
     assert doctor(critic, loss=lambda: F.cross_entropy(critic(generator(Tensor(BATCH[0]))), BATCH[1]))
 
 
+def test_gradients_that_were_there_before_do_not_count():
+    model = Linear(8, 4)
+    model.weight.grad = np.full((4, 8), np.nan, np.float32)
+    assert doctor(model, None, BATCH, F.cross_entropy)
+
+
+def test_rows_that_are_ignored_and_a_target_of_one_number_are_no_trouble():
+    assert doctor(Linear(8, 4), None, (BATCH[0], np.where(BATCH[1] == 3, -100, BATCH[1])), F.cross_entropy)
+    assert doctor(Linear(8, 4), None, (BATCH[0], Tensor(0.5)), own_mse)
+
+
 def test_a_loss_that_sets_the_mode_itself_is_no_dropout_that_is_always_on():
     model = Sequential(Linear(8, 16), Dropout(0.5), Linear(16, 4))
     assert doctor(model, loss=lambda: F.cross_entropy(model.train()(Tensor(BATCH[0])), BATCH[1]))
