@@ -49,10 +49,11 @@ fuzz: $(VENV)/.ready-fuzz  ## fuzz both readers, guided by coverage
 	    -dict=tests/fuzz/words.dict -artifact_prefix=build/fuzz/ build/fuzz/$$format tests/fuzz/corpus/$$format || exit 1; \
 	done
 
-# Checkpoints are measured with the threads that a user has; half an hour. BENCH_ARGS="--work toy,cold" narrows it.
+# Checkpoints are measured with the threads that a user has; half an hour. BENCH_ARGS="--work toy,cold" narrows it,
+# ENGINE_ARGS="--work tense" the training steps, which set the threads of their processes themselves.
 bench: $(VENV)/.ready-bench  ## time our checkpoints and training steps against the peers', side by side
 	@env -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS $(BIN)/python benchmarks/checkpoints.py $(BENCH_ARGS)
-	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/engine.py $(ENGINE_ARGS)
 
 wheel-check:  ## build a wheel, install it into a fresh environment, use it from another folder
 	@PYTHON=$(PYTHON) bash .ci/wheel

@@ -20,6 +20,7 @@ import platform
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import cold
@@ -95,11 +96,11 @@ def _row(key: tuple[str, str], measured: Measured, table: Results) -> list[str]:
     ]
 
 
-def describe_machine() -> None:
+def describe_machine(packages: Iterable[str] = PACKAGES) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     print(f"- {_model()}, {os.cpu_count()} processors, {memory:.0f} GiB")
     print(f"- {platform.system()} {platform.release()}, Python {platform.python_version()}")
-    print("- " + ", ".join(f"{package} {_version(package)}" for package in PACKAGES))
+    print("- " + ", ".join(f"{package} {_version(package)}" for package in packages))
     print(f"- `python {shlex.join(sys.argv)}`", flush=True)
 
 

@@ -1,0 +1,133 @@
+"""Training steps and inferences of small models: ours beside NumPy by hand, PyTorch and JAX, in one interleaved run.
+
+    make bench
+    python benchmarks/engine.py --work tense,mlp,transformer,linear --rounds 30
+
+Each contestant works in a process of its own, once with one thread and once with the threads it takes by itself. All
+start from the same weights and data, and their losses over 20 steps and their outputs must agree before anything is
+timed. In a round each does a block of steps, in turn; figures are medians of the rounds. "numpy" is the floor: the
+same by hand, without an engine (engine_numpy.py says what is spared).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+from collections.abc import Iterable
+
+import numpy as np
+from checkpoints import describe_machine
+from engine_marks import FLOOR, JAX, OURS, TORCH, Results, Times, show_marks
+from engine_work import WORK
+from engine_workers import Memory, Proof, Worker
+from tables import show
+
+CONTESTANTS = (OURS, FLOOR, TORCH, JAX)
+PACKAGES = ("numpy", "torch", "jax")
+THREADS = {"1 thread": True, "default threads": False}
+ACTIONS = ("step", "infer")
+
+# All compute in float32 and in orders of their own. 20 steps amplify that: seen were 3e-7 of a loss, 1e-5 in an output.
+STEPS, LOSS_TOLERANCE, OUTPUT_TOLERANCE = 20, 1e-5, 1e-3
+# A block takes this long, so that reading the clock does not count and a round is over soon.
+_BLOCK_S = 0.02
+_MEMORY_AFTER = (10, 1000)
+
+
+def require_equal(work: str, proofs: dict[str, Proof]) -> None:
+    """Raise SystemExit unless all contestants had the losses and the output of the first."""
+    first, expected = next(iter(proofs.items()))
+    for name, proof in proofs.items():
+        loss = float(np.max(np.abs(proof.losses / expected.losses - 1)))
+        output = float(np.max(np.abs(proof.output - expected.output)))
+        if not (loss <= LOSS_TOLERANCE and output <= OUTPUT_TOLERANCE):
+            raise SystemExit(
+                f"{work}: {name} does not compute what {first} does, and is not timed: over {STEPS} steps the losses "
+                f"differ by up to {loss:.1e} of themselves, then the outputs by up to {output:.1e}."
+            )
+
+
+def measure(work: str, workers: list[Worker], rounds: int) -> dict[tuple[str, str], Times]:
+    """Return the times by (contestant, action), after the proof that all do the same."""
+    require_equal(work, {worker.name: worker.ask("prove", work, STEPS) for worker in workers})
+    counts = {(w, action): _block(w, work, action) for w in workers for action in ACTIONS}
+    runs: dict[tuple[str, str], list[float]] = {(w.name, action): [] for w, action in counts}
+    for _ in range(rounds):
+        for (worker, action), count in counts.items():
+            runs[worker.name, action].append(worker.ask("seconds", work, action, count))
+    return {key: Times(statistics.median(seconds), min(seconds)) for key, seconds in runs.items()}
+
+
+def _block(worker: Worker, work: str, action: str) -> int:
+    """Return how many of an action make a block; trying it out is its warm-up as well."""
+    count = 1
+    while (seconds := worker.ask("seconds", work, action, count)) * count < _BLOCK_S / 2:
+        count *= 2
+    return max(1, round(_BLOCK_S / seconds))
+
+
+def run(works: list[str], names: list[str], rounds: int, one_thread: bool, with_memory: bool) -> Results:
+    """Return the times by work, contestant and action; print what is left out, and our memory if that is wanted."""
+    with contextlib.ExitStack() as stack:
+        workers = [Worker(name, one_thread) for name in names]
+        for worker in workers:
+            stack.callback(worker.close)
+            if worker.absent:
+                print(f"not measured: {worker.name} ({worker.absent})", flush=True)
+        present = [worker for worker in workers if not worker.absent]
+        results = {(work, *key): t for work in works for key, t in measure(work, present, rounds).items()}
+        if with_memory:
+            ours = present[0]
+            show_memory({work: ours.ask("memory", work, _MEMORY_AFTER) for work in works})
+    return results
+
+
+def show_times(threads: str, works: Iterable[str], results: Results) -> None:
+    for action, title in {"step": "training step", "infer": "inference, batch 1"}.items():
+        show(
+            f"{title}, {threads}: microseconds, and how many times ours",
+            ["", *CONTESTANTS, "ours / numpy", "torch / ours", "jax / ours"],
+            ([work, *_row({name: results.get((work, name, action)) for name in CONTESTANTS})] for work in works),
+        )
+
+
+def _row(times: dict[str, Times | None]) -> list[str]:
+    def ratio(above: str, below: str) -> str:
+        a, b = times[above], times[below]
+        return f"{a.median / b.median:.2f}" if a and b else "-"
+
+    figures = [f"{t.median * 1e6:,.1f} ({t.least * 1e6:,.1f})" if t else "-" for t in times.values()]
+    return [*figures, ratio(OURS, FLOOR), ratio(TORCH, OURS), ratio(JAX, OURS)]
+
+
+def show_memory(found: dict[str, list[Memory]]) -> None:
+    columns = [f"{what}, step {steps:,}" for steps in _MEMORY_AFTER for what in ("peak", "held after")]
+    rows = ([work, *(f"{b:,}" for m in memories for b in (m.peak, m.held))] for work, memories in found.items())
+    show("statezoo: bytes beyond those before a training step", ["", *columns], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", default=",".join(WORK), help="which, separated by commas")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--without", default="", help="contestants that are left out, separated by commas")
+    parser.add_argument("--threads", default="1,default", help="'1', 'default' or both")
+    arguments = parser.parse_args()
+    works, left_out = arguments.work.split(","), arguments.without.split(",")
+    if unknown := [work for work in works if work not in WORK]:
+        parser.error(f"no work is called {unknown[0]!r}; there are {', '.join(WORK)}")
+    names = [name for name in CONTESTANTS if name == OURS or name not in left_out]
+    describe_machine(PACKAGES)
+    for work in works:
+        print(f"- {work}: {WORK[work]().title}", flush=True)
+    settings = [f"{t} thread{'' if t == '1' else 's'}" for t in arguments.threads.split(",")]
+    results = {}
+    for position, threads in enumerate(settings):
+        results[threads] = run(works, names, arguments.rounds, THREADS[threads], with_memory=not position)
+        show_times(threads, works, results[threads])
+    show_marks(results)
+
+
+if __name__ == "__main__":
+    main()

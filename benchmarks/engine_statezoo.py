@@ -1,0 +1,60 @@
+"""The work as a user of statezoo writes it."""
+
+from __future__ import annotations
+
+import numpy as np
+from engine_work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
+
+from statezoo.core import Embedding, LayerNorm, Linear, Module, Tensor, TransformerBlock, no_grad, optim
+from statezoo.core import functional as F
+from statezoo.zoo.simple_mlp.model import SimpleMLP
+from statezoo.zoo.tense_mlp.model import TenseMLP
+
+
+class LanguageModel(Module):
+    """transformer-block of the zoo, with another vocabulary and length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token_embedding = Embedding(VOCABULARY, EMBED_DIM)
+        self.position_embedding = Embedding(LENGTH, EMBED_DIM)
+        self.block = TransformerBlock(EMBED_DIM, HEADS)
+        self.ln = LayerNorm(EMBED_DIM)
+        self.head = Linear(EMBED_DIM, VOCABULARY, bias=False)
+        self.head.weight = self.token_embedding.weight
+
+    def forward(self, tokens: np.ndarray) -> Tensor:
+        x = self.token_embedding(tokens) + self.position_embedding(np.arange(tokens.shape[1]))
+        return self.head(self.ln(self.block(x, is_causal=True)))
+
+
+MODELS = {"tense": TenseMLP, "mlp": SimpleMLP, "transformer": LanguageModel, "linear": lambda: Linear(2, 1)}
+
+
+def build(work: Work) -> Task:
+    model = MODELS[work.name]()
+    tied = {"head.weight": work.weights["token_embedding.weight"]} if work.name == "transformer" else {}
+    model.load_state_dict(work.weights | tied)
+    optimizer = getattr(optim, work.optimizer)(model.parameters(), lr=work.lr)
+    tokens = work.x.dtype.kind == "i"
+    x, one, y = (work.x, work.one, work.y) if tokens else (Tensor(work.x), Tensor(work.one), Tensor(work.y))
+    classes = y.reshape(-1)
+
+    def loss() -> Tensor:
+        out = model(x)
+        if work.loss == "mse":
+            return F.mse_loss(out, y)
+        return F.cross_entropy(out.reshape(-1, out.shape[-1]) if tokens else out, classes)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        optimizer.step()
+        return value
+
+    def infer() -> np.ndarray:
+        with no_grad():
+            return model(one).data
+
+    return Task(step, infer)

@@ -1,0 +1,139 @@
+"""Processes that train as one contestant does, with a number of threads that is set before they start.
+
+Orders and answers go through a pipe; a block of steps is timed inside, so that the pipe does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+from engine_work import WORK, Task
+
+# What each library reads when it starts: OpenBLAS, OpenMP (PyTorch), XLA.
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NPROC": "1",
+    "PJRT_NPROC": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+}
+_SPAWN = multiprocessing.get_context("spawn")  # a fork would keep the threads of the process it came from
+
+
+class Proof(NamedTuple):
+    """What shows that contestants do the same: the losses of the first steps, and the output for Work.one after them."""
+
+    losses: np.ndarray
+    output: np.ndarray
+
+
+class Memory(NamedTuple):
+    """Bytes, of one step and after it: the peak above what was held before, and what is held beyond that after."""
+
+    steps: int
+    peak: int
+    held: int
+
+
+class Worker:
+    """The process of one contestant. absent: why it cannot be used here."""
+
+    def __init__(self, name: str, one_thread: bool) -> None:
+        self.name = name
+        self._pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(theirs, name), daemon=True)
+        with _environment(one_thread):
+            self._process.start()
+        theirs.close()
+        self.absent: str = self._pipe.recv()
+
+    def ask(self, order: str, work: str, *arguments: Any) -> Any:
+        """Return what the function of that name in _ORDERS says. Raises RuntimeError with what went wrong there."""
+        self._pipe.send((order, work, arguments))
+        worked, answer = self._pipe.recv()
+        if not worked:
+            raise RuntimeError(f"{self.name}, {work}: {answer}")
+        return answer
+
+    def close(self) -> None:
+        if not self.absent:
+            self._pipe.send(None)
+        self._process.join()
+        self._pipe.close()
+
+
+@contextlib.contextmanager
+def _environment(one_thread: bool) -> Iterator[None]:
+    """Set, or with the default threads unset, what a process started meanwhile sees."""
+    before = {name: os.environ.pop(name) for name in ONE_THREAD if name in os.environ}
+    os.environ.update(ONE_THREAD if one_thread else {})
+    try:
+        yield
+    finally:
+        for name in ONE_THREAD:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def _serve(pipe: Connection, name: str) -> None:
+    try:
+        build = importlib.import_module(f"engine_{name}").build
+    except ImportError as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+        return
+    pipe.send("")
+    tasks: dict[str, Task] = {}
+    while message := pipe.recv():
+        order, work, arguments = message
+        try:
+            if work not in tasks:
+                tasks[work] = build(WORK[work]())
+            pipe.send((True, _ORDERS[order](tasks[work], *arguments)))
+        except Exception as error:
+            pipe.send((False, f"{type(error).__name__}: {error}"))
+
+
+def prove(task: Task, steps: int) -> Proof:
+    losses = np.array([float(task.step()) for _ in range(steps)])  # type: ignore[arg-type]
+    return Proof(losses, np.array(task.infer()))
+
+
+def seconds(task: Task, action: str, count: int) -> float:
+    """Return the seconds of one action in a block of count, after a tenth of them untimed."""
+    act: Callable[[], object] = getattr(task, action)
+    for _ in range(count // 10):
+        act()
+    start = time.perf_counter()
+    for _ in range(count):
+        act()
+    return (time.perf_counter() - start) / count
+
+
+def memory(task: Task, after: tuple[int, ...]) -> list[Memory]:
+    """Return the memory of a step after each of these numbers of steps; NumPy reports its arrays to tracemalloc."""
+    found, done = [], 0
+    tracemalloc.start()
+    for steps in after:
+        for _ in range(steps - done):
+            task.step()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        task.step()
+        held, peak = tracemalloc.get_traced_memory()
+        found.append(Memory(steps, peak - before, held - before))
+        done = steps + 1
+    tracemalloc.stop()
+    return found
+
+
+_ORDERS: dict[str, Callable[..., Any]] = {"prove": prove, "seconds": seconds, "memory": memory}
