@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
         "statezoo": version("statezoo"),
         "commit": _commit(),
         "numpy": np.__version__,
-        "simd": " ".join([*extensions["baseline"], *extensions["found"]]),
+        "simd": " ".join([*extensions.get("baseline", []), *extensions.get("found", [])]),  # none found: no such key
         "blas": f"{library['name']} {library['version']}",
         "blas_kernel": str(blas.get("architecture", UNKNOWN)),
         "blas_threads": str(blas.get("num_threads", UNKNOWN)),

@@ -48,7 +48,7 @@ class Metric(NamedTuple):
     def __str__(self) -> str:
         if self.found == self.stated:
             return f"{self.name} {self.found:.6g}"
-        return f"{self.name} {self.found:.6g}, {self.stated:.6g} on the card"
+        return f"{self.name} {self.found:.6g}, {self.found - self.stated:+.1e} from the card"
 
 
 def verify(name: str, metrics: bool = True, data_folder: str | None = None) -> list[Check]:

@@ -36,6 +36,12 @@ def test_the_environment_names_versions_processor_and_linear_algebra():
     assert all(type(value) is str for value in here.values())
 
 
+def test_a_processor_without_further_instructions_has_an_environment_too(monkeypatch: pytest.MonkeyPatch):
+    built = {"Build Dependencies": {"blas": {"name": "blas", "version": "1"}}, "SIMD Extensions": {"baseline": ["X"]}}
+    monkeypatch.setattr(np, "show_config", lambda mode: built)
+    assert environment()["simd"] == "X"
+
+
 def test_a_recipes_environment_has_one_thread():
     with one_thread():
         assert environment()["blas_threads"] in ("1", "unknown")
