@@ -112,7 +112,7 @@ class Sequential(_Numbered):
         return super().__getitem__(index)
 
     def forward(self, x: Any) -> Any:
-        for module in self:
+        for module in self._modules.values():
             x = module(x)
         return x
 

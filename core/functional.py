@@ -51,24 +51,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.data.dtype.kind in "iub":
         x = x.to(weight.dtype)
     a, w = x.data, weight.data
-    if w.ndim != 2 or not a.ndim or a.shape[-1] != w.shape[1] or (bias is not None and bias.data.shape != w.shape[:1]):
+    shape, features = a.shape, w.shape
+    if w.ndim != 2 or shape[-1:] != features[1:] or (bias is not None and bias.data.shape != features[:1]):
         _refuse_linear(x, weight, bias)
-    rows = a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])  # (..., in) -> (rows, in)
+    rows = a if a.ndim == 2 else a.reshape(math.prod(shape[:-1]), shape[-1])  # (..., in) -> (rows, in)
     out = rows.dot(w.T)
     if bias is not None:
-        out += bias.data
+        np.add(out, bias.data, out)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        if g.ndim != 2:
-            g = g.reshape(len(rows), len(w))  # (..., out) -> (rows, out)
-        by_x = g.dot(w) if x._requires_grad else None
-        if by_x is not None and a.ndim != 2:
-            by_x = by_x.reshape(a.shape)
+        g = g.reshape(out.shape)  # (..., out) -> (rows, out)
+        by_x = g.dot(w).reshape(shape) if x._requires_grad else None
         by_weight = g.T.dot(rows) if weight._requires_grad else None
         return (by_x, by_weight) if bias is None else (by_x, by_weight, sum_rows(g))
 
     parents = (x, weight) if bias is None else (x, weight, bias)
-    return record(out if a.ndim == 2 else out.reshape(*a.shape[:-1], len(w)), parents, backward)
+    return record(out if a.ndim == 2 else out.reshape(*shape[:-1], features[0]), parents, backward)
 
 
 def _refuse_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:

@@ -13,14 +13,18 @@ the names), or of dicts with "params" and the hyperparameters that differ for th
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .clipping import clip_grad_norm_
 from .errors import OptimizerError
+from .flat import Flat, flat_of
 from .optimizer import Optimizer, Params
 from .schedules import CosineAnnealingLR, StepLR
+from .tensor import Tensor
 
 __all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "Optimizer", "StepLR", "clip_grad_norm_"]
 
@@ -53,21 +57,29 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise OptimizerError("SGD: nesterov needs a momentum above 0 and no dampening.")
 
-    def _update(
-        self, array: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], group: dict[str, Any]
-    ) -> None:
-        momentum, direction = group["momentum"], gradient
-        if group["weight_decay"]:
-            direction = direction + group["weight_decay"] * array
-        if momentum:
-            if "momentum_buffer" in state:
-                buffer = state["momentum_buffer"]
-                buffer *= momentum
-                buffer += (1 - group["dampening"]) * direction
-            else:
-                buffer = state["momentum_buffer"] = np.array(direction, dtype=array.dtype)
-            direction = direction + momentum * buffer if group["nesterov"] else buffer
-        array -= group["lr"] * direction
+    def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        momentum = group["momentum"]
+        for parameter in parameters:
+            array, direction = parameter.data, parameter.grad
+            assert direction is not None
+            if group["weight_decay"]:
+                direction = direction + group["weight_decay"] * array
+            if momentum:
+                buffer = self._moved(self.state.setdefault(parameter, {}), direction, array.dtype, group)
+                direction = direction + momentum * buffer if group["nesterov"] else buffer
+            array -= group["lr"] * direction
+
+    @staticmethod
+    def _moved(
+        state: dict[str, np.ndarray], direction: np.ndarray, dtype: np.dtype[Any], group: dict[str, Any]
+    ) -> np.ndarray:
+        """Return the momentum buffer after a step in direction; the first is the direction itself."""
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = np.array(direction, dtype)
+        else:
+            state["momentum_buffer"] *= group["momentum"]
+            state["momentum_buffer"] += (1 - group["dampening"]) * direction
+        return state["momentum_buffer"]
 
 
 class Adam(Optimizer):
@@ -87,6 +99,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        # For each group, by the first of its parameters that were stepped: these, and their memory.
+        self._memory: dict[Tensor, tuple[Sequence[Tensor], list[Flat]]] = {}
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
@@ -95,28 +109,44 @@ class Adam(Optimizer):
         if not group["eps"] >= 0:
             raise OptimizerError(f"{type(self).__name__}: eps is at least 0, not {group['eps']}.")
 
-    def _update(
-        self, array: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], group: dict[str, Any]
-    ) -> None:
-        if group["weight_decay"]:
-            gradient = gradient + group["weight_decay"] * array
-        self._adapt(array, gradient, state, group)
+    def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for flat in self._flats(parameters):
+            flat.gather(group["weight_decay"])
+            self._adapt(flat, group)
+            flat.subtract()
 
-    def _adapt(
-        self, array: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], group: dict[str, Any]
-    ) -> None:
-        if not state:
-            # One number, of the dtype that torch keeps it in.
-            state.update(step=np.zeros((), np.float32), exp_avg=np.zeros_like(array), exp_avg_sq=np.zeros_like(array))
+    def _flats(self, parameters: list[Tensor]) -> list[Flat]:
+        """Return the memory of the parameters: that of the last step, if it is theirs still."""
+        known, flats = self._memory.get(parameters[0], ((), []))
+        same = len(known) == len(parameters) and all(map(operator.is_, known, parameters))
+        if not same or not all(flat.is_held_by(self.state) for flat in flats):
+            flats = flat_of(parameters, self.state)
+            self._memory[parameters[0]] = parameters, flats
+        return flats
+
+    def __getstate__(self) -> dict[str, Any]:
+        # In a copy the arrays of the state would be views of this memory no more.
+        return {**vars(self), "_memory": {}}
+
+    @staticmethod
+    def _adapt(flat: Flat, group: dict[str, Any]) -> None:
+        """Take a gradient into the memory, and leave in `scratch` what to subtract from the parameters."""
         beta1, beta2 = group["betas"]
-        step, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
-        step += 1
+        mean, square, gradient, scratch = flat.exp_avg, flat.exp_avg_sq, flat.gradient, flat.scratch
+        flat.step += 1
+        step = float(flat.step[0])
         mean *= beta1
-        mean += (1 - beta1) * gradient
+        mean += np.multiply(gradient, 1 - beta1, out=scratch)
         square *= beta2
-        square += (1 - beta2) * (gradient * gradient)
-        unbias1, unbias2 = 1 - beta1 ** float(step), 1 - beta2 ** float(step)
-        array -= group["lr"] / unbias1 * (mean / (np.sqrt(square) / math.sqrt(unbias2) + group["eps"]))
+        gradient *= gradient
+        gradient *= 1 - beta2
+        square += gradient
+        # lr * (mean / unbias1) / (sqrt(square / unbias2) + eps), with the numbers drawn together
+        unbias1, root = 1 - beta1**step, math.sqrt(1 - beta2**step)
+        np.sqrt(square, out=scratch)
+        scratch += group["eps"] * root
+        np.divide(mean, scratch, out=scratch)
+        scratch *= group["lr"] * root / unbias1
 
 
 class AdamW(Adam):
@@ -135,8 +165,7 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def _update(
-        self, array: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], group: dict[str, Any]
-    ) -> None:
-        array *= 1 - group["lr"] * group["weight_decay"]
-        self._adapt(array, gradient, state, group)
+    def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            parameter.data *= 1 - group["lr"] * group["weight_decay"]
+        super()._step(parameters, {**group, "weight_decay": 0})

@@ -47,14 +47,18 @@ class Optimizer:
         Raises OptimizerError if no parameter has a gradient, or if one is no longer part of its model.
         """
         self._require_owned()
-        if all(parameter.grad is None for group in self.param_groups for parameter in group["params"]):
+        groups = [
+            (group, [parameter for parameter in group["params"] if parameter.grad is not None])
+            for group in self.param_groups
+        ]
+        if not any(parameters for _, parameters in groups):
             raise OptimizerError("step() found no gradient in any parameter: call loss.backward() first.")
-        for name, parameter in named_parameters(self.param_groups):
-            _require_changeable(name, parameter)
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter.data, parameter.grad, self.state.setdefault(parameter, {}), group)
+        if not all(_is_changeable(parameter) for _, parameters in groups for parameter in parameters):
+            for name, parameter in named_parameters(self.param_groups):
+                _require_changeable(name, parameter)
+        for group, parameters in groups:
+            if parameters:
+                self._step(parameters, group)
 
     def zero_grad(self) -> None:
         """Set the gradient of every parameter to None."""
@@ -98,10 +102,11 @@ class Optimizer:
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({name: loaded[name] for name in group if name not in ("params", "param_names")})
 
-    def _update(
-        self, array: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], group: dict[str, Any]
-    ) -> None:
-        """Change array in place by one step; state starts empty. gradient must stay as it is."""
+    def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Change the arrays of parameters of one group, all of which have a gradient, in place by one step.
+
+        The gradients must stay as they are.
+        """
         raise NotImplementedError
 
     def _check(self, group: dict[str, Any]) -> None:
@@ -211,6 +216,11 @@ def _parameters(entries: list[Any]) -> dict[str, Any]:
     unique = list(dict.fromkeys(parameter for _, parameter in pairs))
     names = {"param_names": [first[parameter] for parameter in unique]} if named == {True} else {}
     return {"params": unique, **names}
+
+
+def _is_changeable(parameter: Tensor) -> bool:
+    assert parameter.grad is not None
+    return parameter.grad.shape == parameter.data.shape and parameter.data.flags.writeable
 
 
 def _require_changeable(name: str, parameter: Tensor) -> None:

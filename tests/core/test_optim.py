@@ -1,6 +1,7 @@
 """Optimizers, schedules and clipping: PyTorch's numbers, and the errors that name their fix."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -396,3 +397,66 @@ def test_a_step_under_no_grad_is_the_same_step() -> None:
     with no_grad():
         optim.SGD([b], lr=0.1).step()
     assert (a.data == b.data).all()
+
+
+def stepped_adam(count: int = 3, steps: int = 2) -> tuple[list[Parameter], optim.Adam]:
+    ours = [Parameter(np.full((2, n + 1), n, np.float32)) for n in range(count)]
+    optimizer = optim.Adam(ours, lr=0.1)
+    for step in range(steps):
+        step_with_gradients(ours, optimizer, step)
+    return ours, optimizer
+
+
+def step_with_gradients(ours: list[Parameter], optimizer: optim.Optimizer, step: int) -> None:
+    for n, parameter in enumerate(ours):
+        parameter.grad = np.full_like(parameter.data, 0.1 * n + step - 0.5)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_of_adam_steps_its_own_memory_as_the_original_does(copied: Any):
+    ours, optimizer = stepped_adam()
+    others, other = copied((ours, optimizer))
+    for step in range(2, 5):
+        step_with_gradients(ours, optimizer, step)
+        step_with_gradients(others, other, step)
+    for mine, theirs in zip(ours, others, strict=True):
+        assert not np.shares_memory(mine.data, theirs.data)
+        np.testing.assert_array_equal(mine.data, theirs.data)
+        np.testing.assert_array_equal(optimizer.state[mine]["exp_avg"], other.state[theirs]["exp_avg"])
+
+
+def test_adam_takes_over_arrays_that_are_put_into_its_state():
+    ours, optimizer = stepped_adam()
+    twins, twin = stepped_adam()
+    for each, one in ((ours, optimizer), (twins, twin)):
+        for parameter in each:
+            one.state[parameter] = {name: array * 2 for name, array in one.state[parameter].items()}
+    twin.load_state_dict(twin.state_dict())
+    step_with_gradients(ours, optimizer, 3)
+    step_with_gradients(twins, twin, 3)
+    assert float(optimizer.state[ours[0]]["step"]) == 5
+    for mine, theirs in zip(ours, twins, strict=True):
+        np.testing.assert_array_equal(mine.data, theirs.data)
+
+
+def test_adam_counts_the_steps_of_each_parameter_as_torch_does_where_gradients_are_missing_at_times():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(shape).astype(np.float32) for shape in ((3,), (2, 2), (), (40_000,), (1, 5))]
+    ours = [Parameter(value.copy()) for value in values]
+    theirs = [torch.nn.Parameter(torch.tensor(value)) for value in values]
+    pairs = optim.Adam(ours, lr=0.1, weight_decay=0.1), torch.optim.Adam(theirs, lr=0.1, weight_decay=0.1)
+    for _ in range(6):
+        for mine, their in zip(ours, theirs, strict=True):
+            given = rng.random() < 0.7
+            gradient = rng.standard_normal(mine.shape).astype(np.float32)
+            mine.grad = gradient if given else None
+            their.grad = torch.tensor(gradient) if given else None
+        ours[0].grad = np.ones(3, np.float32)
+        theirs[0].grad = torch.ones(3)
+        for optimizer in pairs:
+            optimizer.step()
+    for mine, their in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.data, their.detach().numpy(), rtol=2e-5, atol=1e-6)
+        assert float(pairs[0].state[mine]["step"]) == float(pairs[1].state[their]["step"])
