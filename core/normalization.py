@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .errors import ArgumentError, ShapeError
+from .reductions import sum_rows
 from .tensor import Tensor, record
 
 Statistics = Tensor | np.ndarray | None
@@ -21,11 +22,35 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
     """
     if x.ndim == 0:
         raise ShapeError("layer_norm needs an axis of features; the input is a single number.")
-    _require_each("layer_norm", x.shape, x.shape[-1], {"weight": weight, "bias": bias})
-    normal = x.data - x.data.mean(axis=-1, keepdims=True)
-    inverse_std = 1 / np.sqrt((normal * normal).mean(axis=-1, keepdims=True) + eps)
+    shape, features = x.shape, x.shape[-1]
+    _require_each("layer_norm", shape, features, {"weight": weight, "bias": bias})
+    rows = x.data.reshape(math.prod(shape[:-1]), features)
+    even = np.full(features, 1 / max(features, 1), rows.dtype)  # a product with it is a row's mean
+    normal = rows - rows.dot(even)[:, None]
+    inverse_std = (1 / np.sqrt((normal * normal).dot(even) + eps))[:, None]
     normal *= inverse_std
-    return _affine(x, normal, inverse_std, weight, bias, axes=(-1,), fixed=False)
+    out = normal.copy() if weight is None else normal * weight.data
+    if bias is not None:
+        out += bias.data
+
+    def backward(g: np.ndarray) -> list[np.ndarray | None]:
+        g = g.reshape(normal.shape)
+        parts: list[np.ndarray | None] = [None]
+        if x._requires_grad:
+            h = g.copy() if weight is None else g * weight.data
+            # The part of h along the constant and along normal itself is what the normalisation removes.
+            along = (h * normal).dot(even)[:, None]
+            h -= h.dot(even)[:, None]
+            h -= normal * along
+            h *= inverse_std
+            parts = [h.reshape(shape)]
+        if weight is not None:
+            parts.append(sum_rows(g * normal))
+        if bias is not None:
+            parts.append(sum_rows(g))
+        return parts
+
+    return record(out.reshape(shape), tuple(t for t in (x, weight, bias) if t is not None), backward)
 
 
 def batch_norm(
@@ -60,46 +85,25 @@ def batch_norm(
     column = (-1,) if x.ndim == 2 else (-1, 1)  # (C,) beside (N, C), (C, 1) beside (N, C, L)
     inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype, copy=False).reshape(column)
     normal = (x.data - mean.astype(x.dtype, copy=False).reshape(column)) * inverse_std
-    return _affine(x, normal, inverse_std, weight, bias, axes, fixed=not training)
-
-
-def _affine(
-    x: Tensor,
-    normal: np.ndarray,
-    inverse_std: np.ndarray,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    axes: tuple[int, ...],
-    fixed: bool,
-) -> Tensor:
-    """Return normal * weight + bias, recorded back to x, of which normal is the normalisation over axes.
-
-    fixed: mean and variance do not depend on x, so that no gradient goes through them.
-    """
-    over_features = axes == (-1,)
-    column = (-1,) if over_features or x.ndim == 2 else (-1, 1)
     scale = None if weight is None else weight.data.reshape(column)
     out = normal if scale is None else normal * scale
     if bias is not None:
         out = out + bias.data.reshape(column)
-    summed = tuple(range(x.ndim - 1)) if over_features else axes
 
     def backward(g: np.ndarray) -> list[np.ndarray | None]:
         parts: list[np.ndarray | None] = [None]
-        if x_needs:
+        if x._requires_grad:
             h = g if scale is None else g * scale
-            if not fixed:
-                # The part of h along the constant and along normal itself is what the normalisation removes.
+            if training:  # else mean and variance do not depend on x
                 along = (h * normal).mean(axis=axes, keepdims=True)
                 h = h - h.mean(axis=axes, keepdims=True) - normal * along
             parts = [h * inverse_std]
         if weight is not None:
-            parts.append((g * normal).sum(axis=summed))
+            parts.append((g * normal).sum(axis=axes))
         if bias is not None:
-            parts.append(g.sum(axis=summed))
+            parts.append(g.sum(axis=axes))
         return parts
 
-    x_needs = x._requires_grad
     return record(out, tuple(t for t in (x, weight, bias) if t is not None), backward)
 
 
