@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format faults hostile damage fuzz bench wheel-check clean
+.PHONY: help demo test check format faults resume hostile damage fuzz bench wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ format: $(VENV)/.ready-check  ## format the code and mend what lint can mend
 
 faults: $(VENV)/.ready-test  ## strike at saves at each of their system calls, in every way, and print the counts
 	@$(BIN)/python tests/faults/campaign.py
+
+# Half an hour; RESUME_ARGS="--epochs 3 --seed 7 tense-mlp" narrows it.
+resume: $(VENV)/.ready-test  ## kill the training of every entry 16 times, resume it, and compare the bytes at the end
+	@$(BIN)/python tests/resume/campaign.py $(RESUME_ARGS)
 
 hostile: $(VENV)/.ready-test  ## read every hostile file in every way, and print what came of it
 	@$(BIN)/python tests/hostile/hostile_campaign.py

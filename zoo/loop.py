@@ -197,10 +197,11 @@ def evaluate(recipe: Recipe, model: Module, data: Split) -> dict[str, float]:
 
 
 def _first_not_finite(model: Module) -> str:
-    """Say which parameter is the first whose value or gradient is not finite."""
+    """Say which parameter is the first that is not finite; if all are, whose gradient: one value spoils them all."""
     for name, parameter in model.named_parameters():
         if not np.isfinite(parameter.data).all():
             return f"{name} is the first parameter that is not finite"
+    for name, parameter in model.named_parameters():
         if parameter.grad is not None and not np.isfinite(parameter.grad).all():
             return f"{name} is the first parameter whose gradient is not finite"
     return "all parameters and gradients are finite"

@@ -1,11 +1,14 @@
 """A recipe becomes a run, and the same recipe becomes the same bytes."""
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 
 from statezoo import zoo
-from statezoo.checkpoints import load_file
+from statezoo.checkpoints import CorruptError, MismatchError, load_file
 from statezoo.core import manual_seed, optim, randn
 from statezoo.zoo.training import Step
 
@@ -128,7 +131,7 @@ def test_an_unfinished_run_is_not_opened_as_a_finished_one(tiny_recipe: zoo.Reci
 
     with pytest.raises(Stopped):
         zoo.train(tiny_recipe, tmp_path / "run", report=stop)
-    with pytest.raises(zoo.RunError, match="was stopped after epoch 2 of 3; go on with: python .* --resume"):
+    with pytest.raises(zoo.RunError, match=r"was stopped after epoch 2 of 3; go on with: python .* --resume"):
         zoo.open_run(tmp_path / "run")
 
 
@@ -214,6 +217,165 @@ def test_a_recipe_without_its_data_leaves_no_folder_behind(tmp_path: Path):
     with pytest.raises(zoo.DataError):
         zoo.train(zoo.get_recipe("mnist-classifier.mnist"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """Return a should_stop that is true once so many steps have been taken."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= steps
+
+
+def without_time(folder: Path) -> dict[str, Any]:
+    record = json.loads((folder / "run.json").read_text())
+    del record["made"]["wall_time_s"]
+    return record
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("safetensors", ".safetensors"), ("hdf5", ".h5")])
+def test_a_run_stopped_after_every_single_step_ends_in_the_same_bytes(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, format: str, suffix: str
+):
+    recipe = tiny_recipe.with_settings(batch_size=10)  # four steps an epoch, the last of two examples
+    whole = zoo.train(recipe, tmp_path / "whole", format=format)
+    reported: list[dict[str, float]] = []
+    for step in range(1, 13):
+        with pytest.raises(
+            zoo.StoppedError, match=rf"was stopped after step {step} of 12 and saved; go on with: python"
+        ):
+            zoo.train(recipe, tmp_path / "run", reported.append, resume=True, format=format, should_stop=stop_after(1))
+    resumed = zoo.train(recipe, tmp_path / "run", reported.append, resume=True)
+    assert [path.name for path in sorted((tmp_path / "run").iterdir())] == [f"checkpoint{suffix}", "run.json"]
+    one, two = (tmp_path / name / f"checkpoint{suffix}" for name in ("whole", "run"))
+    assert one.read_bytes() == two.read_bytes()
+    assert without_time(one.parent) == without_time(two.parent)
+    assert resumed.history == whole.history == reported
+    assert zoo.open_run(two.parent).history == whole.history
+
+
+def test_a_run_that_crashed_between_steps_goes_on_from_the_last_state(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    recipe = tiny_recipe.with_settings(batch_size=10)
+    zoo.train(recipe, tmp_path / "whole")
+    seen: list[int] = []
+
+    def crash(step: Step) -> None:
+        seen.append(step.number)
+        if seen in ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 7]):
+            raise OSError("power cut")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="power cut"):
+            zoo.train(recipe, tmp_path / "run", on_step=crash, resume=True, save_every=3)
+    zoo.train(recipe, tmp_path / "run", on_step=crash, resume=True, save_every=3)
+    assert seen == [1, 2, 3, 4, 5, 6, 7, 7, *range(7, 13)]
+    one, two = (tmp_path / name / "checkpoint.safetensors" for name in ("whole", "run"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_run_that_crashed_before_its_first_state_begins_anew(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    def crash(step: Step) -> None:
+        raise OSError("power cut")
+
+    with pytest.raises(OSError, match="power cut"):
+        zoo.train(tiny_recipe, tmp_path / "run", on_step=crash)
+    assert len(zoo.train(tiny_recipe, tmp_path / "run", resume=True).history) == 3
+
+
+def test_a_finished_run_is_not_trained_again(tiny_recipe: zoo.Recipe, tiny_run: Path):
+    def never(step: Step) -> None:
+        raise AssertionError
+
+    run = zoo.train(tiny_recipe, tiny_run, on_step=never, resume=True)
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
+
+
+def test_a_run_is_not_resumed_as_another(tiny_recipe: zoo.Recipe, tiny_run: Path):
+    with pytest.raises(
+        zoo.RunError, match=r"holds a run with seed 0, not 9; lr 0\.01, not 0\.5; resume it with its own"
+    ):
+        zoo.train(tiny_recipe.with_settings(seed=9, lr=0.5), tiny_run, resume=True)
+    with pytest.raises(zoo.RunError, match=r"holds a run of tiny-net\.noise, not of tense-mlp; name another folder"):
+        zoo.train(zoo.get_recipe("tense-mlp"), tiny_run, resume=True)
+
+
+def stopped_run(recipe: zoo.Recipe, folder: Path) -> Path:
+    with pytest.raises(zoo.StoppedError):
+        zoo.train(recipe, folder, should_stop=stop_after(2))
+    return folder / "training.safetensors"
+
+
+def test_a_run_is_not_resumed_on_other_data(tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stopped_run(tiny_recipe, tmp_path / "run")
+    other = replace(tiny_recipe.data(), sha256="0" * 64)
+    monkeypatch.setattr(type(tiny_recipe), "data", lambda self: other)
+    with pytest.raises(zoo.RunError, match=r"was trained on other data: SHA-256 [0-9a-f]{64}, here 000"):
+        zoo.train(tiny_recipe, tmp_path / "run", resume=True)
+
+
+def test_a_run_is_not_resumed_with_another_optimizer(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    state = stopped_run(tiny_recipe, tmp_path / "run")
+    before = state.read_bytes()
+    monkeypatch.setattr(type(tiny_recipe), "optimizer", lambda self, model: optim.SGD(model.parameters(), lr=self.lr))
+    with pytest.raises(MismatchError, match="optimizer is AdamW in the file, SGD here"):
+        zoo.train(tiny_recipe, tmp_path / "run", resume=True)
+    assert state.read_bytes() == before
+
+
+def test_a_state_that_is_damaged_is_not_resumed_from(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    state = stopped_run(tiny_recipe, tmp_path / "run")
+    content = bytearray(state.read_bytes())
+    content[-1] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(CorruptError, match=r"training\.safetensors"):
+        zoo.train(tiny_recipe, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("value", r"the loss is nan in step 3; up\.bias is the first parameter that is not finite; .* keeps step 2"),
+        ("gradient", r"the loss is nan in step 3; down\.weight is the first parameter whose gradient is not finite; "),
+        ("loss", r"the loss is nan in step 3; all parameters and gradients are finite; .* keeps step 2\. Lower lr"),
+    ],
+)
+def test_a_loss_of_nan_stops_at_once_and_names_the_first_parameter(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, message: str
+):
+    calls, right = itertools.count(1), type(tiny_recipe).loss
+
+    def loss(self: Any, model: Any, x: np.ndarray, y: np.ndarray) -> Any:
+        if not model.training or next(calls) < 3:
+            return right(self, model, x, y)
+        if spoil == "loss":
+            return right(self, model, x, y) + np.nan
+        if spoil == "value":
+            model.up.bias.data[0] = np.nan
+        return right(self, model, x * np.nan if spoil == "gradient" else x, y)
+
+    monkeypatch.setattr(type(tiny_recipe), "loss", loss)
+    with pytest.raises(zoo.RunError, match=message):
+        zoo.train(tiny_recipe, tmp_path / "run", save_every=1)
+    kept = load_file(tmp_path / "run" / "training.safetensors")
+    assert all(np.isfinite(kept[name]).all() for name in kept if name.startswith("model."))
+
+
+def test_a_state_with_a_parameter_that_is_not_finite_is_not_kept(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    recipe = tiny_recipe.with_settings(lr=1e38, batch_size=8)
+    with pytest.raises(zoo.RunError, match="not finite"):
+        zoo.train(recipe, tmp_path / "run", save_every=1)
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_a_number_of_steps_that_is_none_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path, steps: int):
+    with pytest.raises(zoo.RunError, match=f"save_every is a number of steps of at least 1, not {steps}"):
+        zoo.train(tiny_recipe, tmp_path / "run", save_every=steps)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_format_that_there_is_not_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    with pytest.raises(zoo.RunError, match="the format of a run is safetensors or hdf5, not 'pickle'"):
+        zoo.train(tiny_recipe, tmp_path / "run", format="pickle")
 
 
 TRAIN_TWO_EPOCHS = """

@@ -1,0 +1,86 @@
+"""Real training processes that are killed at random moments, and resumed, until they have finished."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe to train: for how many epochs, its own number if None, with checkpoints in which format."""
+
+    name: str
+    format: str
+    epochs: int | None = None
+
+    def start(self, out: Path, *options: str) -> "subprocess.Popen[str]":
+        """Start a process that trains into `out`, or goes on there."""
+        command = [sys.executable, str(TRAIN), self.name, "--out", str(out), "--resume", "--save-every", "7", *options]
+        command += ["--format", self.format] + (["--epochs", str(self.epochs)] if self.epochs else [])
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=out.parent)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that was never killed: its folder, and how long it took before the training and for it."""
+
+    folder: Path
+    startup_s: float
+    training_s: float
+
+    @classmethod
+    def of(cls, case: Case, out: Path) -> "Whole":
+        """Train without a kill."""
+        began = time.monotonic()
+        finish(case.start(out))
+        took_s = time.monotonic() - began
+        training_s = json.loads((out / "run.json").read_text())["made"]["wall_time_s"]
+        return cls(out, took_s - training_s, training_s)
+
+
+def kill_and_resume(case: Case, whole: Whole, out: Path, kills: int, rng: random.Random) -> int:
+    """Train into `out`, killing the process up to `kills` times. Returns how many kills met a living process."""
+    done = 0
+    for _ in range(kills):
+        process = case.start(out)
+        # Some kills come before the training; on average all of them together leave it time to come to its end.
+        latest_s = whole.startup_s + 2 * whole.training_s / (kills + 1)
+        time.sleep(rng.uniform(0.7 * whole.startup_s, latest_s))
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -9, process.returncode
+        done += 1
+    finish(case.start(out))
+    return done
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    """Wait for a process that must come to its end."""
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Return the files of two run folders that are not the same, byte for byte but for times in run.json."""
+    names = sorted({str(path.relative_to(folder)) for folder in (one, other) for path in folder.rglob("*")})
+    return [name for name in names if _content(one / name) != _content(other / name)]
+
+
+def _content(path: Path) -> Any:
+    if not path.is_file():
+        return path.exists()
+    if path.name != "run.json":
+        return path.read_bytes()
+    record = json.loads(path.read_text())
+    del record["made"]["wall_time_s"]
+    del record["made"]["environment"]["commit"]  # somebody may commit meanwhile
+    return record
