@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from .. import checkpoints
 from ..checkpoints.tools.difference import Difference
 from .entry import Entry, open_entry
 from .environment import changes
-from .errors import DataError
+from .errors import DataError, RunError
 from .loading import find, load_entry
 from .recipe import Recipe
 from .reporting import Progress
@@ -112,7 +113,8 @@ def repro(name: str, data_folder: str | None = None) -> Reproduction:
 
     name: an entry's name, or "file:FOLDER". data_folder: where the data are, for a recipe that reads them. Takes as
     long as the training did. A difference is an answer, not an error. Raises UnknownNameError or EntryError if there is
-    no entry to compare with, DataError if the data are other ones here, and what the training raises.
+    no entry to compare with, DataError if the data are other ones here, RunError if the process dies, and what the
+    training raises.
     """
     entry = open_entry(find(name))
     recipe = recipe_of(entry, data_folder)
@@ -135,7 +137,13 @@ def _run_apart(recipe: Recipe, folder: Path) -> Run:
     """Run a recipe in a process that has done nothing else."""
     # Spawned, not forked; and unlike a command line it takes recipes that this program registered itself.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        process.submit(_train, recipe, str(folder)).result()
+        try:
+            process.submit(_train, recipe, str(folder)).result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                f"the process that ran the recipe of {recipe.name} ended before it was done. In a program of your own, "
+                'call zoo.repro under `if __name__ == "__main__":`, and from a file'
+            ) from error
     return open_run(folder)
 
 

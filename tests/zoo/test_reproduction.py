@@ -116,6 +116,14 @@ def test_an_error_of_the_training_comes_out_of_its_process(tmp_path: Path):
         reproduction._run_apart(recipe, tmp_path / "run")
 
 
+def test_a_program_that_lacks_its_guard_is_told_so(tmp_path: Path):
+    (tmp_path / "program.py").write_text("from statezoo import zoo\n\nzoo.repro('linear-regression')\n")
+    result = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "RunError: the process that ran the recipe of linear-regression ended before it was done." in result.stderr
+    assert 'call zoo.repro under `if __name__ == "__main__":`' in result.stderr
+
+
 def test_the_verb_repro_shows_the_same_and_fails_where_it_is_not_reproduced(
     tiny_entry: Path, in_this_process: None, tiny_recipe: zoo.Recipe, capsys: pytest.CaptureFixture[str]
 ):
