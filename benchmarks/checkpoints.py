@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
-import os
-import platform
-import shlex
-import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import cold
 import marks
 import numpy as np
 import scale
+from machine import describe
 from peers import PEERS, SAFETENSORS
-from tables import GIB, MIB, Results, compare, milliseconds, ratio, show
+from tables import MIB, Results, compare, milliseconds, ratio, show
 from workers import Measured, State, Worker
 
 # Of this checkout, and in no commit.
@@ -96,26 +91,6 @@ def _row(key: tuple[str, str], measured: Measured, table: Results) -> list[str]:
     ]
 
 
-def describe_machine(packages: Iterable[str] = PACKAGES) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    print(f"- {_model()}, {os.cpu_count()} processors, {memory:.0f} GiB")
-    print(f"- {platform.system()} {platform.release()}, Python {platform.python_version()}")
-    print("- " + ", ".join(f"{package} {_version(package)}" for package in packages))
-    print(f"- `python {shlex.join(sys.argv)}`", flush=True)
-
-
-def _model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "is not installed"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default="big,many,toy,scale,cold", help="which, separated by commas")
@@ -124,7 +99,7 @@ def main() -> None:
     parser.add_argument("--shrink", type=int, default=1, help="by how much BIG, MANY and SCALE are made smaller")
     parser.add_argument("--without", default="", help="peers that are left out: some need minutes for MANY")
     arguments = parser.parse_args()
-    describe_machine()
+    describe(PACKAGES)
     results: dict[str, Results] = {}
     arguments.folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=arguments.folder) as temporary:

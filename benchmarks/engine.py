@@ -17,10 +17,10 @@ import statistics
 from collections.abc import Iterable
 
 import numpy as np
-from checkpoints import describe_machine
 from engine_marks import FLOOR, JAX, OURS, TORCH, Results, Times, show_marks
 from engine_work import WORK
 from engine_workers import Memory, Proof, Worker
+from machine import describe
 from tables import show
 
 CONTESTANTS = (OURS, FLOOR, TORCH, JAX)
@@ -118,7 +118,7 @@ def main() -> None:
     if unknown := [work for work in works if work not in WORK]:
         parser.error(f"no work is called {unknown[0]!r}; there are {', '.join(WORK)}")
     names = [name for name in CONTESTANTS if name == OURS or name not in left_out]
-    describe_machine(PACKAGES)
+    describe(PACKAGES)
     for work in works:
         print(f"- {work}: {WORK[work]().title}", flush=True)
     settings = [f"{t} thread{'' if t == '1' else 's'}" for t in arguments.threads.split(",")]

@@ -77,12 +77,13 @@ class Perceptron:
         self.out = np.empty((len(weights[-1]), batch), np.float32)  # after the loss: dL/d out
         self.by_inputs = [np.empty_like(a) for a in self.inputs[1:]]
         self.active = [np.empty(h.shape, np.bool_) for h in self.hidden]
+        self.zeros = [np.zeros_like(h) for h in self.hidden]  # NumPy takes the maximum with 0 itself three times slower
         self.transposed = [(w.T, a.T) for w, a in zip(weights, self.inputs, strict=True)]
 
     def forward(self) -> np.ndarray:
-        for w, a, h in zip(self.weights, self.inputs, self.hidden, strict=False):  # all but the last
+        for w, a, h, zeros in zip(self.weights, self.inputs, self.hidden, self.zeros, strict=False):  # all but the last
             np.dot(w, a, out=h)
-            np.maximum(h, 0, out=h)
+            np.maximum(h, zeros, out=h)
         return np.dot(self.weights[-1], self.inputs[-1], out=self.out)
 
     def backward(self, gradients: list[np.ndarray]) -> None:

@@ -203,45 +203,45 @@ class Attention:
 
 
 class Gelu:
-    """out = x Phi(x), Phi the normal distribution function, in strips that stay in the cache.
+    """out = x Phi(x), Phi the normal distribution function.
 
-    With u = |x| / sqrt(2) and t = 1 / (1 + 0.3275911 u): 1 - Phi(|x|) = (a1 t + ... + a5 t^5) exp(-u^2) / 2, right to
-    1.5e-7 / 2, the rounding of float32 (Abramowitz and Stegun 1964, 7.1.26). Phi(x) is that, or 1 less that for
-    x > 0. The derivative Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi) uses the same exponential, and is made on the way.
+    With a = |x|, e = exp(-a^2 / 2) and t = 1 / (1 + 0.3275911 a / sqrt(2)), tail = 1 - Phi(a) = (a1 t + ... + a5 t^5)
+    e / 2, right to 1.5e-7 / 2, the rounding of float32 (Abramowitz and Stegun 1964, 7.1.26). Then out = max(x, 0) - a
+    tail, and max(x, 0) = (x + a) / 2.  The derivative, Phi(x) + x e / sqrt(2 pi), is made on the way, as it shares e:
+    1/2 and with the sign of x what it is beyond that for a, 1/2 - tail + a e / sqrt(2 pi).
     """
 
     COEFFICIENTS = tuple(0.5 * a for a in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592))
-    ROWS = 16  # of a strip: with 512 columns of float32, 32 KiB
 
     def __init__(self, n: int) -> None:
-        self.x, self.slope = np.empty((HIDDEN, n), np.float32), np.empty((HIDDEN, n), np.float32)
+        self.x, self.slope, *self.scratch = (np.empty((HIDDEN, n), np.float32) for _ in range(5))
         self.out = with_ones(HIDDEN, n)
-        self.scratch = [np.empty((self.ROWS, n), np.float32) for _ in range(2)]
-        slices = [slice(row, row + self.ROWS) for row in range(0, HIDDEN, self.ROWS)]
-        self.strips = [(self.x[rows], self.slope[rows], self.out[rows]) for rows in slices]
 
     def forward(self) -> np.ndarray:
-        t, phi = self.scratch
-        for x, slope, out in self.strips:
-            np.multiply(x, x, out=slope)
-            np.multiply(slope, -0.5, out=slope)
-            np.exp(slope, out=slope)
-            np.abs(x, out=t)
-            np.multiply(t, 0.3275911 / math.sqrt(2), out=t)
-            np.add(t, 1, out=t)
-            np.reciprocal(t, out=t)
-            np.multiply(t, self.COEFFICIENTS[0], out=phi)
-            for coefficient in self.COEFFICIENTS[1:]:
-                np.add(phi, coefficient, out=phi)
-                np.multiply(phi, t, out=phi)
-            np.multiply(phi, slope, out=phi)
-            # |(x > 0) - tail| is the tail for x <= 0 and 1 less the tail for x > 0.
-            np.subtract(x > 0, phi, out=phi)
-            np.abs(phi, out=phi)
-            np.multiply(x, phi, out=out)
-            np.multiply(slope, 1 / math.sqrt(2 * math.pi), out=slope)
-            np.multiply(slope, x, out=slope)
-            np.add(slope, phi, out=slope)
+        x, slope, out = self.x, self.slope, self.out[:-1]
+        a, t, tail = self.scratch
+        np.abs(x, out=a)
+        np.multiply(x, x, out=slope)
+        np.multiply(slope, -0.5, out=slope)
+        np.exp(slope, out=slope)
+        np.multiply(a, 0.3275911 / math.sqrt(2), out=t)
+        np.add(t, 1, out=t)
+        np.reciprocal(t, out=t)
+        np.multiply(t, self.COEFFICIENTS[0], out=tail)
+        for coefficient in self.COEFFICIENTS[1:]:
+            np.add(tail, coefficient, out=tail)
+            np.multiply(tail, t, out=tail)
+        np.multiply(tail, slope, out=tail)
+        np.multiply(slope, 1 / math.sqrt(2 * math.pi), out=slope)
+        np.multiply(slope, a, out=slope)
+        np.subtract(slope, tail, out=slope)
+        np.add(slope, 0.5, out=slope)
+        np.copysign(slope, x, out=slope)
+        np.add(slope, 0.5, out=slope)
+        np.multiply(tail, a, out=tail)
+        np.add(x, a, out=out)
+        np.multiply(out, 0.5, out=out)
+        np.subtract(out, tail, out=out)
         return self.out
 
     def backward(self, g: np.ndarray) -> np.ndarray:

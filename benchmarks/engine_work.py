@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,16 +31,10 @@ class Work(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a contestant makes of a Work, as often as it is told to. Both wait until what they return is computed."""
+    """What `build` of a contestant's module makes of a Work. Both functions return when all is computed."""
 
-    step: Callable[[], object]  # forward, backward and optimizer; returns the loss before the step, as float() takes it
-    infer: Callable[[], object]  # returns the model's output for Work.one, as np.asarray() takes it
-
-
-class Contestant(Protocol):
-    """The module of a contestant."""
-
-    def build(self, work: Work) -> Task: ...
+    step: Callable[[], Any]  # forward, backward and optimizer; returns the loss before it, which has item()
+    infer: Callable[[], Any]  # returns the model's output for Work.one, as np.asarray() takes it
 
 
 def _linear(rng: np.random.Generator, name: str, fan_in: int, out: int) -> State:

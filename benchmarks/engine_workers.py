@@ -31,7 +31,7 @@ _SPAWN = multiprocessing.get_context("spawn")  # a fork would keep the threads o
 
 
 class Proof(NamedTuple):
-    """What shows that contestants do the same: the losses of the first steps, and the output for Work.one after them."""
+    """What shows that contestants do the same: losses of the first steps, and the output for Work.one after them."""
 
     losses: np.ndarray
     output: np.ndarray
@@ -104,8 +104,8 @@ def _serve(pipe: Connection, name: str) -> None:
 
 
 def prove(task: Task, steps: int) -> Proof:
-    losses = np.array([float(task.step()) for _ in range(steps)])  # type: ignore[arg-type]
-    return Proof(losses, np.array(task.infer()))
+    losses = np.array([task.step().item() for _ in range(steps)])
+    return Proof(losses, np.asarray(task.infer()).copy())
 
 
 def seconds(task: Task, action: str, count: int) -> float:

@@ -1,0 +1,64 @@
+"""The floor that benchmarks/engine.py measures against trains as statezoo does: it would be no floor otherwise."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+WORK = ("tense", "mlp", "transformer", "linear")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    """The modules of benchmarks/, which is a folder of scripts and no package."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+        for name in set(sys.modules) - before:
+            if str(BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+
+
+def proof(engine: Any, contestant: str, name: str) -> Any:
+    work = engine("engine_work").WORK[name]()
+    return engine("engine_workers").prove(engine(f"engine_{contestant}").build(work), 20)
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_the_floor_has_the_losses_and_the_output_of_statezoo(engine: Any, name: str) -> None:
+    ours, floor = proof(engine, "statezoo", name), proof(engine, "numpy", name)
+    np.testing.assert_allclose(floor.losses, ours.losses, rtol=1e-5)
+    np.testing.assert_allclose(floor.output, ours.output, atol=1e-3)
+    assert ours.losses[-1] < ours.losses[0]
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_every_kind_of_work_is_tested(engine: Any, name: str) -> None:
+    assert name in engine("engine_work").WORK
+    assert len(engine("engine_work").WORK) == len(WORK)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", WORK)
+def test_pytorch_has_them_too(engine: Any, name: str) -> None:
+    pytest.importorskip("torch")
+    ours, theirs = proof(engine, "statezoo", name), proof(engine, "torch", name)
+    np.testing.assert_allclose(theirs.losses, ours.losses, rtol=1e-5)
+    np.testing.assert_allclose(theirs.output, ours.output, atol=1e-3)
+
+
+def test_contestants_that_compute_different_things_are_not_timed(engine: Any) -> None:
+    module, workers = engine("engine"), engine("engine_workers")
+    ours = workers.Proof(np.array([2.0, 1.0]), np.zeros((1, 5)))
+    wrong = workers.Proof(np.array([2.0, 1.1]), np.zeros((1, 5)))
+    module.require_equal("tense", {"statezoo": ours, "numpy": ours})
+    with pytest.raises(SystemExit, match="tense: numpy does not compute what statezoo does, and is not timed"):
+        module.require_equal("tense", {"statezoo": ours, "numpy": wrong})
