@@ -173,8 +173,8 @@ def test_stock_readers_see_each_part_by_its_name(tmp_path: Path):
     assert np.array_equal(stock["optimizer.exp_avg.down.weight"], moment)
     assert stock["generators.order.state.key"].dtype == np.uint32
     with h5py.File(tmp_path / "run.h5") as file:
-        assert np.array_equal(file["model/down/weight"][...], weight.data)  # pyright: ignore[reportIndexIssue]
-        assert np.array_equal(file["optimizer/exp_avg/down/weight"][...], moment)  # pyright: ignore[reportIndexIssue]
+        assert np.array_equal(file["model/down/weight"][...], weight.data)  # pyright: ignore
+        assert np.array_equal(file["optimizer/exp_avg/down/weight"][...], moment)  # pyright: ignore
 
 
 def other_width(training: Training) -> None:

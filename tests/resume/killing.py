@@ -50,9 +50,9 @@ def kill_and_resume(case: Case, whole: Whole, out: Path, kills: int, rng: random
     done = 0
     for _ in range(kills):
         process = case.start(out)
-        # Some kills come before the training; on average all of them together leave it time to come to its end.
-        latest_s = whole.startup_s + 2 * whole.training_s / (kills + 1)
-        time.sleep(rng.uniform(0.7 * whole.startup_s, latest_s))
+        # Some kills come before the training; many together leave it time to come to its end.
+        latest_s = whole.startup_s + 2 * whole.training_s / (max(kills, 4) + 1)
+        time.sleep(rng.uniform(0.5 * whole.startup_s, latest_s))
         process.kill()
         process.communicate()
         if process.returncode == 0:

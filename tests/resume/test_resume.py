@@ -18,7 +18,7 @@ from statezoo.checkpoints import verify
 from statezoo.zoo.interruption import interruptible
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")]
-CASE = Case("linear-regression", "safetensors", epochs=150)
+CASE = Case("linear-regression", "safetensors", epochs=60)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_run_that_is_told_to_stop_saves_says_how_to_go_on_and_does(
     _, errors = process.communicate()
     assert process.returncode == 128 + number
     line = re.fullmatch(
-        r"train\.py: linear-regression was stopped after step \d+ of 1200 and saved; go on with: python "
+        r"train\.py: linear-regression was stopped after step \d+ of 480 and saved; go on with: python "
         r"scripts/train\.py (linear-regression --out \S+ --resume)\n",
         errors,
     )
@@ -113,8 +113,10 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space_again(whole: 
     out, ballast = small_disk / "run", small_disk / "ballast"
     process = CASE.start(out)
     wait_for_a_state(out, process)
+    process.send_signal(signal.SIGSTOP)
     with pytest.raises(OSError, match="No space left"):
         fill(ballast)
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate()
     assert process.returncode == 1
     assert "could not be written: no space left on device. What was there before is unchanged." in errors
