@@ -64,9 +64,7 @@ class LanguageModel:
 
     def forward(self) -> np.ndarray:
         x, part = self.x, self.part
-        self.one_hot.fill(0)
-        self.one_hot[self.tokens, self.columns] = 1
-        np.dot(self.token.T, self.one_hot, out=x)
+        np.take(self.token.T, self.tokens, axis=1, out=x, mode="clip")  # "raise" would go through a buffer
         by_position = x.reshape(C, self.batch, self.length)
         np.add(by_position, self.position[: self.length].T[:, None], out=by_position)
         np.dot(self.in_proj, self.ln1.forward(x), out=self.attention.qkv)
@@ -102,6 +100,9 @@ class LanguageModel:
         position[self.length :] = 0
         np.add.reduce(by_x.reshape(C, self.batch, self.length), axis=1, out=part[:, : self.length])
         position[: self.length] = part[:, : self.length].T
+        # Columns of the same token are summed by a product: np.add.at would do it one by one.
+        self.one_hot.fill(0)
+        self.one_hot[self.tokens, self.columns] = 1
         token += np.dot(self.one_hot, by_x.T)
 
 
