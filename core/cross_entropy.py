@@ -83,53 +83,57 @@ def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _Softmax(NamedTuple):
-    """log_p: (C, rows). raised: (C, rows), and total: (rows,), of which the quotient is p."""
+    """The logits of each row less their largest, (C, rows), their exponentials, and the sums of these, (rows,).
 
-    log_p: np.ndarray
+    log softmax is shifted - log(total), softmax is raised / total.
+    """
+
+    shifted: np.ndarray
     raised: np.ndarray
     total: np.ndarray
 
 
 def _softmax(logits: np.ndarray) -> _Softmax:
-    log_p = logits - np.maximum.reduce(logits, axis=0, initial=-np.inf)
-    raised = np.exp(log_p)
-    total = np.add.reduce(raised, axis=0)
-    log_p -= np.log(total)
-    return _Softmax(log_p, raised, total)
+    shifted = logits - np.maximum.reduce(logits, axis=0, initial=-np.inf)
+    raised = np.exp(shifted)
+    return _Softmax(shifted, raised, np.add.reduce(raised, axis=0))
 
 
 def _of_classes(
     softmax: _Softmax, target: np.ndarray, factors: np.ndarray | None, ignore_index: int, smoothing: float
 ) -> tuple[np.ndarray, Any, RowsBackward]:
     """Return for classes (rows,): the losses, what a mean divides them by, and their gradient."""
-    log_p, raised, total = softmax
-    classes, rows = log_p.shape
+    shifted, raised, total = softmax
+    classes, rows = shifted.shape
     counted, target = _counted(target, classes, ignore_index)
     at = (target, np.arange(rows))
-    weights = np.ones((), log_p.dtype) if factors is None else factors[target]
+    weights: Any = None if factors is None else factors[target]
     if counted is not None:
-        weights = np.where(counted, weights, 0)
-    sharp = weights * (1 - smoothing)
-    even = np.full(classes, smoothing / classes if classes else 0, log_p.dtype)
-    if factors is not None:
-        even *= factors
-    losses = -log_p[at] * sharp
+        weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
+    sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # how much of q stands at the target's class
+    even: np.ndarray | None = None  # and how much besides at every class
+    log_total = np.log(total)
+    losses = log_total - shifted[at]
+    if weights is not None or smoothing:
+        losses *= sharp
     if smoothing:
-        losses -= even.dot(log_p)
+        even = np.full((classes, 1), smoothing / classes, shifted.dtype)
+        even *= 1 if factors is None else factors[:, None]
+        losses += even.sum() * log_total - even[:, 0].dot(shifted)
     if counted is not None:
         losses = np.where(counted, losses, 0)  # also where 0 * inf made it NaN
 
     def backward(g: Any) -> tuple[np.ndarray, None]:
-        mass = sharp + even.sum() if smoothing else sharp  # of q in each row: softmax's gradient is (mass * p - q)
+        mass = sharp if even is None else sharp + even.sum()  # of q in each row: softmax's gradient is (mass * p - q)
         by_logits = raised * (g * mass / total)
         by_logits[at] -= g * sharp
-        if smoothing:
-            by_logits -= even[:, None] * g
+        if even is not None:
+            by_logits -= even * g
         if counted is not None:
             by_logits[:, ~counted] = 0  # also where the mean over nothing makes g NaN
         return by_logits, None
 
-    return losses, np.add.reduce(weights) if weights.ndim else rows, backward
+    return losses, rows if weights is None else np.add.reduce(weights), backward
 
 
 def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray | None, np.ndarray]:
@@ -149,8 +153,9 @@ def _of_probabilities(
     softmax: _Softmax, target: np.ndarray, factors: np.ndarray | None, smoothing: float
 ) -> tuple[np.ndarray, int, RowsBackward]:
     """Return what `_of_classes` does, for probabilities (C, rows)."""
-    log_p, raised, total = softmax
-    classes, rows = log_p.shape
+    shifted, raised, total = softmax
+    classes, rows = shifted.shape
+    log_p = shifted - np.log(total)
     scale = np.ones((classes, 1), log_p.dtype) if factors is None else factors[:, None]
     q = (target.astype(log_p.dtype, copy=False) * (1 - smoothing) + smoothing / max(classes, 1)) * scale
     losses = -np.where(q == 0, 0, q * log_p).sum(axis=0)

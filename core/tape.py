@@ -98,19 +98,12 @@ def run_backward(root: Tensor, gradient: np.ndarray) -> None:
     if root._backward is None:
         _accumulate(root, gradient, owned=True)
         return
-    waiting = _uses(root)
-    gradients = {root: gradient}
-    ready = [root]
+    uses, gradients, ready = _uses(root), {root: gradient}, [root]
     # Infinities and NaNs are values here, as in the forward pass: the loss shows them.
     with np.errstate(all="ignore"):
         while ready:
             node = ready.pop()
-            _propagate(node, gradients)
-            for parent in node._parents:
-                if parent in waiting:
-                    waiting[parent] -= 1
-                    if not waiting[parent]:
-                        ready.append(parent)
+            _propagate(node, gradients, uses, ready)
             if not node._keep_graph:
                 node._parents, node._backward = (), spent
 
@@ -132,23 +125,28 @@ def _uses(root: Tensor) -> dict[Tensor, int]:
     return uses
 
 
-def _propagate(node: Tensor, gradients: dict[Tensor, np.ndarray]) -> None:
-    """Pass the gradient of one recorded tensor, if it got one, on to its parents."""
-    gradient = gradients.pop(node, None)
-    if gradient is None:
-        return
-    assert node._backward is not None
-    for parent, part in zip(node._parents, node._backward(gradient), strict=True):
-        if part is None or not parent._requires_grad:
+def _propagate(node: Tensor, gradients: dict[Tensor, np.ndarray], uses: dict[Tensor, int], ready: list[Tensor]) -> None:
+    """Pass the gradient of one recorded tensor, if it got one, on to its parents; those that have theirs are ready."""
+    gradient, backward = gradients.pop(node, None), node._backward
+    assert backward is not None
+    parts = backward(gradient) if gradient is not None else (None,) * len(node._parents)
+    for parent, part in zip(node._parents, parts, strict=True):
+        if not parent._requires_grad:
             continue
-        array = parent.data
-        if part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray:
-            part = _fit(part, array)
-        if parent._backward is None:
-            _accumulate(parent, part, owned=part is not gradient and part.base is None)
-        else:
-            known = gradients.get(parent)
-            gradients[parent] = part if known is None else np.asarray(known + part)
+        is_leaf = parent._backward is None
+        if part is not None:
+            array = parent.data
+            if part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray:
+                part = _fit(part, array)
+            if is_leaf:
+                _accumulate(parent, part, owned=part is not gradient and part.base is None)
+            else:
+                known = gradients.get(parent)
+                gradients[parent] = part if known is None else np.asarray(known + part)
+        if not is_leaf:
+            uses[parent] -= 1
+            if not uses[parent]:
+                ready.append(parent)
 
 
 def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:

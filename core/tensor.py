@@ -174,11 +174,13 @@ class Tensor:
                     f"backward() starts at a single number; this tensor has shape {self.shape}. "
                     "Reduce it first, as in loss.mean().backward(), or pass backward(gradient) of that shape."
                 )
-            start = np.ones_like(self.data)
+            start = np.array(1, self.data.dtype).reshape(self.data.shape)
         else:
             start = np.array(gradient, dtype=self.dtype)
-        if start.shape != self.shape:
-            raise ShapeError(f"backward() was given a gradient of shape {start.shape} for a tensor of {self.shape}.")
+            if start.shape != self.shape:
+                raise ShapeError(
+                    f"backward() was given a gradient of shape {start.shape} for a tensor of {self.shape}."
+                )
         run_backward(self, start)
 
     # --- arithmetic
