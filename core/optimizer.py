@@ -96,7 +96,7 @@ class Optimizer:
         for group in groups:
             self._check(group)
         self.state = {
-            parameters[position][1]: {name: np.asarray(array).copy(order="K") for name, array in arrays.items()}
+            parameters[position][1]: {name: np.asarray(array).copy() for name, array in arrays.items()}
             for position, arrays in saved.items()
         }
         for group, loaded in zip(self.param_groups, groups, strict=True):

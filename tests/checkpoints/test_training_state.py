@@ -371,3 +371,30 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert list(one) == list(other)
     for name, value in one.items():
         assert np.array_equal(value, other[name]) if isinstance(value, np.ndarray) else value == other[name], name
+
+
+class Stubborn(Linear):
+    """Takes no extra state back."""
+
+    def get_extra_state(self) -> str:
+        return "mine"
+
+    def set_extra_state(self, state: Any) -> None:
+        raise RuntimeError("not this one")
+
+
+def test_a_module_that_refuses_its_extra_state_keeps_everything_from_changing(tmp_path: Path):
+    def new() -> tuple[Module, optim.Optimizer]:
+        model = Stubborn(2, 2)
+        return model, optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+
+    model, optimizer = new()
+    save_training(model, optimizer, tmp_path / "run.h5")
+    model, optimizer = new()
+    optimizer.param_groups[0]["lr"] = 0.2
+    before = copy.deepcopy(training_state(model, optimizer))
+    with pytest.raises(
+        MismatchError, match=r"was refused by Stubborn\.set_extra_state\(\): RuntimeError: not this one"
+    ):
+        load_training(model, optimizer, tmp_path / "run.h5")
+    assert_same(training_state(model, optimizer), before)

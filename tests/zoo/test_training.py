@@ -19,6 +19,7 @@ from statezoo import zoo
 from statezoo.checkpoints import CorruptError, MismatchError, load_file
 from statezoo.core import manual_seed, optim, randn
 from statezoo.zoo.training import Step
+from statezoo.zoo.trajectories import keep_weights
 
 
 def test_a_run_holds_the_weights_after_the_last_epoch_and_a_row_for_each(tiny_recipe: zoo.Recipe, tmp_path: Path):
@@ -360,10 +361,42 @@ def test_a_loss_of_nan_stops_at_once_and_names_the_first_parameter(
     assert all(np.isfinite(kept[name]).all() for name in kept if name.startswith("model."))
 
 
-def test_a_state_with_a_parameter_that_is_not_finite_is_not_kept(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    recipe = tiny_recipe.with_settings(lr=1e38, batch_size=8)
-    with pytest.raises(zoo.RunError, match="not finite"):
-        zoo.train(recipe, tmp_path / "run", save_every=1)
+def test_a_state_with_a_parameter_that_is_not_finite_is_not_kept(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    right = type(tiny_recipe).loss
+    monkeypatch.setattr(type(tiny_recipe), "loss", lambda *arguments: right(*arguments) * 1e6)
+    monkeypatch.setattr(type(tiny_recipe), "optimizer", lambda self, model: optim.SGD(model.parameters(), lr=1e38))
+    message = (
+        r"a parameter is not finite after step 1; down\.weight is the first parameter that is not .*; nothing was k"
+    )
+    with pytest.raises(zoo.RunError, match=message):
+        zoo.train(tiny_recipe.with_settings(batch_size=8), tmp_path / "run", save_every=1)
+    assert not (tmp_path / "run" / "training.safetensors").exists()
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_crash_after_the_state_of_an_epoch_and_before_its_weights_is_made_good(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+):
+    monkeypatch.setattr(type(tiny_recipe), "keeps_trajectory", True)
+    zoo.train(tiny_recipe, tmp_path / "whole")
+
+    def crash(folder: Path, model: Any, number: int) -> None:
+        if number == epoch:
+            raise OSError("power cut")
+        keep_weights(folder, model, number)
+
+    monkeypatch.setattr("statezoo.zoo.loop.keep_weights", crash)
+    with pytest.raises(OSError, match="power cut"):
+        zoo.train(tiny_recipe, tmp_path / "run")
+    monkeypatch.setattr("statezoo.zoo.loop.keep_weights", keep_weights)
+    zoo.train(tiny_recipe, tmp_path / "run", resume=True)
+    one, two = tmp_path / "whole", tmp_path / "run"
+    names = [path.relative_to(one) for path in one.rglob("*.safetensors")]
+    assert len(names) == 5
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+    assert without_time(one) == without_time(two)
 
 
 @pytest.mark.parametrize("steps", [0, -1])
