@@ -6,8 +6,8 @@
     model = zoo.load("tense-mlp")
     model.predict("hablar", "yo")
 
-Read in this order: registry and loading (names to models), entry (what a published folder holds), recipe and
-training (how weights are made), publishing and verification (how they become an entry, and stay one).
+Read in this order: registry and loading (names to models), entry (what a published folder holds), recipe, training,
+loop and run_folder (how weights are made), publishing and verification (how they become an entry, and stay one).
 """
 
 from importlib import import_module
