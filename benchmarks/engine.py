@@ -25,7 +25,8 @@ from tables import show
 
 CONTESTANTS = (OURS, FLOOR, TORCH, JAX)
 PACKAGES = ("numpy", "torch", "jax")
-THREADS = {"1 thread": True, "default threads": False}
+# Whether a setting is that of one thread, by what --threads calls it; and what the tables call it.
+THREADS = {"1": (True, "1 thread"), "default": (False, "default threads")}
 ACTIONS = ("step", "infer")
 
 # All compute in float32 and in orders of their own. 20 steps amplify that: seen were 3e-7 of a loss, 1e-5 in an output.
@@ -86,7 +87,7 @@ def run(works: list[str], names: list[str], rounds: int, one_thread: bool, with_
 def show_times(threads: str, works: Iterable[str], results: Results) -> None:
     for action, title in {"step": "training step", "infer": "inference, batch 1"}.items():
         show(
-            f"{title}, {threads}: microseconds, and how many times ours",
+            f"{title}, {threads}: microseconds, median (least)",
             ["", *CONTESTANTS, "ours / numpy", "torch / ours", "jax / ours"],
             ([work, *_row({name: results.get((work, name, action)) for name in CONTESTANTS})] for work in works),
         )
@@ -117,14 +118,16 @@ def main() -> None:
     works, left_out = arguments.work.split(","), arguments.without.split(",")
     if unknown := [work for work in works if work not in WORK]:
         parser.error(f"no work is called {unknown[0]!r}; there are {', '.join(WORK)}")
+    if unknown := [setting for setting in arguments.threads.split(",") if setting not in THREADS]:
+        parser.error(f"--threads takes {', '.join(THREADS)} or both, not {unknown[0]!r}")
+    settings = [THREADS[setting] for setting in arguments.threads.split(",")]
     names = [name for name in CONTESTANTS if name == OURS or name not in left_out]
     describe(PACKAGES)
     for work in works:
         print(f"- {work}: {WORK[work]().title}", flush=True)
-    settings = [f"{t} thread{'' if t == '1' else 's'}" for t in arguments.threads.split(",")]
-    results = {}
-    for position, threads in enumerate(settings):
-        results[threads] = run(works, names, arguments.rounds, THREADS[threads], with_memory=not position)
+    results: dict[str, Results] = {}
+    for one_thread, threads in settings:
+        results[threads] = run(works, names, arguments.rounds, one_thread, with_memory=not results)
         show_times(threads, works, results[threads])
     show_marks(results)
 

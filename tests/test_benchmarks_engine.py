@@ -40,10 +40,8 @@ def test_the_floor_has_the_losses_and_the_output_of_statezoo(engine: Any, name: 
     assert ours.losses[-1] < ours.losses[0]
 
 
-@pytest.mark.parametrize("name", WORK)
-def test_every_kind_of_work_is_tested(engine: Any, name: str) -> None:
-    assert name in engine("engine_work").WORK
-    assert len(engine("engine_work").WORK) == len(WORK)
+def test_every_kind_of_work_is_tested(engine: Any) -> None:
+    assert tuple(engine("engine_work").WORK) == WORK
 
 
 @pytest.mark.torch
