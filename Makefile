@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format faults resume hostile damage fuzz bench wheel-check clean
+.PHONY: help demo test check format faults resume repro hostile damage fuzz bench wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ faults: $(VENV)/.ready-test  ## strike at saves at each of their system calls, i
 resume: $(VENV)/.ready-test  ## kill the training of every entry 16 times, resume it, and compare the bytes at the end
 	@$(BIN)/python tests/resume/campaign.py $(RESUME_ARGS)
 
+repro: $(VENV)/.ready-train  ## train every entry again, and compare the weights with those that are published
+	@$(BIN)/python scripts/verify_zoo.py --repro
+
 hostile: $(VENV)/.ready-test  ## read every hostile file in every way, and print what came of it
 	@$(BIN)/python tests/hostile/hostile_campaign.py
 
@@ -58,6 +61,7 @@ fuzz: $(VENV)/.ready-fuzz  ## fuzz both readers, guided by coverage
 bench: $(VENV)/.ready-bench  ## time our checkpoints and training steps against the peers', side by side
 	@env -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS $(BIN)/python benchmarks/checkpoints.py $(BENCH_ARGS)
 	@$(BIN)/python benchmarks/engine.py $(ENGINE_ARGS)
+	@$(BIN)/python benchmarks/background.py
 
 wheel-check:  ## build a wheel, install it into a fresh environment, use it from another folder
 	@PYTHON=$(PYTHON) bash .ci/wheel

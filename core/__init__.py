@@ -1,7 +1,7 @@
 """Neural networks in NumPy, under PyTorch's names.
 
 Read in this order: tensor, tape (how a gradient is found), operations, reductions, shaping, functional with
-activations, normalization and loss_functions (how each is computed), parameter, module (how state is registered, found
+activations, normalization, loss_functions and cross_entropy (how each is computed), parameter, module (how state is registered, found
 and loaded), layers, containers, attention, losses (the building blocks), init, optim (training them), capture,
 summary and doctor (looking inside).
 """
