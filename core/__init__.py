@@ -1,9 +1,9 @@
 """Neural networks in NumPy, under PyTorch's names.
 
 Read in this order: tensor, tape (how a gradient is found), operations, reductions, shaping, functional with
-activations, normalization, loss_functions and cross_entropy (how each is computed), parameter, module (how state is registered, found
-and loaded), layers, containers, attention, losses (the building blocks), init, optim (training them), capture,
-summary and doctor (looking inside).
+activations, normalization, loss_functions and cross_entropy (how each is computed), parameter, module (how state is
+registered, found and loaded), layers, containers, attention, losses (the building blocks), init, optim (training
+them), capture, summary and doctor (looking inside).
 """
 
 from . import functional, init, optim
