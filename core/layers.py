@@ -43,7 +43,8 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        held = self._parameters  # an attribute costs more, found by __getattr__, than the product of a small layer
+        # An attribute, found by __getattr__, costs more than the product of a small layer.
+        held: dict[str, Any] = self._parameters
         return F.linear(x, held["weight"], held["bias"])
 
     def extra_repr(self) -> str:
