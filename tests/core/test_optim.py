@@ -2,6 +2,9 @@
 
 import copy
 import pickle
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -460,3 +463,28 @@ def test_adam_counts_the_steps_of_each_parameter_as_torch_does_where_gradients_a
     for mine, their in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine.data, their.detach().numpy(), rtol=2e-5, atol=1e-6)
         assert float(pairs[0].state[mine]["step"]) == float(pairs[1].state[their]["step"])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of other C libraries nothing is promised")
+def test_a_training_step_takes_no_memory_anew_from_the_system() -> None:
+    program = """
+import resource
+import numpy as np
+from statezoo.core import Tensor, functional, optim
+from statezoo.core.layers import Linear
+
+model = Linear(64, 256)
+optimizer = optim.SGD(model.parameters())
+x, faults = Tensor(np.ones((512, 64), np.float32)), []
+for _ in range(20):
+    optimizer.zero_grad()
+    h = model(x)
+    for _ in range(8):
+        h = functional.relu(h)
+    functional.mse_loss(h, np.zeros(h.shape, np.float32)).backward()
+    optimizer.step()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print((faults[-1] - faults[9]) // 10)
+"""
+    pages = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+    assert pages < 20  # without the optimizer's hint: more than 1,000
