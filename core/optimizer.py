@@ -6,7 +6,7 @@ The checks are for the mistakes that otherwise train nothing, or the wrong thing
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -48,18 +48,18 @@ class Optimizer:
         Raises OptimizerError if no parameter has a gradient, or if one is no longer part of its model.
         """
         self._require_owned()
-        groups = [
-            (group, [parameter for parameter in group["params"] if parameter.grad is not None])
-            for group in self.param_groups
-        ]
-        if not any(parameters for _, parameters in groups):
-            raise OptimizerError("step() found no gradient in any parameter: call loss.backward() first.")
-        if not all(_is_changeable(parameter) for _, parameters in groups for parameter in parameters):
-            for name, parameter in named_parameters(self.param_groups):
-                _require_changeable(name, parameter)
-        for group, parameters in groups:
+        groups = []
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if parameters:
-                self._step(parameters, group)
+                groups.append((group, parameters))
+            for parameter in parameters:
+                if not _is_changeable(parameter):
+                    self._refuse(parameter)
+        if not groups:
+            raise OptimizerError("step() found no gradient in any parameter: call loss.backward() first.")
+        for group, parameters in groups:
+            self._step(parameters, group)
 
     def zero_grad(self) -> None:
         """Set the gradient of every parameter to None."""
@@ -115,6 +115,13 @@ class Optimizer:
         for name in ("lr", "weight_decay"):
             if not group[name] >= 0:
                 raise OptimizerError(f"{type(self).__name__}: {name} is at least 0, not {group[name]}.")
+
+    def _refuse(self, parameter: Tensor) -> NoReturn:
+        """Raise OptimizerError for a parameter that a step would fail on halfway, or broadcast its gradient to."""
+        name = next(name for name, one in named_parameters(self.param_groups) if one is parameter)
+        if parameter.grad is not None and parameter.grad.shape != parameter.shape:
+            raise OptimizerError(f"{name} has a gradient of shape {parameter.grad.shape}, not {parameter.shape}.")
+        raise OptimizerError(f"{name} is read-only memory, perhaps of a file. Train copy.deepcopy(model) instead.")
 
     def _require_owned(self) -> None:
         """Raise OptimizerError if a parameter has left the model it was in. Costs nothing while no model changes."""
@@ -230,19 +237,9 @@ def _parameters(entries: list[Any]) -> dict[str, Any]:
 
 
 def _is_changeable(parameter: Tensor) -> bool:
+    """Whether a step of the parameter, which has a gradient, neither fails halfway nor broadcasts."""
     assert parameter.grad is not None
     return parameter.grad.shape == parameter.data.shape and parameter.data.flags.writeable
-
-
-def _require_changeable(name: str, parameter: Tensor) -> None:
-    """Raise OptimizerError if a step of parameter would fail halfway, or broadcast its gradient."""
-    gradient = parameter.grad
-    if gradient is None:
-        return
-    if gradient.shape != parameter.shape:
-        raise OptimizerError(f"{name} has a gradient of shape {gradient.shape}, not {parameter.shape}.")
-    if not parameter.data.flags.writeable:
-        raise OptimizerError(f"{name} is read-only memory, perhaps of a file. Train copy.deepcopy(model) instead.")
 
 
 def _require_in_one_group(groups: list[dict[str, Any]]) -> None:
