@@ -67,12 +67,10 @@ def cross_entropy(
 
 
 def _classes_first(a: np.ndarray) -> np.ndarray:
-    """Return (C,), (N, C) or (N, C, d...) as (C, rows), in one piece of memory."""
-    if a.ndim == 2:
-        return np.ascontiguousarray(a.T)
-    if a.ndim == 1:
-        return a[:, None]
-    return np.moveaxis(a, 1, 0).reshape(a.shape[1], a.shape[0] * math.prod(a.shape[2:]))
+    """Return (C,), (N, C) or (N, C, d...) as (C, rows), contiguous."""
+    if a.ndim <= 2:
+        return np.ascontiguousarray(a.T if a.ndim == 2 else a[:, None])
+    return np.ascontiguousarray(np.moveaxis(a, 1, 0)).reshape(a.shape[1], a.shape[0] * math.prod(a.shape[2:]))
 
 
 def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -106,14 +104,15 @@ def _of_classes(
     shifted, raised, total = softmax
     classes, rows = shifted.shape
     counted, target = _counted(target, classes, ignore_index)
-    at = (target, np.arange(rows))
+    # Where the class of each row stands in the flat (C, rows): one index is several times faster than a pair.
+    at = target.astype(np.intp, copy=False) * rows + np.arange(rows)
     weights: Any = None if factors is None else factors[target]
     if counted is not None:
         weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
     sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # how much of q stands at the target's class
     even: np.ndarray | None = None  # and how much besides at every class
     log_total = np.log(total)
-    losses = log_total - shifted[at]
+    losses = log_total - shifted.reshape(-1)[at]
     if weights is not None or smoothing:
         losses *= sharp
     if smoothing:
@@ -126,7 +125,7 @@ def _of_classes(
     def backward(g: Any) -> tuple[np.ndarray, None]:
         mass = sharp if even is None else sharp + even.sum()  # of q in each row: softmax's gradient is (mass * p - q)
         by_logits = raised * (g * mass / total)
-        by_logits[at] -= g * sharp
+        by_logits.reshape(-1)[at] -= g * sharp
         if even is not None:
             by_logits -= even * g
         if counted is not None:

@@ -89,6 +89,7 @@ def spent(_: np.ndarray) -> NoReturn:
     )
 
 
+@np.errstate(all="ignore")  # infinities and NaNs are values here, as in the forward pass: the loss shows them
 def run_backward(root: Tensor, gradient: np.ndarray) -> None:
     """Accumulate into `.grad` of every leaf that root was computed from, and free the graph on the way.
 
@@ -99,13 +100,11 @@ def run_backward(root: Tensor, gradient: np.ndarray) -> None:
         _accumulate(root, gradient, owned=True)
         return
     uses, gradients, ready = _uses(root), {root: gradient}, [root]
-    # Infinities and NaNs are values here, as in the forward pass: the loss shows them.
-    with np.errstate(all="ignore"):
-        while ready:
-            node = ready.pop()
-            _propagate(node, gradients, uses, ready)
-            if not node._keep_graph:
-                node._parents, node._backward = (), spent
+    while ready:
+        node = ready.pop()
+        _propagate(node, gradients, uses, ready)
+        if not node._keep_graph:
+            node._parents, node._backward = (), spent
 
 
 def _uses(root: Tensor) -> dict[Tensor, int]:

@@ -66,3 +66,16 @@ def test_a_column_of_predictions_does_not_broadcast_against_a_row_of_targets(los
         loss(predictions, Tensor(np.ones(4, np.float32)))
     assert "input (4, 1) and target (4,) differ" in str(caught.value)
     assert "target.unsqueeze(1)" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint64"])
+@pytest.mark.parametrize("shape", [(200, 3), (200, 3, 1), (1, 3, 200)])
+def test_cross_entropy_takes_classes_of_any_integer_dtype_and_logits_in_any_order(shape, dtype):
+    logits = np.asfortranarray(RANDOM.standard_normal(shape))
+    classes = RANDOM.integers(3, size=shape[:1] + shape[2:])
+    x = Tensor(logits, requires_grad=True)
+    core.functional.cross_entropy(x, classes.astype(dtype)).backward()
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    one_hot = np.moveaxis(np.eye(3)[classes], -1, 1)
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad, (softmax - one_hot) / classes.size, atol=1e-12)
