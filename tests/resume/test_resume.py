@@ -127,6 +127,23 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space_again(whole: 
     assert differences(whole.folder, out) == []
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits a process that runs")
+def test_a_save_that_the_system_refuses_stops_a_run_which_goes_on_without_the_limit(whole: Whole, tmp_path: Path):
+    import resource
+
+    out = tmp_path / "run"
+    process = CASE.start(out)
+    wait_for_a_state(out, process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (64, 64))
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "could not be written: file too large. What was there before is unchanged." in errors
+    assert verify(out / "training.safetensors").intact
+    assert {path.name for path in out.iterdir()} <= {"checkpoint.safetensors", "run.json", "training.safetensors"}
+    finish(CASE.start(out))
+    assert differences(whole.folder, out) == []
+
+
 def test_two_processes_do_not_train_into_one_folder(tmp_path: Path):
     out = tmp_path / "run"
     first = CASE.start(out)
