@@ -147,10 +147,15 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Re
 
 
 def _refuse_run(out: Path) -> None:
-    if (out / RUN).exists():
-        raise RunError(
-            f"{out} already holds a run; name another folder with --out, remove it, or go on with it with --resume"
-        )
+    if not (out / RUN).exists():
+        return
+    record = read_record(out)
+    if record.finished:
+        raise RunError(f"{out} already holds a finished run; name another folder with --out, or remove it")
+    raise RunError(
+        f"{out} already holds a run; go on with: {resume_command(record.recipe, out)}\n"
+        "Or name another folder with --out, or remove it"
+    )
 
 
 def _refuse_other(out: Path, recorded: Recipe, asked: Recipe) -> None:

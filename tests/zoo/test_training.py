@@ -100,7 +100,9 @@ def test_a_run_keeps_its_weights_by_epoch_where_the_recipe_says_so(
 
 def test_a_folder_that_holds_a_run_is_not_trained_over(tiny_recipe: zoo.Recipe, tiny_run: Path):
     before = (tiny_run / "checkpoint.safetensors").read_bytes()
-    with pytest.raises(zoo.RunError, match="already holds a run; name another folder with --out"):
+    with pytest.raises(
+        zoo.RunError, match="already holds a finished run; name another folder with --out, or remove it"
+    ):
         zoo.train(tiny_recipe.with_settings(seed=9), tiny_run)
     assert (tiny_run / "checkpoint.safetensors").read_bytes() == before
 
@@ -207,11 +209,13 @@ def test_a_run_whose_weights_are_not_those_it_recorded_is_not_opened(tiny_recipe
 
 
 def test_a_second_run_into_a_folder_is_refused_before_the_first_has_finished(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    def start_another(row: dict[str, float]) -> None:
-        with pytest.raises(zoo.RunError, match="already holds a run"):
+    def start_another(step: Step) -> None:
+        with pytest.raises(
+            zoo.RunError, match=r"already holds a run; go on with: python .*tiny-net\.noise --out .* --resume\nOr name"
+        ):
             zoo.train(tiny_recipe, tmp_path / "run")
 
-    zoo.train(tiny_recipe, tmp_path / "run", report=start_another)
+    zoo.train(tiny_recipe, tmp_path / "run", on_step=start_another)
 
 
 def test_a_recipe_without_its_data_leaves_no_folder_behind(tmp_path: Path):
