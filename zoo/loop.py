@@ -4,8 +4,8 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .errors import RunError, StoppedError
 from .recipe import Recipe, batches
 from .registry import build
 from .run_folder import Made, Row, RunFolder, resume_command
+from .standing import Standing
 from .trajectories import keep_weights
 
 
@@ -38,24 +39,6 @@ class Hooks(NamedTuple):
     save_every: int | None = None
 
 
-@dataclass
-class Standing:
-    """Where a training stands: with model, optimizer, schedule and generators, all that its future depends on.
-
-    epoch: the one that is under way, from 1. position: how many of its batches are done. loss_sum: over their examples.
-    data: the SHA-256 of what it trains on.
-    """
-
-    data: str
-    environment: dict[str, str]
-    epoch: int = 1
-    position: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    wall_time_s: float = 0.0
-    history: list[Row] = field(default_factory=list)
-
-
 class Loop:
     """A recipe's model, optimizer, schedule and generators, at work."""
 
@@ -69,7 +52,8 @@ class Loop:
         # where the epoch under way began: from there a resumed epoch draws its order again.
         self.order = np.random.default_rng([recipe.seed, 1])
         self.at = Standing(data.sha256, environment())
-        self.total = recipe.epochs * -(-len(data.train_x) // recipe.batch_size)
+        self.batches = -(-len(data.train_x) // recipe.batch_size)
+        self.total = recipe.epochs * self.batches
         self._began, self._saved_step = time.monotonic(), 0
 
     def run(self) -> None:
@@ -94,7 +78,8 @@ class Loop:
             loss = self._step(batch)
             if self.hooks.on_step:
                 self.hooks.on_step(Step(self.at.step, self.total, loss))
-            self._save_if_wanted()
+            if self.at.position < self.batches:  # after the last one, the epoch ends first
+                self._save_if_wanted()
         self.order = upcoming
 
     def _step(self, batch: np.ndarray) -> float:
@@ -113,14 +98,20 @@ class Loop:
 
     def _save_if_wanted(self) -> None:
         """Save every so many steps, and when the training is to stop."""
-        stop = self.hooks.should_stop and self.hooks.should_stop()
+        stop = self._is_to_stop()
         if stop or (self.hooks.save_every and self.at.step % self.hooks.save_every == 0):
             self._save()
         if stop:
-            raise StoppedError(
-                f"{self.recipe.name} was stopped after step {self.at.step} of {self.total} "
-                f"and saved; go on with: {resume_command(self.recipe, self.folder.path)}"
-            )
+            self._stop()
+
+    def _is_to_stop(self) -> bool:
+        return bool(self.hooks.should_stop and self.hooks.should_stop())
+
+    def _stop(self) -> NoReturn:
+        raise StoppedError(
+            f"{self.recipe.name} was stopped after step {self.at.step} of {self.total} "
+            f"and saved; go on with: {resume_command(self.recipe, self.folder.path)}"
+        )
 
     def _end_epoch(self) -> None:
         self.schedule.step()
@@ -135,6 +126,8 @@ class Loop:
         self._keep_epoch()
         if self.hooks.report:
             self.hooks.report(row)
+        if self.at.epoch <= self.recipe.epochs and self._is_to_stop():
+            self._stop()
 
     def _keep_epoch(self) -> None:
         """Keep the weights and the history after the epoch before the one under way."""
@@ -167,9 +160,11 @@ class Loop:
         )
         here = self.at.environment
         try:
-            self.at = Standing(**progress)
-        except TypeError as error:
-            raise RunError(f"{self.folder.state} is not the state of a run: {error}") from error
+            self.at = Standing.of(progress, self.recipe.epochs, self.batches)
+        except ValueError as error:
+            raise RunError(
+                f"{self.folder.state} is not the state of this run: {error}. Remove it, and --resume begins anew"
+            ) from error
         if self.at.data != self.data.sha256:
             raise RunError(
                 f"{self.folder.path} was trained on other data: SHA-256 {self.at.data}, here {self.data.sha256}. "

@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_events_of_a_training_that_goes_on_take_the_place_of_those_after_its_fir
                     log.epoch({"epoch": number // 2, "mse": loss})
     assert scalars(tmp_path, "step/loss") == [(n, 1.0 if n < 7 else 2.0) for n in range(1, 13)]
     assert scalars(tmp_path, "epoch/mse") == [(n, 1.0 if n < 7 else 2.0) for n in range(2, 13, 2)]
+
+
+def test_a_training_stopped_in_the_last_step_of_an_epoch_goes_on_with_events_of_every_epoch(
+    tiny_recipe: zoo.Recipe, tmp_path: Path
+):
+    for stopped in (True, True, False):
+        with EventLog(tmp_path / "events") as log, pytest.raises(zoo.StoppedError) if stopped else nullcontext():
+            zoo.train(
+                tiny_recipe, tmp_path / "run", log.epoch, log.step, resume=True, should_stop=lambda now=stopped: now
+            )
+    assert [step for step, _ in scalars(tmp_path / "events", "epoch/mse")] == [1, 2, 3]  # one step an epoch
 
 
 def test_train_writes_events_with_log_dir(tmp_path: Path):

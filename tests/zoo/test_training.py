@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from statezoo import zoo
-from statezoo.checkpoints import CorruptError, MismatchError, load_file
+from statezoo.checkpoints import CorruptError, MismatchError, load_file, save_file
 from statezoo.core import manual_seed, optim, randn
 from statezoo.zoo.training import Step
 from statezoo.zoo.trajectories import keep_weights
@@ -243,12 +243,13 @@ def test_a_run_stopped_after_every_single_step_ends_in_the_same_bytes(
     recipe = tiny_recipe.with_settings(batch_size=10)  # four steps an epoch, the last of two examples
     whole = zoo.train(recipe, tmp_path / "whole", format=format)
     reported: list[dict[str, float]] = []
-    for step in range(1, 13):
+    for step in range(1, 12):
         with pytest.raises(
             zoo.StoppedError, match=rf"was stopped after step {step} of 12 and saved; go on with: python"
         ):
             zoo.train(recipe, tmp_path / "run", reported.append, resume=True, format=format, should_stop=stop_after(1))
-    resumed = zoo.train(recipe, tmp_path / "run", reported.append, resume=True)
+    # Nothing is left to stop after the last step.
+    resumed = zoo.train(recipe, tmp_path / "run", reported.append, resume=True, should_stop=stop_after(1))
     assert [path.name for path in sorted((tmp_path / "run").iterdir())] == [f"checkpoint{suffix}", "run.json"]
     one, two = (tmp_path / name / f"checkpoint{suffix}" for name in ("whole", "run"))
     assert one.read_bytes() == two.read_bytes()
@@ -334,6 +335,35 @@ def test_a_state_that_is_damaged_is_not_resumed_from(tiny_recipe: zoo.Recipe, tm
     state.write_bytes(content)
     with pytest.raises(CorruptError, match=r"training\.safetensors"):
         zoo.train(tiny_recipe, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({"position": "1"}, "position is '1'"),
+        ({"position": 4}, "there is no batch 4 of epoch 1"),
+        ({"epoch": 5, "step": 18}, "there is no batch 2 of epoch 5"),
+        ({"epoch": 4, "step": 14}, "there is no batch 2 of epoch 4"),
+        ({"step": 3}, "batch 2 of epoch 1 is not step 3"),
+        ({"loss_sum": None}, "loss_sum is None"),
+        ({"wall_time_s": "b"}, "its time or history is none"),
+        ({"history": [{"epoch": 1, "loss": 0.5}]}, "its history is not that of 0 epochs"),
+        ({"environment": {"numpy": 2}}, "its environment holds what is no text"),
+        ({"best": 1.0}, "it says 'best', 'data', "),
+    ],
+)
+def test_a_state_of_another_training_is_not_resumed_from(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, saved: dict[str, Any], message: str
+):
+    recipe = tiny_recipe.with_settings(batch_size=10)  # four steps an epoch
+    state = stopped_run(recipe, tmp_path / "run")
+    content = load_file(state)
+    content["progress._extra_state"] |= saved
+    save_file(content, state)
+    with pytest.raises(zoo.RunError, match=rf"is not the state of this run: {message}.*Remove it, and --resume begins"):
+        zoo.train(recipe, tmp_path / "run", resume=True)
+    state.unlink()
+    assert len(zoo.train(recipe, tmp_path / "run", resume=True).history) == 3
 
 
 @pytest.mark.parametrize(
