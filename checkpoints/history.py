@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_DIGITS = 100
 _SUFFIXES = {"safetensors": ".safetensors", "hdf5": ".h5"}
 
 
@@ -103,6 +104,8 @@ class History:
         self._background.wait()
         if type(step) is not int or step < 0:
             raise ArgumentError(f"a step is a whole number, 0 or more, not {step!r}.")
+        if step >= 10**_DIGITS:  # file names end somewhere, and so do the integers that Python writes
+            raise ArgumentError(f"a step has at most {_DIGITS} digits, this one has more.")
         strings = self._metadata(step, metrics or {}, metadata or {})
         state_dict = state if isinstance(state, Mapping) else _state_dict_of(state)
         path = files.path_of(self.folder, step, self._suffix)
@@ -164,8 +167,10 @@ class History:
 
     def _metadata(self, step: int, metrics: Mapping[str, SupportsFloat], metadata: Mapping[str, str]) -> dict[str, str]:
         """Return the metadata of a checkpoint. Raises ArgumentError or StateError."""
+        if not isinstance(metrics, Mapping):
+            raise ArgumentError(f"metrics are a dict of numbers by name, not {type(metrics).__name__}.")
         for name, value in metrics.items():
-            if not isinstance(name, str) or not isinstance(value, Real):
+            if not isinstance(name, str) or not _is_number(value):
                 raise ArgumentError(
                     f"metrics are numbers by name, and {name!r} is {value!r:.60}. Give float(...) of it."
                 )
@@ -267,6 +272,15 @@ def _state_dict_of(state: Any) -> Mapping[str, Any]:
             f"a history saves a dict of arrays by name, or what has a state_dict(), not {type(state).__name__}."
         )
     return state.state_dict()
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    try:
+        float(value)
+    except (OverflowError, TypeError, ValueError):
+        return False
+    return isinstance(value, Real)
 
 
 def _check(path: str) -> None:

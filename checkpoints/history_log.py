@@ -128,7 +128,10 @@ def numbers_to_json(metrics: Mapping[str, float]) -> dict[str, float | str]:
 
 def numbers_from_json(content: Any) -> dict[str, float]:
     """Return what numbers_to_json was given. Raises AttributeError, TypeError or ValueError for anything else."""
-    return {name: float(value) for name, value in content.items()}
+    try:
+        return {name: float(value) for name, value in content.items()}
+    except OverflowError as error:  # JSON has integers of any size
+        raise ValueError("a metric is larger than a float can be") from error
 
 
 _TEXTS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
@@ -141,7 +144,7 @@ def _line(record: Record) -> bytes:
 def _parsed(line: bytes) -> Record | None:
     try:
         content = json.loads(line)
-        step, file, saved = int(content["step"]), str(content["file"]), str(content["saved"])
-        return Record(step, file, saved, numbers_from_json(content["metrics"]))
+        step, file, saved = content["step"], str(content["file"]), str(content["saved"])
+        return Record(step, file, saved, numbers_from_json(content["metrics"])) if type(step) is int else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None

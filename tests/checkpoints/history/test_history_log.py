@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from statezoo.checkpoints import (
     History,
     WriteError,
+    save_file,
 )
 from statezoo.checkpoints.history_log import Log
 
@@ -91,6 +92,22 @@ def test_a_log_that_cannot_be_written_is_an_error_nothing_is_removed_and_the_nex
     history.save(3, state())
     assert steps(tmp_path) == [3]
     assert [record.step for record in history.log()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", f"1{'0' * 400}", f"1{'0' * 5000}", "null", "[1]", "{}"])
+def test_numbers_that_are_none_cost_the_line_or_the_metrics_they_stand_in_and_no_checkpoint(
+    tmp_path: Path, number: str
+):
+    metrics = f'{{"loss": {number}}}'
+    lines = [f'{{"step": {number}, "file": "a", "saved": "b", "metrics": {{}}}}']
+    lines += [f'{{"step": 1, "file": "a", "saved": "b", "metrics": {metrics}}}']
+    (tmp_path / "history.jsonl").write_text("\n".join(lines))
+    save_file(state(), tmp_path / "step-00000001.safetensors", {"history": f'{{"metrics": {metrics}}}'})
+    history = History(tmp_path, **LOWEST)
+    history.save(2, state(), {"loss": -1.0})
+    assert history.log()[-1].metrics == {"loss": -1.0}
+    assert [saved.step for saved in history] == [1, 2]
+    assert history.best() is not None
 
 
 @settings(deadline=None)

@@ -48,8 +48,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     [
         ((-1, {}), ArgumentError, "a step is a whole number, 0 or more, not -1"),
         ((1.0, {}), ArgumentError, "a step is a whole number, 0 or more, not 1.0"),
+        ((10**100, {}), ArgumentError, "a step has at most 100 digits, this one has more"),
+        ((10**5000, {}), ArgumentError, "a step has at most 100 digits, this one has more"),
         ((1, [1]), ArgumentError, r"saves a dict of arrays by name, or what has a state_dict\(\), not list"),
         ((1, {}, {"loss": "low"}), ArgumentError, r"metrics are numbers by name, and 'loss' is 'low'. Give float"),
+        ((1, {}, {"loss": 10**400}), ArgumentError, r"metrics are numbers by name, and 'loss' is 10000.* Give float"),
+        ((1, {}, [0.5]), ArgumentError, "metrics are a dict of numbers by name, not list"),
         ((1, {}, {"lost": 1}), ArgumentError, "the metrics lack 'loss', by which .* what is best; given: 'lost'"),
         ((1, {}, {}, {"history": ""}), StateError, "the metadata key 'history' is where a history keeps the metrics"),
     ],
