@@ -70,13 +70,15 @@ def training_state(
     those that modules hold as attributes are kept in any case.
     progress: where the training stands, such as epoch, step, position within the epoch, best metric and history: None,
     bool, int, finite float, str, and lists and dicts of these.
-    Raises StateError for what cannot be kept, and for a parameter of the optimizer that is not in the model.
+    Raises StateError for what cannot be kept, and for a parameter of the optimizer that is not in the model;
+    ArgumentError for a schedule of another optimizer, and for what is no numpy.random.Generator.
     """
     names = parameter_names(model, optimizer)
+    _require_scheduled(optimizer, schedule)
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     kept = optimizer.state_dict()
     for position in sorted(kept["state"]):
-        state |= {f"optimizer.{key}.{names[position]}": array for key, array in kept["state"][position].items()}
+        state |= _optimizer_state(names[position], kept["state"][position])
     groups = [_named_group(group, names) for group in kept["param_groups"]]
     optimizer_parts = {"class": type(optimizer).__name__, "param_groups": groups}
     state[f"optimizer.{EXTRA}"] = plain(optimizer_parts, "optimizer")
@@ -85,7 +87,7 @@ def training_state(
         state[f"schedule.{EXTRA}"] = plain(parts, "schedule")
     for name, generator in all_generators(model, generators or {}).items():
         state |= _generator_state(f"generators.{name}", generator)
-    state[f"progress.{EXTRA}"] = plain(dict(progress or {}), "progress")
+    state[f"progress.{EXTRA}"] = _plain_progress(progress or {})
     return state
 
 
@@ -109,6 +111,7 @@ def load_training(
     from ..core.random import set_rng_state
 
     names = parameter_names(model, optimizer)
+    _require_scheduled(optimizer, schedule)
     own = all_generators(model, generators or {})
     with open_checkpoint(file, verify=verify) as checkpoint:
         saved = Saved.of(checkpoint)
@@ -151,6 +154,12 @@ def all_generators(model: Module, given: Generators) -> dict[str, np.random.Gene
     found = {"default": default_generator(), **given}
     if "default" in given:
         raise ArgumentError('the name "default" is that of the default generator, which is kept in any case.')
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, np.random.Generator):
+            raise ArgumentError(
+                f"generators are numpy.random.Generator by name, and {name!r} is a {type(value).__name__}. Draw from "
+                "numpy.random.default_rng(seed)."
+            )
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, np.random.Generator):
@@ -161,6 +170,22 @@ def all_generators(model: Module, given: Generators) -> dict[str, np.random.Gene
 def _earlier(name: str, generator: np.random.Generator, found: Generators) -> bool:
     """Whether the same object stands under an earlier name."""
     return next(other for other, value in found.items() if value is generator) != name
+
+
+def _require_scheduled(optimizer: Optimizer, schedule: Schedule | None) -> None:
+    """Raise ArgumentError if a schedule changes the rates of another optimizer, or of none."""
+    if schedule is not None and getattr(schedule, "optimizer", None) is not optimizer:
+        raise ArgumentError(
+            f"the {type(schedule).__name__} given is no schedule of this optimizer. Build it from the one that trains."
+        )
+
+
+def _optimizer_state(parameter: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a parameter by its names in the file, where the first dot ends what it is."""
+    for key in arrays:
+        if "." in key or key == EXTRA:
+            raise StateError(f"the optimizer keeps {key!r} of {parameter}, a name that a file needs. Choose another.")
+    return {f"optimizer.{key}.{parameter}": array for key, array in arrays.items()}
 
 
 def _named_group(group: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
@@ -184,6 +209,15 @@ def _generator_state(prefix: str, generator: np.random.Generator) -> dict[str, A
 
     rest = without_arrays(get_rng_state(generator), prefix)
     return {**tensors, f"{prefix}.{EXTRA}": plain(rest, prefix)}
+
+
+def _plain_progress(progress: Any) -> Any:
+    if not isinstance(progress, Mapping):
+        raise ArgumentError(f"progress is a dict, not {type(progress).__name__}.")
+    try:
+        return plain(progress, "progress")
+    except RecursionError:
+        raise StateError("progress is nested too deeply for a file, or holds itself. Give a flat dict.") from None
 
 
 def plain(value: Any, where: str) -> Any:

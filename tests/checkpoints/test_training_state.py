@@ -349,6 +349,57 @@ def test_the_name_of_the_default_generator_is_taken(tmp_path: Path):
         save_training(training.model, training.optimizer, tmp_path / "run.h5", generators={"default": training.order})
 
 
+@pytest.mark.parametrize(
+    "generators", [{"order": np.random.RandomState(1)}, {"order": 3}, {1: np.random.default_rng(1)}]
+)
+def test_what_is_no_generator_is_refused_before_anything_changes(saved: Path, tmp_path: Path, generators: Any):
+    training = Training.new()
+    with pytest.raises(ArgumentError, match=r"generators are numpy\.random\.Generator by name, and .* Draw from numpy"):
+        save_training(training.model, training.optimizer, tmp_path / "run.h5", generators=generators)
+    assert not (tmp_path / "run.h5").exists()
+    before = training.state()
+    with pytest.raises(ArgumentError, match=r"generators are numpy\.random\.Generator by name"):
+        load_training(training.model, training.optimizer, saved, generators=generators)
+    assert_same(training.state(), before)
+
+
+def test_a_schedule_of_another_optimizer_is_refused_before_anything_changes(saved: Path, tmp_path: Path):
+    training = Training.new()
+    before, own = training.state(), training.schedule
+    training.schedule = Training.new().schedule
+    for act in (lambda: training.save(tmp_path / "run.h5"), lambda: training.load(saved)):
+        with pytest.raises(
+            ArgumentError, match="the CosineAnnealingLR given is no schedule of this optimizer. Build it"
+        ):
+            act()
+    assert not (tmp_path / "run.h5").exists()
+    training.schedule = own
+    assert_same(training.state(), before)
+
+
+@pytest.mark.parametrize("key", ["a.b", "_extra_state"])
+def test_a_name_that_an_optimizer_may_not_keep_something_by_is_refused_when_it_is_saved(tmp_path: Path, key: str):
+    model = Linear(2, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    optimizer.state[model.bias] = {key: np.zeros(2, np.float32)}
+    with pytest.raises(StateError, match=f"the optimizer keeps '{key}' of bias, a name that a file needs. Choose"):
+        save_training(model, optimizer, tmp_path / "run.h5")
+    assert not (tmp_path / "run.h5").exists()
+
+
+def test_progress_that_is_no_dict_or_holds_itself_is_refused(tmp_path: Path):
+    training = Training.new()
+    circle: list[Any] = []
+    circle.append(circle)
+    with pytest.raises(
+        StateError, match=r"progress is nested too deeply for a file, or holds itself\. Give a flat dict"
+    ):
+        training.save(tmp_path / "run.h5", rows=circle)
+    with pytest.raises(ArgumentError, match=r"progress is a dict, not list\."):
+        training_state(training.model, training.optimizer, progress=[1])  # pyright: ignore[reportArgumentType]
+    assert not (tmp_path / "run.h5").exists()
+
+
 @pytest.mark.parametrize("bits", BIT_GENERATORS)
 def test_a_generator_goes_on_from_the_state_it_had(bits: Any):
     generator, other = np.random.Generator(bits(1)), np.random.Generator(bits(2))
