@@ -91,7 +91,7 @@ def _gelu_exact(x: Tensor) -> Tensor:
     phi = phi.astype(a.dtype, copy=False)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        slope = a * a  # phi + a exp(-a^2 / 2) / sqrt(2 pi), step by step in one array
+        slope = np.asarray(a * a)  # phi + a exp(-a^2 / 2) / sqrt(2 pi), step by step in one array
         slope *= -0.5
         np.exp(slope, out=slope)
         slope *= a

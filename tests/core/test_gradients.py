@@ -1,4 +1,4 @@
-"""The gradient of every differentiable operation, over shapes drawn at random.
+"""The gradient of every differentiable operation, over shapes, broadcasts and memory layouts drawn at random.
 
 One table, OPERATIONS, names each; one test takes all of them along random directions against central differences in
 float64, another against PyTorch, and a third fails if a public operation is missing from the table.
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from statezoo import core
 from statezoo.core import Tensor
@@ -18,21 +19,56 @@ from statezoo.core import functional as F
 
 Check = Callable[..., None]
 Shape = tuple[int, ...]
+Shapes = st.SearchStrategy[list[Shape]]
 
-# Two axes at least, so that operations may reduce over, exchange or merge some.
-shapes = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
+
+def _of(axes: int = 0, elements: bool = False) -> st.SearchStrategy[Shape]:
+    """Draw a shape of at least so many axes, empty now and then unless there must be elements."""
+    sides = st.sampled_from([2, 3, 1, 4, 2, 3, 1, 4, 2, 3, 1 if elements else 0])
+    return st.lists(sides, min_size=axes, max_size=4).map(tuple)
+
+
+def _one(axes: int = 0, elements: bool = False) -> Shapes:
+    return _of(axes, elements).map(lambda shape: [shape])
+
+
+def _two(axes: int = 0, elements: bool = False) -> Shapes:
+    return _of(axes, elements).map(lambda shape: [shape, shape])
+
+
+def _broadcasting(signature: str | None = None, operands: int = 2, least: int = 0) -> Shapes:
+    """Draw shapes that fit together, each with axes of its own missing or of size 1."""
+    drawn = hnp.mutually_broadcastable_shapes(
+        **({"num_shapes": operands} if signature is None else {"signature": signature}),
+        min_side=least,
+        max_side=4,
+        max_dims=3,
+    )
+    return drawn.map(lambda all_shapes: list(all_shapes.input_shapes))
+
+
+_PAIR = _broadcasting(least=1) | _broadcasting()
+_PRODUCTS = _broadcasting(np.matmul.signature, least=1) | _broadcasting(np.matmul.signature)
+_ATTENDED = _broadcasting("(l,d),(s,d),(s,e)->(l,e)", least=1)
+_MASKED = _of(1, elements=True).map(lambda s: [(*s, 3), (*s[:-1], 5, 3), (*s[:-1], 5, 2), (s[-1], 5)])
+_LINEAR = _of(1).map(lambda s: [s, (3, s[-1]), (3,)])
+_NORMALISED = _of().map(lambda s: [(*s, 3), (3,), (3,)])
+_CHANNELS = _of(2, elements=True).map(lambda s: [(s[0] + 2, *s[1:3]), (s[1],), (s[1],)])
+_LOGITS = _one(2, elements=True) | _of(1, elements=True).map(lambda s: [s[:1]])
+_JOINED = _of(2).map(lambda s: [s, (s[0], 2, *s[2:])])
+
 seeds = st.integers(0, 2**32 - 1)
-drawn = settings(derandomize=True, deadline=None, max_examples=8)
+drawn = settings(derandomize=True, deadline=None, max_examples=12)
 
 
 class Operation(NamedTuple):
-    """run: the operation, given a name space of functions and its operands. operands: their shapes for a shape drawn.
+    """run: the operation, given a name space of functions and its operands. operands: draws their shapes.
 
     positive: whether the operands must be above 0.
     """
 
     run: Callable[..., Any]
-    operands: Callable[[Shape], list[Shape]] = lambda shape: [shape]
+    operands: Shapes = _one()
     positive: bool = False
 
 
@@ -42,61 +78,35 @@ class Ours:
     functional, cat, stack, where, array = F, staticmethod(core.cat), staticmethod(core.stack), core.where, np.array
 
 
-def _two(shape: Shape) -> list[Shape]:
-    return [shape, shape]
-
-
-def _broadcast(shape: Shape) -> list[Shape]:
-    return [shape, (shape[0], *(1 for _ in shape[1:]))]
-
-
-def _products(shape: Shape) -> list[Shape]:
-    return [shape, (*shape[:-2], shape[-1], 3)]
-
-
-def _linear(shape: Shape) -> list[Shape]:
-    return [shape, (3, shape[-1]), (3,)]
-
-
-def _normalised(shape: Shape) -> list[Shape]:
-    return [(*shape, 3), (3,), (3,)]
-
-
-def _channels(shape: Shape) -> list[Shape]:
-    return [(shape[0] + 2, shape[1]), (shape[1],), (shape[1],)]
-
-
-def _attended(shape: Shape) -> list[Shape]:
-    return [(*shape, 3), (*shape[:-1], 5, 3), (*shape[:-1], 5, 2)]
-
-
 def _classes(shape: Shape) -> np.ndarray:
     """Return a class for each row of logits of this shape."""
-    rows = (shape[0], *shape[2:])
-    return np.arange(int(np.prod(rows))).reshape(rows) % shape[1]
+    rows = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    return np.arange(int(np.prod(rows))).reshape(rows) % shape[min(1, len(shape) - 1)]
 
 
-def _mask(shape: Shape) -> np.ndarray:
+def _mask(*shapes: Shape) -> np.ndarray:
+    """Return a mask in the shape that these have together."""
+    shape = np.broadcast_shapes(*map(tuple, shapes))
     return np.arange(int(np.prod(shape))).reshape(shape) % 3 == 0
 
 
 OPERATIONS = {
-    "Tensor.__add__": Operation(lambda _, a, b: a + b, _broadcast),
+    "Tensor.__add__": Operation(lambda _, a, b: a + b, _PAIR),
     "Tensor.__radd__": Operation(lambda _, a: 2.5 + a),
-    "Tensor.__sub__": Operation(lambda _, a, b: a - b, _broadcast),
+    "Tensor.__sub__": Operation(lambda _, a, b: a - b, _PAIR),
     "Tensor.__rsub__": Operation(lambda _, a: 2.5 - a),
-    "Tensor.__mul__": Operation(lambda _, a, b: a * b, _broadcast),
+    "Tensor.__mul__": Operation(lambda _, a, b: a * b, _PAIR),
     "Tensor.__rmul__": Operation(lambda _, a: 2.5 * a),
-    "Tensor.__truediv__": Operation(lambda _, a, b: a / b, _broadcast, positive=True),
+    "Tensor.__truediv__": Operation(lambda _, a, b: a / b, _PAIR, positive=True),
     "Tensor.__rtruediv__": Operation(lambda _, a: 2.5 / a, positive=True),
-    "Tensor.__pow__": Operation(lambda _, a, b: a**b, _broadcast, positive=True),
+    "Tensor.__pow__": Operation(lambda _, a, b: a**b, _PAIR, positive=True),
     "Tensor.__rpow__": Operation(lambda _, a: 1.5**a),
-    "Tensor.__matmul__": Operation(lambda _, a, b: a @ b, _products),
+    "Tensor.__matmul__": Operation(lambda _, a, b: a @ b, _PRODUCTS),
     "Tensor.__neg__": Operation(lambda _, a: -a),
     "Tensor.__abs__": Operation(lambda _, a: abs(a)),
-    "Tensor.__getitem__": Operation(lambda _, a: a[..., 0]),
-    "Tensor.__getitem__, repeated rows": Operation(lambda _, a: a[[0, 0, -1]]),
-    "Tensor.__iter__": Operation(lambda t, a: t.stack(list(a), 0)),
+    "Tensor.__getitem__": Operation(lambda _, a: a[..., 0], _one(1, elements=True)),
+    "Tensor.__getitem__, repeated rows": Operation(lambda _, a: a[[0, 0, -1]], _one(1, elements=True)),
+    "Tensor.__iter__": Operation(lambda t, a: t.stack(list(a), 0), _one(1, elements=True)),
     "Tensor.abs": Operation(lambda _, a: a.abs()),
     "Tensor.exp": Operation(lambda _, a: (a / 9).exp()),
     "Tensor.log": Operation(lambda _, a: a.log(), positive=True),
@@ -107,65 +117,89 @@ OPERATIONS = {
     "Tensor.clamp": Operation(lambda _, a: a.clamp(-1, 1)),
     "Tensor.masked_fill": Operation(lambda t, a: a.masked_fill(t.array(_mask(a.shape)), 0.5)),
     "Tensor.sum": Operation(lambda _, a: a.sum()),
-    "Tensor.sum, over two": Operation(lambda _, a: a.sum((0, -1), keepdim=True)),
-    "Tensor.mean": Operation(lambda _, a: a.mean(1)),
-    "Tensor.var": Operation(lambda _, a: a.var((0, 1), correction=0)),
-    "Tensor.std": Operation(lambda t, a: t.stack([a, 2 * a + 1], 0).std(0)),
-    "Tensor.max": Operation(lambda _, a: a.max()),
-    "Tensor.max, over one": Operation(lambda _, a: a.max(1)[0]),
-    "Tensor.min": Operation(lambda _, a: a.min()),
-    "Tensor.min, over one": Operation(lambda _, a: a.min(-1)[0]),
-    "Tensor.T": Operation(lambda _, a: a.flatten(1).T),
+    "Tensor.sum, over two": Operation(lambda _, a: a.sum((0, -1), keepdim=True), _one(2)),
+    "Tensor.sum, from the end": Operation(lambda _, a: a.sum(-2), _one(2)),
+    "Tensor.mean": Operation(lambda _, a: a.mean(1), _one(2, elements=True)),
+    "Tensor.mean, from the end, kept": Operation(lambda _, a: a.mean(-1, keepdim=True), _one(1, elements=True)),
+    "Tensor.var": Operation(lambda _, a: a.var((0, 1), correction=0), _one(2, elements=True)),
+    "Tensor.var, from the end, kept": Operation(
+        lambda _, a: a.var(-2, correction=0, keepdim=True), _one(2, elements=True)
+    ),
+    "Tensor.std": Operation(lambda t, a: t.stack([a, 2 * a + 1], 0).std(0), _one(elements=True)),
+    "Tensor.std, from the end, kept": Operation(
+        lambda t, a: t.stack([a, a + 1, a * 2], -1).std((0, -1), keepdim=True), _one(1, elements=True)
+    ),
+    "Tensor.max": Operation(lambda _, a: a.max(), _one(elements=True)),
+    "Tensor.max, over one": Operation(lambda _, a: a.max(1)[0], _one(2, elements=True)),
+    "Tensor.max, from the end, kept": Operation(lambda _, a: a.max(-2, keepdim=True)[0], _one(2, elements=True)),
+    "Tensor.min": Operation(lambda _, a: a.min(), _one(elements=True)),
+    "Tensor.min, over one": Operation(lambda _, a: a.min(-1)[0], _one(1, elements=True)),
+    "Tensor.T": Operation(lambda _, a: a.flatten(1).T, _one(2)),
     "Tensor.reshape": Operation(lambda _, a: a.reshape(-1)),
-    "Tensor.view": Operation(lambda _, a: a.view(-1, a.shape[-1])),
-    "Tensor.flatten": Operation(lambda _, a: a.flatten(0, 1)),
-    "Tensor.transpose": Operation(lambda _, a: a.transpose(0, -1)),
-    "Tensor.permute": Operation(lambda _, a: a.permute(*range(1, len(a.shape)), 0)),
-    "Tensor.squeeze": Operation(lambda _, a: a.squeeze(0)),
-    "Tensor.unsqueeze": Operation(lambda _, a: a.unsqueeze(1)),
+    "Tensor.view": Operation(lambda _, a: a.clone().view(-1, a.shape[-1]), _one(1, elements=True)),
+    "Tensor.flatten": Operation(lambda _, a: a.flatten(0, 1), _one(2)),
+    "Tensor.flatten, from the end": Operation(lambda _, a: a.flatten(-2, -1), _one(2)),
+    "Tensor.transpose": Operation(lambda _, a: a.transpose(0, -1), _one(1)),
+    "Tensor.permute": Operation(lambda _, a: a.permute(*range(1, len(a.shape)), 0), _one(1)),
+    "Tensor.permute, from the end": Operation(lambda _, a: a.permute(-1, *range(len(a.shape) - 1)), _one(1)),
+    "Tensor.squeeze": Operation(lambda _, a: a.squeeze(0), _one(1)),
+    "Tensor.unsqueeze": Operation(lambda _, a: a.unsqueeze(1), _one(1)),
+    "Tensor.unsqueeze, at the end": Operation(lambda _, a: a.unsqueeze(-1)),
     "Tensor.expand": Operation(lambda _, a: a.expand(3, *a.shape)),
+    "Tensor.expand, along axes of size 1": Operation(lambda _, a: a.unsqueeze(-1).expand(2, *a.shape, 3)),
     "Tensor.clone": Operation(lambda _, a: a.clone() * a),
-    "Tensor.contiguous": Operation(lambda _, a: a.transpose(0, 1).contiguous()),
+    "Tensor.contiguous": Operation(lambda _, a: a.transpose(0, 1).contiguous(), _one(2)),
     "Tensor.to": Operation(lambda _, a: a.to(a.dtype) * a),
     "Tensor.double": Operation(lambda _, a: a.double().to(a.dtype)),
-    "core.cat": Operation(lambda t, a, b: t.cat([a, b], 1), _two),
-    "core.stack": Operation(lambda t, a, b: t.stack([a, b], 1), _two),
-    "core.where": Operation(lambda t, a, b: t.where(t.array(_mask(a.shape)), a, b), _broadcast),
+    "core.cat": Operation(lambda t, a, b: t.cat([a, b], 1), _JOINED),
+    "core.cat, along the last": Operation(lambda t, a, b: t.cat([a, b, a], -1), _two(1)),
+    "core.stack": Operation(lambda t, a, b: t.stack([a, b], 1), _two(1)),
+    "core.stack, along the last": Operation(lambda t, a, b: t.stack([a, b, a], -1), _two()),
+    "core.where": Operation(lambda t, a, b: t.where(t.array(_mask(a.shape, b.shape)), a, b), _PAIR),
     "F.relu": Operation(lambda t, a: t.functional.relu(a)),
     "F.sigmoid": Operation(lambda t, a: t.functional.sigmoid(a)),
     "F.tanh": Operation(lambda t, a: t.functional.tanh(a)),
     "F.gelu": Operation(lambda t, a: t.functional.gelu(a)),
     "F.gelu, by tanh": Operation(lambda t, a: t.functional.gelu(a, approximate="tanh")),
-    "F.softmax": Operation(lambda t, a: t.functional.softmax(a, dim=1)),
-    "F.log_softmax": Operation(lambda t, a: t.functional.log_softmax(a, dim=0)),
-    "F.linear": Operation(lambda t, a, w, b: t.functional.linear(a, w, b), _linear),
-    "F.linear, no bias": Operation(lambda t, a, w: t.functional.linear(a, w), lambda shape: _linear(shape)[:2]),
+    "F.softmax": Operation(lambda t, a: t.functional.softmax(a, dim=1), _one(2)),
+    "F.softmax, from the end": Operation(lambda t, a: t.functional.softmax(a, dim=-1), _one(1)),
+    "F.log_softmax": Operation(lambda t, a: t.functional.log_softmax(a, dim=0), _one(1)),
+    "F.log_softmax, from the end": Operation(lambda t, a: t.functional.log_softmax(a, dim=-2), _one(2)),
+    "F.linear": Operation(lambda t, a, w, b: t.functional.linear(a, w, b), _LINEAR),
+    "F.linear, no bias": Operation(lambda t, a, w: t.functional.linear(a, w), _LINEAR.map(lambda s: s[:2])),
     "F.embedding": Operation(
-        lambda t, w: t.functional.embedding(t.array(np.array([[0, len(w) - 1], [0, 0]])), w), lambda shape: [shape[:2]]
+        lambda t, w: t.functional.embedding(t.array(np.array([[0, len(w) - 1], [0, 0]])), w),
+        _of(2, elements=True).map(lambda s: [s[:2]]),
     ),
     "F.dropout": Operation(lambda t, a: t.functional.dropout(a, 0.0) * a),
     "F.layer_norm": Operation(
         lambda t, a, w, b: F.layer_norm(a, w, b) if t is Ours else t.functional.layer_norm(a, a.shape[-1:], w, b),
-        _normalised,
+        _NORMALISED,
     ),
     "F.batch_norm": Operation(
-        lambda t, a, w, b: t.functional.batch_norm(a, None, None, w, b, training=True), _channels
+        lambda t, a, w, b: t.functional.batch_norm(a, None, None, w, b, training=True), _CHANNELS
     ),
     "F.scaled_dot_product_attention": Operation(
-        lambda t, q, k, v: t.functional.scaled_dot_product_attention(q, k, v), _attended
+        lambda t, q, k, v: t.functional.scaled_dot_product_attention(q, k, v), _ATTENDED
     ),
     "F.scaled_dot_product_attention, causal": Operation(
-        lambda t, q, k, v: t.functional.scaled_dot_product_attention(q, k, v, is_causal=True), _attended
+        lambda t, q, k, v: t.functional.scaled_dot_product_attention(q, k, v, is_causal=True), _ATTENDED
     ),
-    "F.mse_loss": Operation(lambda t, a, b: t.functional.mse_loss(a, b), _two),
+    "F.scaled_dot_product_attention, a mask that learns": Operation(
+        lambda t, q, k, v, mask: t.functional.scaled_dot_product_attention(q, k, v, mask), _MASKED
+    ),
+    "F.mse_loss": Operation(lambda t, a, b: t.functional.mse_loss(a, b), _two(elements=True)),
     "F.binary_cross_entropy_with_logits": Operation(
-        lambda t, a, b: t.functional.binary_cross_entropy_with_logits(a, b), _two
+        lambda t, a, b: t.functional.binary_cross_entropy_with_logits(a, b), _two(elements=True)
     ),
-    "F.cross_entropy": Operation(lambda t, a: t.functional.cross_entropy(a, t.array(_classes(a.shape)))),
+    "F.cross_entropy": Operation(lambda t, a: t.functional.cross_entropy(a, t.array(_classes(a.shape))), _LOGITS),
     "F.cross_entropy, smoothed": Operation(
-        lambda t, a: t.functional.cross_entropy(a, t.array(_classes(a.shape)), label_smoothing=0.1, reduction="sum")
+        lambda t, a: t.functional.cross_entropy(a, t.array(_classes(a.shape)), label_smoothing=0.1, reduction="sum"),
+        _LOGITS,
     ),
-    "F.cross_entropy, of probabilities": Operation(lambda t, a, q: t.functional.cross_entropy(a, q), _two),
+    "F.cross_entropy, of probabilities": Operation(
+        lambda t, a, q: t.functional.cross_entropy(a, q), _two(2, elements=True)
+    ),
 }
 
 # What has no gradient, changes in place, casts or only tells; `float` cannot be checked by differences in float64.
@@ -180,31 +214,57 @@ WITHOUT_GRADIENT = set(_NAMES.split())
 EXCHANGED = {"__rmatmul__"}
 
 
-def _operands(operation: Operation, shape: Shape, seed: int) -> list[np.ndarray]:
+# How an array may lie in memory; each keeps its values.
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "rows": np.copy,
+    "columns": lambda a: np.copy(a, order="F"),
+    "backwards": lambda a: np.flip(np.flip(a).copy()),
+    "with gaps": lambda a: np.repeat(a[..., None], 2, axis=-1)[..., 0],
+}
+
+
+def _operands(shapes: list[Shape], positive: bool, seed: int) -> list[np.ndarray]:
     """Return distinct values in random order, none near 0 or +-1, where some operations have no derivative."""
     random = np.random.default_rng(seed)
     arrays = []
-    for wanted in operation.operands(shape):
-        count = int(np.prod(wanted))
-        low = 1 if operation.positive else -(count // 2)
-        arrays.append(((random.permutation(count) + low) * 0.07 + 0.0123).reshape(wanted))
+    for shape in shapes:
+        count = int(np.prod(shape))
+        low = 1 if positive else -(count // 2)
+        arrays.append(((random.permutation(count) + low) * 0.07 + 0.0123).reshape(shape))
     return arrays
+
+
+def _ours(operation: Operation, layout: str) -> Callable[..., Tensor]:
+    """Return our operation, on operands that are laid out like that and may not be written to."""
+
+    def run(*operands: Tensor) -> Tensor:
+        for operand in operands:
+            operand.data = np.asarray(LAYOUTS[layout](operand.data))
+            operand.data.flags.writeable = False
+        return operation.run(Ours, *operands)
+
+    return run
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @drawn
-@given(shape=shapes, seed=seeds)
-def test_gradient_agrees_with_central_differences(name: str, shape: Shape, seed: int, differences_agree: Check) -> None:
+@given(data=st.data(), layout=st.sampled_from(list(LAYOUTS)), seed=seeds)
+def test_gradient_agrees_with_central_differences(
+    name: str, data: st.DataObject, layout: str, seed: int, differences_agree: Check
+) -> None:
     operation = OPERATIONS[name]
-    differences_agree(lambda *x: operation.run(Ours, *x), *_operands(operation, shape, seed))
+    arrays = _operands(data.draw(operation.operands, "shapes"), operation.positive, seed)
+    differences_agree(_ours(operation, layout), *arrays)
 
 
 @pytest.mark.torch
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OPERATIONS)
 @drawn
-@given(shape=shapes, seed=seeds)
-def test_gradient_agrees_with_torch(name: str, shape: Shape, seed: int, torch_agrees: Check) -> None:
+@given(data=st.data(), layout=st.sampled_from(list(LAYOUTS)), seed=seeds)
+def test_gradient_agrees_with_torch(
+    name: str, data: st.DataObject, layout: str, seed: int, torch_agrees: Check
+) -> None:
     torch = pytest.importorskip("torch")
 
     class Theirs:
@@ -212,8 +272,8 @@ def test_gradient_agrees_with_torch(name: str, shape: Shape, seed: int, torch_ag
         array = torch.tensor
 
     operation = OPERATIONS[name]
-    arrays = _operands(operation, shape, seed)
-    torch_agrees(lambda *x: operation.run(Ours, *x), *arrays, theirs=lambda *x: operation.run(Theirs, *x), ulps=2048)
+    arrays = _operands(data.draw(operation.operands, "shapes"), operation.positive, seed)
+    torch_agrees(_ours(operation, layout), *arrays, theirs=lambda *x: operation.run(Theirs, *x), ulps=2048)
 
 
 def test_every_public_operation_is_in_the_table() -> None:
