@@ -48,12 +48,11 @@ def cross_entropy(
     if factors is not None and factors.shape != (classes,):
         raise ShapeError(f"cross_entropy: weight has shape {factors.shape}; the input {x.shape} has {classes} classes.")
 
-    with np.errstate(invalid="ignore", divide="ignore"):  # a row of -inf throughout is NaN
-        softmax = _softmax(_classes_first(logits))
-        if of_classes:
-            losses, count, by_row = _of_classes(softmax, y.data.reshape(-1), factors, ignore_index, label_smoothing)
-        else:
-            losses, count, by_row = _of_probabilities(softmax, _classes_first(y.data), factors, label_smoothing)
+    softmax = _softmax(_classes_first(logits))
+    if of_classes:
+        losses, count, by_row = _of_classes(softmax, y.data.reshape(-1), factors, ignore_index, label_smoothing)
+    else:
+        losses, count, by_row = _of_probabilities(softmax, _classes_first(y.data), factors, label_smoothing)
     if reduction == "none":
         losses = losses.reshape(logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ())
     out, per_row = reduced(losses, reduction, count)
@@ -83,25 +82,28 @@ def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 class _Softmax(NamedTuple):
     """The logits of each row less their largest, (C, rows), their exponentials, and the sums of these, (rows,).
 
-    log softmax is shifted - log(total), softmax is raised / total.
+    log softmax is shifted - log_total, softmax is raised / total.
     """
 
     shifted: np.ndarray
     raised: np.ndarray
     total: np.ndarray
+    log_total: np.ndarray
 
 
+@np.errstate(invalid="ignore", divide="ignore")  # a row of -inf throughout is NaN
 def _softmax(logits: np.ndarray) -> _Softmax:
     shifted = logits - np.maximum.reduce(logits, axis=0, initial=-np.inf)
     raised = np.exp(shifted)
-    return _Softmax(shifted, raised, np.add.reduce(raised, axis=0))
+    total = np.add.reduce(raised, axis=0)
+    return _Softmax(shifted, raised, total, np.log(total))
 
 
 def _of_classes(
     softmax: _Softmax, target: np.ndarray, factors: np.ndarray | None, ignore_index: int, smoothing: float
 ) -> tuple[np.ndarray, Any, RowsBackward]:
     """Return for classes (rows,): the losses, what a mean divides them by, and their gradient."""
-    shifted, raised, total = softmax
+    shifted, raised, total, log_total = softmax
     classes, rows = shifted.shape
     counted, target = _counted(target, classes, ignore_index)
     # Where the class of each row stands in the flat (C, rows): one index is several times faster than a pair.
@@ -111,14 +113,14 @@ def _of_classes(
         weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
     sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # how much of q stands at the target's class
     even: np.ndarray | None = None  # and how much besides at every class
-    log_total = np.log(total)
     losses = log_total - shifted.reshape(-1)[at]
     if weights is not None or smoothing:
-        losses *= sharp
-    if smoothing:
-        even = np.full((classes, 1), smoothing / classes, shifted.dtype)
-        even *= 1 if factors is None else factors[:, None]
-        losses += even.sum() * log_total - even[:, 0].dot(shifted)
+        with np.errstate(invalid="ignore"):  # 0 * inf is NaN
+            losses *= sharp
+            if smoothing:
+                even = np.full((classes, 1), smoothing / classes, shifted.dtype)
+                even *= 1 if factors is None else factors[:, None]
+                losses += even.sum() * log_total - even[:, 0].dot(shifted)
     if counted is not None:
         losses = np.where(counted, losses, 0)  # also where 0 * inf made it NaN
 
@@ -148,13 +150,14 @@ def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.nd
     return counted, np.where(counted, target, 0)
 
 
+@np.errstate(invalid="ignore")  # 0 * inf is NaN
 def _of_probabilities(
     softmax: _Softmax, target: np.ndarray, factors: np.ndarray | None, smoothing: float
 ) -> tuple[np.ndarray, int, RowsBackward]:
     """Return what `_of_classes` does, for probabilities (C, rows)."""
-    shifted, raised, total = softmax
+    shifted, raised, total, log_total = softmax
     classes, rows = shifted.shape
-    log_p = shifted - np.log(total)
+    log_p = shifted - log_total
     scale = np.ones((classes, 1), log_p.dtype) if factors is None else factors[:, None]
     q = (target.astype(log_p.dtype, copy=False) * (1 - smoothing) + smoothing / max(classes, 1)) * scale
     losses = -np.where(q == 0, 0, q * log_p).sum(axis=0)
