@@ -12,6 +12,7 @@ Ctrl-C and SIGTERM save the whole state and stop; a second one stops at once.
 
 import argparse
 import os
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("train.py: stopped at once; the last state saved is still there", file=sys.stderr)
             return 130
-    print(f"trained; publish it with: python scripts/publish.py {out}")
+    print(f"trained; publish it with: python scripts/publish.py {shlex.quote(str(out))}")
     return 0
 
 

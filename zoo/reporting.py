@@ -26,7 +26,7 @@ class Progress:
 
     def __init__(self, name: str, epochs: int):
         self._tqdm = require("tqdm", "tqdm").tqdm
-        self._name, self._epochs, self._began = name, epochs, time.monotonic()
+        self._name, self._epochs, self._began = name, epochs, 0.0
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._bar: Any = None
         self._first = self._last = 0
@@ -35,7 +35,8 @@ class Progress:
     def step(self, step: "Step") -> None:
         """Move the bar."""
         if not self._first:
-            self._first = step.number  # of a training that goes on, the steps before took none of this time
+            # Nothing before counts: not what loaded the data, nor the steps that another process took.
+            self._first, self._began = step.number, time.monotonic()
         self._last = step.number
         if not self._terminal:
             return
@@ -54,11 +55,14 @@ class Progress:
             self._bar.set_postfix(self._metrics, refresh=False)
         if not self._terminal:
             text = "  ".join(f"{name} {value}" for name, value in self._metrics.items())
-            print(f"{text}  {self._pace(row['epoch'])}", flush=True)
+            print(f"{text}  {self._pace(row['epoch'])}".rstrip(), flush=True)
 
     def _pace(self, epoch: float) -> str:
+        """Rate and time left, by the steps since the first one ended; nothing before there are any."""
+        steps = self._last - self._first
+        if not steps:
+            return ""
         elapsed_s = time.monotonic() - self._began
-        steps = self._last - self._first + 1
         left_s = elapsed_s / steps * (self._last / epoch * self._epochs - self._last)
         return f"{steps / elapsed_s:.1f} steps/s  {self._tqdm.format_interval(left_s)} left"
 

@@ -56,16 +56,23 @@ def test_elsewhere_a_line_an_epoch_shows_the_same(capsys: pytest.CaptureFixture[
     assert shown.err == ""
 
 
-def test_the_time_left_counts_the_steps_of_this_process_only(
+def test_the_time_left_counts_the_steps_of_this_process_and_not_what_comes_before_the_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    seconds = iter([100.0, 110.0])
+    seconds = iter([100.0, 105.0])
     monkeypatch.setattr("statezoo.zoo.reporting.time.monotonic", lambda: next(seconds))
     progress = Progress("tiny", epochs=10)
     progress.step(Step(9, 20, 0.5))  # a training that goes on after epoch 4
     progress.step(Step(10, 20, 0.5))
     progress.epoch({"epoch": 5, "loss": 0.5})
     assert capsys.readouterr().out == "epoch 5/10  loss 0.5  0.2 steps/s  00:50 left\n"  # 10 steps of 5 seconds
+
+
+def test_after_a_single_step_no_time_is_foretold(capsys: pytest.CaptureFixture[str]):
+    progress = Progress("tiny", epochs=10)
+    progress.step(Step(1, 10, 0.5))
+    progress.epoch({"epoch": 1, "loss": 0.5})
+    assert capsys.readouterr().out == "epoch 1/10  loss 0.5\n"
 
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
@@ -125,3 +132,9 @@ def test_without_tensorboardx_the_error_holds_the_install_command(tmp_path: Path
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(zoo.MissingExtraError, match=r'needs tensorboardX.* run pip install "statezoo\[tensorboard\]"'):
         EventLog(tmp_path)
+
+
+def test_train_names_the_command_that_publishes_as_a_shell_takes_it(tmp_path: Path):
+    command = [sys.executable, str(TRAIN), "linear-regression", "--epochs", "1", "--out", "a run"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.endswith("trained; publish it with: python scripts/publish.py 'a run'\n")
