@@ -43,7 +43,7 @@ def add_verbs(verbs: Any) -> None:
     verb = _add_verb(verbs, "convert", _convert, "write a file in another format, or in other shards")
     verb.add_argument("source", help=_FILE)
     verb.add_argument("target", help="a path ending in .safetensors, .h5 or .npz, which picks the format")
-    verb.add_argument("--max-shard-size", metavar="SIZE", help="the most bytes of a shard, such as 5GB")
+    verb.add_argument("--max-shard-size", metavar="SIZE", type=_size, help="the most bytes of a shard, such as 5GB")
 
     verb = _add_verb(verbs, "repair", _repair, "save what is intact of a damaged file; status 1 if something is lost")
     verb.add_argument("file", help=_FILE)
@@ -73,6 +73,10 @@ def _add_verb(
     verb.add_argument("--json", action="store_true", help="as JSON, for programs")
     verb.set_defaults(run=run)
     return verb
+
+
+def _size(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _inspect(parsed: argparse.Namespace) -> Outcome:

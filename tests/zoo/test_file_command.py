@@ -81,9 +81,10 @@ def test_convert_writes_the_other_file(target: str, file: str, capsys: pytest.Ca
     assert json.loads(run(capsys, "convert", file, path, "--json")[1])["target"] == path
 
 
-def test_convert_makes_shards(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("size", ["0.1KB", "100"])
+def test_convert_makes_shards(size: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = str(tmp_path / "b.safetensors")
-    assert run(capsys, "convert", file, path, "--max-shard-size", "0.1KB")[0] == 0
+    assert run(capsys, "convert", file, path, "--max-shard-size", size)[0] == 0
     assert (tmp_path / "b-00001-of-00002.safetensors").exists()
     assert diff(path, STATE).same
 
