@@ -128,11 +128,14 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Re
     """Make the folder this process's own, for a new run or one that goes on; another process is refused meanwhile.
 
     A new run is of that format, one that goes on keeps its own. Raises RunError if the folder holds a run and resume
-    is False, or one of another recipe or of other settings.
+    is False, or one of another recipe or of other settings, or if it cannot be made.
     """
     if format not in SUFFIXES:
         raise RunError(f"the format of a run is {' or '.join(SUFFIXES)}, not {format!r}")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out} cannot be a folder: {error.strerror}; name another one with --out") from error
     if not resume:
         _refuse_run(out)
     with _locked(out):

@@ -218,6 +218,13 @@ def test_a_second_run_into_a_folder_is_refused_before_the_first_has_finished(tin
     zoo.train(tiny_recipe, tmp_path / "run", on_step=start_another)
 
 
+def test_a_file_where_the_folder_of_a_run_should_be_is_named(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    (tmp_path / "file").touch()
+    for out, why in (("file", "File exists"), ("file/run", "Not a directory")):
+        with pytest.raises(zoo.RunError, match=f"{out} cannot be a folder: {why}; name another one with --out"):
+            zoo.train(tiny_recipe, tmp_path / out)
+
+
 def test_a_recipe_without_its_data_leaves_no_folder_behind(tmp_path: Path):
     with pytest.raises(zoo.DataError):
         zoo.train(zoo.get_recipe("mnist-classifier.mnist"), tmp_path / "run")
