@@ -149,7 +149,7 @@ def require_outside_graph(target: Tensor, other: Any) -> None:
 
 
 def absolute(a: Tensor) -> Tensor:
-    """Return |a|; the gradient at 0 is 0."""
+    """Return |a|; the gradient at 0 is 0, at NaN it is NaN."""
     x = a.data
     return record(np.abs(x), (a,), lambda g: (g * np.sign(x),))
 

@@ -274,7 +274,7 @@ class Tensor:
     # --- elementwise
 
     def abs(self) -> Tensor:
-        """Return absolute values; the gradient at 0 is 0."""
+        """Return absolute values; see operations.absolute."""
         return operations.absolute(self)
 
     def __abs__(self) -> Tensor:

@@ -36,19 +36,14 @@ def _two(axes: int = 0, elements: bool = False) -> Shapes:
     return _of(axes, elements).map(lambda shape: [shape, shape])
 
 
-def _broadcasting(signature: str | None = None, operands: int = 2, least: int = 0) -> Shapes:
-    """Draw shapes that fit together, each with axes of its own missing or of size 1."""
-    drawn = hnp.mutually_broadcastable_shapes(
-        **({"num_shapes": operands} if signature is None else {"signature": signature}),
-        min_side=least,
-        max_side=4,
-        max_dims=3,
-    )
-    return drawn.map(lambda all_shapes: list(all_shapes.input_shapes))
+def _broadcasting(signature: str, least: int = 0) -> Shapes:
+    """Draw shapes that fit together, each with leading axes of its own missing or of size 1."""
+    drawn = hnp.mutually_broadcastable_shapes(signature=signature, min_side=least, max_side=4, max_dims=3)
+    return drawn.map(lambda together: list(together.input_shapes))
 
 
-_PAIR = _broadcasting(least=1) | _broadcasting()
-_PRODUCTS = _broadcasting(np.matmul.signature, least=1) | _broadcasting(np.matmul.signature)
+_PAIR = _broadcasting("(),()->()", least=1) | _broadcasting("(),()->()")
+_PRODUCTS = _broadcasting("(n?,k),(k,m?)->(n?,m?)", least=1) | _broadcasting("(n?,k),(k,m?)->(n?,m?)")
 _ATTENDED = _broadcasting("(l,d),(s,d),(s,e)->(l,e)", least=1)
 _MASKED = _of(1, elements=True).map(lambda s: [(*s, 3), (*s[:-1], 5, 3), (*s[:-1], 5, 2), (s[-1], 5)])
 _LINEAR = _of(1).map(lambda s: [s, (3, s[-1]), (3,)])
