@@ -148,6 +148,9 @@ def _problem(manifest: object) -> str | None:
     for name, file in manifest["files"].items():
         if not isinstance(file, dict) or type(file.get("bytes")) is not int or type(file.get("sha256")) is not str:
             return f"the file {name!r:.200} lacks its 'bytes' or 'sha256'"
+    for key in ("environment", "pictures"):
+        if not all(isinstance(text, str) for text in manifest[key].values()):
+            return f"{key!r} holds what is no text"
     for key, field in (("recipe", "command"), ("data", "source"), ("data", "sha256")):
         if type(manifest[key].get(field)) is not str:
             return f"{key!r} lacks its {field!r}"

@@ -111,6 +111,8 @@ def read_record(folder: Path) -> Record:
             raise ValueError(f"there is no format {record.format!r}")
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run ({RUN} is missing); make one with scripts/train.py NAME") from None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}; remove it, or name another folder") from error
     except UnknownNameError:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, ZooError) as error:

@@ -77,6 +77,14 @@ def test_a_manifest_that_is_none_is_refused(tiny_entry: Path, content: bytes):
         zoo.load(f"file:{tiny_entry}")
 
 
+@pytest.mark.parametrize("key", ["environment", "pictures"])
+@pytest.mark.parametrize("value", [None, 2, ["2.1.0"], {}])
+def test_what_a_manifest_shows_of_environment_and_pictures_is_text(tiny_entry: Path, key: str, value: Any):
+    change_manifest(tiny_entry, **{key: {"numpy": value}})
+    with pytest.raises(zoo.EntryError, match=rf"manifest\.json is not a manifest: '{key}' holds what is no text"):
+        zoo.load(f"file:{tiny_entry}")
+
+
 def test_an_enormous_manifest_is_refused_before_it_is_read(tiny_entry: Path):
     with (tiny_entry / "manifest.json").open("r+b") as file:
         file.truncate(1 << 40)  # a sparse file: reading it would take the memory of the machine

@@ -440,6 +440,13 @@ def test_a_crash_after_the_state_of_an_epoch_and_before_its_weights_is_made_good
     assert without_time(one) == without_time(two)
 
 
+def test_a_record_that_cannot_be_read_is_an_error_of_the_run(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    (tmp_path / "run.json").mkdir()
+    for act in (lambda: zoo.open_run(tmp_path), lambda: zoo.train(tiny_recipe, tmp_path, resume=True)):
+        with pytest.raises(zoo.RunError, match=r"run\.json cannot be read: Is a directory; remove it, or name"):
+            act()
+
+
 @pytest.mark.parametrize("steps", [0, -1])
 def test_a_number_of_steps_that_is_none_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path, steps: int):
     with pytest.raises(zoo.RunError, match=f"save_every is a number of steps of at least 1, not {steps}"):
