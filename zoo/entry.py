@@ -167,6 +167,13 @@ def _no_number(manifest: dict[str, Any]) -> str | None:
     numbers |= {"the tolerance of the weights": tolerances.get("weights")}
     numbers |= {f"the training's {key!r}": training.get(key) for key in ("steps", "wall_time_s")}
     for what, value in numbers.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
+        if not _is_finite(value):
             return f"{what} is no finite number"
     return None
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # JSON has integers that no float can hold
+        return False

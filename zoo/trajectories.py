@@ -74,8 +74,11 @@ def load_trajectory(entry: Entry) -> Trajectory:
 
 
 def keep_weights(run: Path, model: Module, epoch: int) -> None:
-    """Keep the weights after an epoch in a run's folder; 0 for those it begins with."""
-    (run / FOLDER).mkdir(exist_ok=True)
+    """Keep the weights after an epoch in a run's folder; 0 for those it begins with. Raises RunError or WriteError."""
+    try:
+        (run / FOLDER).mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run / FOLDER} cannot be a folder: {error.strerror}; train into another folder") from error
     save_model(model, _path(run, epoch))
 
 

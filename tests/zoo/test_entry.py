@@ -174,6 +174,7 @@ def test_a_card_that_is_no_text_is_an_error_of_the_entry(tiny_entry: Path):
         {"example": 5},
         {"metrics": {"mse": "low"}},
         {"metrics": {"mse": float("nan")}},
+        {"metrics": {"mse": 10**400}},
         {"recipe": {}},
         {"data": {"source": "x"}},
         {"files": {"model.h5": {"bytes": "6", "sha256": ""}}},

@@ -98,6 +98,15 @@ def test_a_run_keeps_its_weights_by_epoch_where_the_recipe_says_so(
     assert not np.array_equal(load_file(kept[0])["down.weight"], load_file(kept[1])["down.weight"])
 
 
+def test_a_file_where_the_weights_by_epoch_should_go_is_an_error_of_the_run(
+    tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(type(tiny_recipe), "keeps_trajectory", True)
+    (tmp_path / "trajectory").write_text("mine")
+    with pytest.raises(zoo.RunError, match="trajectory cannot be a folder: File exists; train into another folder"):
+        zoo.train(tiny_recipe, tmp_path)
+
+
 def test_a_folder_that_holds_a_run_is_not_trained_over(tiny_recipe: zoo.Recipe, tiny_run: Path):
     before = (tiny_run / "checkpoint.safetensors").read_bytes()
     with pytest.raises(
