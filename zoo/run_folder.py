@@ -116,7 +116,7 @@ def read_record(folder: Path) -> Record:
     except UnknownNameError:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, ZooError) as error:
-        raise RunError(f"{path} is not the record of a run: {error}") from error
+        raise RunError(f"{path} is not the record of a run: {error}; train into another folder") from error
     return record
 
 
