@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statezoo import core
-from statezoo.core import loss_functions, tape
+from statezoo.core import flat, loss_functions, reductions, tape
 from statezoo.core.optim import Optimizer
 
 ROOT = Path(__file__).parents[2]
@@ -17,8 +17,11 @@ OWNERS: dict[str, Any] = {
     "Linear": core.Linear,
     "Optimizer": Optimizer,
     "Tensor": core.Tensor,
+    "cross_entropy": importlib.import_module("statezoo.core.cross_entropy"),
+    "flat": flat,
     "functional": core.functional,
     "loss_functions": loss_functions,
+    "reductions": reductions,
     "tape": tape,
     "tensor": importlib.import_module("statezoo.core.tensor"),  # core.tensor is the function
 }
@@ -35,8 +38,10 @@ def test_what_the_page_names_exists(name: str) -> None:
     if "/" in name:
         assert (ROOT / name).exists()
     else:
-        owner, _, attribute = name.partition(".")
-        assert hasattr(OWNERS[owner], attribute)
+        owner, *attributes = name.split(".")
+        found = OWNERS[owner]
+        for attribute in attributes:
+            found = getattr(found, attribute)
 
 
 def test_the_page_names_what_it_explains() -> None:
