@@ -72,9 +72,11 @@ class Background:
 
     def wait(self) -> None:
         """Wait until no job is running. Raises what the last one raised, once."""
-        if self._running is not None:
-            self._running.join()
-            running, self._running = self._running, None
+        running = self._running
+        if running is not None:
+            running.join()
+            if self._running is running:  # another thread may have waited, too
+                self._running = None
             atexit.unregister(running.finish)
             running.finish()
 

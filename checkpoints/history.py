@@ -16,10 +16,10 @@ docs/history.md says what holds, and what does not.
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from numbers import Real
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
 
@@ -28,7 +28,7 @@ from .background import Background, Snapshot
 from .errors import ArgumentError, CorruptError, FormatError, MissingFileError, ReadError, StateError, VersionError
 from .files import load_file, save_file
 from .formats import format_named
-from .history_log import Log, Record
+from .history_log import Log, Record, is_number
 from .retention import Mode, Retention, Saved
 from .state import checked_metadata
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DIGITS = 100
 _SUFFIXES = {"safetensors": ".safetensors", "hdf5": ".h5"}
 
 
@@ -80,6 +79,7 @@ class History:
         files.make_folder(self.folder, durable)
         self._durable, self._log = durable, Log(self.folder)
         self._background, self._snapshot = Background(), Snapshot() if background else None
+        self._saving = threading.RLock()  # threads would share the snapshot; a signal's handler may save, too
         # What appears in the folder without us is another process's, which removes it itself.
         self._own = set(files.entries(self.folder))
         self._saved: dict[files.Entry, Saved] = {}
@@ -101,19 +101,8 @@ class History:
         waits for it. What fails there is raised by the next call, or by close().
         Raises StateError or UnsupportedTypeError for what cannot be kept, WriteError if the system refuses.
         """
-        self._background.wait()
-        if type(step) is not int or step < 0:
-            raise ArgumentError(f"a step is a whole number, 0 or more, not {step!r}.")
-        if step >= 10**_DIGITS:  # file names end somewhere, and so do the integers that Python writes
-            raise ArgumentError(f"a step has at most {_DIGITS} digits, this one has more.")
-        strings = self._metadata(step, metrics or {}, metadata or {})
-        state_dict = state if isinstance(state, Mapping) else _state_dict_of(state)
-        path = files.path_of(self.folder, step, self._suffix)
-        if self._snapshot is None:
-            self._write(step, path, state_dict, strings)
-        else:
-            self._background.start(partial(self._write, step, path, self._snapshot.take(state_dict), strings))
-        return path
+        with self._saving:
+            return self._save(step, state, metrics, metadata)
 
     def latest(self) -> Saved | None:
         """Return the intact checkpoint of the highest step, every byte of it checked; None if there is none at all.
@@ -165,12 +154,30 @@ class History:
                 raise
             error.add_note(f"The last save in the background failed as well: {failure}")
 
+    def _save(
+        self,
+        step: int,
+        state: Mapping[str, Any] | Module,
+        metrics: Mapping[str, SupportsFloat] | None,
+        metadata: Mapping[str, str] | None,
+    ) -> str:
+        self._background.wait()
+        files.check_step(step)
+        strings = self._metadata(step, metrics or {}, metadata or {})
+        state_dict = state if isinstance(state, Mapping) else _state_dict_of(state)
+        path = files.path_of(self.folder, step, self._suffix)
+        if self._snapshot is None:
+            self._write(step, path, state_dict, strings)
+        else:
+            self._background.start(partial(self._write, step, path, self._snapshot.take(state_dict), strings))
+        return path
+
     def _metadata(self, step: int, metrics: Mapping[str, SupportsFloat], metadata: Mapping[str, str]) -> dict[str, str]:
         """Return the metadata of a checkpoint. Raises ArgumentError or StateError."""
         if not isinstance(metrics, Mapping):
             raise ArgumentError(f"metrics are a dict of numbers by name, not {type(metrics).__name__}.")
         for name, value in metrics.items():
-            if not isinstance(name, str) or not _is_number(value):
+            if not isinstance(name, str) or not is_number(value):
                 raise ArgumentError(
                     f"metrics are numbers by name, and {name!r} is {value!r:.60}. Give float(...) of it."
                 )
@@ -272,15 +279,6 @@ def _state_dict_of(state: Any) -> Mapping[str, Any]:
             f"a history saves a dict of arrays by name, or what has a state_dict(), not {type(state).__name__}."
         )
     return state.state_dict()
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that a float can hold."""
-    try:
-        float(value)
-    except (OverflowError, TypeError, ValueError):
-        return False
-    return isinstance(value, Real)
 
 
 def _check(path: str) -> None:

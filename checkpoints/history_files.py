@@ -16,16 +16,17 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import durable
-from .errors import CheckpointError, ReadError, WriteError
+from .errors import ArgumentError, CheckpointError, ReadError, WriteError
 from .files import read_metadata
 from .history_log import Record, numbers_from_json, numbers_to_json
 from .shards import INDEX_SUFFIX, is_numbered
 
 KEY = "history"
 _NAME = re.compile(r"step-([0-9]{8,})(\.safetensors|\.h5)?")
+_DIGITS = 100
 _IN_FOLDER = "model.safetensors"
 _TEMPORARY = re.compile(r"\.statezoo-[0-9a-f]{16}-[0-9]+\.tmp")
 
@@ -68,6 +69,14 @@ def make_folder(folder: str, flush: bool) -> None:
         ) from error
     if flush:
         durable.flush_folder(folder, os.path.dirname(folder))
+
+
+def check_step(step: Any) -> None:
+    """Raise ArgumentError unless a file can be named after a step."""
+    if type(step) is not int or step < 0:
+        raise ArgumentError(f"a step is a whole number, 0 or more, not {step!r}.")
+    if step >= 10**_DIGITS:  # file names end somewhere, and so do the integers that Python writes
+        raise ArgumentError(f"a step has at most {_DIGITS} digits, this one has more.")
 
 
 def path_of(folder: str, step: int, suffix: str) -> str:

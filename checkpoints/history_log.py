@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from numbers import Real
 from typing import Any, NamedTuple
 
 from .errors import ReadError, WriteError
@@ -119,6 +120,15 @@ class OpenLog(NamedTuple):
                 "removed.\nFree some space; the next save adds what the log lacks.",
                 error,
             ) from error
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    try:
+        float(value)
+    except (OverflowError, TypeError, ValueError):
+        return False
+    return isinstance(value, Real)
 
 
 def numbers_to_json(metrics: Mapping[str, float]) -> dict[str, float | str]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -335,3 +336,19 @@ except KeyboardInterrupt:
 """
     run(tmp_path, program, 8)
     assert intact(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_threads_that_save_to_one_history_get_each_state_whole(tmp_path: Path, background: bool):
+    history = History(tmp_path, keep_last=99, durable=False, background=background)
+
+    def save(first: int) -> None:
+        for step in range(first, 24, 4):
+            history.save(step, {name: np.full(50_000, step) for name in "abcd"})
+
+    with history, ThreadPoolExecutor(4) as threads:
+        for ended in [threads.submit(save, first) for first in range(4)]:
+            ended.result()
+    assert [saved.step for saved in history] == list(range(24))
+    for saved in history:
+        assert all((array == saved.step).all() for array in load_file(saved.path).values())
