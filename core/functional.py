@@ -159,7 +159,7 @@ def scaled_dot_product_attention(
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
     mask = _attention_mask(q, k, v, attn_mask, is_causal)
-    scale = 1 / math.sqrt(q.shape[-1])
+    scale = 1 / math.sqrt(q.shape[-1] or 1)  # without features all scores are 0
     q_, k_, v_ = q.data, k.data, v.data
     p = _attention_weights((q_ * scale) @ k_.swapaxes(-1, -2), mask)  # (..., L, S)
     keep = _keep_scale(p.shape, p.dtype, dropout_p, True, generator)

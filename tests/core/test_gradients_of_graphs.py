@@ -195,6 +195,17 @@ def test_dropout_passes_the_gradient_where_it_passed_the_value_and_scales_it_ali
     assert set(np.unique(out.data).round(6)) == {0, round(1 / 0.6, 6)}
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize(("length", "width", "features"), [(2, 3, 0), (0, 3, 2), (2, 0, 2)])
+def test_attention_without_features_or_positions_is_torchs(
+    length: int, width: int, features: int, torch_agrees: Check
+) -> None:
+    torch = pytest.importorskip("torch")
+    q, k, v = (np.ones((length, features)), np.ones((width, features)), np.arange(2.0 * width).reshape(width, 2))
+    theirs = torch.nn.functional.scaled_dot_product_attention
+    torch_agrees(F.scaled_dot_product_attention, q, k, v, theirs=theirs)
+
+
 @pytest.mark.parametrize("mask", ["bool", "float", "causal"])
 def test_every_parameter_of_a_block_agrees_with_central_differences(mask: str) -> None:
     core.manual_seed(0)
