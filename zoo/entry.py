@@ -95,12 +95,12 @@ def open_entry(folder: Path) -> Entry:
     try:
         manifest = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise EntryError(f"{path} is not JSON: {error}") from None
+        raise EntryError(f"{path} is not JSON: {error}; {_AGAIN}") from None
     if isinstance(manifest, dict) and manifest.get("manifest_version") == 1:
         manifest = _SINCE_2 | manifest
     problem = _problem(manifest)
     if problem:
-        raise EntryError(f"{path} is not a manifest: {problem}")
+        raise EntryError(f"{path} is not a manifest: {problem}; {_AGAIN}")
     if manifest["manifest_version"] > MANIFEST_VERSION:
         raise EntryError(
             f"{path} has manifest version {manifest['manifest_version']}, written by a newer statezoo; "
