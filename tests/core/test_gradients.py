@@ -188,6 +188,15 @@ OPERATIONS = {
         lambda t, a, b: t.functional.binary_cross_entropy_with_logits(a, b), _two(elements=True)
     ),
     "F.cross_entropy": Operation(lambda t, a: t.functional.cross_entropy(a, t.array(_classes(a.shape))), _LOGITS),
+    "F.cross_entropy, weighted and smoothed": Operation(
+        lambda t, a: t.functional.cross_entropy(
+            a,
+            t.array(_classes(a.shape)),
+            weight=t.array(np.arange(1, a.shape[min(1, len(a.shape) - 1)] + 1), dtype=a.dtype),
+            label_smoothing=0.2,
+        ),
+        _LOGITS,
+    ),
     "F.cross_entropy, smoothed": Operation(
         lambda t, a: t.functional.cross_entropy(a, t.array(_classes(a.shape)), label_smoothing=0.1, reduction="sum"),
         _LOGITS,
