@@ -165,6 +165,12 @@ def test_a_card_that_is_no_text_is_an_error_of_the_entry(tiny_entry: Path):
         zoo.card(f"file:{tiny_entry}")
 
 
+def test_a_manifest_that_is_no_json_is_refused(tiny_entry: Path):
+    (tiny_entry / "manifest.json").write_text("{")
+    with pytest.raises(zoo.EntryError, match=r"manifest.json is not JSON: .*; publish or download the entry again$"):
+        zoo.load(f"file:{tiny_entry}")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
