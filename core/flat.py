@@ -45,7 +45,10 @@ class Flat:
         self._kept, self._passing = kept, passing
 
     def is_held_by(self, state: State) -> bool:
-        """Whether state still holds the views, and the parameters still have their dtype."""
+        """Whether state still holds the views, and the parameters still have their dtype and one number of steps."""
+        steps = self.step.tolist()  # somebody may write into a view
+        if steps.count(steps[0]) != len(steps):
+            return False
         for parameter, kept in zip(self.parameters, self._kept, strict=True):
             held = state.get(parameter, {}).values()
             if len(held) != len(kept) or not all(map(operator.is_, held, kept)) or parameter.data.dtype != self.dtype:

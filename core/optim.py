@@ -121,7 +121,11 @@ class Adam(Optimizer):
         same = len(known) == len(parameters) and all(map(operator.is_, known, parameters))
         if not same or not all(flat.is_held_by(self.state) for flat in flats):
             flats = flat_of(parameters, self.state)
-            self._memory[parameters[0]] = parameters, flats
+            memory = {**self._memory, parameters[0]: (parameters, flats)}
+            # What has been laid out anew would stay alive beside its successor.
+            self._memory = {
+                first: held for first, held in memory.items() if all(flat.is_held_by(self.state) for flat in held[1])
+            }
         return flats
 
     def __getstate__(self) -> dict[str, Any]:

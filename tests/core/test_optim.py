@@ -443,6 +443,28 @@ def test_adam_takes_over_arrays_that_are_put_into_its_state():
         np.testing.assert_array_equal(mine.data, theirs.data)
 
 
+def test_adam_starts_a_parameter_anew_whose_state_is_set_to_zero_in_place():
+    ours, optimizer = stepped_adam(count=2, steps=3)
+    for array in optimizer.state[ours[1]].values():
+        array[...] = 0
+    before = ours[1].data.copy()
+    step_with_gradients(ours, optimizer, 3)
+    # The first step of Adam is lr long whatever the gradient.
+    np.testing.assert_allclose(np.abs(ours[1].data - before), optimizer.param_groups[0]["lr"], rtol=1e-4)
+    assert [int(optimizer.state[parameter]["step"]) for parameter in ours] == [4, 1]
+
+
+def test_adam_frees_memory_that_it_has_laid_out_anew():
+    ours = parameters(*[(10,)] * 6)
+    optimizer = optim.Adam(ours)
+    for first in range(5, -1, -1):  # layers are unfrozen from the last to the first
+        for parameter in ours[first:]:
+            parameter.grad = np.ones(10, np.float32)
+        optimizer.step()
+    known = [flat for _, flats in optimizer._memory.values() for flat in flats]
+    assert sum(flat.exp_avg.size for flat in known) == 60
+
+
 def test_adam_counts_the_steps_of_each_parameter_as_torch_does_where_gradients_are_missing_at_times():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
