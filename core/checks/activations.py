@@ -33,7 +33,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 def _dead(run: Run, node: Node) -> Iterator[Finding]:
     units = node.out.data.reshape(-1, node.out.shape[-1])  # (examples, units)
-    dead = int(np.count_nonzero(~(units > 0).any(axis=0)))
+    dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN is neither: the loss shows where it is from
     if len(units) >= _EXAMPLES and dead > _MOST * units.shape[1]:
         place = run.origin(node.operands[0])
         yield Finding(

@@ -215,6 +215,13 @@ def test_a_few_dead_units_are_no_finding_and_nearly_all_are():
     assert finding.seen.startswith("19 of the 20 units that go into relu are never above 0 in 32 examples")
 
 
+def test_units_that_are_nan_for_want_of_finite_inputs_are_not_called_dead():
+    model = Sequential(Linear(8, 20), ReLU(), Linear(20, 4))
+    examples = np.full((32, 8), np.nan, np.float32)
+    report = doctor(model, None, (examples, np.zeros(32, np.int64)), F.cross_entropy)
+    assert [finding.kind for finding in report.findings] == ["loss"]
+
+
 @pytest.mark.parametrize(("std", "found"), [(0.02, 0), (0.3, 0), (1.0, 1), (1e-4, 1)])
 def test_the_scale_of_a_weight_is_measured_against_its_fan_in(std: float, found: int):
     model = Linear(256, 4)
