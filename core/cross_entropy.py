@@ -35,7 +35,8 @@ def cross_entropy(
     ignore_index count for nothing), or float probabilities in the shape of input.
     weight: (C,) factors of the classes, or None.  label_smoothing: moves that part of q evenly to all classes.
     "mean" divides by the sum of the weights of the targets (of classes), or by the number of rows (probabilities).
-    Raises ShapeError or ArgumentError for a target of another shape or dtype, or a class out of range.
+    Raises ShapeError or ArgumentError for a target of another shape or dtype, a class out of range, or an ignore_index
+    from 0 on with probabilities.
     Source of label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
     """
     x, y = as_tensor(input), as_tensor(target)
@@ -44,6 +45,11 @@ def cross_entropy(
     classes = logits.shape[0 if logits.ndim == 1 else 1]
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}.")
+    if not of_classes and ignore_index >= 0:
+        raise ArgumentError(
+            f"cross_entropy: ignore_index is {ignore_index}, but the target holds probabilities, of which no row is a "
+            "class to ignore. Leave it out."
+        )
     factors = None if weight is None else np.asarray(weight).astype(logits.dtype, copy=False)
     if factors is not None and factors.shape != (classes,):
         raise ShapeError(f"cross_entropy: weight has shape {factors.shape}; the input {x.shape} has {classes} classes.")

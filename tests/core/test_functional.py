@@ -466,6 +466,10 @@ ARGUMENT_ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.embedding([0.0], floats(3, 2)), r"takes integer indices, not float64. Call .long\(\)"),
     (lambda: F.cross_entropy(floats(2, 3), [0, 3]), "class 3 is out of range; the input has 3 classes"),
     (lambda: F.cross_entropy(floats(2, 3), [0, -1]), "class -1 is out of range"),
+    (
+        lambda: F.cross_entropy(floats(2, 3), floats(2, 3), ignore_index=0),
+        "ignore_index is 0, but the target holds probabilities, of which no row is a class to ignore",
+    ),
     (lambda: F.cross_entropy(floats(2, 3), floats(2)), r"this target is float32 of shape \(2,\). Use target.long\(\)"),
     (lambda: F.cross_entropy(floats(2, 3), np.eye(2, 3, dtype=int)), r"target.float\(\)"),
     (lambda: F.cross_entropy(floats(2, 3), [0, 1], label_smoothing=2), "label_smoothing is between 0 and 1, not 2"),
