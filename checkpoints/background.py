@@ -35,10 +35,11 @@ class Snapshot:
         Raises StateError for what cannot be kept.
         """
         packed = packed_of(state)
+        earlier, self._buffers = self._buffers, {}  # the handler of a signal may take one meanwhile
         buffers: dict[str, np.ndarray] = {}
         for name, value in packed.stored.items():
             array = dtypes.little_endian(np.asarray(value))
-            buffer = self._buffers.pop(name, None)
+            buffer = earlier.get(name)
             if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
                 buffer = np.empty(array.shape, array.dtype)
             raw = np.dtype(f"V{array.itemsize}")  # moved as bytes: not even the payload of a NaN changes

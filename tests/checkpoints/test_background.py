@@ -1,5 +1,6 @@
 """Saving in the background: the snapshot is the state of its moment, and nothing that goes wrong is lost."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -350,5 +351,25 @@ def test_threads_that_save_to_one_history_get_each_state_whole(tmp_path: Path, b
         for ended in [threads.submit(save, first) for first in range(4)]:
             ended.result()
     assert [saved.step for saved in history] == list(range(24))
+    for saved in history:
+        assert all((array == saved.step).all() for array in load_file(saved.path).values())
+
+
+def test_what_a_signals_handler_saves_amid_a_save_and_that_save_are_both_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, durable=False, background=True)
+    history.save(0, {name: np.zeros(500_000) for name in "abcd"})
+    history.close()
+    calls = itertools.count(1)
+
+    def interrupted(array: np.ndarray) -> np.ndarray:
+        if next(calls) == 2:  # the first array has been copied
+            history.save(2, {name: np.full(500_000, 2.0) for name in "abcd"})
+        return array
+
+    monkeypatch.setattr("statezoo.checkpoints.dtypes.little_endian", interrupted)
+    history.save(1, {name: np.ones(500_000) for name in "abcd"})
+    assert [saved.step for saved in history] == [0, 1, 2]
     for saved in history:
         assert all((array == saved.step).all() for array in load_file(saved.path).values())
