@@ -52,9 +52,9 @@ def train(
 
     The state of the run is saved after every epoch and every save_every steps, and once more when should_stop(), asked
     after each step, is true; then StoppedError is raised, unless that step was the last one of all. resume: go on from
-    there, wherever and however the run was stopped, to the same bytes as if it had not been; with no run in `out`, begin
-    one; return one that has finished. format: of the checkpoints, "safetensors" or "hdf5"; a run that goes on keeps its
-    own.
+    there, wherever and however the run was stopped, to the same bytes as if it had not been; with no run in `out`,
+    begin one; return one that has finished. format: of the checkpoints, "safetensors" or "hdf5"; a run that goes on
+    keeps its own.
 
     Raises RunError if `out` holds a run and resume is False, or another run; and if the loss, a metric or a parameter
     is not finite, naming the first parameter that is not. WriteError, if the disk is full. The last state saved stays.
