@@ -15,7 +15,7 @@ from inspect import signature
 from ..checkpoints import CheckpointError, load_file
 from ..core import ModuleError
 from .doctor_command import EXAMPLE as DOCTOR_EXAMPLE
-from .doctor_command import add_verb as add_doctor
+from .doctor_command import add_doctor
 from .entry import CARD, GOLDEN, Entry, open_entry
 from .errors import EntryError, InputError, ZooError
 from .file_command import EXAMPLES as FILE_EXAMPLES

@@ -8,25 +8,17 @@ from ..checkpoints import load_file
 from ..core import Module, doctor
 from .entry import GOLDEN, Entry, open_entry
 from .errors import EntryError, UnknownNameError
-from .file_command import Outcome
+from .file_command import Outcome, add_verb
 from .loading import find, load_entry
 
 EXAMPLE = "statezoo doctor simple-mlp.digits-bn"
 
 
-def add_verb(verbs: Any) -> None:
+def add_doctor(verbs: Any) -> None:
     """Add the verb to the subparsers of a parser."""
     summary = "what is wrong with a model and its training step, and what mends it; status 1 if something is"
-    verb = verbs.add_parser(
-        "doctor",
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    verb = add_verb(verbs, "doctor", _doctor, summary, EXAMPLE)
     verb.add_argument("name", help="a model's name, or file:FOLDER for an entry of your own")
-    verb.add_argument("--json", action="store_true", help="as JSON, for programs")
-    verb.set_defaults(run=_doctor)
 
 
 def _doctor(parsed: argparse.Namespace) -> Outcome:

@@ -33,23 +33,37 @@ class Outcome(NamedTuple):
 
 def add_verbs(verbs: Any) -> None:
     """Add the verbs on files to the subparsers of a parser."""
-    verb = _add_verb(verbs, "inspect", _inspect, "names, shapes, dtypes, digests, ties and metadata of a file")
+    verb = add_verb(
+        verbs, "inspect", _inspect, "names, shapes, dtypes, digests, ties and metadata of a file", EXAMPLES["inspect"]
+    )
     verb.add_argument("file", help=_FILE)
 
-    verb = _add_verb(verbs, "diff", _diff, "in what two files differ, of either format; status 1 if they do")
+    verb = add_verb(
+        verbs, "diff", _diff, "in what two files differ, of either format; status 1 if they do", EXAMPLES["diff"]
+    )
     verb.add_argument("before", help=_FILE)
     verb.add_argument("after", help="another")
 
-    verb = _add_verb(verbs, "convert", _convert, "write a file in another format, or in other shards")
+    verb = add_verb(
+        verbs, "convert", _convert, "write a file in another format, or in other shards", EXAMPLES["convert"]
+    )
     verb.add_argument("source", help=_FILE)
     verb.add_argument("target", help="a path ending in .safetensors, .h5 or .npz, which picks the format")
     verb.add_argument("--max-shard-size", metavar="SIZE", type=_size, help="the most bytes of a shard, such as 5GB")
 
-    verb = _add_verb(verbs, "repair", _repair, "save what is intact of a damaged file; status 1 if something is lost")
+    verb = add_verb(
+        verbs,
+        "repair",
+        _repair,
+        "save what is intact of a damaged file; status 1 if something is lost",
+        EXAMPLES["repair"],
+    )
     verb.add_argument("file", help=_FILE)
     verb.add_argument("out", nargs="?", help="where to; for model.h5, if not given, model.repaired.h5")
 
-    verb = _add_verb(verbs, "fingerprint", _fingerprint, "the hash of the content, the same in all formats")
+    verb = add_verb(
+        verbs, "fingerprint", _fingerprint, "the hash of the content, the same in all formats", EXAMPLES["fingerprint"]
+    )
     verb.add_argument("file", help=_FILE)
 
 
@@ -60,14 +74,15 @@ def verify_file(file: str, as_json: bool) -> Outcome:
     return _outcome(found, as_json, 0 if found.intact else 1)
 
 
-def _add_verb(
-    verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], summary: str
+def add_verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], summary: str, example: str
 ) -> argparse.ArgumentParser:
+    """Return the parser of a verb that has --json and whose outcome run gives, added to the subparsers of another."""
     verb = verbs.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {EXAMPLES[name]}",
+        epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("--json", action="store_true", help="as JSON, for programs")

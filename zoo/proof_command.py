@@ -3,11 +3,12 @@
 import argparse
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from ..checkpoints.formats import SUFFIXES
 from .errors import InputError
-from .file_command import Outcome, verify_file
+from .file_command import Outcome, add_verb, verify_file
 from .loading import FILE, find, list_models
 from .text import table
 
@@ -20,7 +21,9 @@ _NAME = "a model's name, or file:FOLDER for an entry of your own"
 
 def add_verbs(verbs: Any) -> None:
     """Add the verbs to the subparsers of a parser."""
-    verb = _add_verb(verbs, "verify", "whether an entry, or a file, is what was published, or written; status 1 if not")
+    verb = _add_verb(
+        verbs, "verify", _verify, "whether an entry, or a file, is what was published, or written; status 1 if not"
+    )
     verb.add_argument(
         "what",
         metavar="NAME|FILE",
@@ -28,22 +31,17 @@ def add_verbs(verbs: Any) -> None:
         "model is named is the model: ./NAME is the file",
     )
     verb.add_argument("--metrics", action="store_true", help="of an entry: compute the numbers on its card again")
-    verb.set_defaults(run=_verify)
 
-    verb = _add_verb(verbs, "repro", "run a model's recipe again and compare the weights; status 1 if they differ")
-    verb.add_argument("name", help=_NAME)
-    verb.set_defaults(run=_repro)
-
-
-def _add_verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {EXAMPLES[name]}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    verb = _add_verb(
+        verbs, "repro", _repro, "run a model's recipe again and compare the weights; status 1 if they differ"
     )
-    verb.add_argument("--json", action="store_true", help="as JSON, for programs")
+    verb.add_argument("name", help=_NAME)
+
+
+def _add_verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], summary: str
+) -> argparse.ArgumentParser:
+    verb = add_verb(verbs, name, run, summary, EXAMPLES[name])
     verb.add_argument("--data", dest="data_folder", help="where the data are, for a recipe that reads some")
     return verb
 
