@@ -27,7 +27,7 @@ from . import history_files as files
 from .background import Background, Snapshot
 from .errors import ArgumentError, CorruptError, FormatError, MissingFileError, ReadError, StateError, VersionError
 from .files import load_file, save_file
-from .formats import format_named
+from .formats import SUFFIX_OF, format_named
 from .history_log import Log, Record, is_number
 from .retention import Mode, Retention, Saved
 from .state import checked_metadata
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ..core.module import Module
 
 T = TypeVar("T")
-
-_SUFFIXES = {"safetensors": ".safetensors", "hdf5": ".h5"}
 
 
 class DamagedWarning(UserWarning):
@@ -72,7 +70,7 @@ class History:
         durable: bool = True,
     ) -> None:
         self._retention = Retention(keep_last, keep_best, keep_every, metric, mode)
-        self._suffix = "" if share else _SUFFIXES[format_named(format).NAME]
+        self._suffix = "" if share else SUFFIX_OF[format_named(format).NAME]
         if share and format != "safetensors":
             raise ArgumentError(f"{format} has no shards that checkpoints could share. Leave out share, or format.")
         self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its folder meanwhile

@@ -20,10 +20,11 @@ from typing import Any
 
 from statezoo import zoo
 from statezoo.checkpoints import CheckpointError
+from statezoo.checkpoints.formats import SUFFIX_OF
 from statezoo.core import ModuleError
 from statezoo.zoo.interruption import Interruption, interruptible
 from statezoo.zoo.reporting import EventLog, Progress
-from statezoo.zoo.run_folder import SUFFIXES, recorded_settings
+from statezoo.zoo.run_folder import recorded_settings
 from statezoo.zoo.training import Step
 
 
@@ -62,7 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log-dir", type=Path, help="write events for TensorBoard into this folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
     parser.add_argument("--save-every", type=int, metavar="STEPS", help="save the state also within an epoch")
-    parser.add_argument("--format", choices=SUFFIXES, default="safetensors", help="of the checkpoints of a new run")
+    parser.add_argument("--format", choices=SUFFIX_OF, default="safetensors", help="of the checkpoints of a new run")
     return parser.parse_args(arguments)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import durable, inspect, save_model
+from ..checkpoints.formats import SUFFIX_OF
 from ..core import Module
 from .errors import RunError, UnknownNameError, ZooError
 from .recipe import Recipe, get_recipe
@@ -20,7 +21,6 @@ except ImportError:  # Windows: nobody is told that another process trains into 
     fcntl = None
 
 RUN = "run.json"
-SUFFIXES = {"safetensors": ".safetensors", "hdf5": ".h5"}
 
 Row = dict[str, float]
 
@@ -71,11 +71,11 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        return self.path / f"checkpoint{SUFFIXES[self.format]}"
+        return self.path / f"checkpoint{SUFFIX_OF[self.format]}"
 
     @property
     def state(self) -> Path:
-        return self.path / f"training{SUFFIXES[self.format]}"
+        return self.path / f"training{SUFFIX_OF[self.format]}"
 
     def keep(self, recipe: Recipe, model: Module, history: list[Row], made: Made) -> None:
         """Keep the weights after an epoch, and the record."""
@@ -107,7 +107,7 @@ def read_record(folder: Path) -> Record:
             fingerprint=content["fingerprint"],
             made=None if made is None else Made(**made),
         )
-        if record.format not in SUFFIXES:
+        if record.format not in SUFFIX_OF:
             raise ValueError(f"there is no format {record.format!r}")
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run ({RUN} is missing); make one with scripts/train.py NAME") from None
@@ -132,8 +132,8 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Re
     A new run is of that format, one that goes on keeps its own. Raises RunError if the folder holds a run and resume
     is False, or one of another recipe or of other settings, or if it cannot be made.
     """
-    if format not in SUFFIXES:
-        raise RunError(f"the format of a run is {' or '.join(SUFFIXES)}, not {format!r}")
+    if format not in SUFFIX_OF:
+        raise RunError(f"the format of a run is {' or '.join(SUFFIX_OF)}, not {format!r}")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

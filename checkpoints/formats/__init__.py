@@ -87,7 +87,9 @@ _TABLE = {
     ".h5": ".hdf5",
     ".hdf5": ".hdf5",
 }
-SUFFIXES = (".safetensors", ".h5")
+# The suffix that a format is saved under, by its name.
+SUFFIX_OF = {"safetensors": ".safetensors", "hdf5": ".h5"}
+SUFFIXES = tuple(SUFFIX_OF.values())
 
 
 def format_of(path: str) -> Format:
@@ -122,10 +124,9 @@ def _has_signature(source: Source, start: int) -> bool:
 
 def format_named(name: str) -> Format:
     """Return a format by its name, "safetensors" or "hdf5". Raises FormatError for another."""
-    names = {"safetensors": ".safetensors", "hdf5": ".h5"}
-    if name not in names:
-        raise FormatError(f"{name!r} names no format; the known ones are {', '.join(names)}.")
-    return _module_of(names[name])
+    if name not in SUFFIX_OF:
+        raise FormatError(f"{name!r} names no format; the known ones are {', '.join(SUFFIX_OF)}.")
+    return _module_of(SUFFIX_OF[name])
 
 
 @functools.cache
