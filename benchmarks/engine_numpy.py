@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from engine_work import Task, Work
@@ -37,6 +38,14 @@ def build(work: Work) -> Task:
     criterion = make_criterion(model.out, work.y.T)
     update = OPTIMIZERS[work.optimizer](flat, flat_gradient, work.lr)
 
+    return Task(step_of(model, criterion, gradients, update), lambda: alone.forward().T)
+
+
+def step_of(
+    model: Any, criterion: Callable[[], float], gradients: list[np.ndarray], update: Callable[[], None]
+) -> Callable[[], float]:
+    """Return what does a training step and returns the loss before it."""
+
     def step() -> float:
         model.forward()
         loss = criterion()
@@ -44,7 +53,7 @@ def build(work: Work) -> Task:
         update()
         return loss
 
-    return Task(step, lambda: alone.forward().T)
+    return step
 
 
 def flatten(arrays: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:

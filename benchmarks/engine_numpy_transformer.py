@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from engine_numpy import adamw, cross_entropy, flatten, with_ones
+from engine_numpy import adamw, cross_entropy, flatten, step_of, with_ones
 from engine_work import EMBED_DIM, HEADS, VOCABULARY, Task, Work
 
 C, HIDDEN, D = EMBED_DIM, 4 * EMBED_DIM, EMBED_DIM // HEADS
@@ -37,13 +37,7 @@ def build(work: Work) -> Task:
     criterion = cross_entropy(model.logits, work.y.reshape(-1))
     update = adamw(flat, flat_gradient, work.lr)
 
-    def step() -> float:
-        model.forward()
-        loss = criterion()
-        model.backward(gradients)
-        update()
-        return loss
-
+    step = step_of(model, criterion, gradients, update)
     return Task(step, lambda: alone.forward().T.reshape(*work.one.shape, VOCABULARY))
 
 
