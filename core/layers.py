@@ -43,9 +43,7 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        # An attribute, found by __getattr__, costs more than the product of a small layer.
-        held: dict[str, Any] = self._parameters
-        return F.linear(x, held["weight"], held["bias"])
+        return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

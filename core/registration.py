@@ -1,7 +1,8 @@
 """Registry: how an assignment to an attribute makes a parameter, buffer or module known to the model.
 
 A Registry keeps four collections in its `__dict__`, under torch's names: `_parameters`, `_buffers`, `_modules` (name ->
-value or None, in the order of first assignment) and `_non_persistent_buffers_set`. What is assigned next decides:
+value or None, in the order of first assignment) and `_non_persistent_buffers_set`. What they list stands in `__dict__`
+under its own name as well, so that to read an attribute is as fast as Python can. What is assigned next decides:
 
 - a Parameter or a Module is registered, whatever the name stood for before, except that nothing but a Parameter or None
   takes the place of a parameter, and nothing but those two or None that of a module;
@@ -100,10 +101,7 @@ class Registry:
             self._set_plain(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        own = self.__dict__
-        for kind in KINDS:
-            if kind in own and name in own[kind]:
-                return own[kind][name]
+        # Python calls this for what it has not found.
         if name in _OWN:
             raise RegistrationError(
                 f"{type(self).__name__} has not run Module.__init__(). Call super().__init__() at the start of "
@@ -167,6 +165,7 @@ class Registry:
     def _put(self, kind: Kind, name: str, value: Any) -> None:
         collection = vars(self)[kind]
         before, collection[name] = collection.get(name), value
+        vars(self)[name] = value
         if value is not None:
             ownership.hold(self, value)
         if before is not None:
@@ -176,6 +175,7 @@ class Registry:
 
     def _remove(self, kind: Kind, name: str) -> None:
         held = vars(self)[kind].pop(name)
+        vars(self).pop(name, None)
         self._non_persistent_buffers_set.discard(name)
         if held is not None:
             ownership.release(self, held)
