@@ -44,28 +44,27 @@ class MultiHeadAttention(Module):
             init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Tensor, attn_mask: Mask = None, is_causal: bool = False) -> Tensor:
-        q, k, v = self._heads(x)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask, self.dropout if self.training else 0.0, is_causal)
-        return self.out_proj(mixed.transpose(1, 2).reshape(x.shape))  # (B, heads, T, d) -> (B, T, C)
+        packed, dropout = self._packed(x), self.dropout if self.training else 0.0
+        return self.out_proj(F.packed_attention(packed, self.num_heads, attn_mask, dropout, is_causal))
 
     def attention_weights(self, x: Tensor, attn_mask: Mask = None, is_causal: bool = False) -> Tensor:
         """Return (B, num_heads, T, T): how much of each position's value each position takes, dropout left out.
 
         The arguments are those of forward. Row t of a head sums to 1, or to 0 where t may attend to nothing.
         """
-        q, k, _ = self._heads(x)
+        packed = self._packed(x)
+        batch, length, features = x.shape
+        heads = packed.reshape(batch, length, 3, self.num_heads, features // self.num_heads)
+        q, k, _ = heads.permute(2, 0, 3, 1, 4)  # (B, T, 3, heads, d) -> 3 x (B, heads, T, d)
         # What attention makes of one-hot values is its weights: this is forward's own computation, not another one.
-        one_hot = Tensor(np.eye(x.shape[1], dtype=q.dtype))
+        one_hot = Tensor(np.eye(length, dtype=q.dtype))
         return F.scaled_dot_product_attention(q, k, one_hot, attn_mask, is_causal=is_causal)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """Return q, k and v of every head, stacked: (3, B, heads, T, d)."""
+    def _packed(self, x: Tensor) -> Tensor:
+        """Return q, k and v of every position, side by side: (B, T, 3 C)."""
         if x.ndim != 3 or x.shape[-1] != self.embed_dim:
             raise ShapeError(f"MultiHeadAttention needs x of shape (B, T, {self.embed_dim}), not {x.shape}.")
-        batch, length, features = x.shape
-        fused = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, C) -> (B, T, 3 C)
-        heads = fused.reshape(batch, length, 3, self.num_heads, features // self.num_heads)
-        return heads.permute(2, 0, 3, 1, 4)  # (B, T, 3, heads, d) -> (3, B, heads, T, d)
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
 
 class MLP(Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from .tensor import Tensor, as_tensor, record
 # From the gradient of the losses, one for each row or one for all, to that of the logits and, where there is one, the
 # targets.
 RowsBackward = Callable[[Any], tuple[np.ndarray, "np.ndarray | None"]]
+# What `_softmax` returns.
+Softmax = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def cross_entropy(
@@ -63,50 +65,47 @@ def cross_entropy(
         losses = losses.reshape(logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ())
     out, per_row = reduced(losses, reduction, count)
 
-    def backward(g: np.ndarray) -> list[np.ndarray | None]:
+    def backward(g: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         each = per_row(g)
-        parts = by_row(each.reshape(-1) if each.ndim else each)
-        return [None if part is None else _classes_second(part, logits.shape) for part in parts]
+        by_logits, by_target = by_row(each.reshape(-1) if reduction == "none" else each)
+        shape = logits.shape
+        return _classes_second(by_logits, shape), None if by_target is None else _classes_second(by_target, shape)
 
     return record(out, (x, y), backward)
 
 
 def _classes_first(a: np.ndarray) -> np.ndarray:
     """Return (C,), (N, C) or (N, C, d...) as (C, rows), contiguous."""
-    if a.ndim <= 2:
-        return np.ascontiguousarray(a.T if a.ndim == 2 else a[:, None])
+    if a.ndim == 2:
+        return np.ascontiguousarray(a.T)
+    if a.ndim == 1:
+        return np.ascontiguousarray(a[:, None])
     return np.ascontiguousarray(np.moveaxis(a, 1, 0)).reshape(a.shape[1], a.shape[0] * math.prod(a.shape[2:]))
 
 
 def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return (C, rows) in the shape that `_classes_first` was given."""
-    if len(shape) <= 2:
-        return part.T.reshape(shape)
+    if len(shape) == 2:
+        return part.T
+    if len(shape) == 1:
+        return part.reshape(shape)
     return np.moveaxis(part.reshape(shape[1], shape[0], *shape[2:]), 0, 1)  # (C, N, d...) -> (N, C, d...)
 
 
-class _Softmax(NamedTuple):
-    """The logits of each row less their largest, (C, rows), their exponentials, and the sums of these, (rows,).
-
-    log softmax is shifted - log_total, softmax is raised / total.
-    """
-
-    shifted: np.ndarray
-    raised: np.ndarray
-    total: np.ndarray
-    log_total: np.ndarray
-
-
 @np.errstate(invalid="ignore", divide="ignore")  # a row of -inf throughout is NaN
-def _softmax(logits: np.ndarray) -> _Softmax:
+def _softmax(logits: np.ndarray) -> Softmax:
+    """Return the logits of each row less their largest, (C, rows), their exponentials, and the sums of these, (rows,).
+
+    And the logarithms of the sums: log softmax is shifted - log_total, softmax is raised / total.
+    """
     shifted = logits - np.maximum.reduce(logits, axis=0, initial=-np.inf)
     raised = np.exp(shifted)
     total = np.add.reduce(raised, axis=0)
-    return _Softmax(shifted, raised, total, np.log(total))
+    return shifted, raised, total, np.log(total)
 
 
 def _of_classes(
-    softmax: _Softmax, target: np.ndarray, factors: np.ndarray | None, ignore_index: int, smoothing: float
+    softmax: Softmax, target: np.ndarray, factors: np.ndarray | None, ignore_index: int, smoothing: float
 ) -> tuple[np.ndarray, Any, RowsBackward]:
     """Return for classes (rows,): the losses, what a mean divides them by, and their gradient."""
     shifted, raised, total, log_total = softmax
@@ -114,25 +113,31 @@ def _of_classes(
     counted, target = _counted(target, classes, ignore_index)
     # Where the class of each row stands in the flat (C, rows): one index is several times faster than a pair.
     at = target.astype(np.intp, copy=False) * rows + np.arange(rows)
+    losses = log_total - shifted.reshape(-1)[at]
+    if factors is None and counted is None and not smoothing:
+
+        def backward_plain(g: Any) -> tuple[np.ndarray, None]:
+            raised.reshape(-1)[at] -= total  # now (p - q) * total, in memory that nobody needs any more
+            return np.multiply(raised, g / total, raised), None
+
+        return losses, rows, backward_plain
     weights: Any = None if factors is None else factors[target]
     if counted is not None:
         weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
     sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # how much of q stands at the target's class
     even: np.ndarray | None = None  # and how much besides at every class
-    losses = log_total - shifted.reshape(-1)[at]
-    if weights is not None or smoothing:
-        with np.errstate(invalid="ignore"):  # 0 * inf is NaN
-            losses *= sharp
-            if smoothing:
-                even = np.full((classes, 1), smoothing / classes, shifted.dtype)
-                even *= 1 if factors is None else factors[:, None]
-                losses += even.sum() * log_total - even[:, 0].dot(shifted)
+    with np.errstate(invalid="ignore"):  # 0 * inf is NaN
+        losses *= sharp
+        if smoothing:
+            even = np.full((classes, 1), smoothing / classes, shifted.dtype)
+            even *= 1 if factors is None else factors[:, None]
+            losses += even.sum() * log_total - even[:, 0].dot(shifted)
     if counted is not None:
         losses = np.where(counted, losses, 0)  # also where 0 * inf made it NaN
 
     def backward(g: Any) -> tuple[np.ndarray, None]:
         mass = sharp if even is None else sharp + even.sum()  # of q in each row: softmax's gradient is (mass * p - q)
-        by_logits = raised * (g * mass / total)
+        by_logits = np.multiply(raised, g * mass / total, out=raised)  # which nobody needs any more
         by_logits.reshape(-1)[at] -= g * sharp
         if even is not None:
             by_logits -= even * g
@@ -143,10 +148,13 @@ def _of_classes(
     return losses, rows if weights is None else np.add.reduce(weights), backward
 
 
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+
+
 def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray | None, np.ndarray]:
     """Return which rows count, None for all, and the classes, 0 for those that do not. Raises ArgumentError."""
     # Seen as unsigned, negative numbers are the largest: one look finds all that is out of range.
-    largest = np.maximum.reduce(target.view(f"u{target.itemsize}"), initial=0)
+    largest = np.maximum.reduce(target.view(_UNSIGNED[target.itemsize]), initial=0)
     if largest < classes and not 0 <= ignore_index < classes:
         return None, target
     counted = target != ignore_index
@@ -158,7 +166,7 @@ def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.nd
 
 @np.errstate(invalid="ignore")  # 0 * inf is NaN
 def _of_probabilities(
-    softmax: _Softmax, target: np.ndarray, factors: np.ndarray | None, smoothing: float
+    softmax: Softmax, target: np.ndarray, factors: np.ndarray | None, smoothing: float
 ) -> tuple[np.ndarray, int, RowsBackward]:
     """Return what `_of_classes` does, for probabilities (C, rows)."""
     shifted, raised, total, log_total = softmax

@@ -6,7 +6,6 @@ What a parameter has of it are views, which `optimizer.state` holds. If somebody
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from .tensor import Tensor
 
 State = dict[Tensor, dict[str, np.ndarray]]
 # So many elements at most are handled together, unless one parameter has more: what is worked on stays in the cache.
-_TOGETHER = 1 << 15
+_TOGETHER = 1 << 17
 
 
 class Flat:
@@ -40,7 +39,7 @@ class Flat:
             for name, array in state.get(parameter, {}).items():
                 views[name][...] = array
             state[parameter] = views
-            kept.append(tuple(views.values()))
+            kept.append((views["step"], views["exp_avg"], views["exp_avg_sq"]))
             passing.append((self.gradient[part].reshape(shape), self.scratch[part].reshape(shape)))
         self._kept, self._passing = kept, passing
 
@@ -49,25 +48,40 @@ class Flat:
         steps = self.step.tolist()  # somebody may write into a view
         if steps.count(steps[0]) != len(steps):
             return False
-        for parameter, kept in zip(self.parameters, self._kept, strict=True):
-            held = state.get(parameter, {}).values()
-            if len(held) != len(kept) or not all(map(operator.is_, held, kept)) or parameter.data.dtype != self.dtype:
+        for parameter, (step, mean, square) in zip(self.parameters, self._kept, strict=True):
+            held = state.get(parameter, {})
+            if (
+                held.get("step") is not step
+                or held.get("exp_avg") is not mean
+                or held.get("exp_avg_sq") is not square
+                or parameter.data.dtype is not self.dtype
+            ):
                 return False
         return True
 
-    def gather(self, weight_decay: float) -> None:
-        """Put the gradients of all parameters into `gradient`, plus weight_decay times the parameters."""
+    def gather(self, scale: float, weight_decay: float) -> None:
+        """Put scale times the gradients of all parameters, plus weight_decay times the parameters, into `gradient`."""
+        factor, decay = as_number(scale, self.dtype), as_number(weight_decay, self.dtype)
         for parameter, (gradient, scratch) in zip(self.parameters, self._passing, strict=True):
+            direction: Any = parameter.grad
             if weight_decay:
-                np.multiply(parameter.data, weight_decay, out=scratch)
-                np.add(parameter.grad, scratch, out=gradient)  # pyright: ignore[reportArgumentType, reportCallIssue]
-            else:
-                gradient[...] = parameter.grad
+                np.multiply(parameter.data, decay, scratch)
+                direction = np.add(direction, scratch, scratch)
+            np.multiply(direction, factor, gradient)
 
-    def subtract(self) -> None:
-        """Subtract from each parameter its part of `scratch`."""
+    def subtract(self, weight_decay: float) -> None:
+        """Subtract from each parameter weight_decay times itself, and then its part of `scratch`."""
+        keep = as_number(1 - weight_decay, self.dtype)
         for parameter, (_, scratch) in zip(self.parameters, self._passing, strict=True):
-            np.subtract(parameter.data, scratch, out=parameter.data)
+            array = parameter.data
+            if weight_decay:
+                np.multiply(array, keep, array)
+            np.subtract(array, scratch, array)
+
+
+def as_number(value: float, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return value as an array without axes: NumPy multiplies others of its dtype by that twice as fast as by value."""
+    return np.array(value, dtype)
 
 
 def flat_of(parameters: Sequence[Tensor], state: State) -> list[Flat]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import functional as F
 from . import init
+from .dropout import require_probability
 from .errors import ShapeError
 from .module import Module
 from .parameter import Buffer, Parameter
@@ -87,7 +88,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        F.require_probability(p)
+        require_probability(p)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

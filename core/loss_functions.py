@@ -30,7 +30,7 @@ def mse_loss(input: Tensor, target: Any, reduction: Reduction = "mean") -> Tenso
     out, per_element = reduced(difference * difference, reduction, difference.size)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        by_x = (2 * per_element(g)) * difference
+        by_x = difference * (2 * per_element(g))
         return by_x, -by_x if y._requires_grad else None
 
     return record(out, (x, y), backward)
@@ -67,18 +67,18 @@ def binary_cross_entropy_with_logits(
     return record(out, (x, y), backward)
 
 
-def reduced(losses: np.ndarray, reduction: Reduction, count: Any) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
-    """Return the reduced losses and what turns their gradient into one that broadcasts to every loss.
+def reduced(losses: np.ndarray, reduction: Reduction, count: Any) -> tuple[Any, Callable[[np.ndarray], Any]]:
+    """Return the reduced losses and what turns their gradient into that of every loss: an array, or a number for all.
 
     count: what a mean divides by; that over nothing is NaN.
     """
-    if reduction == "none":
-        return losses, lambda g: g
-    if reduction == "sum":
-        return np.add.reduce(losses, axis=None), lambda g: g
     if reduction == "mean":
         divisor = count or math.nan
-        return np.add.reduce(losses, axis=None) / divisor, lambda g: g / divisor
+        return np.add.reduce(losses, axis=None) / divisor, lambda g: g.item() / divisor
+    if reduction == "sum":
+        return np.add.reduce(losses, axis=None), lambda g: g.item()
+    if reduction == "none":
+        return losses, lambda g: g
     raise ArgumentError(f"reduction is 'mean', 'sum' or 'none', not {reduction!r}.")
 
 

@@ -32,11 +32,16 @@ def _of_attention(out: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | N
     return queries * length * (width + v.shape[-1])  # scores, then the mixture of values
 
 
+def _of_packed_attention(out: Tensor, packed: Tensor, bias: Tensor | None = None) -> int:
+    return out.numel() * 2 * out.shape[1]
+
+
 # An operation goes by the name of the function that defines its backward.
 _COSTS: dict[str, Callable[..., int]] = {
     "linear": _of_linear,
     "matmul": _of_matmul,
     "scaled_dot_product_attention": _of_attention,
+    "packed_attention": _of_packed_attention,
 }
 
 

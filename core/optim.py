@@ -21,7 +21,7 @@ import numpy as np
 
 from .clipping import clip_grad_norm_
 from .errors import OptimizerError
-from .flat import Flat, flat_of
+from .flat import Flat, as_number, flat_of
 from .optimizer import Optimizer, Params
 from .schedules import CosineAnnealingLR, StepLR
 from .tensor import Tensor
@@ -58,16 +58,19 @@ class SGD(Optimizer):
             raise OptimizerError("SGD: nesterov needs a momentum above 0 and no dampening.")
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        momentum = group["momentum"]
+        lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
+        rate = as_number(lr, parameters[0].data.dtype)
         for parameter in parameters:
             array, direction = parameter.data, parameter.grad
             assert direction is not None
-            if group["weight_decay"]:
-                direction = direction + group["weight_decay"] * array
+            if weight_decay:
+                direction = direction + weight_decay * array
             if momentum:
                 buffer = self._moved(self.state.setdefault(parameter, {}), direction, array.dtype, group)
                 direction = direction + momentum * buffer if group["nesterov"] else buffer
-            array -= group["lr"] * direction
+            if array.dtype is not rate.dtype:
+                rate = as_number(lr, array.dtype)
+            np.subtract(array, np.multiply(direction, rate), array)
 
     @staticmethod
     def _moved(
@@ -110,10 +113,16 @@ class Adam(Optimizer):
             raise OptimizerError(f"{type(self).__name__}: eps is at least 0, not {group['eps']}.")
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        self._step_with(parameters, group, group["weight_decay"], 0)
+
+    def _step_with(
+        self, parameters: list[Tensor], group: dict[str, Any], of_gradients: float, of_parameters: float
+    ) -> None:
+        """Do a step, with the decay that is added to the gradients and the one that parameters lose of themselves."""
         for flat in self._flats(parameters):
-            flat.gather(group["weight_decay"])
+            flat.gather(1 - group["betas"][0], of_gradients)
             self._adapt(flat, group)
-            flat.subtract()
+            flat.subtract(of_parameters)
 
     def _flats(self, parameters: list[Tensor]) -> list[Flat]:
         """Return the memory of the parameters: that of the last step, if it is theirs still."""
@@ -134,16 +143,16 @@ class Adam(Optimizer):
 
     @staticmethod
     def _adapt(flat: Flat, group: dict[str, Any]) -> None:
-        """Take a gradient into the memory, and leave in `scratch` what to subtract from the parameters."""
+        """Take 1 - beta1 times the gradient into the memory, and leave in `scratch` what the parameters lose."""
         beta1, beta2 = group["betas"]
         mean, square, gradient, scratch = flat.exp_avg, flat.exp_avg_sq, flat.gradient, flat.scratch
         flat.step += 1
         step = float(flat.step[0])
         mean *= beta1
-        mean += np.multiply(gradient, 1 - beta1, out=scratch)
+        mean += gradient
         square *= beta2
         gradient *= gradient
-        gradient *= 1 - beta2
+        gradient *= (1 - beta2) / (1 - beta1) ** 2
         square += gradient
         # lr * (mean / unbias1) / (sqrt(square / unbias2) + eps), with the numbers drawn together
         unbias1, root = 1 - beta1**step, math.sqrt(1 - beta2**step)
@@ -170,6 +179,4 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        for parameter in parameters:
-            parameter.data *= 1 - group["lr"] * group["weight_decay"]
-        super()._step(parameters, {**group, "weight_decay": 0})
+        self._step_with(parameters, group, 0, group["lr"] * group["weight_decay"])

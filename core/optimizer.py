@@ -47,18 +47,21 @@ class Optimizer:
 
         Raises OptimizerError if no parameter has a gradient, or if one is no longer part of its model.
         """
-        self._require_owned()
-        groups = []
+        if self._version != ownership.version():
+            self._require_owned()
+        work = []
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if parameters:
-                groups.append((group, parameters))
             for parameter in parameters:
-                if not _is_changeable(parameter):
+                array = parameter.data
+                # What would fail halfway through the step, or broadcast.
+                if parameter.grad.shape != array.shape or not array.flags.writeable:
                     self._refuse(parameter)
-        if not groups:
+            if parameters:
+                work.append((parameters, group))
+        if not work:
             raise OptimizerError("step() found no gradient in any parameter: call loss.backward() first.")
-        for group, parameters in groups:
+        for parameters, group in work:
             self._step(parameters, group)
 
     def zero_grad(self) -> None:
@@ -117,17 +120,15 @@ class Optimizer:
                 raise OptimizerError(f"{type(self).__name__}: {name} is at least 0, not {group[name]}.")
 
     def _refuse(self, parameter: Tensor) -> NoReturn:
-        """Raise OptimizerError for a parameter that a step would fail on halfway, or broadcast its gradient to."""
+        """Raise OptimizerError for a parameter whose gradient has another shape, or that cannot be written to."""
         name = next(name for name, one in named_parameters(self.param_groups) if one is parameter)
         if parameter.grad is not None and parameter.grad.shape != parameter.shape:
             raise OptimizerError(f"{name} has a gradient of shape {parameter.grad.shape}, not {parameter.shape}.")
         raise OptimizerError(f"{name} is read-only memory, perhaps of a file. Train copy.deepcopy(model) instead.")
 
     def _require_owned(self) -> None:
-        """Raise OptimizerError if a parameter has left the model it was in. Costs nothing while no model changes."""
+        """Raise OptimizerError if a parameter has left the model it was in. To be asked when some model has changed."""
         version = ownership.version()
-        if version == self._version:
-            return
         for name, parameter in named_parameters(self.param_groups):
             if not ownership.still_owned(parameter, self._roots[parameter]):
                 raise OptimizerError(
@@ -234,12 +235,6 @@ def _parameters(entries: list[Any]) -> dict[str, Any]:
     unique = list(dict.fromkeys(parameter for _, parameter in pairs))
     names = {"param_names": [first[parameter] for parameter in unique]} if named == {True} else {}
     return {"params": unique, **names}
-
-
-def _is_changeable(parameter: Tensor) -> bool:
-    """Whether a step of the parameter, which has a gradient, neither fails halfway nor broadcasts."""
-    assert parameter.grad is not None
-    return parameter.grad.shape == parameter.data.shape and parameter.data.flags.writeable
 
 
 def _require_in_one_group(groups: list[dict[str, Any]]) -> None:

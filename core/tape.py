@@ -102,9 +102,28 @@ def run_backward(root: Tensor, gradient: np.ndarray) -> None:
     uses, gradients, ready = _uses(root), {root: gradient}, [root]
     while ready:
         node = ready.pop()
-        _propagate(node, gradients, uses, ready)
+        parents, backward, given = node._parents, node._backward, gradients.pop(node, None)
+        assert backward is not None
+        parts = (None,) * len(parents) if given is None else backward(given)
         if not node._keep_graph:
             node._parents, node._backward = (), spent
+        for parent, part in zip(parents, parts, strict=True):
+            if not parent._requires_grad:
+                continue
+            if part is not None:
+                array = parent.data
+                if part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray:
+                    part = _fit(part, array)
+            if parent._backward is None:
+                if part is not None:
+                    _accumulate(parent, part, owned=part is not given and part.base is None)
+                continue
+            if part is not None:
+                known = gradients.get(parent)
+                gradients[parent] = part if known is None else np.asarray(known + part)
+            uses[parent] -= 1
+            if not uses[parent]:
+                ready.append(parent)
 
 
 def _uses(root: Tensor) -> dict[Tensor, int]:
@@ -116,36 +135,14 @@ def _uses(root: Tensor) -> dict[Tensor, int]:
         if node._backward is spent:
             spent(node.data)
         for parent in node._parents:
+            if parent._backward is None or not parent._requires_grad:
+                continue
             if parent in uses:
                 uses[parent] += 1
-            elif parent._backward is not None and parent._requires_grad:
+            else:
                 uses[parent] = 1
                 found.append(parent)
     return uses
-
-
-def _propagate(node: Tensor, gradients: dict[Tensor, np.ndarray], uses: dict[Tensor, int], ready: list[Tensor]) -> None:
-    """Pass the gradient of one recorded tensor, if it got one, on to its parents; those that have theirs are ready."""
-    gradient, backward = gradients.pop(node, None), node._backward
-    assert backward is not None
-    parts = backward(gradient) if gradient is not None else (None,) * len(node._parents)
-    for parent, part in zip(node._parents, parts, strict=True):
-        if not parent._requires_grad:
-            continue
-        is_leaf = parent._backward is None
-        if part is not None:
-            array = parent.data
-            if part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray:
-                part = _fit(part, array)
-            if is_leaf:
-                _accumulate(parent, part, owned=part is not gradient and part.base is None)
-            else:
-                known = gradients.get(parent)
-                gradients[parent] = part if known is None else np.asarray(known + part)
-        if not is_leaf:
-            uses[parent] -= 1
-            if not uses[parent]:
-                ready.append(parent)
 
 
 def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:

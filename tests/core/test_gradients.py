@@ -46,6 +46,9 @@ _PAIR = _broadcasting("(),()->()", least=1) | _broadcasting("(),()->()")
 _PRODUCTS = _broadcasting("(n?,k),(k,m?)->(n?,m?)", least=1) | _broadcasting("(n?,k),(k,m?)->(n?,m?)")
 _ATTENDED = _broadcasting("(l,d),(s,d),(s,e)->(l,e)", least=1)
 _MASKED = _of(1, elements=True).map(lambda s: [(*s, 3), (*s[:-1], 5, 3), (*s[:-1], 5, 2), (s[-1], 5)])
+_PACKED = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3)).map(
+    lambda s: [(s[0], s[1], 3 * 2 * s[2]), (s[1], s[1])]
+)
 _LINEAR = _of(1).map(lambda s: [s, (3, s[-1]), (3,)])
 _NORMALISED = _of().map(lambda s: [(*s, 3), (3,), (3,)])
 _CHANNELS = _of(2, elements=True).map(lambda s: [(s[0] + 2, *s[1:3]), (s[1],), (s[1],)])
@@ -71,6 +74,7 @@ class Ours:
     """What torch and torch.nn.functional are to the operations, here."""
 
     functional, cat, stack, where, array = F, staticmethod(core.cat), staticmethod(core.stack), core.where, np.array
+    packed_attention = staticmethod(F.packed_attention)
 
 
 def _classes(shape: Shape) -> np.ndarray:
@@ -183,6 +187,10 @@ OPERATIONS = {
     "F.scaled_dot_product_attention, a mask that learns": Operation(
         lambda t, q, k, v, mask: t.functional.scaled_dot_product_attention(q, k, v, mask), _MASKED
     ),
+    "F.packed_attention": Operation(
+        lambda t, x: t.packed_attention(x, 2, is_causal=True), _PACKED.map(lambda shapes: shapes[:1])
+    ),
+    "F.packed_attention, a mask that learns": Operation(lambda t, x, mask: t.packed_attention(x, 2, mask), _PACKED),
     "F.mse_loss": Operation(lambda t, a, b: t.functional.mse_loss(a, b), _two(elements=True)),
     "F.binary_cross_entropy_with_logits": Operation(
         lambda t, a, b: t.functional.binary_cross_entropy_with_logits(a, b), _two(elements=True)
@@ -274,6 +282,13 @@ def test_gradient_agrees_with_torch(
     class Theirs:
         functional, cat, stack, where = torch.nn.functional, torch.cat, torch.stack, torch.where
         array = torch.tensor
+
+        @staticmethod
+        def packed_attention(x: Any, num_heads: int, mask: Any = None, is_causal: bool = False) -> Any:
+            batch, length, features = x.shape
+            split = x.view(batch, length, 3, num_heads, features // (3 * num_heads)).permute(2, 0, 3, 1, 4)
+            mixed = torch.nn.functional.scaled_dot_product_attention(*split, attn_mask=mask, is_causal=is_causal)
+            return mixed.transpose(1, 2).reshape(batch, length, features // 3)
 
     operation = OPERATIONS[name]
     arrays = _operands(data.draw(operation.operands, "shapes"), operation.positive, seed)
