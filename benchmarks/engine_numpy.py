@@ -8,6 +8,7 @@ What makes it fast, and what an engine cannot or need not do:
 - Below the features stands a row of ones, and beside each weight its bias: (out, in + 1). One product then does the
   linear layer with its bias, and one gives the gradients of both.
 - All parameters are one vector, all gradients another: an optimizer is a few operations, whatever the model.
+- BLAS has written to the memory it packs matrices into, as in statezoo (core/blas.py says why).
 
 Nothing is checked, and a model fits only the batch it was made for.
 """
@@ -20,6 +21,8 @@ from typing import Any
 
 import numpy as np
 from engine_work import Task, Work
+
+np.ones((64, 384), np.float32).dot(np.ones((384, 352), np.float32))
 
 LAYERS = {"tense": ("fc1.", "fc2."), "mlp": ("layers.0.", "layers.2.", "layers.4."), "linear": ("",)}
 

@@ -3,10 +3,10 @@
 Read in this order: tensor, tape (how a gradient is found), operations, reductions, shaping, functional with
 activations, normalization, loss_functions and cross_entropy (how each is computed), parameter, module (how state is
 registered, found and loaded), layers, containers, attention, losses (the building blocks), init, optim (training
-them), capture, summary and doctor (looking inside).
+them), capture, summary and doctor (looking inside), blas.
 """
 
-from . import functional, init, optim
+from . import blas, functional, init, optim
 from .attention import MLP, MultiHeadAttention, TransformerBlock
 from .capture import capture
 from .containers import ModuleDict, ModuleList, ParameterList, Sequential
@@ -93,3 +93,5 @@ __all__ = [
     "tensor",
     "where",
 ]
+
+blas.write_packing_memory()
