@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import ArgumentError, ShapeError
 from .loss_functions import Reduction, reduced
+from .silence import silently
 from .tensor import Tensor, as_tensor, record
 
 # From the gradient of the losses, one for each row or one for all, to that of the logits and, where there is one, the
@@ -56,11 +57,11 @@ def cross_entropy(
     if factors is not None and factors.shape != (classes,):
         raise ShapeError(f"cross_entropy: weight has shape {factors.shape}; the input {x.shape} has {classes} classes.")
 
-    softmax = _softmax(_classes_first(logits))
+    softmax = silently(_softmax, _classes_first(logits))  # a row of -inf throughout is NaN
     if of_classes:
         losses, count, by_row = _of_classes(softmax, y.data.reshape(-1), factors, ignore_index, label_smoothing)
     else:
-        losses, count, by_row = _of_probabilities(softmax, _classes_first(y.data), factors, label_smoothing)
+        losses, count, by_row = silently(_of_probabilities, softmax, _classes_first(y.data), factors, label_smoothing)
     if reduction == "none":
         losses = losses.reshape(logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ())
     out, per_row = reduced(losses, reduction, count)
@@ -92,7 +93,6 @@ def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.moveaxis(part.reshape(shape[1], shape[0], *shape[2:]), 0, 1)  # (C, N, d...) -> (N, C, d...)
 
 
-@np.errstate(invalid="ignore", divide="ignore")  # a row of -inf throughout is NaN
 def _softmax(logits: np.ndarray) -> Softmax:
     """Return the logits of each row less their largest, (C, rows), their exponentials, and the sums of these, (rows,).
 
@@ -164,7 +164,6 @@ def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.nd
     return counted, np.where(counted, target, 0)
 
 
-@np.errstate(invalid="ignore")  # 0 * inf is NaN
 def _of_probabilities(
     softmax: Softmax, target: np.ndarray, factors: np.ndarray | None, smoothing: float
 ) -> tuple[np.ndarray, int, RowsBackward]:

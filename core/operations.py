@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import ArgumentError, GraphError, ShapeError
 from .shaping import broadcasts_to
+from .silence import silently
 from .tape import is_grad_enabled
 from .tensor import Number, Tensor, record
 
@@ -75,8 +76,7 @@ def divide(a: Any, b: Any) -> Tensor:
     if a.dtype.kind in "iub":
         a, b = a.float(), b.float()
     x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
-    with np.errstate(all="ignore"):
-        out = _apply(np.true_divide, a, b)
+    out = silently(_apply, np.true_divide, a, b)
     return record(out, (a, b), lambda g: (g / y if for_a else None, -g * x / (y * y) if for_b else None))
 
 
@@ -84,8 +84,7 @@ def power(a: Any, b: Any) -> Tensor:
     """Return a ** b. The gradient is 0 for a where b is 0, and for b where a is 0 and b is not negative."""
     a, b = _operands(a, b)
     x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
-    with np.errstate(all="ignore"):
-        out = _apply(np.power, a, b)
+    out = silently(_apply, np.power, a, b)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         by_base = np.where(y == 0, 0, g * y * np.power(x, y - 1)) if for_a else None
@@ -156,23 +155,20 @@ def absolute(a: Tensor) -> Tensor:
 
 def exp(a: Tensor) -> Tensor:
     """Return e ** a."""
-    with np.errstate(all="ignore"):
-        out = np.exp(_floats(a))
+    out = silently(np.exp, _floats(a))
     return record(out, (a,), lambda g: (g * out,))
 
 
 def log(a: Tensor) -> Tensor:
     """Return the natural logarithm: -inf at 0, NaN below."""
     x = _floats(a)
-    with np.errstate(all="ignore"):
-        out = np.log(x)
+    out = silently(np.log, x)
     return record(out, (a,), lambda g: (g / x,))
 
 
 def sqrt(a: Tensor) -> Tensor:
     """Return the square root: NaN below 0."""
-    with np.errstate(all="ignore"):
-        out = np.sqrt(_floats(a))
+    out = silently(np.sqrt, _floats(a))
     return record(out, (a,), lambda g: (g / (2 * out),))
 
 

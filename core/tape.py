@@ -89,15 +89,15 @@ def spent(_: np.ndarray) -> NoReturn:
     )
 
 
-@np.errstate(all="ignore")  # infinities and NaNs are values here, as in the forward pass: the loss shows them
 def run_backward(root: Tensor, gradient: np.ndarray) -> None:
     """Accumulate into `.grad` of every leaf that root was computed from, and free the graph on the way.
 
+    To be called `silently`: infinities and NaN are values here, as in the forward pass, and the loss shows them.
     gradient: of root, same shape and dtype, owned by this call. Raises GraphError, before any `.grad` has changed,
     if a part of the graph has been used already.
     """
     if root._backward is None:
-        _accumulate(root, gradient, owned=True)
+        root.grad = gradient if root.grad is None else np.add(root.grad, gradient, out=root.grad)
         return
     uses, gradients, ready = _uses(root), {root: gradient}, [root]
     while ready:
@@ -107,16 +107,21 @@ def run_backward(root: Tensor, gradient: np.ndarray) -> None:
         parts = (None,) * len(parents) if given is None else backward(given)
         if not node._keep_graph:
             node._parents, node._backward = (), spent
-        for parent, part in zip(parents, parts, strict=True):
+        assert len(parts) == len(parents), f"{backward.__qualname__} must return one gradient for each operand."
+        for parent, part in zip(parents, parts):  # noqa: B905 (it has just been asserted; strict=True is slower)
             if not parent._requires_grad:
                 continue
-            if part is not None:
-                array = parent.data
-                if part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray:
-                    part = _fit(part, array)
+            array = parent.data
+            if part is not None and (
+                part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray
+            ):
+                part = _fit(part, array)
             if parent._backward is None:
                 if part is not None:
-                    _accumulate(parent, part, owned=part is not given and part.base is None)
+                    if parent.grad is not None:
+                        parent.grad += part
+                    else:  # what something else may hold too is copied: later additions are in place
+                        parent.grad = part if part is not given and part.base is None else part.copy()
                 continue
             if part is not None:
                 known = gradients.get(parent)
@@ -153,11 +158,3 @@ def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:
         summed = gradient.sum(axis=(*range(extra), *repeated), keepdims=True)
         gradient = np.asarray(summed).reshape(array.shape)
     return np.asarray(gradient, dtype=array.dtype)
-
-
-def _accumulate(leaf: Tensor, gradient: np.ndarray, owned: bool) -> None:
-    """Add to `.grad`. An array that something else may also hold is copied: later additions are in place."""
-    if leaf.grad is None:
-        leaf.grad = gradient if owned else gradient.copy()
-    else:
-        leaf.grad += gradient

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .errors import ArgumentError, GraphError, ShapeError
+from .silence import silently
 from .tape import Backward, is_grad_enabled, no_grad, recording, run_backward
 
 if TYPE_CHECKING:
@@ -174,14 +175,16 @@ class Tensor:
                     f"backward() starts at a single number; this tensor has shape {self.shape}. "
                     "Reduce it first, as in loss.mean().backward(), or pass backward(gradient) of that shape."
                 )
-            start = np.array(1, self.data.dtype).reshape(self.data.shape)
+            start = np.array(1, self.data.dtype)
+            if self.data.ndim:
+                start = start.reshape(self.data.shape)
         else:
             start = np.array(gradient, dtype=self.dtype)
             if start.shape != self.shape:
                 raise ShapeError(
                     f"backward() was given a gradient of shape {start.shape} for a tensor of {self.shape}."
                 )
-        run_backward(self, start)
+        silently(run_backward, self, start)
 
     # --- arithmetic
 
