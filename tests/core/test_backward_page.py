@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statezoo import core
-from statezoo.core import flat, loss_functions, reductions, tape
+from statezoo.core import flat, loss_functions, reductions, silence, tape
 from statezoo.core.optim import Optimizer
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,7 @@ OWNERS: dict[str, Any] = {
     "functional": core.functional,
     "loss_functions": loss_functions,
     "reductions": reductions,
+    "silence": silence,
     "tape": tape,
     "tensor": importlib.import_module("statezoo.core.tensor"),  # core.tensor is the function
 }
