@@ -20,8 +20,6 @@ from .tensor import Tensor, as_tensor, record
 # From the gradient of the losses, one for each row or one for all, to that of the logits and, where there is one, the
 # targets.
 RowsBackward = Callable[[Any], tuple[np.ndarray, "np.ndarray | None"]]
-# What `_softmax` returns.
-Softmax = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def cross_entropy(
@@ -43,9 +41,8 @@ def cross_entropy(
     Source of label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
     """
     x, y = as_tensor(input), as_tensor(target)
-    logits = x.data
-    of_classes = _target_of_classes(logits, y.data)
-    classes = logits.shape[0 if logits.ndim == 1 else 1]
+    logits, truth = x.data, y.data
+    of_classes = _target_of_classes(logits, truth)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}.")
     if not of_classes and ignore_index >= 0:
@@ -53,26 +50,35 @@ def cross_entropy(
             f"cross_entropy: ignore_index is {ignore_index}, but the target holds probabilities, of which no row is a "
             "class to ignore. Leave it out."
         )
-    factors = None if weight is None else np.asarray(weight).astype(logits.dtype, copy=False)
-    if factors is not None and factors.shape != (classes,):
-        raise ShapeError(f"cross_entropy: weight has shape {factors.shape}; the input {x.shape} has {classes} classes.")
-
-    softmax = silently(_softmax, _classes_first(logits))  # a row of -inf throughout is NaN
+    factors = None if weight is None else _factors(weight, logits)
+    # Silently: a row of -inf throughout is NaN, and so is 0 * inf.
     if of_classes:
-        losses, count, by_row = _of_classes(softmax, y.data.reshape(-1), factors, ignore_index, label_smoothing)
+        losses, count, by_row = silently(_of_classes, logits, truth, factors, ignore_index, label_smoothing)
     else:
-        losses, count, by_row = silently(_of_probabilities, softmax, _classes_first(y.data), factors, label_smoothing)
-    if reduction == "none":
+        losses, count, by_row = silently(_of_probabilities, logits, truth, factors, label_smoothing)
+    is_each = reduction == "none"
+    if is_each:
         losses = losses.reshape(logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ())
     out, per_row = reduced(losses, reduction, count)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         each = per_row(g)
-        by_logits, by_target = by_row(each.reshape(-1) if reduction == "none" else each)
+        by_logits, by_truth = by_row(each.reshape(-1) if is_each else each)
         shape = logits.shape
-        return _classes_second(by_logits, shape), None if by_target is None else _classes_second(by_target, shape)
+        return _classes_second(by_logits, shape), None if by_truth is None else _classes_second(by_truth, shape)
 
     return record(out, (x, y), backward)
+
+
+def _factors(weight: Any, logits: np.ndarray) -> np.ndarray:
+    """Return the weight of each class, (C,), in the dtype of the logits."""
+    factors = np.asarray(weight).astype(logits.dtype, copy=False)
+    classes = logits.shape[0 if logits.ndim == 1 else 1]
+    if factors.shape != (classes,):
+        raise ShapeError(
+            f"cross_entropy: weight has shape {factors.shape}; the input {logits.shape} has {classes} classes."
+        )
+    return factors
 
 
 def _classes_first(a: np.ndarray) -> np.ndarray:
@@ -93,24 +99,25 @@ def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.moveaxis(part.reshape(shape[1], shape[0], *shape[2:]), 0, 1)  # (C, N, d...) -> (N, C, d...)
 
 
-def _softmax(logits: np.ndarray) -> Softmax:
+def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the logits of each row less their largest, (C, rows), their exponentials, and the sums of these, (rows,).
 
     And the logarithms of the sums: log softmax is shifted - log_total, softmax is raised / total.
     """
-    shifted = logits - np.maximum.reduce(logits, axis=0, initial=-np.inf)
+    rows = _classes_first(logits)
+    shifted = rows - np.maximum.reduce(rows, axis=0, initial=-np.inf)
     raised = np.exp(shifted)
     total = np.add.reduce(raised, axis=0)
     return shifted, raised, total, np.log(total)
 
 
 def _of_classes(
-    softmax: Softmax, target: np.ndarray, factors: np.ndarray | None, ignore_index: int, smoothing: float
+    logits: np.ndarray, target: np.ndarray, factors: np.ndarray | None, ignore_index: int, smoothing: float
 ) -> tuple[np.ndarray, Any, RowsBackward]:
-    """Return for classes (rows,): the losses, what a mean divides them by, and their gradient."""
-    shifted, raised, total, log_total = softmax
+    """Return for a target of classes: the losses (rows,), what a mean divides them by, and their gradient."""
+    shifted, raised, total, log_total = _softmax(logits)
     classes, rows = shifted.shape
-    counted, target = _counted(target, classes, ignore_index)
+    counted, target = _counted(target.reshape(-1), classes, ignore_index)
     # Where the class of each row stands in the flat (C, rows): one index is several times faster than a pair.
     at = target.astype(np.intp, copy=False) * rows + np.arange(rows)
     losses = log_total - shifted.reshape(-1)[at]
@@ -126,12 +133,11 @@ def _of_classes(
         weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
     sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # how much of q stands at the target's class
     even: np.ndarray | None = None  # and how much besides at every class
-    with np.errstate(invalid="ignore"):  # 0 * inf is NaN
-        losses *= sharp
-        if smoothing:
-            even = np.full((classes, 1), smoothing / classes, shifted.dtype)
-            even *= 1 if factors is None else factors[:, None]
-            losses += even.sum() * log_total - even[:, 0].dot(shifted)
+    losses *= sharp
+    if smoothing:
+        even = np.full((classes, 1), smoothing / classes, shifted.dtype)
+        even *= 1 if factors is None else factors[:, None]
+        losses += even.sum() * log_total - even[:, 0].dot(shifted)
     if counted is not None:
         losses = np.where(counted, losses, 0)  # also where 0 * inf made it NaN
 
@@ -165,14 +171,14 @@ def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.nd
 
 
 def _of_probabilities(
-    softmax: Softmax, target: np.ndarray, factors: np.ndarray | None, smoothing: float
+    logits: np.ndarray, target: np.ndarray, factors: np.ndarray | None, smoothing: float
 ) -> tuple[np.ndarray, int, RowsBackward]:
-    """Return what `_of_classes` does, for probabilities (C, rows)."""
-    shifted, raised, total, log_total = softmax
+    """Return what `_of_classes` does, for a target of probabilities."""
+    shifted, raised, total, log_total = _softmax(logits)
     classes, rows = shifted.shape
     log_p = shifted - log_total
     scale = np.ones((classes, 1), log_p.dtype) if factors is None else factors[:, None]
-    q = (target.astype(log_p.dtype, copy=False) * (1 - smoothing) + smoothing / max(classes, 1)) * scale
+    q = (_classes_first(target).astype(log_p.dtype, copy=False) * (1 - smoothing) + smoothing / max(classes, 1)) * scale
     losses = -np.where(q == 0, 0, q * log_p).sum(axis=0)
 
     def backward(g: Any) -> tuple[np.ndarray, np.ndarray]:

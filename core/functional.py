@@ -49,29 +49,28 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns (..., out).  Raises ShapeError naming all shapes if they do not fit.
     """
     x = as_tensor(x)
-    a, w, b = x.data, weight.data, None if bias is None else bias.data
+    a, w = x.data, weight.data
     if a.dtype is not w.dtype and a.dtype.kind in "iub":
-        x = x.to(weight.dtype)
+        x = x.to(w.dtype)
         a = x.data
-    shape, features = a.shape, w.shape
-    if len(features) != 2 or shape[-1:] != features[1:] or (b is not None and b.shape != features[:1]):
+    is_flat, shape = a.ndim == 2, a.shape
+    if w.ndim != 2 or shape[-1:] != w.shape[1:] or (bias is not None and bias.data.shape != w.shape[:1]):
         _refuse_linear(x, weight, bias)
-    rows = a if len(shape) == 2 else a.reshape(math.prod(shape[:-1]), shape[-1])  # (..., in) -> (rows, in)
+    rows = a if is_flat else a.reshape(math.prod(shape[:-1]), shape[-1])  # (..., in) -> (rows, in)
     out = rows.dot(w.T)
-    if b is not None:
-        np.add(out, b, out)
+    if bias is not None:
+        np.add(out, bias.data, out)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
-        if rows is not a:
-            g = g.reshape(out.shape)  # (..., out) -> (rows, out)
-        by_x = None
-        if x._requires_grad:
-            by_x = g.dot(w) if rows is a else g.dot(w).reshape(shape)
-        by_weight = g.T.dot(rows) if weight._requires_grad else None
-        return (by_x, by_weight) if bias is None else (by_x, by_weight, sum_rows(g))
+        by_rows = g if is_flat else g.reshape(out.shape)  # (..., out) -> (rows, out)
+        by_x = by_rows.dot(w) if x._requires_grad else None
+        if by_x is not None and not is_flat:
+            by_x = by_x.reshape(shape)
+        by_weight = by_rows.T.dot(rows) if weight._requires_grad else None
+        return (by_x, by_weight) if bias is None else (by_x, by_weight, sum_rows(by_rows))
 
     parents = (x, weight) if bias is None else (x, weight, bias)
-    return record(out if rows is a else out.reshape(*shape[:-1], features[0]), parents, backward)
+    return record(out if is_flat else out.reshape(*shape[:-1], len(w)), parents, backward)
 
 
 def _refuse_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:
