@@ -2,7 +2,8 @@
 
 A Registry keeps four collections in its `__dict__`, under torch's names: `_parameters`, `_buffers`, `_modules` (name ->
 value or None, in the order of first assignment) and `_non_persistent_buffers_set`. What they list stands in `__dict__`
-under its own name as well, so that to read an attribute is as fast as Python can. What is assigned next decides:
+under its own name as well, so that to read an attribute is as fast as Python can; that is why nobody else may write to
+them. What is assigned next decides:
 
 - a Parameter or a Module is registered, whatever the name stood for before, except that nothing but a Parameter or None
   takes the place of a parameter, and nothing but those two or None that of a module;
@@ -12,8 +13,8 @@ under its own name as well, so that to read an attribute is as fast as Python ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
@@ -39,18 +40,34 @@ class UnknownNameError(ModuleError, AttributeError):
     """A name that a module has no attribute, parameter, buffer or module for."""
 
 
+class Members(dict[str, Any]):
+    """What a module has registered of one kind, by name. It changes by assignments to the module's attributes only."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RegistrationError(
+            "what a module has registered cannot be changed in _parameters, _buffers or _modules, where the module "
+            "would not notice. Assign to the attribute (module.name = value), or delete it (del module.name)."
+        )
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
+
+    def __reduce__(self) -> tuple[type[Members], tuple[dict[str, Any]]]:
+        return Members, (dict(self),)  # else a copy would be filled by __setitem__
+
+
 class Registry:
     """What registers parameters, buffers and modules; the first half of Module."""
 
-    _parameters: dict[str, Parameter | None]
-    _buffers: dict[str, Buffer | None]
-    _modules: dict[str, Any]
+    _parameters: Mapping[str, Parameter | None]
+    _buffers: Mapping[str, Buffer | None]
+    _modules: Mapping[str, Any]
     _non_persistent_buffers_set: set[str]
     _containers: set[str]
 
     def __init__(self) -> None:
         for kind in KINDS:
-            vars(self)[kind] = {}
+            vars(self)[kind] = Members()
         vars(self)["_non_persistent_buffers_set"] = set()
         # Names of plain attributes that may come to hold modules unseen. Some may have been assigned before this ran.
         vars(self).setdefault("_containers", set()).update(unregistered.in_class(type(self)))
@@ -163,8 +180,9 @@ class Registry:
         self._put(kind, name, value)
 
     def _put(self, kind: Kind, name: str, value: Any) -> None:
-        collection = vars(self)[kind]
-        before, collection[name] = collection.get(name), value
+        members = vars(self)[kind]
+        before = members.get(name)
+        dict.__setitem__(members, name, value)
         vars(self)[name] = value
         if value is not None:
             ownership.hold(self, value)
@@ -174,7 +192,7 @@ class Registry:
                 ownership.note_untied(self, name, before if before.base is None else before.base)
 
     def _remove(self, kind: Kind, name: str) -> None:
-        held = vars(self)[kind].pop(name)
+        held = dict.pop(vars(self)[kind], name)
         vars(self).pop(name, None)
         self._non_persistent_buffers_set.discard(name)
         if held is not None:

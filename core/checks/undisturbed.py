@@ -14,7 +14,7 @@ from .. import ownership
 from ..module import Module
 from ..optimizer import Optimizer
 from ..random import undisturbed_generator
-from ..registration import KINDS
+from ..registration import KINDS, Members
 from ..tensor import Tensor
 
 _PACKAGE = Module.__module__.rpartition(".")[0]
@@ -116,6 +116,10 @@ def _container(container: Any) -> Callable[[], None]:
     contents = container.copy()
 
     def undo() -> None:
+        if isinstance(container, Members):  # which refuses to be changed; ownership is told by _registered
+            dict.clear(container)
+            dict.update(container, contents)
+            return
         container.clear()
         (container.extend if isinstance(container, list) else container.update)(contents)
 

@@ -1,12 +1,25 @@
 """Registration by assignment, deletion and by name, with torch.nn.Module as the oracle."""
 
+import copy
+import pickle
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from statezoo.core import Buffer, Linear, Module, ModuleError, Parameter, RegistrationError, Tensor
+from statezoo.core import (
+    BatchNorm1d,
+    Buffer,
+    Linear,
+    Module,
+    ModuleError,
+    Parameter,
+    RegistrationError,
+    Sequential,
+    Tensor,
+)
 from statezoo.core.registration import NameRefusedError
 
 NAMES = ["a", "b", "c"]
@@ -218,3 +231,43 @@ def test_attributes_can_be_assigned_before_super_init_and_survive_it():
             super().__init__()
 
     assert (Late().width, Late().notes) == (3, ["a"])
+
+
+WRITES: dict[str, Callable[[Any, Any], Any]] = {
+    "set": lambda members, value: members.__setitem__("weight", value),
+    "delete": lambda members, value: members.__delitem__("weight"),
+    "pop": lambda members, value: members.pop("weight"),
+    "popitem": lambda members, value: members.popitem(),
+    "update": lambda members, value: members.update(weight=value),
+    "setdefault": lambda members, value: members.setdefault("other", value),
+    "clear": lambda members, value: members.clear(),
+    "merge": lambda members, value: members.__ior__({"weight": value}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+def test_what_is_registered_cannot_be_changed_behind_the_modules_back(write: Callable[[Any, Any], Any]):
+    layer = Linear(2, 2)
+    before = dict(layer._parameters)
+    with pytest.raises(RegistrationError, match=r"Assign to the attribute \(module.name = value\), or delete it"):
+        write(layer._parameters, Parameter(np.zeros((2, 2), np.float32)))
+    assert dict(layer._parameters) == before
+    assert layer.weight is before["weight"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_the_attributes_of_a_copy_are_what_it_lists(copied: Callable[[Any], Any]):
+    model = copied(Sequential(Linear(2, 3), BatchNorm1d(3)))
+    for module in model.modules():
+        for members in (module._parameters, module._buffers, module._modules):
+            assert all(getattr(module, name) is member for name, member in members.items())
+    model[0].bias = None
+    assert model[0]._parameters["bias"] is None
+    assert model[0].bias is None
+
+
+def test_a_deleted_name_is_an_attribute_no_more():
+    layer = Linear(2, 2)
+    del layer.bias
+    assert not hasattr(layer, "bias")
+    assert "bias" not in vars(layer)
