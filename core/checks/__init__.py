@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ModuleError
 from ..module import Module
 from ..optimizer import Optimizer
-from . import activations, gradients, initial, losses, modes, optimizers, shapes, ties, unregistered
+from . import activations, gradients, initial, losses, modes, optimizers, shapes, ties, unregistered, values
 from .patient import Patient
 from .report import Finding, Report
 from .step import Observer
@@ -20,6 +20,7 @@ from .step import Observer
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     unregistered.check,
     ties.check,
+    values.check,
     optimizers.check,
     modes.check,
     initial.check,

@@ -48,7 +48,8 @@ class Run:
 class Step:
     """What a step showed; fields that it did not come to stay empty. error: of the package's own that stopped it."""
 
-    target: Any = None
+    inputs: list[Any]
+    target: Any
     run: Run | None = None
     gradients: Gradients | None = None
     next_gradients: Gradients = field(default_factory=dict)  # after the parameters moved
@@ -70,7 +71,7 @@ class Observer:
 
     def step(self) -> Step:
         """Return what a step shows."""
-        step = Step(self.target)
+        step = Step(self.inputs, self.target)
         # In a context of its own, in which operations are recorded even if the caller is under no_grad().
         contextvars.Context().run(self._take, step)
         return step
