@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ModuleError
 from ..module import Module
 from ..optimizer import Optimizer
-from . import activations, gradients, initial, losses, modes, optimizers, shapes, ties, unregistered, values
+from . import activations, descent, gradients, initial, losses, modes, optimizers, shapes, ties, unregistered, values
 from .patient import Patient
 from .report import Finding, Report
 from .step import Observer
@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     initial.check,
     shapes.check,
     losses.check,
+    descent.check,
     gradients.check,
     activations.check,
 )

@@ -52,7 +52,9 @@ class Step:
     target: Any
     run: Run | None = None
     gradients: Gradients | None = None
-    next_gradients: Gradients = field(default_factory=dict)  # after the parameters moved
+    length: float = 0.0  # of the optimizer's step, over that of the parameters
+    next_loss: float | None = None  # after the parameters moved, as are the next gradients
+    next_gradients: Gradients = field(default_factory=dict)
     moved: dict[str, bool] = field(default_factory=dict)  # of what the optimizer holds and has a gradient
     accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run builds on
     in_eval: Run | None = None
@@ -92,7 +94,9 @@ class Observer:
             if self.loss is not None:
                 step.gradients = self._backward(step.run, memory)
                 self._move(step)
-                step.next_gradients = self._backward(self._run(), memory)
+                again = self._run()
+                step.next_gradients = self._backward(again, memory)
+                step.next_loss = again.loss.item()
 
     def _undisturbed(self) -> AbstractContextManager[Memory]:
         return undisturbed(self.model, self.optimizer, self.batch, self.loss)
@@ -144,11 +148,19 @@ class Observer:
                 for name, parameter in self.parameters.items()
                 if id(parameter) in held and step.gradients[name] is not None
             }
+            step.length = self._length(before)
             return
         for name, parameter in self.parameters.items():
             gradient = step.gradients[name]
             if gradient is not None and parameter.data.flags.writeable:
                 parameter.data -= (_NUDGE * gradient).astype(parameter.dtype)
+
+    def _length(self, before: dict[str, np.ndarray]) -> float:
+        """Return how far the parameters are from what they were, over how far they were from 0."""
+        was = {name: values.astype(np.float64) for name, values in before.items()}
+        moved = sum(np.square(self.parameters[name].data - values).sum() for name, values in was.items())
+        length = float(np.sqrt(moved / sum(np.square(values).sum() for values in was.values())))
+        return np.inf if np.isnan(length) else length  # an infinite rate makes NaN of a gradient of 0
 
     def _accumulating(self) -> list[tuple[str, str]]:
         """Return the plain attributes with an array that depends on what it was before the run.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exhibit import Patient, classes, exhibit, moved
+from exhibit import Patient, classes, exhibit, moved, steps
 
 
 def _moves(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
@@ -30,6 +30,17 @@ def tiny_learning_rate(nn: Any) -> Patient:
     model = nn.Linear(8, 4)
     optimizer = nn.optim.SGD(model.parameters(), lr=1e-12)
     return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
+
+
+def _explodes(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
+    return f"No word. After 20 steps the loss is {steps(model, optimizer, batch, loss, 21)[-1]}."
+
+
+@exhibit("A learning rate far too large", _explodes)
+def huge_learning_rate(nn: Any) -> Patient:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer = nn.optim.SGD(model.parameters(), lr=10)
+    return model, optimizer, (nn.randn(32, 8), nn.randn(32, 1)), nn.F.mse_loss
 
 
 def _twice(model: Any, optimizer: Any, *_: Any) -> str:

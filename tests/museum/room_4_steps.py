@@ -104,6 +104,21 @@ def softmax_twice(nn: Any) -> Patient:
     return model, None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
+def _unlearns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
+    low = steps(model, optimizer, batch, loss, 500)[-1] < -5
+    right = int((model(batch[0]).argmax(1) == batch[1]).sum())
+    return f"No word. After 500 steps the loss is below -5: {low}; right are {right} of {len(batch[1])} examples."
+
+
+@exhibit("A minus that was forgotten", _unlearns)
+def minus_forgotten(nn: Any) -> Patient:
+    def loss(logits: Any, target: Any) -> Any:
+        log_probabilities = nn.F.log_softmax(logits, dim=1)
+        return log_probabilities[np.arange(32), target].mean()
+
+    return nn.Linear(8, 4), None, (nn.randn(32, 8), classes(nn)), loss
+
+
 def _first_loss(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     first = steps(model, optimizer, batch, loss)[0]
     return f"No word. The first loss is more than three times ln(4) = {np.log(4):.2f}: {first > 3 * np.log(4)}."
