@@ -12,7 +12,20 @@ from typing import Any
 from ..errors import ModuleError
 from ..module import Module
 from ..optimizer import Optimizer
-from . import activations, descent, gradients, initial, losses, modes, optimizers, shapes, ties, unregistered, values
+from . import (
+    activations,
+    axes,
+    descent,
+    gradients,
+    initial,
+    losses,
+    modes,
+    optimizers,
+    shapes,
+    ties,
+    unregistered,
+    values,
+)
 from .patient import Patient
 from .report import Finding, Report
 from .step import Observer
@@ -25,6 +38,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     modes.check,
     initial.check,
     shapes.check,
+    axes.check,
     losses.check,
     descent.check,
     gradients.check,

@@ -44,6 +44,16 @@ def branches_broadcast(nn: Any) -> Patient:
     return WideAndDeep(), None, nn.randn(32, 8), None
 
 
+def _alone(model: Any, _: Any, batch: Any, __: Any) -> str:
+    return f"No word. One example by itself gets the probabilities {model(batch[:1])[0].tolist()}."
+
+
+@exhibit("A softmax over the batch", _alone)
+def softmax_over_the_batch(nn: Any) -> Patient:
+    model = nn.Sequential(nn.Linear(8, 4), nn.Softmax(dim=0))
+    return model, None, nn.randn(32, 8), None
+
+
 def _mode(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     steps(model, optimizer, batch, loss)
     return f"No word. It trains with training={model.training}, and dropout never drops."
