@@ -19,18 +19,20 @@ def check(patient: Patient) -> Iterator[Finding]:
     with every other.
     """
     run = patient.run
-    for node in run.nodes if run else []:
-        is_end = node.out is run.output or node.operands[0] is run.output
-        if is_end and node.operation in ("softmax", "log_softmax") and _is_over_examples(node):
-            seen = (
-                f"{node.operation} of {node.out.shape} makes the {len(node.out)} examples of the batch sum to 1, not "
+    if run is None:
+        return
+    for node in run.nodes:
+        ends, follows = node.out is run.output, node.operands[0] is run.output
+        if (ends or follows) and node.operation in ("softmax", "log_softmax") and _is_over_examples(node):
+            count, place = len(node.out), (run.origin(node.out) or "") if ends else ""
+            layer = patient.model.get_submodule(place)
+            yield Finding(
+                "axis",
+                (place or "the output") if ends else "the loss",
+                f"{node.operation} of {node.out.shape} makes the {count} examples of the batch sum to 1, not the "
+                "classes of each: what is predicted for one example depends on the others",
+                f"{in_code(place)}.dim = -1" if isinstance(layer, Softmax) else f"F.{node.operation}(x, dim=-1)",
             )
-            seen += "the classes of each: what is predicted for one example depends on the others"
-            place = run.origin(node.out) if node.out is run.output else None
-            name = place or ("the output" if node.out is run.output else "the loss")
-            is_layer = isinstance(patient.model.get_submodule(place or ""), Softmax)
-            mend = f"{in_code(place or '')}.dim = -1" if is_layer else f"F.{node.operation}(x, dim=-1)"
-            yield Finding("axis", name, seen, mend)
 
 
 def _is_over_examples(node: Node) -> bool:
