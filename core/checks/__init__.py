@@ -22,6 +22,7 @@ from . import (
     modes,
     optimizers,
     shapes,
+    stopped,
     ties,
     unregistered,
     values,
@@ -41,6 +42,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     axes.check,
     losses.check,
     descent.check,
+    stopped.check,
     gradients.check,
     activations.check,
 )

@@ -1,4 +1,4 @@
-"""What stopped the step; parameters that got no gradient, zero or NaN, or that the step left where they were."""
+"""Parameters that got no gradient, zero or NaN, or that the step left where they were."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ _TINY = 1e-4
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Yield what a step does not train, and why if an error of the package's own ended it."""
+    """Yield what a step does not train."""
     step = patient.step
-    if step is not None and step.error is not None:
-        seen, _, mend = str(step.error).partition(". ")
-        yield Finding("step", type(patient.model).__name__, seen, mend or "what the message says")
     if step is None or step.gradients is None:
         return
     loss_is_finite = step.run is not None and bool(np.isfinite(step.run.loss.data).all())

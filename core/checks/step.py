@@ -85,6 +85,7 @@ class Observer:
                 step.accumulating = self._accumulating()
             except ModuleError as error:
                 step.error = error
+                step.run = step.run or self._forward()
             else:
                 step.in_eval = self._run_in_eval()
 
@@ -97,6 +98,16 @@ class Observer:
                 again = self._run()
                 step.next_gradients = self._backward(again, memory)
                 step.next_loss = again.loss.item()
+
+    def _forward(self) -> Run | None:
+        """Return a run without the loss, which may be what stopped the step; None if the model stopped it."""
+        if self.batch is None:
+            return None
+        with self._undisturbed():
+            try:
+                return Observer(self.model, None, (*self.inputs, self.target), None)._run()
+            except ModuleError:
+                return None
 
     def _undisturbed(self) -> AbstractContextManager[Memory]:
         return undisturbed(self.model, self.optimizer, self.batch, self.loss)

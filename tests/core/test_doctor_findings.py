@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from statezoo.core import (
-    BatchNorm1d,
     Linear,
     Module,
     Parameter,
@@ -176,89 +175,6 @@ def test_a_loss_that_is_not_finite_is_traced_to_the_operation_after_its_module()
 
     report = doctor(model, None, BATCH, loss)
     assert report.findings[0].seen.startswith("it is -inf: log after 1 makes ")
-
-
-@pytest.mark.parametrize(("variable", "part"), [("x", "input"), ("y", "target")])
-def test_a_batch_with_nan_is_named_as_the_cause_and_the_mend_mends_it(variable: str, part: str):
-    batch = {"x": X.copy(), "y": X[:, :4].copy()}
-    batch[variable][3, 2:4] = np.nan, np.inf
-    (finding,) = doctor(Linear(8, 4), None, (batch["x"], batch["y"]), F.mse_loss).findings
-    assert (finding.kind, finding.name) == ("loss", "the batch")
-    size = batch[variable].size
-    assert finding.seen == f"it is nan, and so are 2 of the {size} elements of the {part} in the batch"
-    assert finding.mend == f"{variable} = np.nan_to_num({variable}, posinf=0, neginf=0); or leave these examples out"
-    exec(finding.mend.partition(";")[0], {"np": np}, batch)
-    assert doctor(Linear(8, 4), None, (batch["x"], batch["y"]), F.mse_loss)
-
-
-def test_nan_that_a_loss_of_its_own_brings_along_is_a_finding_without_a_place():
-    model = Linear(8, 4)
-    (finding,) = doctor(model, loss=lambda: model(Tensor(X)).mean() + Tensor(np.float32("nan"))).findings
-    assert finding.seen == "it is nan, and so was what came in, which is none of the model"
-
-
-def test_a_row_that_is_masked_throughout_is_named_and_the_mask_itself_is_not():
-    mask = np.zeros((32, 4), np.float32)
-    mask[5] = -np.inf
-
-    def loss(output: Tensor, target: Any) -> Tensor:
-        return F.mse_loss(F.softmax(output + Tensor(mask), dim=1), target)
-
-    (finding,) = doctor(Linear(8, 4), None, (X, X[:, :4]), loss).findings
-    assert finding.seen == "it is nan: softmax makes 4 of 128 elements NaN from infinite ones"
-    assert finding.mend == "x = x.clamp(min=-1e9, max=1e9) before the softmax"
-
-
-class Masked(Module):
-    """A layer and a mask of minus infinity, as attention has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = Linear(8, 4)
-        self.register_buffer("mask", np.where(np.eye(4, dtype=bool), 0, -np.inf).astype(np.float32))
-        self.bounds = Parameter(np.full(2, np.inf, np.float32), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x)
-
-
-def normalised() -> Module:
-    return Sequential(Linear(8, 4), BatchNorm1d(4))
-
-
-VALUES: list[tuple[Callable[[], Module], str, float, str]] = [
-    (normalised, "0.weight", np.nan, "model[0].reset_parameters()"),
-    (normalised, "0.bias", -np.inf, "model[0].reset_parameters()"),
-    (normalised, "1.weight", np.nan, "model[1].weight.data[...] = 1"),
-    (normalised, "1.bias", np.inf, "model[1].bias.data[...] = 0"),
-    (normalised, "1.running_mean", np.nan, "model[1].running_mean.data[...] = 0"),
-    (normalised, "1.running_var", np.inf, "model[1].running_var.data[...] = 1"),
-    (Masked, "mask", np.nan, "model.mask.data[...] = 0"),
-]
-
-
-@pytest.mark.parametrize(("build", "name", "value", "line"), VALUES)
-def test_nan_and_infinity_in_the_model_are_found_without_a_batch_and_named_once_with_one(
-    build: Callable[[], Module], name: str, value: float, line: str
-):
-    model = build()
-    tensor = model.state_dict()[name]
-    tensor.reshape(-1)[-1] = value
-    (finding,) = doctor(model).findings
-    assert (finding.kind, finding.name) == ("value", name)
-    assert finding.seen.startswith(f"1 of its {tensor.size} elements are NaN")
-    assert finding.mend == f"{line}; or model.load_state_dict(...) of a checkpoint from before"
-    assert doctor(model, None, BATCH, F.cross_entropy).findings == (finding,)
-    exec(line, {"model": model})
-    assert doctor(model, None, BATCH, F.cross_entropy)
-
-
-def test_infinity_in_a_mask_or_in_what_is_frozen_is_no_finding_and_views_are_named_by_their_base():
-    assert doctor(Masked(), None, BATCH, F.cross_entropy)
-    model = Sequential(Linear(8, 4, bias=False), Linear(4, 8, bias=False))
-    model[1].weight = Parameter(model[0].weight.T)
-    model[0].weight.data[0, 0] = np.nan
-    assert [finding.name for finding in doctor(model).findings] == ["0.weight"]
 
 
 def test_a_sigmoid_before_the_binary_cross_entropy_with_logits_is_found_by_its_modules_name():
