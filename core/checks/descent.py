@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..optimizer import Optimizer
 from .patient import Patient
 from .report import Finding
 from .step import Run, Step
@@ -25,11 +24,11 @@ def check(patient: Patient) -> Iterator[Finding]:
     if step is None or step.run is None or step.run.loss is None:
         return
     yield from _upside_down(step.run)
-    if patient.optimizer is not None and step.next_loss is not None:
-        yield from _too_far(patient.optimizer, step, step.run.loss.item(), step.next_loss)
+    if step.stepped and step.next_loss is not None:
+        yield from _too_far(patient, step, step.run.loss.item(), step.next_loss)
 
 
-def _too_far(optimizer: Optimizer, step: Step, before: float, after: float) -> Iterator[Finding]:
+def _too_far(patient: Patient, step: Step, before: float, after: float) -> Iterator[Finding]:
     gradients = [gradient for gradient in (step.gradients or {}).values() if gradient is not None]
     if not np.isfinite(before) or not all(np.isfinite(gradient).all() for gradient in gradients):
         return
@@ -37,13 +36,16 @@ def _too_far(optimizer: Optimizer, step: Step, before: float, after: float) -> I
     if exploded and step.length >= _LENGTH:
         # A step shorter by 1 + sqrt(growth) ends at the bottom of a parabola; a tenth of that is safe elsewhere, too.
         factor = 0.1 / (1 + (after / before) ** 0.5) if np.isfinite(after) else 1e-4
-        rates = " and ".join(f"{rate:g}" for rate in sorted({group["lr"] for group in optimizer.param_groups}))
+        rates = " and ".join(
+            f"{rate:g}" for rate in sorted({g["lr"] for each in step.stepped for g in each.param_groups})
+        )
+        groups = " + ".join(f"{patient.in_code(each)}.param_groups" for each in step.stepped)
         yield Finding(
             "update",
             "the learning rate",
             f"after one step the loss of the same batch is {after:.3g}, before it was {before:.3g}, and the step is "
             f"{step.length:.2g} times as long as the parameters: lr is {rates}",
-            f'for group in optimizer.param_groups: group["lr"] *= {factor:.1g}',
+            f'for group in {groups}: group["lr"] *= {factor:.1g}',
         )
 
 

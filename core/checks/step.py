@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,10 +52,11 @@ class Step:
     target: Any
     run: Run | None = None
     gradients: Gradients | None = None
-    length: float = 0.0  # of the optimizer's step, over that of the parameters
+    stepped: list[Optimizer] = field(default_factory=list)  # those that hold a parameter with a gradient
+    length: float = 0.0  # of their step, over that of the parameters
     next_loss: float | None = None  # after the parameters moved, as are the next gradients
     next_gradients: Gradients = field(default_factory=dict)
-    moved: dict[str, bool] = field(default_factory=dict)  # of what the optimizer holds and has a gradient
+    moved: dict[str, bool] = field(default_factory=dict)  # of what they hold and has a gradient
     accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run builds on
     in_eval: Run | None = None
     error: ModuleError | None = None
@@ -64,8 +65,10 @@ class Step:
 class Observer:
     """Takes a step of a model, and puts everything back."""
 
-    def __init__(self, model: Module, optimizer: Optimizer | None, batch: Any, loss: Callable[..., Any] | None) -> None:
-        self.model, self.optimizer, self.batch, self.loss = model, optimizer, batch, loss
+    def __init__(
+        self, model: Module, optimizers: tuple[Optimizer, ...], batch: Any, loss: Callable[..., Any] | None
+    ) -> None:
+        self.model, self.optimizers, self.batch, self.loss = model, optimizers, batch, loss
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         given = [] if batch is None else list(batch) if isinstance(batch, tuple | list) else [batch]
         self.target = given.pop() if len(given) > 1 else None
@@ -105,12 +108,12 @@ class Observer:
             return None
         with self._undisturbed():
             try:
-                return Observer(self.model, None, (*self.inputs, self.target), None)._run()
+                return Observer(self.model, (), (*self.inputs, self.target), None)._run()
             except ModuleError:
                 return None
 
     def _undisturbed(self) -> AbstractContextManager[Memory]:
-        return undisturbed(self.model, self.optimizer, self.batch, self.loss)
+        return undisturbed(self.model, self.optimizers, self.batch, self.loss)
 
     def _run(self) -> Run:
         outputs: list[Any] = []
@@ -151,9 +154,12 @@ class Observer:
     def _move(self, step: Step) -> None:
         assert step.gradients is not None
         before = {name: parameter.data.copy() for name, parameter in self.parameters.items()}
-        if self.optimizer is not None:
-            held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-            self.optimizer.step()
+        if self.optimizers:
+            reached = [each for each in self.optimizers if any(p.grad is not None for p in parameters_of(each))]
+            step.stepped = reached or list(self.optimizers)
+            for optimizer in step.stepped:
+                optimizer.step()
+            held = {id(parameter) for optimizer in step.stepped for parameter in parameters_of(optimizer)}
             step.moved = {
                 name: not np.array_equal(before[name], parameter.data)
                 for name, parameter in self.parameters.items()
@@ -212,6 +218,12 @@ class Observer:
                 return None
             # A loss that calls model.train() itself says nothing about evaluation mode.
             return None if any(module.training for module in self.model.modules()) else run
+
+
+def parameters_of(optimizer: Optimizer) -> Iterator[Tensor]:
+    """Yield what the optimizer holds."""
+    for group in optimizer.param_groups:
+        yield from group["params"]
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

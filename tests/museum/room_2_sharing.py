@@ -57,6 +57,19 @@ def one_memory_twice(nn: Any) -> Patient:
     return model, nn.optim.SGD(model.parameters(), lr=0.1), None, None
 
 
+def _both(model: Any, optimizers: Any, *_: Any) -> str:
+    held = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    return f"No word. The optimizers hold {len(held)} tensors, the model has {len(list(model.parameters()))}."
+
+
+@exhibit("A part that two optimizers hold", _both)
+def held_by_two(nn: Any) -> Patient:
+    model = nn.ModuleDict({"body": nn.Linear(8, 8, bias=False), "actor": nn.Linear(8, 4), "critic": nn.Linear(8, 1)})
+    actor = nn.optim.Adam([*model["body"].parameters(), *model["actor"].parameters()])
+    critic = nn.optim.Adam([*model["body"].parameters(), *model["critic"].parameters()])
+    return model, [actor, critic], None, None
+
+
 def _apart(model: Any, *_: Any) -> str:
     one, two = model.embedding.weight, model.head.weight
     return f"No word. One memory: {one.data_ptr() == two.data_ptr()}; parameters: {len(list(model.parameters()))}."
