@@ -18,7 +18,7 @@ ROWS = np.arange(32)
 RETURNS = Tensor(RANDOM.standard_normal(32).astype(np.float32))
 
 
-def perceptron() -> Module:
+def perceptron() -> Sequential:
     manual_seed(0)
     return Sequential(Linear(8, 32), ReLU(), Linear(32, 4))
 
