@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statezoo.core import Linear, Module, ReLU, Sequential, Tensor, doctor, manual_seed, optim
+from statezoo.core import Linear, ReLU, Sequential, Tensor, doctor, manual_seed, optim
 from statezoo.core import functional as F
 
 RANDOM = np.random.default_rng(5)
