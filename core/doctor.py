@@ -9,7 +9,7 @@ The checks stand in checks/, one file a family, in the order in which they are a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 def doctor(
     model: Module,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
     batch: Any = None,
     loss: Callable[..., Any] | None = None,
 ) -> Report:
     """Return a Report of the bugs that would train, save or predict the wrong thing without a word.
 
-    optimizer: the one that trains the model; with it the model counts as in training.
+    optimizer: the one that trains the model, or all that do, as those of a generator and its critic; with it the model
+    counts as in training. One of several may belong to another loss: then it is not stepped.
     batch: (input, ..., target), or one input if it is no tuple or list; arrays become Tensors. About 64 examples show
     most. loss: a function of (output, target), of the output alone if there is no target, that returns a scalar Tensor;
     without a batch a function of nothing that runs the model on some, as in `lambda: recipe.loss(model, x, y)`.

@@ -6,13 +6,27 @@ findings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..errors import ModuleError
 from ..module import Module
 from ..optimizer import Optimizer
-from . import activations, gradients, initial, losses, modes, optimizers, shapes, ties, unregistered
+from . import (
+    activations,
+    axes,
+    descent,
+    gradients,
+    initial,
+    losses,
+    modes,
+    optimizers,
+    shapes,
+    stopped,
+    ties,
+    unregistered,
+    values,
+)
 from .patient import Patient
 from .report import Finding, Report
 from .step import Observer
@@ -20,17 +34,23 @@ from .step import Observer
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     unregistered.check,
     ties.check,
+    values.check,
     optimizers.check,
     modes.check,
     initial.check,
     shapes.check,
+    axes.check,
     losses.check,
+    descent.check,
+    stopped.check,
     gradients.check,
     activations.check,
 )
 
 
-def examine(model: Module, optimizer: Optimizer | None, batch: Any, loss: Callable[..., Any] | None) -> Report:
+def examine(
+    model: Module, optimizer: Optimizer | Sequence[Optimizer] | None, batch: Any, loss: Callable[..., Any] | None
+) -> Report:
     """Return the Report of `doctor`."""
     name = type(model).__name__
     try:
@@ -38,15 +58,16 @@ def examine(model: Module, optimizer: Optimizer | None, batch: Any, loss: Callab
     except ModuleError:
         # Nothing else can be asked of a model that cannot be walked through.
         return Report(name, tuple(unregistered.in_containers(model)), ("the tree",))
-    step = None if batch is None and loss is None else Observer(model, optimizer, batch, loss).step()
-    patient = Patient(model, optimizer, step)
+    optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer or ())
+    step = None if batch is None and loss is None else Observer(model, optimizers, batch, loss).step()
+    patient = Patient(model, optimizers, step)
     findings = [finding for check in CHECKS for finding in check(patient)]
     return Report(name, tuple(dict.fromkeys(findings)), tuple(_looked_at(patient, loss)))
 
 
 def _looked_at(patient: Patient, loss: Any) -> Iterator[str]:
     yield "the tree"
-    if patient.optimizer is not None:
-        yield "the optimizer"
+    if patient.optimizers:
+        yield "the optimizer" if len(patient.optimizers) == 1 else "the optimizers"
     if patient.step is not None:
         yield "a step" if loss is not None else "a forward pass"

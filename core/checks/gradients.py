@@ -1,4 +1,4 @@
-"""What stopped the step; parameters that got no gradient, zero or NaN, or that the step left where they were."""
+"""Parameters that got no gradient, zero or NaN, or that the step left where they were."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import numpy as np
 
 from .patient import Patient
 from .report import Finding, in_code
-from .step import Step
+from .step import Step, parameters_of
 
 # A gradient below this part of the parameter's size may well move nothing: there is nothing left to learn.
 _TINY = 1e-4
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Yield what a step does not train, and why if an error of the package's own ended it."""
+    """Yield what a step does not train."""
     step = patient.step
-    if step is not None and step.error is not None:
-        seen, _, mend = str(step.error).partition(". ")
-        yield Finding("step", type(patient.model).__name__, seen, mend or "what the message says")
     if step is None or step.gradients is None:
         return
+    idle = {id(p) for each in patient.optimizers if each not in step.stepped for p in parameters_of(each)}
     loss_is_finite = step.run is not None and bool(np.isfinite(step.run.loss.data).all())
     for name, gradient in step.gradients.items():
-        if patient.parameters[name].base is not None:
-            continue  # the gradient of a view is that of its base
+        parameter = patient.parameters[name]
+        if parameter.base is not None or id(parameter) in idle:
+            continue  # the gradient of a view is that of its base; an optimizer that is not stepped has another loss
         if gradient is None:
             yield Finding(
                 "gradient",
@@ -79,12 +78,12 @@ def _unmoved(patient: Patient, step: Step, name: str, gradient: np.ndarray) -> I
     size = float(np.abs(gradient).max())
     if step.moved.get(name, True) or size < _TINY * max(1.0, float(np.abs(parameter.data).max())):
         return
-    assert patient.optimizer is not None
-    groups = patient.optimizer.param_groups
-    at, lr = next((at, g["lr"]) for at, g in enumerate(groups) if any(p is parameter for p in g["params"]))
+    optimizer = next(each for each in patient.optimizers if any(p is parameter for p in parameters_of(each)))
+    groups = enumerate(optimizer.param_groups)
+    at, lr = next((at, group["lr"]) for at, group in groups if any(p is parameter for p in group["params"]))
     yield Finding(
         "update",
         name,
         f"its gradient reaches {size:.3g}, and the step left every element as it was: lr is {lr:g}",
-        f'optimizer.param_groups[{at}]["lr"] = 1e-3',
+        f'{patient.in_code(optimizer)}.param_groups[{at}]["lr"] = 1e-3',
     )

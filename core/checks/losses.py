@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from ..layers import Embedding
+from ..tensor import Tensor
+from . import values
 from .graph import Node
 from .patient import Patient
 from .report import Finding
@@ -23,7 +25,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     if run is None or run.loss is None:
         return
     if not np.isfinite(run.loss.data).all():
-        yield _not_finite(run)
+        yield from _not_finite(patient, run)
         return
     for node in run.nodes:
         if node.operation in ("cross_entropy", "binary_cross_entropy_with_logits"):
@@ -32,19 +34,57 @@ def check(patient: Patient) -> Iterator[Finding]:
             yield from _initial(patient, run, node)
 
 
-def _not_finite(run: Run) -> Finding:
-    """Name the first operation that made NaN or infinity out of finite numbers."""
+def _not_finite(patient: Patient, run: Run) -> Iterator[Finding]:
+    """Name the first operation that made NaN or infinity out of finite numbers, or else what brought it in."""
+    found = f"it is {run.loss.data!s}"
+    if (node := _maker(run, np.isfinite)) is not None:
+        seen = f"{found}: {_made(run, node, np.isfinite)} NaN or infinite from finite ones"
+        mend = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
+        yield Finding("loss", "the loss", seen, mend)
+    elif any(values.check(patient)):
+        return  # these findings name it
+    elif (came := _in_batch(patient)) is not None:
+        yield Finding("loss", "the batch", f"{found}, and {came[1]}", _without(came[0]))
+    elif (node := _maker(run, _is_number)) is not None:
+        seen = f"{found}: {_made(run, node, _is_number)} NaN from infinite ones"
+        yield Finding("loss", "the loss", seen, f"x = x.clamp(min=-1e9, max=1e9) before the {node.operation}")
+    else:
+        yield Finding(
+            "loss", "the loss", f"{found}, and so was what came in, which is none of the model", _without("x")
+        )
+
+
+def _is_number(array: np.ndarray) -> np.ndarray:
+    return ~np.isnan(array)
+
+
+def _maker(run: Run, is_fine: Callable[[np.ndarray], np.ndarray]) -> Node | None:
     for node in run.nodes:
-        finite = all(np.isfinite(operand.data).all() for operand in node.operands)
-        if finite and not np.isfinite(node.out.data).all():
-            after = run.origin(node.operands[0])
-            count = int(np.count_nonzero(~np.isfinite(node.out.data)))
-            seen = f"it is {run.loss.data!s}: {node.operation}{f' after {after}' if after else ''} makes {count} of "
-            seen += f"{node.out.numel()} elements NaN or infinite from finite ones"
-            mend = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
-            return Finding("loss", "the loss", seen, mend)
-    seen = f"it is {run.loss.data!s}, and so was what came in: parameters or the batch hold NaN or infinity"
-    return Finding("loss", "the loss", seen, "assert np.isfinite(x).all() for the batch and the parameters")
+        if all(is_fine(operand.data).all() for operand in node.operands) and not is_fine(node.out.data).all():
+            return node
+    return None
+
+
+def _made(run: Run, node: Node, is_fine: Callable[[np.ndarray], np.ndarray]) -> str:
+    after = run.origin(node.operands[0])
+    count = np.count_nonzero(~is_fine(node.out.data))
+    return f"{node.operation}{f' after {after}' if after else ''} makes {count} of {node.out.numel()} elements"
+
+
+def _in_batch(patient: Patient) -> tuple[str, str] | None:
+    """Return what a program calls the part of the batch that is not finite, and what is to be said of it."""
+    assert patient.step is not None
+    parts = [("x", "input", given) for given in patient.step.inputs] + [("y", "target", patient.step.target)]
+    for variable, part, given in parts:
+        array = np.asarray(given if isinstance(given, Tensor | np.ndarray) else 0)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            count = np.count_nonzero(~np.isfinite(array))
+            return variable, f"so are {count} of the {array.size} elements of the {part} in the batch"
+    return None
+
+
+def _without(variable: str) -> str:
+    return f"{variable} = np.nan_to_num({variable}, posinf=0, neginf=0); or leave these examples out"
 
 
 def _of_probabilities(run: Run, node: Node) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     """Yield a model that trains in evaluation mode, parts in another mode than it, and dropout that is never off."""
     model = patient.model
     minding = [(path, m) for path, m in model.named_modules() if _minds(m)]
-    if not model.training and patient.optimizer is not None and any(not m.training for _, m in minding):
+    if not model.training and patient.optimizers and any(not m.training for _, m in minding):
         kinds = " and ".join(sorted({type(m).__name__ for _, m in minding}))
         yield Finding(
             "mode",

@@ -14,16 +14,20 @@ from .step import Run, Step
 
 @dataclass
 class Patient:
-    """A model, its optimizer if it has one, and what a step of it showed if one was taken."""
+    """A model, the optimizers that it has, and what a step of it showed if one was taken."""
 
     model: Module
-    optimizer: Optimizer | None
+    optimizers: tuple[Optimizer, ...]
     step: Step | None
 
     @property
     def run(self) -> Run | None:
         """The first run of the step, if it came to its end."""
         return None if self.step is None else self.step.run
+
+    def in_code(self, optimizer: Optimizer) -> str:
+        """Return what a program calls the optimizer."""
+        return "optimizer" if len(self.optimizers) == 1 else f"optimizers[{self.optimizers.index(optimizer)}]"
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:

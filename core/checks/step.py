@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,11 +48,15 @@ class Run:
 class Step:
     """What a step showed; fields that it did not come to stay empty. error: of the package's own that stopped it."""
 
-    target: Any = None
+    inputs: list[Any]
+    target: Any
     run: Run | None = None
     gradients: Gradients | None = None
-    next_gradients: Gradients = field(default_factory=dict)  # after the parameters moved
-    moved: dict[str, bool] = field(default_factory=dict)  # of what the optimizer holds and has a gradient
+    stepped: list[Optimizer] = field(default_factory=list)  # those that hold a parameter with a gradient
+    length: float = 0.0  # of their step, over that of the parameters
+    next_loss: float | None = None  # after the parameters moved, as are the next gradients
+    next_gradients: Gradients = field(default_factory=dict)
+    moved: dict[str, bool] = field(default_factory=dict)  # of what they hold and has a gradient
     accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run builds on
     in_eval: Run | None = None
     error: ModuleError | None = None
@@ -61,8 +65,10 @@ class Step:
 class Observer:
     """Takes a step of a model, and puts everything back."""
 
-    def __init__(self, model: Module, optimizer: Optimizer | None, batch: Any, loss: Callable[..., Any] | None) -> None:
-        self.model, self.optimizer, self.batch, self.loss = model, optimizer, batch, loss
+    def __init__(
+        self, model: Module, optimizers: tuple[Optimizer, ...], batch: Any, loss: Callable[..., Any] | None
+    ) -> None:
+        self.model, self.optimizers, self.batch, self.loss = model, optimizers, batch, loss
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         given = [] if batch is None else list(batch) if isinstance(batch, tuple | list) else [batch]
         self.target = given.pop() if len(given) > 1 else None
@@ -70,7 +76,7 @@ class Observer:
 
     def step(self) -> Step:
         """Return what a step shows."""
-        step = Step(self.target)
+        step = Step(self.inputs, self.target)
         # In a context of its own, in which operations are recorded even if the caller is under no_grad().
         contextvars.Context().run(self._take, step)
         return step
@@ -82,6 +88,7 @@ class Observer:
                 step.accumulating = self._accumulating()
             except ModuleError as error:
                 step.error = error
+                step.run = step.run or self._forward()
             else:
                 step.in_eval = self._run_in_eval()
 
@@ -91,10 +98,22 @@ class Observer:
             if self.loss is not None:
                 step.gradients = self._backward(step.run, memory)
                 self._move(step)
-                step.next_gradients = self._backward(self._run(), memory)
+                again = self._run()
+                step.next_gradients = self._backward(again, memory)
+                step.next_loss = again.loss.item()
+
+    def _forward(self) -> Run | None:
+        """Return a run without the loss, which may be what stopped the step; None if the model stopped it."""
+        if self.batch is None:
+            return None
+        with self._undisturbed():
+            try:
+                return Observer(self.model, (), (*self.inputs, self.target), None)._run()
+            except ModuleError:
+                return None
 
     def _undisturbed(self) -> AbstractContextManager[Memory]:
-        return undisturbed(self.model, self.optimizer, self.batch, self.loss)
+        return undisturbed(self.model, self.optimizers, self.batch, self.loss)
 
     def _run(self) -> Run:
         outputs: list[Any] = []
@@ -135,19 +154,30 @@ class Observer:
     def _move(self, step: Step) -> None:
         assert step.gradients is not None
         before = {name: parameter.data.copy() for name, parameter in self.parameters.items()}
-        if self.optimizer is not None:
-            held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
-            self.optimizer.step()
+        if self.optimizers:
+            reached = [each for each in self.optimizers if any(p.grad is not None for p in parameters_of(each))]
+            step.stepped = reached or list(self.optimizers)
+            for optimizer in step.stepped:
+                optimizer.step()
+            held = {id(parameter) for optimizer in step.stepped for parameter in parameters_of(optimizer)}
             step.moved = {
                 name: not np.array_equal(before[name], parameter.data)
                 for name, parameter in self.parameters.items()
                 if id(parameter) in held and step.gradients[name] is not None
             }
+            step.length = self._length(before)
             return
         for name, parameter in self.parameters.items():
             gradient = step.gradients[name]
             if gradient is not None and parameter.data.flags.writeable:
                 parameter.data -= (_NUDGE * gradient).astype(parameter.dtype)
+
+    def _length(self, before: dict[str, np.ndarray]) -> float:
+        """Return how far the parameters are from what they were, over how far they were from 0."""
+        was = {name: values.astype(np.float64) for name, values in before.items()}
+        moved = sum(np.square(self.parameters[name].data - values).sum() for name, values in was.items())
+        length = float(np.sqrt(moved / sum(np.square(values).sum() for values in was.values())))
+        return np.inf if np.isnan(length) else length  # an infinite rate makes NaN of a gradient of 0
 
     def _accumulating(self) -> list[tuple[str, str]]:
         """Return the plain attributes with an array that depends on what it was before the run.
@@ -188,6 +218,12 @@ class Observer:
                 return None
             # A loss that calls model.train() itself says nothing about evaluation mode.
             return None if any(module.training for module in self.model.modules()) else run
+
+
+def parameters_of(optimizer: Optimizer) -> Iterator[Tensor]:
+    """Yield what the optimizer holds."""
+    for group in optimizer.param_groups:
+        yield from group["params"]
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from statezoo import core
 
-# (model, optimizer or None, batch or None, loss or None): what doctor() takes.
+# (model, optimizer, several or None, batch or None, loss or None): what doctor() takes.
 Patient = tuple[Any, Any, Any, Any]
 Bug = Callable[[Any], Patient]
 Observation = Callable[..., str]

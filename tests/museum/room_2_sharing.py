@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exhibit import Patient, classes, exhibit, moved
+from exhibit import Patient, classes, exhibit, moved, steps
 
 
 def _moves(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
@@ -32,6 +32,17 @@ def tiny_learning_rate(nn: Any) -> Patient:
     return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
+def _explodes(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
+    return f"No word. After 20 steps the loss is {steps(model, optimizer, batch, loss, 21)[-1]}."
+
+
+@exhibit("A learning rate far too large", _explodes)
+def huge_learning_rate(nn: Any) -> Patient:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer = nn.optim.SGD(model.parameters(), lr=10)
+    return model, optimizer, (nn.randn(32, 8), nn.randn(32, 1)), nn.F.mse_loss
+
+
 def _twice(model: Any, optimizer: Any, *_: Any) -> str:
     held = [p for group in optimizer.param_groups for p in group["params"]]
     memories = {p.data_ptr() for p in held}
@@ -44,6 +55,19 @@ def one_memory_twice(nn: Any) -> Patient:
     decoder.weight = nn.Parameter(encoder.weight.data.T)
     model = nn.Sequential(encoder, decoder)
     return model, nn.optim.SGD(model.parameters(), lr=0.1), None, None
+
+
+def _both(model: Any, optimizers: Any, *_: Any) -> str:
+    held = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    return f"No word. The optimizers hold {len(held)} tensors, the model has {len(list(model.parameters()))}."
+
+
+@exhibit("A part that two optimizers hold", _both)
+def held_by_two(nn: Any) -> Patient:
+    model = nn.ModuleDict({"body": nn.Linear(8, 8, bias=False), "actor": nn.Linear(8, 4), "critic": nn.Linear(8, 1)})
+    actor = nn.optim.Adam([*model["body"].parameters(), *model["actor"].parameters()])
+    critic = nn.optim.Adam([*model["body"].parameters(), *model["critic"].parameters()])
+    return model, [actor, critic], None, None
 
 
 def _apart(model: Any, *_: Any) -> str:

@@ -1,4 +1,4 @@
-"""Room 3: parameters that no gradient reaches, or none that helps."""
+"""Room 3: parameters that no gradient reaches, or none that helps, and what is beyond help."""
 
 from typing import Any
 
@@ -108,3 +108,16 @@ def _learns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 def saturated(nn: Any) -> Patient:
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
     return model, None, (255 * nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
+
+
+def _predicts(model: Any, _: Any, batch: Any, __: Any) -> str:
+    predicted = sorted({int(each) for each in model(batch).argmax(1)})
+    return f"No word. The classes that it predicts for {len(batch)} examples: {predicted}."
+
+
+@exhibit("A model saved after it had diverged", _predicts)
+def diverged(nn: Any) -> Patient:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    saved = {**model.state_dict(), "2.weight": nn.tensor(np.full((4, 16), np.nan, np.float32))}
+    model.load_state_dict(saved)
+    return model, None, nn.randn(32, 8), None

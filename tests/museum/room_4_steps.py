@@ -44,6 +44,16 @@ def branches_broadcast(nn: Any) -> Patient:
     return WideAndDeep(), None, nn.randn(32, 8), None
 
 
+def _alone(model: Any, _: Any, batch: Any, __: Any) -> str:
+    return f"No word. One example by itself gets the probabilities {model(batch[:1])[0].tolist()}."
+
+
+@exhibit("A softmax over the batch", _alone)
+def softmax_over_the_batch(nn: Any) -> Patient:
+    model = nn.Sequential(nn.Linear(8, 4), nn.Softmax(dim=0))
+    return model, None, nn.randn(32, 8), None
+
+
 def _mode(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     steps(model, optimizer, batch, loss)
     return f"No word. It trains with training={model.training}, and dropout never drops."
@@ -102,6 +112,21 @@ def _slow(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 def softmax_twice(nn: Any) -> Patient:
     model = nn.Sequential(nn.Linear(8, 4), nn.Softmax(dim=1))
     return model, None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
+
+
+def _unlearns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
+    low = steps(model, optimizer, batch, loss, 500)[-1] < -5
+    right = int((model(batch[0]).argmax(1) == batch[1]).sum())
+    return f"No word. After 500 steps the loss is below -5: {low}; right are {right} of {len(batch[1])} examples."
+
+
+@exhibit("A minus that was forgotten", _unlearns)
+def minus_forgotten(nn: Any) -> Patient:
+    def loss(logits: Any, target: Any) -> Any:
+        log_probabilities = nn.F.log_softmax(logits, dim=1)
+        return log_probabilities[np.arange(32), target].mean()
+
+    return nn.Linear(8, 4), None, (nn.randn(32, 8), classes(nn)), loss
 
 
 def _first_loss(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:

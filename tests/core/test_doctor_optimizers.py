@@ -1,0 +1,121 @@
+"""What the doctor says of several optimizers, each with a part of the model and perhaps with a loss of its own."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo.core import Dropout, Linear, Module, Parameter, ReLU, Sequential, Tensor, doctor, manual_seed, optim
+from statezoo.core import functional as F
+
+X = np.random.default_rng(3).standard_normal((32, 4)).astype(np.float32)
+
+
+class Gan(Module):
+    """A generator and its critic (Goodfellow et al. 2014, arXiv:1406.2661)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = Sequential(Linear(4, 16), ReLU(), Linear(16, 4))
+        self.critic = Sequential(Linear(4, 16), ReLU(), Linear(16, 1))
+
+    def of_generator(self) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.critic(self.generator(Tensor(X))), np.ones((32, 1), np.float32))
+
+    def of_critic(self) -> Tensor:
+        made = self.generator(Tensor(X)).detach()
+        real = F.binary_cross_entropy_with_logits(self.critic(Tensor(X)), np.ones((32, 1), np.float32))
+        return real + F.binary_cross_entropy_with_logits(self.critic(made), np.zeros((32, 1), np.float32))
+
+
+@pytest.fixture
+def gan() -> Gan:
+    manual_seed(0)
+    return Gan()
+
+
+def both(gan: Gan, lr: float = 1e-3) -> list[optim.Optimizer]:
+    return [optim.Adam(gan.generator.parameters(), lr=lr), optim.SGD(gan.critic.parameters(), lr=lr)]
+
+
+def test_nothing_is_found_in_two_optimizers_with_a_loss_each_and_all_is_as_before(gan: Gan):
+    optimizers = both(gan)
+    gan.of_generator().backward()
+    optimizers[0].step()
+    before = pickle.dumps([gan.state_dict(), [optimizer.state_dict() for optimizer in optimizers]])
+    assert str(doctor(gan, optimizers)) == "Gan: nothing found (looked at the tree, the optimizers)"
+    for loss in (gan.of_generator, gan.of_critic, lambda: gan.of_generator() + gan.of_critic()):
+        assert doctor(gan, optimizers, loss=loss)
+    assert pickle.dumps([gan.state_dict(), [optimizer.state_dict() for optimizer in optimizers]]) == before
+
+
+def test_one_optimizer_in_a_sequence_and_none_are_what_they_are_without_it(gan: Gan):
+    alone = optim.Adam(gan.generator.parameters())
+    assert doctor(gan, [alone]).findings == doctor(gan, alone).findings != ()
+    assert doctor(gan, []).looked_at == ("the tree",)
+
+
+def test_what_no_optimizer_holds_and_what_two_hold_is_found(gan: Gan):
+    optimizers = [
+        optim.Adam(gan.generator.parameters()),
+        optim.SGD([*gan.critic[0].parameters(), gan.critic[2].weight, gan.generator[0].weight]),
+    ]
+    lacking, twice = doctor(gan, optimizers).findings
+    assert (lacking.kind, lacking.name) == ("optimizer", "critic.2.bias")
+    assert lacking.seen == "it requires a gradient, but no optimizer holds it: no step changes it"
+    assert lacking.mend.startswith("optimizers[0] = Adam([..., model.critic[2].bias], ...), after the last change")
+    assert (twice.kind, twice.name) == ("optimizer", "generator.0.weight")
+    assert twice.seen == "two optimizers hold it: each of them changes it"
+    assert twice.mend == "optimizers[1] = SGD([...], ...), without it"
+
+
+def test_memory_that_two_optimizers_hold_and_a_parameter_that_the_model_lost_are_found(gan: Gan):
+    gan.critic[0].weight = Parameter(gan.generator[0].weight.data)
+    gan.critic[0].bias = Parameter(np.zeros(16, np.float32))
+    optimizers = both(gan)
+    gan.critic[0].bias = Parameter(np.zeros(16, np.float32))
+    lacking, twice, lost = doctor(gan, optimizers).findings
+    assert lacking.name == "critic.0.bias"
+    assert twice.seen.startswith("two optimizers hold the memory that it shares with critic.0.weight: ")
+    assert lost.seen.startswith("the optimizer holds it, but the model does so no longer")
+    assert lost.mend == "optimizers[1] = SGD([...], ...), after the last change to the model"
+
+
+def test_a_rate_is_mended_in_the_optimizer_that_has_it(gan: Gan):
+    optimizers = both(gan)
+    optimizers[1].param_groups[0]["lr"] = 1e-12
+    report = doctor(gan, optimizers, loss=gan.of_critic)
+    assert {finding.kind for finding in report.findings} == {"update"}
+    assert report.findings[0].mend == 'optimizers[1].param_groups[0]["lr"] = 1e-3'
+    optimizers[1].param_groups[0]["lr"] = 1e4
+    (finding,) = doctor(gan, optimizers, loss=gan.of_critic).findings
+    assert finding.seen.endswith("lr is 10000")
+    assert finding.mend.startswith("for group in optimizers[1].param_groups: group")
+    optimizers = both(gan, lr=1e3)
+    (finding,) = doctor(gan, optimizers, loss=lambda: gan.of_generator() + gan.of_critic()).findings
+    exec(finding.mend, {"optimizers": optimizers})
+    assert [optimizer.param_groups[0]["lr"] < 100 for optimizer in optimizers] == [True, True]
+
+
+def test_a_parameter_that_the_loss_of_its_optimizer_does_not_reach_is_found_still(gan: Gan):
+    def loss() -> Any:
+        return F.mse_loss(gan.generator[2](Tensor(np.ones((32, 16), np.float32))), Tensor(X))
+
+    report = doctor(gan, both(gan), loss=loss)
+    assert [finding.name for finding in report.findings] == ["generator.0.weight", "generator.0.bias"]
+
+
+def test_a_model_with_several_optimizers_counts_as_in_training(gan: Gan):
+    gan.critic[1] = Dropout(0.5)
+    assert [finding.kind for finding in doctor(gan.eval(), both(gan)).findings] == ["mode"]
+
+
+def test_a_loss_that_reaches_no_optimizer_at_all_is_no_loss_of_another_one(gan: Gan):
+    other = Linear(4, 1)
+    for optimizer in (optim.SGD(gan.parameters()), both(gan)):
+        report = doctor(gan, optimizer, loss=lambda: other(Tensor(X)).mean())
+        assert report.findings[0].seen == "step() found no gradient in any parameter: call loss.backward() first."
+        assert [finding.kind for finding in report.findings] == ["step"] + 8 * ["gradient"]
