@@ -1,9 +1,9 @@
 """Neural networks in NumPy, under PyTorch's names.
 
-Read in this order: tensor, tape (how a gradient is found), operations, reductions, shaping, functional with
-activations, normalization, loss_functions and cross_entropy (how each is computed), parameter, module (how state is
-registered, found and loaded), layers, containers, attention, losses (the building blocks), init, optim (training
-them), capture, summary and doctor (looking inside), blas.
+Read in this order: tensor, tape with silence (how a gradient is found), operations, reductions, shaping, functional
+with activations, normalization, dropout, dot_product_attention, loss_functions and cross_entropy (how each is
+computed), parameter, module (how state is registered, found and loaded), layers, containers, attention, losses (the
+building blocks), init, optim (training them), capture, summary and doctor (looking inside); blas is about speed.
 """
 
 from . import blas, functional, init, optim

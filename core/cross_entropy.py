@@ -50,6 +50,9 @@ def cross_entropy(
             f"cross_entropy: ignore_index is {ignore_index}, but the target holds probabilities, of which no row is a "
             "class to ignore. Leave it out."
         )
+    is_narrow = logits.dtype.itemsize <= 2 and logits.dtype.kind in "fV"
+    if is_narrow:
+        logits = logits.astype(np.float32)  # sums over many classes or rows do not fit 16 bits
     factors = None if weight is None else _factors(weight, logits)
     # Silently: a row of -inf throughout is NaN, and so is 0 * inf.
     if of_classes:
@@ -67,7 +70,7 @@ def cross_entropy(
         shape = logits.shape
         return _classes_second(by_logits, shape), None if by_truth is None else _classes_second(by_truth, shape)
 
-    return record(out, (x, y), backward)
+    return record(out.astype(x.dtype) if is_narrow else out, (x, y), backward)
 
 
 def _factors(weight: Any, logits: np.ndarray) -> np.ndarray:
@@ -121,19 +124,13 @@ def _of_classes(
     # Where the class of each row stands in the flat (C, rows): one index is several times faster than a pair.
     at = target.astype(np.intp, copy=False) * rows + np.arange(rows)
     losses = log_total - shifted.reshape(-1)[at]
-    if factors is None and counted is None and not smoothing:
-
-        def backward_plain(g: Any) -> tuple[np.ndarray, None]:
-            raised.reshape(-1)[at] -= total  # now (p - q) * total, in memory that nobody needs any more
-            return np.multiply(raised, g / total, raised), None
-
-        return losses, rows, backward_plain
     weights: Any = None if factors is None else factors[target]
     if counted is not None:
         weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
     sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # how much of q stands at the target's class
     even: np.ndarray | None = None  # and how much besides at every class
-    losses *= sharp
+    if weights is not None or smoothing:
+        losses *= sharp
     if smoothing:
         even = np.full((classes, 1), smoothing / classes, shifted.dtype)
         even *= 1 if factors is None else factors[:, None]

@@ -58,7 +58,7 @@ def packed_attention(
     The other arguments are those of `scaled_dot_product_attention` of (B, num_heads, T, C / num_heads).
     Raises ShapeError if packed has another number of axes, or features that cannot be split so.
     """
-    if packed.ndim != 3 or packed.shape[-1] % (3 * num_heads):
+    if num_heads < 1 or packed.ndim != 3 or packed.shape[-1] % (3 * num_heads):
         raise ShapeError(f"attention of {num_heads} heads: packed {packed.shape} is not (B, T, 3 * {num_heads} * d).")
     batch, length, features = packed.shape
     split = (batch, length, 3, num_heads, features // (3 * num_heads))
@@ -67,7 +67,7 @@ def packed_attention(
     bias = _trained(attn_mask)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
-        by_out = g.reshape(batch, length, num_heads, -1).transpose(0, 2, 1, 3)  # (B, T, C) -> (B, heads, T, d)
+        by_out = g.reshape(batch, length, *split[3:]).transpose(0, 2, 1, 3)  # (B, T, C) -> (B, heads, T, d)
         by_packed = np.empty(split, g.dtype)
         by_q, by_k, by_v = by_packed.transpose(2, 0, 3, 1, 4)
         by_scores = attention.backward(by_out, (by_q, by_k, by_v))[3]

@@ -1,7 +1,7 @@
 """Every differentiable function of a network: what torch.nn.functional is to torch.
 
-Here stand linear and embedding; activations.py, normalization.py, dropout.py, dot_product_attention.py and
-loss_functions.py hold the rest. Each is one operation, its forward beside its gradient.
+Here stand linear and embedding; operations.py, activations.py, normalization.py, dropout.py, dot_product_attention.py,
+loss_functions.py and cross_entropy.py hold the rest. Each is one operation, its forward beside its gradient.
 """
 
 from __future__ import annotations

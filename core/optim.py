@@ -59,7 +59,8 @@ class SGD(Optimizer):
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
-        rate = as_number(lr, parameters[0].data.dtype)
+        dtype = parameters[0].data.dtype
+        rate = as_number(lr, dtype)
         for parameter in parameters:
             array, direction = parameter.data, parameter.grad
             assert direction is not None
@@ -68,8 +69,9 @@ class SGD(Optimizer):
             if momentum:
                 buffer = self._moved(self.state.setdefault(parameter, {}), direction, array.dtype, group)
                 direction = direction + momentum * buffer if group["nesterov"] else buffer
-            if array.dtype is not rate.dtype:
-                rate = as_number(lr, array.dtype)
+            if array.dtype is not dtype:
+                dtype = array.dtype
+                rate = as_number(lr, dtype)
             np.subtract(array, np.multiply(direction, rate), array)
 
     @staticmethod
@@ -120,7 +122,7 @@ class Adam(Optimizer):
     ) -> None:
         """Do a step, with the decay that is added to the gradients and the one that parameters lose of themselves."""
         for flat in self._flats(parameters):
-            flat.gather(1 - group["betas"][0], of_gradients)
+            flat.gather(of_gradients)
             self._adapt(flat, group)
             flat.subtract(of_parameters)
 
@@ -143,16 +145,16 @@ class Adam(Optimizer):
 
     @staticmethod
     def _adapt(flat: Flat, group: dict[str, Any]) -> None:
-        """Take 1 - beta1 times the gradient into the memory, and leave in `scratch` what the parameters lose."""
+        """Take a gradient into the memory, and leave in `scratch` what the parameters lose."""
         beta1, beta2 = group["betas"]
         mean, square, gradient, scratch = flat.exp_avg, flat.exp_avg_sq, flat.gradient, flat.scratch
         flat.step += 1
         step = float(flat.step[0])
         mean *= beta1
-        mean += gradient
+        mean += np.multiply(gradient, 1 - beta1, out=scratch)
         square *= beta2
         gradient *= gradient
-        gradient *= (1 - beta2) / (1 - beta1) ** 2
+        gradient *= 1 - beta2
         square += gradient
         # lr * (mean / unbias1) / (sqrt(square / unbias2) + eps), with the numbers drawn together
         unbias1, root = 1 - beta1**step, math.sqrt(1 - beta2**step)

@@ -40,17 +40,18 @@ class UnknownNameError(ModuleError, AttributeError):
     """A name that a module has no attribute, parameter, buffer or module for."""
 
 
+def _refuse_write(*args: Any, **kwargs: Any) -> NoReturn:
+    raise RegistrationError(
+        "what a module has registered cannot be changed in _parameters, _buffers or _modules, where the module would "
+        "not notice. Assign to the attribute (module.name = value), or delete it (del module.name)."
+    )
+
+
 class Members(dict[str, Any]):
     """What a module has registered of one kind, by name. It changes by assignments to the module's attributes only."""
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise RegistrationError(
-            "what a module has registered cannot be changed in _parameters, _buffers or _modules, where the module "
-            "would not notice. Assign to the attribute (module.name = value), or delete it (del module.name)."
-        )
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
+    __setitem__ = __delitem__ = __ior__ = _refuse_write
+    clear = pop = popitem = setdefault = update = _refuse_write
 
     def __reduce__(self) -> tuple[type[Members], tuple[dict[str, Any]]]:
         return Members, (dict(self),)  # else a copy would be filled by __setitem__
@@ -118,7 +119,10 @@ class Registry:
             self._set_plain(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        # Python calls this for what it has not found.
+        # Python calls this for what it has not found; a subclass may, for anything.
+        kind = self._kind_of(name)
+        if kind is not None:
+            return vars(self)[kind][name]
         if name in _OWN:
             raise RegistrationError(
                 f"{type(self).__name__} has not run Module.__init__(). Call super().__init__() at the start of "
@@ -141,11 +145,17 @@ class Registry:
         # A copy, or a module read from a pickle, gets its attributes at once, not by assignment.
         vars(self).update(state)
         for kind in KINDS:
-            for held in vars(self).get(kind, {}).values():
+            members = vars(self)[kind] = Members(state.get(kind, {}))  # its own: a shallow copy would share them
+            vars(self).update(members)
+            for held in members.values():
                 if held is not None:
                     ownership.hold(self, held)
 
     # --- how
+
+    def _plain_attributes(self) -> dict[str, Any]:
+        """Return the attributes by name that are neither registered nor the collections of what is."""
+        return {name: value for name, value in vars(self).items() if name not in KINDS and self._kind_of(name) is None}
 
     def _kind_of(self, name: str) -> Kind | None:
         return next((kind for kind in KINDS if name in vars(self).get(kind, ())), None)
@@ -206,6 +216,8 @@ class Registry:
             self._remove(kind, name)
 
     def _set_plain(self, name: str, value: Any) -> None:
+        if name in KINDS:
+            _refuse_write()
         if isinstance(value, Tensor) and value.requires_grad and not value._parents:
             raise RegistrationError(
                 f"{type(self).__name__}.{name} is a Tensor that requires a gradient but is no Parameter: it would not "

@@ -3,8 +3,9 @@
 A recorded tensor knows its `_parents` and a function `_backward` that turns the gradient of the tensor into one
 gradient for each parent (None where there is none to pass on). Two rules keep the walk simple and cheap:
 
-- Such a function returns new arrays, the gradient it was given, or views of it; never an array it keeps, and never
-  one new array twice. So the walk knows which arrays it may hand over as a `.grad` without a copy.
+- Such a function returns new arrays, the gradient it was given, or views of it; never an array that anything else
+  holds, and never one new array twice. So the walk knows which arrays it may hand over as a `.grad` without a copy.
+  It is called once, and may use up what it has kept.
 - It need not undo broadcasting or changes of dtype: the gradient of a repetition is a sum over the repeats, whatever
   the operation was, and the walk does that once for all of them.
 """
@@ -90,25 +91,23 @@ def spent(_: np.ndarray) -> NoReturn:
 
 
 def run_backward(root: Tensor, gradient: np.ndarray) -> None:
-    """Accumulate into `.grad` of every leaf that root was computed from, and free the graph on the way.
+    """Accumulate into `.grad` of every leaf that root, a result, was computed from, and free the graph on the way.
 
     To be called `silently`: infinities and NaN are values here, as in the forward pass, and the loss shows them.
     gradient: of root, same shape and dtype, owned by this call. Raises GraphError, before any `.grad` has changed,
     if a part of the graph has been used already.
     """
-    if root._backward is None:
-        root.grad = gradient if root.grad is None else np.add(root.grad, gradient, out=root.grad)
-        return
     uses, gradients, ready = _uses(root), {root: gradient}, [root]
     while ready:
         node = ready.pop()
         parents, backward, given = node._parents, node._backward, gradients.pop(node, None)
         assert backward is not None
-        parts = (None,) * len(parents) if given is None else backward(given)
-        if not node._keep_graph:
+        if not node._keep_graph:  # before the call: it may use up what it keeps, and then fail
             node._parents, node._backward = (), spent
-        assert len(parts) == len(parents), f"{backward.__qualname__} must return one gradient for each operand."
-        for parent, part in zip(parents, parts):  # noqa: B905 (it has just been asserted; strict=True is slower)
+        parts = (None,) * len(parents) if given is None else backward(given)
+        if len(parts) != len(parents):
+            raise GraphError(f"{backward.__qualname__} returned {len(parts)} gradients for {len(parents)} operands.")
+        for parent, part in zip(parents, parts):  # noqa: B905 (it has just been compared; strict=True is slower)
             if not parent._requires_grad:
                 continue
             array = parent.data

@@ -184,7 +184,12 @@ class Tensor:
                 raise ShapeError(
                     f"backward() was given a gradient of shape {start.shape} for a tensor of {self.shape}."
                 )
-        silently(run_backward, self, start)
+        if self._backward is not None:
+            silently(run_backward, self, start)
+        elif self.grad is None:
+            self.grad = start
+        else:
+            self.grad += start
 
     # --- arithmetic
 

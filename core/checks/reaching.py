@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from ..module import Module
 from ..parameter import Parameter
-from ..registration import KINDS
 from ..tensor import Tensor
 from ..unregistered import CONTAINERS
 
@@ -49,11 +48,11 @@ class _Place(NamedTuple):
 
 def _starts(module: Module) -> Iterator[_Place]:
     """Yield what a module holds itself, past its registers."""
-    for name, value in vars(module).items():
+    for name, value in module._plain_attributes().items():
         if name in _HOOKS:
             hooks = (hook[0] if isinstance(hook, tuple) else hook for hook in value.values())
             yield from (_Place(hook, "a forward hook", name) for hook in hooks)
-        elif name not in KINDS:
+        else:
             direct = isinstance(value, Module | Parameter)
             unwatched = isinstance(value, CONTAINERS) and name not in module._containers and not name.startswith("_")
             yield _Place(value, name, name, on_purpose=direct or unwatched)

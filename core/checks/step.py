@@ -13,7 +13,6 @@ import numpy as np
 from ..errors import ModuleError
 from ..module import Module
 from ..optimizer import Optimizer
-from ..registration import KINDS
 from ..tensor import Tensor
 from .graph import Node, leaves, recorded, tensors_in
 from .undisturbed import Memory, undisturbed
@@ -204,8 +203,8 @@ class Observer:
         return {
             (path, name): np.array(value)
             for path, module in self.model.named_modules()
-            for name, value in vars(module).items()
-            if name not in KINDS and isinstance(value, Tensor | np.ndarray)
+            for name, value in module._plain_attributes().items()
+            if isinstance(value, Tensor | np.ndarray)
         }
 
     def _run_in_eval(self) -> Run | None:

@@ -163,3 +163,17 @@ def test_what_does_not_fit_is_named():
     for shape in ((T, C), (B, T, C + 1)):
         with pytest.raises(ShapeError, match=r"MultiHeadAttention needs x of shape \(B, T, 8\), not "):
             MultiHeadAttention(C, HEADS)(Tensor(normal(*shape)))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4)])
+def test_attention_over_nothing_has_a_gradient_of_nothing(shape: tuple[int, ...]):
+    x = Tensor(np.ones(shape, np.float32), requires_grad=True)
+    MultiHeadAttention(4, 2)(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == shape
+
+
+@pytest.mark.parametrize("num_heads", [0, -1, 2])
+def test_packed_features_that_cannot_be_split_over_the_heads_are_refused(num_heads: int):
+    with pytest.raises(ShapeError, match=rf"attention of {num_heads} heads: packed \(1, 2, 9\) is not \(B, T, 3 \*"):
+        F.packed_attention(Tensor(np.ones((1, 2, 9), np.float32)), num_heads)

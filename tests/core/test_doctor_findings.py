@@ -249,3 +249,19 @@ def test_a_weight_that_is_multiplied_from_the_right_has_its_inputs_first():
     assert finding.mend == 'init.kaiming_uniform_(model.w, a=5 ** 0.5, mode="fan_out")'
     exec(finding.mend, {"init": init, "model": model})
     assert doctor(model, batch=X)
+
+
+def test_a_registered_buffer_that_forward_assigns_anew_is_state_that_is_saved():
+    class Average(Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = Linear(4, 3)
+            self.register_buffer("mean", np.zeros(3, np.float32))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = self.layer(x)
+            self.mean = 0.9 * self.mean.data + 0.1 * out.data.mean(axis=0)
+            return out
+
+    x, y = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32), np.arange(8) % 3
+    assert doctor(Average(), None, (x, y), F.cross_entropy)

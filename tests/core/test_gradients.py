@@ -46,7 +46,7 @@ _PAIR = _broadcasting("(),()->()", least=1) | _broadcasting("(),()->()")
 _PRODUCTS = _broadcasting("(n?,k),(k,m?)->(n?,m?)", least=1) | _broadcasting("(n?,k),(k,m?)->(n?,m?)")
 _ATTENDED = _broadcasting("(l,d),(s,d),(s,e)->(l,e)", least=1)
 _MASKED = _of(1, elements=True).map(lambda s: [(*s, 3), (*s[:-1], 5, 3), (*s[:-1], 5, 2), (s[-1], 5)])
-_PACKED = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3)).map(
+_PACKED = st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 3)).map(
     lambda s: [(s[0], s[1], 3 * 2 * s[2]), (s[1], s[1])]
 )
 _LINEAR = _of(1).map(lambda s: [s, (3, s[-1]), (3,)])

@@ -79,3 +79,14 @@ def test_cross_entropy_takes_classes_of_any_integer_dtype_and_logits_in_any_orde
     one_hot = np.moveaxis(np.eye(3)[classes], -1, 1)
     assert x.grad is not None
     np.testing.assert_allclose(x.grad, (softmax - one_hot) / classes.size, atol=1e-12)
+
+
+def test_cross_entropy_of_16_bits_keeps_the_gradient_of_many_rows_and_the_sum_over_many_classes():
+    rows, classes = 20_000, 3000
+    x = Tensor(np.zeros((rows, classes), np.float16), requires_grad=True)
+    loss = core.functional.cross_entropy(x, np.zeros(rows, np.int64))
+    loss.backward()
+    assert loss.dtype == np.float16
+    assert float(loss) == pytest.approx(np.log(classes), rel=1e-3)
+    assert x.grad is not None
+    assert float(x.grad[0, 0]) * rows == pytest.approx(-1, rel=1e-2)

@@ -271,3 +271,31 @@ def test_a_deleted_name_is_an_attribute_no_more():
     del layer.bias
     assert not hasattr(layer, "bias")
     assert "bias" not in vars(layer)
+
+
+def test_a_collection_cannot_be_assigned_as_a_whole():
+    with pytest.raises(RegistrationError, match="Assign to the attribute"):
+        Linear(2, 2)._parameters = {}
+
+
+def test_a_shallow_copy_is_assigned_to_without_the_original():
+    layer = Linear(2, 2)
+    weight, twin = layer.weight, copy.copy(layer)
+    twin.weight = Parameter(np.zeros((2, 2), np.float32))
+    assert layer.weight is layer._parameters["weight"] is weight
+    assert twin.weight is twin._parameters["weight"] is not weight
+
+
+def test_a_wrapper_may_look_up_what_it_lacks_in_what_it_wraps():
+    class Wrapper(Module):
+        def __init__(self, module: Module):
+            super().__init__()
+            self.module = module
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(super().__getattr__("module"), name)
+
+    assert Wrapper(Linear(4, 3)).in_features == 4

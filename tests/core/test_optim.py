@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -510,3 +511,25 @@ print((faults[-1] - faults[9]) // 10)
 """
     pages = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
     assert pages < 20  # without the optimizer's hint: more than 1,000
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("gradient", [0.1, 0.01])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.999, 0.9), (0.99, 0.99)])
+def test_adam_steps_16_bits_as_torch_does(gradient: float, betas: tuple[float, float]):
+    import torch
+
+    ours, theirs = Parameter(np.ones(2, np.float16)), torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    ours.grad, theirs.grad = np.full(2, gradient, np.float16), torch.full((2,), gradient, dtype=torch.float16)
+    optim.Adam([ours], lr=0.1, betas=betas).step()
+    torch.optim.Adam([theirs], lr=0.1, betas=betas).step()
+    np.testing.assert_allclose(ours.data, theirs.detach().numpy(), rtol=2e-3)
+
+
+def test_the_decay_of_bfloat16_is_not_rounded_to_its_8_bits():
+    parameter = Parameter(np.ones(2, ml_dtypes.bfloat16))
+    optimizer = optim.AdamW([parameter], lr=0.3, weight_decay=0.01)
+    for _ in range(300):
+        parameter.grad = np.zeros(2, ml_dtypes.bfloat16)
+        optimizer.step()
+    assert parameter.data.astype(np.float32) == pytest.approx(0.648, abs=5e-3)  # as in torch; 0.207 if rounded
