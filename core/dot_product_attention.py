@@ -124,7 +124,8 @@ def _attend(
     p = _attention_weights((q * scale) @ k.swapaxes(-1, -2), mask)  # (..., L, S)
     keep = keep_scale(p.shape, p.dtype, dropout_p, True, generator)
     dropped = p if keep is None else p * keep
-    return _Attention(q, k, v, scale, p, keep, dropped, dropped @ v)
+    out = (dropped @ v).astype(v.dtype, copy=False)  # a number times bfloat16 is float32
+    return _Attention(q, k, v, scale, p, keep, dropped, out)
 
 
 def _trained(attn_mask: Mask) -> Tensor | None:

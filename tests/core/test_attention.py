@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -177,3 +178,15 @@ def test_attention_over_nothing_has_a_gradient_of_nothing(shape: tuple[int, ...]
 def test_packed_features_that_cannot_be_split_over_the_heads_are_refused(num_heads: int):
     with pytest.raises(ShapeError, match=rf"attention of {num_heads} heads: packed \(1, 2, 9\) is not \(B, T, 3 \*"):
         F.packed_attention(Tensor(np.ones((1, 2, 9), np.float32)), num_heads)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_a_transformer_block_keeps_the_dtype_it_was_converted_to(dtype: Any):
+    block = TransformerBlock(8, 2).to(dtype)
+    x = Tensor(normal(2, 5, 8).astype(dtype), requires_grad=True)
+    out = block(x, is_causal=True)
+    assert out.dtype == dtype
+    out.backward(np.ones((2, 5, 8), dtype))
+    assert x.grad is not None
+    assert x.grad.dtype == dtype
+    assert {parameter.grad.dtype for parameter in block.parameters() if parameter.grad is not None} == {np.dtype(dtype)}
