@@ -121,6 +121,8 @@ def _of_classes(
     shifted, raised, total, log_total = _softmax(logits)
     classes, rows = shifted.shape
     counted, target = _counted(target.reshape(-1), classes, ignore_index)
+    if rows and not classes:
+        raise ShapeError(f"cross_entropy: the input {logits.shape} has no classes.")
     # Where the class of each row stands in the flat (C, rows): one index is several times faster than a pair.
     at = target.astype(np.intp, copy=False) * rows + np.arange(rows)
     losses = log_total - shifted.reshape(-1)[at]

@@ -90,3 +90,9 @@ def test_cross_entropy_of_16_bits_keeps_the_gradient_of_many_rows_and_the_sum_ov
     assert float(loss) == pytest.approx(np.log(classes), rel=1e-3)
     assert x.grad is not None
     assert float(x.grad[0, 0]) * rows == pytest.approx(-1, rel=1e-2)
+
+
+def test_cross_entropy_without_classes_is_refused_also_where_all_rows_are_ignored():
+    logits = Tensor(np.zeros((2, 0), np.float32))
+    with pytest.raises(ShapeError, match=r"cross_entropy: the input \(2, 0\) has no classes"):
+        core.functional.cross_entropy(logits, np.full(2, -100))
