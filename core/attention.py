@@ -10,13 +10,12 @@ import numpy as np
 
 from . import functional as F
 from . import init
+from .dot_product_attention import Mask
 from .errors import ArgumentError, ShapeError
 from .layers import GELU, Dropout, LayerNorm, Linear
 from .module import Module
 from .parameter import Parameter
 from .tensor import Tensor
-
-Mask = Tensor | np.ndarray | None
 
 
 class MultiHeadAttention(Module):

@@ -72,12 +72,12 @@ class Flat:
 
     def subtract(self, weight_decay: float) -> None:
         """Subtract from each parameter weight_decay times itself, and then its part of `scratch`."""
-        keep = as_number(1 - weight_decay, self.dtype)
+        if weight_decay:
+            keep = as_number(1 - weight_decay, self.dtype)
+            for parameter in self.parameters:
+                np.multiply(parameter.data, keep, parameter.data)
         for parameter, (_, scratch) in zip(self.parameters, self._passing, strict=True):
-            array = parameter.data
-            if weight_decay:
-                np.multiply(array, keep, array)
-            np.subtract(array, scratch, array)
+            np.subtract(parameter.data, scratch, parameter.data)
 
 
 def as_number(value: float, dtype: np.dtype[Any]) -> Any:

@@ -133,8 +133,7 @@ def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
         raise ShapeError(f"{ufunc.__name__} in place cannot fit shape {array.shape} into {target.shape}.")
     if target.dtype.kind in "iub" and (ufunc is np.true_divide or array.dtype.kind == "f"):
         raise ArgumentError(f"{ufunc.__name__} in place cannot keep floats in {target.dtype}. Call .float() first.")
-    with np.errstate(all="ignore"):
-        ufunc(target.data, array, out=target.data, casting="same_kind")
+    silently(ufunc, target.data, array, out=target.data, casting="same_kind")
     return target
 
 

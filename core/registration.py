@@ -137,10 +137,6 @@ class Registry:
         else:
             self._remove(kind, name)
 
-    def __dir__(self) -> list[str]:
-        registered = (name for kind in KINDS for name in vars(self).get(kind, ()))
-        return sorted({*super().__dir__(), *registered})
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy, or a module read from a pickle, gets its attributes at once, not by assignment.
         vars(self).update(state)

@@ -78,9 +78,12 @@ def _unmoved(patient: Patient, step: Step, name: str, gradient: np.ndarray) -> I
     size = float(np.abs(gradient).max())
     if step.moved.get(name, True) or size < _TINY * max(1.0, float(np.abs(parameter.data).max())):
         return
-    optimizer = next(each for each in patient.optimizers if any(p is parameter for p in parameters_of(each)))
-    groups = enumerate(optimizer.param_groups)
-    at, lr = next((at, group["lr"]) for at, group in groups if any(p is parameter for p in group["params"]))
+    optimizer, at, lr = next(
+        (each, at, group["lr"])
+        for each in patient.optimizers
+        for at, group in enumerate(each.param_groups)
+        if any(p is parameter for p in group["params"])
+    )
     yield Finding(
         "update",
         name,

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ModuleError
 from ..module import Module
-from ..optimizer import Optimizer
+from ..optimizer import Optimizer, named_parameters
 from ..tensor import Tensor
 from .graph import Node, leaves, recorded, tensors_in
 from .undisturbed import Memory, undisturbed
@@ -220,9 +220,8 @@ class Observer:
 
 
 def parameters_of(optimizer: Optimizer) -> Iterator[Tensor]:
-    """Yield what the optimizer holds."""
-    for group in optimizer.param_groups:
-        yield from group["params"]
+    """Return what the optimizer holds, one after the other."""
+    return (parameter for _, parameter in named_parameters(optimizer.param_groups))
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
