@@ -84,4 +84,5 @@ $(VENV)/.ready-%: pyproject.toml
 # Type checkers cannot follow an editable install: give them the folders under their import name.
 build/typing:
 	@mkdir -p $@/statezoo
-	@for folder in core checkpoints zoo; do ln -sfn ../../../$$folder $@/statezoo/$$folder; done
+	@for folder in core checkpoints zoo scripts; do ln -sfn ../../../$$folder $@/statezoo/$$folder; done
+	@for file in __init__.py __main__.py py.typed; do ln -sfn ../../../package/$$file $@/statezoo/$$file; done

@@ -7,8 +7,8 @@ from engine_work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
 
 from statezoo.core import Embedding, LayerNorm, Linear, Module, Tensor, TransformerBlock, no_grad, optim
 from statezoo.core import functional as F
-from statezoo.zoo.simple_mlp.model import SimpleMLP
-from statezoo.zoo.tense_mlp.model import TenseMLP
+from statezoo.zoo.models.simple_mlp.model import SimpleMLP
+from statezoo.zoo.models.tense_mlp.model import TenseMLP
 
 
 class LanguageModel(Module):

@@ -13,15 +13,13 @@
     history.save(1200, model, {"loss": 0.25})
     load_model(model, history.best().path)
 
-Read in this order: files (what a save and a load do), sharing, manifest, formats, source, streams, durable; header,
-reading, lazy (what an open checkpoint is); shards, shard_set, sharded; models; training, training_parts; history, and
-what it is made of: retention, history_files, history_log, background, linked; tools; testing.
+Read in this order: files (what a save and a load do), state, storage, formats, reading, sharding, models, runs, tools,
+testing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .deferred import Deferred
 from .errors import (
     ArgumentError,
     CheckpointError,
@@ -37,35 +35,36 @@ from .errors import (
     VersionError,
     WriteError,
 )
-from .files import load_file, read_metadata, save_file
-from .lazy import Checkpoint, LazyTensor, open_checkpoint
+from .files import load_file, open_checkpoint, read_metadata, save_file
 from .models import load_model, save_model
+from .reading.lazy import Checkpoint, LazyTensor
+from .state.deferred import Deferred
 
 if TYPE_CHECKING:
     from . import testing
-    from .history import DamagedWarning, History
-    from .retention import Saved
-    from .tools.comparison import diff
-    from .tools.conversion import convert
+    from .runs.history import DamagedWarning, History
+    from .runs.history.retention import Saved
+    from .runs.training import load_training, save_training, training_state
+    from .tools.compare.comparison import diff
     from .tools.fingerprints import fingerprint
     from .tools.inspection import inspect
-    from .tools.repairing import repair
+    from .tools.rewrite.conversion import convert
+    from .tools.rewrite.repairing import repair
     from .tools.verification import verify
-    from .training import load_training, save_training, training_state
 else:
     # Imported when they are used: a program that only loads a model starts without them.
     _LATER = {
-        "DamagedWarning": ".history",
-        "History": ".history",
-        "Saved": ".retention",
-        "convert": ".tools.conversion",
-        "diff": ".tools.comparison",
+        "DamagedWarning": ".runs.history",
+        "History": ".runs.history",
+        "Saved": ".runs.history.retention",
+        "convert": ".tools.rewrite.conversion",
+        "diff": ".tools.compare.comparison",
         "fingerprint": ".tools.fingerprints",
         "inspect": ".tools.inspection",
-        "load_training": ".training",
-        "repair": ".tools.repairing",
-        "save_training": ".training",
-        "training_state": ".training",
+        "load_training": ".runs.training",
+        "repair": ".tools.rewrite.repairing",
+        "save_training": ".runs.training",
+        "training_state": ".runs.training",
         "verify": ".tools.verification",
     }
 

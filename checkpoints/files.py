@@ -6,16 +6,21 @@ import os
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from . import dtypes, state, streams
-from .durable import replace, write_all
-from .errors import ArgumentError, CheckpointError, WriteError
+from .errors import ArgumentError, CheckpointError, FormatError, MissingFileError, ReadError, WriteError
 from .formats import Format, format_named, format_of
-from .header import open_header
-from .lazy import Checkpoint, load_state
-from .manifest import Manifest, Tensor
-from .reading import Mmap, Reader
-from .sharing import Packed, pack
-from .streams import Placed
+from .reading.header import Header, open_one
+from .reading.lazy import Checkpoint, load_state
+from .reading.reader import Mmap, Reader
+from .sharding import index, writer
+from .sharding.index import INDEX_SUFFIX
+from .sharding.reader import checkpoint_in, open_sharded
+from .state import dtypes
+from .state import validation as state
+from .state.manifest import Manifest, Tensor
+from .state.sharing import Packed, pack
+from .storage import streams
+from .storage.durable import replace, write_all
+from .storage.streams import Placed
 
 
 def save_file(
@@ -36,7 +41,7 @@ def save_file(
     in binary mode, and then format says it: "safetensors" (if not given) or "hdf5".
     metadata: strings by name, see `read_metadata`. durable: whether to wait until the disk has it, so that even a power
     cut leaves the old file or the new one. max_shard_size: a number of bytes, or text such as "5GB": a state whose
-    tensors take more goes into several .safetensors files and an index (see shards.py), which take the place of what
+    tensors take more goes into several .safetensors files and an index (see index.py), which take the place of what
     was there all at once. It is loaded by the same path.
     Raises StateError for what cannot be kept, WriteError if the system refuses, FormatError for another suffix.
     """
@@ -84,10 +89,8 @@ class _Plan:
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
     _save_to_path(_Plan(packed, form, metadata), path, durable)
-    if form.NAME == "safetensors" and os.path.lexists(path + ".index.json"):
-        from . import shard_set
-
-        shard_set.remove_shards(path)
+    if form.NAME == "safetensors" and os.path.lexists(path + INDEX_SUFFIX):
+        writer.remove_shards(path)
 
 
 def _save_in_shards(
@@ -98,23 +101,21 @@ def _save_in_shards(
     durable: bool,
     max_shard_size: int | str,
 ) -> None:
-    from . import shard_set, shards
-
-    most_bytes = shards.most_bytes_of(max_shard_size)
+    most_bytes = index.most_bytes_of(max_shard_size)
     if form.NAME != "safetensors":
         raise ArgumentError(f"{path} is {form.NAME}, which has no shards. Save to .safetensors, or in one file.")
     packed = packed_of(state_dict)
-    parts = shards.split(packed, most_bytes)
+    parts = index.split(packed, most_bytes)
     if len(parts) < 2:
         _save_whole(packed, form, metadata, path, durable)
         return
-    shard_set.refuse_impossible(path)
-    plans = [_Plan(part, form, shards.shard_metadata(path)) for part in parts]
+    writer.refuse_impossible(path)
+    plans = [_Plan(part, form, index.shard_metadata(path)) for part in parts]
     digests: dict[str, str] = {}
-    with shard_set.replace_shards(path, len(plans), durable) as new:
+    with writer.replace_shards(path, len(plans), durable) as new:
         for plan, shard in zip(plans, new.paths, strict=True):
             digests |= _save_to_path(plan, shard, durable)
-        new.index = shards.index_text(packed, metadata, digests, dict(zip(new.names, parts, strict=True)))
+        new.index = index.index_text(packed, metadata, digests, dict(zip(new.names, parts, strict=True)))
 
 
 def _save_to_path(plan: _Plan, path: str, durable: bool) -> dict[str, str]:
@@ -151,6 +152,53 @@ def _write_whole(file: BinaryIO, memory: bytes | memoryview) -> None:
         if count is None:
             raise WriteError("the state could not be written: the file does not take more at once. Open it blocking.")
         memory = memory[count:]
+
+
+def open_header(file: Any) -> Header:
+    """Return the header of what source_of() takes, checked; a context manager, which closes it.
+
+    A path may also be that of an index or a folder, or that under which a sharded checkpoint was saved.
+    Raises MissingFileError, FormatError, CorruptError or another CheckpointError.
+    """
+    if not isinstance(file, str | os.PathLike):
+        return open_one(file, None)
+    path = os.fsdecode(file)
+    if os.path.isdir(path):
+        path = checkpoint_in(path)
+    while True:
+        try:
+            return open_one(path, format_of(path))
+        except MissingFileError:
+            if not _is_saved(path):
+                raise
+        except (FormatError, ReadError):
+            if not path.endswith(INDEX_SUFFIX):
+                raise
+        if (header := open_sharded(path)) is not None:
+            return header
+
+
+def _is_saved(path: str) -> bool:
+    """Whether a file or an index of shards is at path. In one look: a writer may replace either by the other."""
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return any(entry.is_file() for entry in entries if entry.name in (name, name + INDEX_SUFFIX))
+    except OSError:
+        return False
+
+
+def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
+    """Return an open checkpoint, of which only the header has been read: a mapping of names to lazy tensors.
+
+    file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
+    verify: check a tensor against its digest when it is first read, even if only a slice of it is asked for.
+    Raises MissingFileError, CorruptError or another CheckpointError.
+
+        with open_checkpoint("model.safetensors") as checkpoint:
+            checkpoint["layers.0.weight"][10:20, ::2]
+    """
+    return Checkpoint(Reader(open_header(file), verify))
 
 
 def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True) -> dict[str, Any]:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from . import files, sharing
+from . import files
 from .errors import ArgumentError, MismatchError, UnsupportedTypeError
-from .lazy import Checkpoint, open_checkpoint
+from .files import open_checkpoint
+from .reading.lazy import Checkpoint
+from .state import sharing
 
 if TYPE_CHECKING:
-    from ..core.module import Module
-    from ..core.parameter import Buffer, Parameter
-    from ..core.state import LoadResult
+    from ..core.nn.module.loading import LoadResult
+    from ..core.nn.module.module import Module
+    from ..core.nn.module.parameter import Buffer, Parameter
 
 _TIE = 'Tie them in the model, or pass ties="restore" to have that done.'
 _BUILD = "Build the model with them sharing memory as they do in the file."
@@ -76,7 +78,7 @@ def plan_model(
 ) -> Callable[[], LoadResult]:
     """Return what does the rest of load_model, having read all and changed nothing. Raises MismatchError."""
     from ..core.errors import MismatchError as ModelMismatchError
-    from ..core.state import plan_load
+    from ..core.nn.module.loading import plan_load
 
     live = {name: array for name, array in model.state_dict().items() if isinstance(array, np.ndarray)}
     loaded = _with_shapes_of(live, _part(checkpoint, prefix))
@@ -117,7 +119,7 @@ def _part(checkpoint: Checkpoint, prefix: str) -> _Loaded:
 
 
 def checked_model(model: Any) -> Module:
-    from ..core.module import Module
+    from ..core.nn.module.module import Module
 
     if not isinstance(model, Module):
         raise UnsupportedTypeError(
@@ -175,7 +177,7 @@ def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[]
 
     Nothing that the returned function does can fail.
     """
-    from ..core.parameter import Parameter
+    from ..core.nn.module.parameter import Parameter
 
     tensors = dict(_tensors(model))
     if pair.partner not in tensors or pair.name not in tensors:

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dtypes, files, sharing, state, streams
+from . import files
 from .errors import CheckpointError
+from .files import open_header
 from .formats import SUFFIXES
-from .header import open_header
+from .state import dtypes, sharing
+from .state import validation as state
+from .storage import streams
 
 if TYPE_CHECKING:
-    from ..core.module import Module
+    from ..core.nn.module.module import Module
 
 # Of each format. Whoever broke all of two thousand tensors does not read a line for each.
 _MOST_LINES = 30
@@ -159,7 +162,7 @@ def _seen_by_safetensors(path: str) -> dict[str, bytes]:
 def _seen_by_h5py(path: str) -> dict[str, bytes]:
     import h5py
 
-    from .formats.hdf5_names import RESERVED, name_of
+    from .formats.hdf5.names import RESERVED, name_of
 
     def datasets(group: h5py.Group, place: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
         for leaf, thing in group.items():

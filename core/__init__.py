@@ -1,46 +1,47 @@
 """Neural networks in NumPy, under PyTorch's names.
 
-Read in this order: tensor, tape with silence (how a gradient is found), operations, reductions, shaping, functional
-with activations, normalization, dropout, dot_product_attention, loss_functions and cross_entropy (how each is
-computed), parameter, module (how state is registered, found and loaded), layers, containers, attention, losses (the
-building blocks), init, optim (training them), capture, summary and doctor (looking inside); blas is about speed.
+Read in this order: autograd (how a gradient is found), nn/functional (each function beside its gradient), nn/module
+(how state is registered, found and loaded), nn/layers (the building blocks), nn/init, optim (training them) and
+inspection (looking inside).
 """
 
-from . import blas, functional, init, optim
-from .attention import MLP, MultiHeadAttention, TransformerBlock
-from .capture import capture
-from .containers import ModuleDict, ModuleList, ParameterList, Sequential
-from .doctor import doctor
-from .errors import (
-    ArgumentError,
-    GraphError,
-    MismatchError,
-    ModuleError,
-    OptimizerError,
-    RegistrationError,
-    ShapeError,
-)
-from .layers import (
+from . import blas, nn, optim
+from .autograd.operations import where
+from .autograd.shaping import cat, stack
+from .autograd.tensor import Tensor, is_grad_enabled, no_grad, tensor
+from .errors import ArgumentError, GraphError, MismatchError, ModuleError, OptimizerError, RegistrationError, ShapeError
+from .inspection.capture import capture
+from .inspection.doctor import doctor
+from .nn import (
     GELU,
+    MLP,
     BatchNorm1d,
+    BCEWithLogitsLoss,
+    Buffer,
+    CrossEntropyLoss,
     Dropout,
     Embedding,
     Flatten,
     Identity,
     LayerNorm,
     Linear,
+    Module,
+    ModuleDict,
+    ModuleList,
+    MSELoss,
+    MultiHeadAttention,
+    Parameter,
+    ParameterList,
     ReLU,
+    Sequential,
     Sigmoid,
     Softmax,
     Tanh,
+    TransformerBlock,
+    functional,
+    init,
 )
-from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
-from .module import Module
-from .operations import where
-from .parameter import Buffer, Parameter
 from .random import default_generator, get_rng_state, manual_seed, randn, set_rng_state
-from .shaping import cat, stack
-from .tensor import Tensor, is_grad_enabled, no_grad, tensor
 
 __all__ = [
     "GELU",
@@ -85,6 +86,7 @@ __all__ = [
     "init",
     "is_grad_enabled",
     "manual_seed",
+    "nn",
     "no_grad",
     "optim",
     "randn",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .autograd.tensor import Tensor
 from .errors import ArgumentError
-from .tensor import Tensor
 
 # Made when it is first asked for: NumPy imports numpy.random only then, and a loaded model draws nothing.
 _default: np.random.Generator | None = None

@@ -15,9 +15,9 @@ import numpy as np
 from statezoo import zoo
 from statezoo.core import capture, no_grad
 from statezoo.zoo.data import sorting
-from statezoo.zoo.pictures import save_picture
-from statezoo.zoo.transformer_block import SortingTransformer
-from statezoo.zoo.transformer_block.attention import attention_by_rank, draw_attention
+from statezoo.zoo.models.transformer_block import SortingTransformer
+from statezoo.zoo.models.transformer_block.attention import attention_by_rank, draw_attention
+from statezoo.zoo.publishing.pictures import save_picture
 
 EXAMPLE = np.array([3, 5, 2, 9, 1, 4])
 SEPARATOR = 10

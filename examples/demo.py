@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from statezoo import zoo
-from statezoo.zoo.images import EXAMPLE
-from statezoo.zoo.text import render, table
+from statezoo.zoo.data.images import EXAMPLE
+from statezoo.zoo.publishing.text import render, table
 
 
 def show_pretrained_models() -> None:

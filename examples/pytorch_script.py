@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 import statezoo.core as nn
 import statezoo.core as torch
-import statezoo.core.functional as F
+import statezoo.core.nn.functional as F
 
 
 class Classifier(nn.Module):

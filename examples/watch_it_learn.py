@@ -4,8 +4,8 @@ python examples/watch_it_learn.py
 """
 
 from statezoo import zoo
-from statezoo.zoo.tense_mlp.grammar import TENSES, load_grammar
-from statezoo.zoo.text import table
+from statezoo.zoo.models.tense_mlp.grammar import TENSES, load_grammar
+from statezoo.zoo.publishing.text import table
 
 VERB, PERSON = "hablar", "yo"  # the first pair of the grammar grid
 

@@ -22,10 +22,10 @@ from statezoo import zoo
 from statezoo.checkpoints import CheckpointError
 from statezoo.checkpoints.formats import SUFFIX_OF
 from statezoo.core import ModuleError
-from statezoo.zoo.interruption import Interruption, interruptible
-from statezoo.zoo.reporting import EventLog, Progress
-from statezoo.zoo.run_folder import recorded_settings
-from statezoo.zoo.training import Step
+from statezoo.zoo.training.run.interruption import Interruption, interruptible
+from statezoo.zoo.training.run.reporting import EventLog, Progress
+from statezoo.zoo.training.run.run_folder import recorded_settings
+from statezoo.zoo.training.training import Step
 
 
 def main(arguments: list[str] | None = None) -> int:

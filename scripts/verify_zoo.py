@@ -12,7 +12,7 @@ import sys
 from statezoo import zoo
 from statezoo.checkpoints import CheckpointError
 from statezoo.core import ModuleError
-from statezoo.zoo.text import table
+from statezoo.zoo.publishing.text import table
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).parents[1] / "examples" / "pytorch_script.py"
 IMPORTS = {
     "import statezoo.core as torch\n": "import torch\n",
     "import statezoo.core as nn\n": "import torch.nn as nn\n",
-    "import statezoo.core.functional as F\n": "import torch.nn.functional as F\n",
+    "import statezoo.core.nn.functional as F\n": "import torch.nn.functional as F\n",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from statezoo.checkpoints import load_file
-from statezoo.zoo.command import main
+from statezoo.scripts.command import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -6,8 +6,8 @@
     model = zoo.load("tense-mlp")
     model.predict("hablar", "yo")
 
-Read in this order: registry and loading (names to models), entry (what a published folder holds), recipe, training,
-loop and run_folder (how weights are made), publishing and verification (how they become an entry, and stay one).
+Read in this order: registry and loading (names to models), entry (what a published folder holds), training (how weights
+are made), publishing (how they become an entry, and stay one), models (one folder an architecture).
 """
 
 from importlib import import_module
@@ -28,41 +28,41 @@ from .loading import card, create_model, list_models, load
 from .registry import architectures, register
 
 if TYPE_CHECKING:
-    from .linear_regression import LinearRegression
-    from .mnist_classifier import MnistClassifier
-    from .publishing import publish
-    from .recipe import Recipe, Target, get_recipe, recipes, register_recipe
-    from .reproduction import Reproduction, repro
-    from .simple_mlp import SimpleMLP
-    from .tense_mlp import TenseMLP
-    from .tied_autoencoder import TiedAutoencoder
-    from .training import open_run, train
-    from .trajectories import Trajectory, trajectory
-    from .transformer_block import SortingTransformer
-    from .verification import Check, verify
+    from .models.linear_regression import LinearRegression
+    from .models.mnist_classifier import MnistClassifier
+    from .models.simple_mlp import SimpleMLP
+    from .models.tense_mlp import TenseMLP
+    from .models.tied_autoencoder import TiedAutoencoder
+    from .models.transformer_block import SortingTransformer
+    from .publishing.publishing import publish
+    from .publishing.reproduction import Reproduction, repro
+    from .publishing.verification import Check, verify
+    from .training.recipe import Recipe, Target, get_recipe, recipes, register_recipe
+    from .training.run.trajectories import Trajectory, trajectory
+    from .training.training import open_run, train
 else:
     # Imported when they are used: a program that loads one model starts without the others and without training.
     _LATER = {
-        "Check": "verification",
-        "LinearRegression": "linear_regression",
-        "MnistClassifier": "mnist_classifier",
-        "Recipe": "recipe",
-        "Reproduction": "reproduction",
-        "SimpleMLP": "simple_mlp",
-        "SortingTransformer": "transformer_block",
-        "Target": "recipe",
-        "TenseMLP": "tense_mlp",
-        "TiedAutoencoder": "tied_autoencoder",
-        "Trajectory": "trajectories",
-        "get_recipe": "recipe",
-        "open_run": "training",
-        "publish": "publishing",
-        "recipes": "recipe",
-        "register_recipe": "recipe",
-        "repro": "reproduction",
-        "train": "training",
-        "trajectory": "trajectories",
-        "verify": "verification",
+        "Check": "publishing.verification",
+        "LinearRegression": "models.linear_regression",
+        "MnistClassifier": "models.mnist_classifier",
+        "Recipe": "training.recipe",
+        "Reproduction": "publishing.reproduction",
+        "SimpleMLP": "models.simple_mlp",
+        "SortingTransformer": "models.transformer_block",
+        "Target": "training.recipe",
+        "TenseMLP": "models.tense_mlp",
+        "TiedAutoencoder": "models.tied_autoencoder",
+        "Trajectory": "training.run.trajectories",
+        "get_recipe": "training.recipe",
+        "open_run": "training.training",
+        "publish": "publishing.publishing",
+        "recipes": "training.recipe",
+        "register_recipe": "training.recipe",
+        "repro": "publishing.reproduction",
+        "train": "training.training",
+        "trajectory": "training.run.trajectories",
+        "verify": "publishing.verification",
     }
 
     def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from .entry import MANIFEST, WEIGHTS, Entry, open_entry
 from .errors import EntryError, UnknownNameError
 from .registry import architectures, build, get_architecture, unknown
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "models"
 FILE = "file:"
 
 

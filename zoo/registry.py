@@ -81,7 +81,7 @@ def import_built_in(architecture: str, module: Literal["model", "recipe"]) -> No
     Does nothing for any other name: it may come from a manifest, and no manifest says what is imported.
     """
     if architecture in BUILT_IN:
-        import_module(f".{architecture.replace('-', '_')}.{module}", __package__)
+        import_module(f".models.{architecture.replace('-', '_')}.{module}", __package__)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

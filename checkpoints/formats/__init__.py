@@ -17,9 +17,9 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 
 from ..errors import FormatError
-from ..manifest import Tensor
-from ..sharing import Alias
-from ..source import Source
+from ..state.manifest import Tensor
+from ..state.sharing import Alias
+from ..storage.source import Source
 
 
 class Layout(NamedTuple):

@@ -29,11 +29,11 @@ from json.encoder import encode_basestring as json_text
 from operator import add, itemgetter, sub
 from typing import Any, NoReturn
 
-from .. import dtypes
 from ..errors import CorruptError, FormatError, StateError, UnsupportedTypeError
-from ..manifest import Tensor
-from ..sharing import Alias
-from ..source import Source
+from ..state import dtypes
+from ..state.manifest import Tensor
+from ..state.sharing import Alias
+from ..storage.source import Source
 from . import Layout, Opened
 from .recognise import HEAD_BYTES, cause_of
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..deferred import Deferred
-from ..lazy import LazyTensor
+from ..reading.lazy import LazyTensor
+from ..state.deferred import Deferred
 
 LENGTH = 1 << 16
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from xxhash import xxh3_128
 
-from .. import dtypes, streams
-from ..files import packed_of
-from ..lazy import Checkpoint, open_checkpoint
-from ..manifest import Manifest, Tensor
-from ..progress import Progress, silent
+from ..files import open_checkpoint, packed_of
+from ..reading.lazy import Checkpoint
+from ..reading.progress import Progress, silent
+from ..state import dtypes
+from ..state.manifest import Manifest, Tensor
+from ..storage import streams
 from .blocks import blocks_of
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..header import Header, open_header
-from ..manifest import Tensor
+from ..files import open_header
+from ..reading.header import Header
+from ..state.manifest import Tensor
 from .printing import counted, printable, rows_of
 
 NO_DIGESTS = "no digests: written by another library"

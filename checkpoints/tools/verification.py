@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..header import open_header
-from ..progress import Progress, silent
-from ..reading import Reader
+from ..files import open_header
+from ..reading.progress import Progress, silent
+from ..reading.reader import Reader
 from .inspection import NO_DIGESTS
 from .printing import counted, printable, rows_of
 

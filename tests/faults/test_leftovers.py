@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from xxhash import xxh3_64_hexdigest
 
-from statezoo.checkpoints import WriteError, durable, load_file, save_file
+from statezoo.checkpoints import WriteError, load_file, save_file
+from statezoo.checkpoints.storage import durable
 
 
 def temporary(path: Path, number: int) -> Path:

@@ -15,7 +15,7 @@ import pytest
 from killing import TRAIN, Case, Whole, differences, finish, kill_and_resume
 
 from statezoo.checkpoints import verify
-from statezoo.zoo.interruption import interruptible
+from statezoo.zoo.training.run.interruption import interruptible
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")]
 CASE = Case("linear-regression", "safetensors", epochs=60)

@@ -31,7 +31,7 @@ def imported_by(program: str) -> set[str]:
 def test_loading_a_model_and_predicting_imports_nothing_that_other_work_needs():
     imported = imported_by(PREDICT)
     assert imported & {*ELSEWHERE, *SLOW} == set()
-    assert "statezoo.zoo.tense_mlp.model" in imported
+    assert "statezoo.zoo.models.tense_mlp.model" in imported
 
 
 def test_loading_a_model_imports_neither_the_other_architectures_nor_what_trains():
@@ -84,7 +84,7 @@ def test_all_architectures_and_recipes_are_known_before_one_is_imported():
 
 def test_a_second_class_is_refused_the_name_of_an_architecture_that_was_not_imported_yet():
     program = "from statezoo import core, zoo\ntry: zoo.register('simple-mlp')(core.Linear)\n"
-    assert "is already statezoo.zoo.simple_mlp.model.SimpleMLP" in printed_by(
+    assert "is already statezoo.zoo.models.simple_mlp.model.SimpleMLP" in printed_by(
         f"{program}except zoo.ZooError as error: print(error)"
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from statezoo import zoo
-from statezoo.zoo.images import parse_image, render_image
+from statezoo.zoo.data.images import parse_image, render_image
 
 FOUR = "00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"
 

@@ -1,0 +1,181 @@
+"""HDF5, version 2: a dataset for each tensor, in groups that follow the module tree.
+
+    structure          as in hdf5_structure.py, padded so that the data start at a multiple of 64
+    the tensors        little-endian, C-contiguous, in descending size of an element, so that each is aligned, in the
+                       order of the state within a size, without gaps
+    `/__statezoo__`    a contiguous uint8 dataset, up to the end of the file: the index, then the footer
+
+`fc1.weight` is the dataset `/fc1/weight`, contiguous, so that it can be mapped. A tie is a hard link to the dataset of
+the kept tensor. A view is only in the manifest. bfloat16 and float8 are opaque elements of their size, with NumPy's
+name for them in the attribute `dtype`, a text of fixed length; complex numbers and booleans are as h5py does them.
+
+The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`, the metadata with
+sorted keys, the tensors as in a safetensors header, `name: {"dtype": ..., "shape": [...], "data_offsets": [begin,
+end]}` in the order of the state, the offsets counting from the start of the data. The footer is a line of 115 bytes:
+
+    "\\nstatezoo.hdf5 " digest-of-structure " " bytes-of-structure " " digest-of-index " " bytes-of-index "\\n"
+
+The digests are xxh3-128, all numbers are in lower hexadecimal digits, the sizes 16 of them. So every byte that is no
+tensor's is covered by a digest, and a file of ours is read without libhdf5 and without h5py.
+
+Names become paths by their dots. In a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
+part is `%`; a dot that follows what is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
+of a first part `__statezoo__` is `%5F`.
+
+Limitations. A name has at most 200 parts, and 60,000 bytes; an array at most 32 axes.
+
+A file without the footer is of another writer, of version 1, or damaged: see hdf5_foreign.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from xxhash import xxh3_128, xxh3_128_hexdigest
+
+from ...errors import CorruptError, StateError, VersionError
+from ...state.manifest import Tensor
+from ...state.sharing import Alias
+from ...storage.source import Source
+from .. import Layout, Opened
+from ..safetensors_ import InvalidError, checked_entries, checked_metadata, data_offsets, entries_text, parsed
+from .names import RESERVED, paths_of
+from .structure import Dataset, structure_of
+
+NAME = "hdf5"
+_VERSION = 2
+_MOST_AXES = 32
+_FOOTER = re.compile(rb"\nstatezoo\.hdf5 ([0-9a-f]{32}) ([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9a-f]{16})\n")
+_FOOTER_BYTES = 115
+_CHUNK_BYTES = 1 << 20
+
+
+def lay_out(
+    tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
+) -> Layout:
+    """Return where things go. The structure needs no more of the manifest than its length."""
+    for name, tensor in tensors.items():
+        if len(tensor.shape) > _MOST_AXES:
+            raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
+    offsets = data_offsets(tensors)
+    data_bytes = sum(tensor.size_bytes for tensor in tensors.values())
+    strings = _json(dict(sorted(metadata.items())))
+    entries = entries_text(tensors, offsets)
+
+    def index(manifest: str) -> bytes:
+        members = f'"manifest":{_json(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
+        return f"{{{members}}}".encode()
+
+    tail = Tensor("U8", (len(index(manifest)) + _FOOTER_BYTES,))
+    datasets = [*_datasets(tensors, aliases, offsets), Dataset(tail, data_bytes, [(RESERVED.encode(),)])]
+    structure = structure_of(datasets, data_bytes + tail.size_bytes)
+    start, digest = len(structure), xxh3_128_hexdigest(structure)
+
+    def seal(manifest: str) -> list[tuple[int, bytes]]:
+        text = index(manifest)
+        return [(0, structure), (start + data_bytes, text + footer_text(digest, start, text))]
+
+    return Layout({name: start + offset for name, offset in offsets.items()}, seal)
+
+
+def footer_text(structure_digest: str, structure_bytes: int, index: bytes) -> bytes:
+    """Return the footer of a file with this structure and index."""
+    text = f"\nstatezoo.hdf5 {structure_digest} {structure_bytes:016x} {xxh3_128_hexdigest(index)} {len(index):016x}\n"
+    return text.encode()
+
+
+_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offsets: Mapping[str, int]) -> list[Dataset]:
+    """Return a dataset for each tensor, with the paths of its name and of those tied to it."""
+    ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
+    paths = paths_of([*tensors, *ties])
+    datasets = {name: Dataset(tensor, offsets[name], [paths[name]]) for name, tensor in tensors.items()}
+    for name, kept in ties.items():
+        datasets[kept].paths.append(paths[name])
+    return list(datasets.values())
+
+
+def open_source(source: Source) -> Opened:
+    """Return what the index says, it and the structure having been checked against their digests."""
+    try:
+        footer = footer_of(source)
+        if footer is None:
+            from .foreign import open_foreign
+
+            return open_foreign(source)
+        return _read_index(source, footer)
+    except (InvalidError, EOFError) as error:
+        reason = str(error) or "it was cut off while it was read"
+        raise CorruptError(f"{source.name} is damaged: {reason}. Use another copy of it.") from error
+
+
+class _Footer(NamedTuple):
+    """What the footer says, and where the index must therefore begin."""
+
+    structure_digest: str
+    start: int
+    index_digest: str
+    index_bytes: int
+    index_start: int
+
+
+def footer_of(source: Source) -> _Footer | None:
+    """Return the footer, None if there is none. Raises InvalidError if it needs more bytes than there are."""
+    if source.size_bytes < _FOOTER_BYTES:
+        return None
+    match = _FOOTER.fullmatch(source.read(source.size_bytes - _FOOTER_BYTES, _FOOTER_BYTES))
+    if match is None:
+        return None
+    structure_digest, start, index_digest, index_bytes = (field.decode() for field in match.groups())
+    index_start = source.size_bytes - _FOOTER_BYTES - int(index_bytes, 16)
+    if index_start < int(start, 16):
+        raise InvalidError("its footer does not fit its size")
+    return _Footer(structure_digest, int(start, 16), index_digest, int(index_bytes, 16), index_start)
+
+
+def _read_index(source: Source, footer: _Footer) -> Opened:
+    text = source.read(footer.index_start, footer.index_bytes)
+    if xxh3_128_hexdigest(text) != footer.index_digest:
+        raise InvalidError("its index is not what was written")
+    if digest_of_start(source, footer.start) != footer.structure_digest:
+        _refuse_structure(source.name)
+    index = parsed(text)
+    _refuse_newer(index.get("version"), source.name)
+    manifest, entries = index.get("manifest"), index.get("tensors")
+    if not isinstance(manifest, str) or not isinstance(entries, dict):
+        raise InvalidError("its index has no manifest or no tensors")
+    metadata = checked_metadata(index.get("metadata"))
+    data_bytes = footer.index_start - footer.start
+    tensors, offsets = checked_entries(entries, footer.start, data_bytes, source.name)
+    return Opened(tensors, offsets, metadata, manifest)
+
+
+def digest_of_start(source: Source, size_bytes: int) -> str:
+    """Return the digest of the first bytes, which are read in parts: there may be many."""
+    digest = xxh3_128()
+    for offset in range(0, size_bytes, _CHUNK_BYTES):
+        digest.update(source.read(offset, min(_CHUNK_BYTES, size_bytes - offset)))
+    return digest.hexdigest()
+
+
+def _refuse_structure(path: str) -> NoReturn:
+    raise CorruptError(
+        f"{path} is damaged, or was changed by another program after it was saved: its HDF5 structure is not what was "
+        f"written. Use another copy of it. If it was changed on purpose, save the state anew with save_file, or delete "
+        f"{RESERVED} to load the file unchecked."
+    )
+
+
+def _refuse_newer(version: Any, path: str) -> None:
+    if type(version) is not int or version < _VERSION:
+        raise InvalidError("its index has no version")
+    if version > _VERSION:
+        raise VersionError(
+            f"{path} was written by a newer statezoo (its version of the file is {version!s:.20}, and this statezoo "
+            f"reads up to {_VERSION}). Upgrade statezoo to load it."
+        )

@@ -1,0 +1,254 @@
+"""libhdf5 in a process of its own, as seen from ours: started, asked, given up when it dies or takes too long.
+
+What is asked and answered is said in worker.py. No more is read of an answer than there may be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from signal import Signals
+from typing import IO, BinaryIO
+
+from ...errors import CorruptError, FormatError, ReadError
+from ...storage.source import FileSource, Source
+from ..recognise import HEAD_BYTES, cause_of
+
+# Between two answers. libhdf5 goes through 20 MB of names in a second, and through more of values.
+_LEAST_SECONDS, _BYTES_IN_A_SECOND = 5, 10_000_000
+# Of waiting for a second of work: others may need the processor as well, and the disk can be far away.
+_MOST_WAITING = 10
+_START_SECONDS = 120
+_LEAST_MEMORY_BYTES = 512 << 20
+# It says that it is still at work each 2000 links or datasets, and none takes less in the file.
+_LEAST_STEP_BYTES = 2000
+_HEAD_BYTES = 9
+_MAIN = "import sys; sys.path += sys.argv[3:]; from worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+
+
+class Hdf5Process:
+    """libhdf5 with one file. most_bytes: what may be read from it altogether."""
+
+    def __init__(self, source: Source, most_bytes: int) -> None:
+        self._source, self._most_bytes = source, most_bytes
+        self._lock, self._owner, self._is_late = threading.Lock(), os.getpid(), False
+        # What is unpacked is in memory several times: as a chunk, in a buffer that grows, and as an array.
+        limits = _LEAST_MEMORY_BYTES + 4 * most_bytes, _seconds_for(source.size_bytes)
+        self._process, self._requests = _started(source, limits)
+        assert self._process.stdout is not None
+        self._answers: IO[bytes] = self._process.stdout
+        self._end = weakref.finalize(self, _end, self._process, self._requests)
+        try:
+            with self._within(_START_SECONDS):
+                is_ready = self._answers.read(_HEAD_BYTES) == b"R" + bytes(8)
+        except BaseException:
+            self._end()
+            raise
+        if not is_ready:
+            self._end()
+            raise _not_started(source, f"did not start it (status {self._process.returncode})")
+
+    def index(self) -> bytes:
+        """Return the index of the file. Raises FormatError for what is not loaded, CorruptError."""
+        return bytes(self._ask(None, None))
+
+    def values(self, number: int, buffer: memoryview) -> None:
+        """Fill buffer, one of bytes, with the values of a dataset. Raises CorruptError; ReadError after the end."""
+        self._ask(number, buffer)
+
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+
+    def _ask(self, number: int | None, buffer: memoryview | None) -> memoryview:
+        """Return the answer to the request for a dataset, or that without one, in buffer if it is given."""
+        seconds = _seconds_for(self._source.size_bytes + len(buffer or b""))
+        with self._lock:
+            if not self._end.alive or self._owner != os.getpid():
+                raise ReadError(f"{self._source.name} is no longer open here. Open it again.")
+            try:
+                if number is not None:
+                    self._requests.write(b"%d %d\n" % (number, seconds))
+                letter, content = self._await(seconds, buffer)
+            except (EOFError, OSError, ValueError) as error:  # the last where it was closed meanwhile
+                raise self._death(seconds) from error
+            except BaseException:
+                # Who asks next must not be given what is left of this answer.
+                self._end()
+                raise
+            if letter != b"=":
+                raise self._complaint(letter, bytes(content))
+            return content
+
+    def _await(self, seconds: int, buffer: memoryview | None) -> tuple[bytes, memoryview]:
+        """Return the next answer that says more than that there is still work, as _receive() does."""
+        for _ in range(2 + self._source.size_bytes // _LEAST_STEP_BYTES):
+            with self._within(_MOST_WAITING * seconds):
+                letter, content = self._receive(buffer)
+            if letter != b".":
+                return letter, content
+        return b"", memoryview(b"")
+
+    @contextlib.contextmanager
+    def _within(self, seconds: int) -> Iterator[None]:
+        """End the process if the block takes longer; what it waits for then comes to its end."""
+        timer = threading.Timer(seconds, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        self._process.kill()
+
+    def _receive(self, buffer: memoryview | None) -> tuple[bytes, memoryview]:
+        """Return the letter and the content of an answer, no letter if it is none. Raises EOFError if it breaks off."""
+        head = self._answers.read(_HEAD_BYTES)
+        if len(head) < _HEAD_BYTES:
+            raise EOFError
+        letter, size_bytes = head[:1], int.from_bytes(head[1:], "little")
+        if letter != b"=" or buffer is None:
+            if letter not in {b".", b"=", b"!", b"?", b"M"} or size_bytes > self._most_bytes:
+                return b"", memoryview(b"")
+            buffer = memoryview(bytearray(size_bytes))
+        elif size_bytes != len(buffer):
+            return b"", memoryview(b"")
+        if self._answers.readinto(buffer) < size_bytes:  # pyright: ignore[reportAttributeAccessIssue]
+            raise EOFError
+        return letter, buffer
+
+    def _death(self, seconds: int) -> CorruptError | ReadError:
+        """Return the error for a process that has ended before it had answered."""
+        if not self._end.alive:
+            return ReadError(f"{self._source.name} was closed while it was read. Open it again.")
+        self._end()
+        status = self._process.returncode
+        signal = next((signal.name for signal in Signals if signal == -status), str(-status))
+        if signal == "SIGXCPU" or self._is_late:
+            reason = f"reading it took longer than {seconds * (_MOST_WAITING if self._is_late else 1)} s"
+        elif status < 0:
+            reason = f"reading it crashed libhdf5 (signal {signal})"
+        else:
+            reason = f"reading it ended libhdf5 (status {status})"
+        return invalid(self._source, reason)
+
+    def _complaint(self, letter: bytes, content: bytes) -> FormatError:
+        """Return the error for what libhdf5, or the code around it, says of the file. Ends what says nonsense."""
+        if letter == b"M":
+            return invalid(self._source, "reading it took more memory than a file of its size should")
+        text = content.decode(errors="replace")
+        if letter == b"?":
+            return invalid(self._source, _printable(text[:200]))
+        try:
+            path, reason = json.loads(text if letter == b"!" else "")
+            return not_loaded(self._source, [str(part) for part in path], _printable(str(reason)))
+        except (ValueError, TypeError, RecursionError):
+            self._end()
+            return nonsense(self._source)
+
+
+def _seconds_for(size_bytes: int) -> int:
+    return _LEAST_SECONDS + size_bytes // _BYTES_IN_A_SECOND
+
+
+def _started(source: Source, limits: tuple[int, int]) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    """Return a process that has the file open, and what requests to it are written to. Raises ReadError."""
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise _not_started(source, "is no Python that could run it")
+    command = [sys.executable, "-I", "-c", _MAIN, *map(str, limits), *_folders(source)]
+    # Each further thread of a mathematical library would take memory that is never used.
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    incoming, outgoing = os.pipe()
+    requests = open(outgoing, "wb", buffering=0)  # noqa: SIM115
+    try:
+        with _descriptor_of(source) as file:
+            pipe = subprocess.PIPE
+            return subprocess.Popen(command, stdin=file, stdout=pipe, stderr=incoming, env=environment), requests
+    except BaseException as error:
+        requests.close()
+        if isinstance(error, OSError | ValueError | RuntimeError) and not isinstance(error, ReadError):
+            raise _not_started(source, f"could not start it ({error})") from error
+        raise
+    finally:
+        os.close(incoming)
+
+
+def _folders(source: Source) -> list[str]:
+    """Return the folders of what the process imports, wherever this one has it from."""
+    folders = [os.path.dirname(os.path.abspath(__file__))]
+    for name in ("numpy", "h5py"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ReadError(
+                f"{source.name} is an HDF5 file of another program, which {name} is needed for. Install it."
+            )
+        folders.append(os.path.dirname(os.path.dirname(spec.origin)))
+    return folders
+
+
+@contextlib.contextmanager
+def _descriptor_of(source: Source) -> Iterator[int]:
+    """Give an open file of what source has."""
+    # Without pread (Windows) the process needs a file of its own, as it would move our position.
+    if isinstance(source, FileSource) and hasattr(os, "pread"):
+        yield source.descriptor
+    else:
+        with tempfile.TemporaryFile() as copy:
+            copy.write(source.memory(copy_on_write=False))
+            copy.flush()
+            yield copy.fileno()
+
+
+def _end(process: subprocess.Popen[bytes], requests: BinaryIO) -> None:
+    """End the process, and close what leads to it; a fork of its owner cannot end it and only closes."""
+    process.kill()
+    process.wait()
+    requests.close()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def invalid(source: Source, reason: str) -> CorruptError:
+    """Return the error for a file that libhdf5 cannot read."""
+    head = source.read(0, min(HEAD_BYTES, source.size_bytes))
+    cause = cause_of(head, source.size_bytes, "hdf5")
+    return CorruptError(f"{source.name} is not a valid HDF5 file: {reason}. {cause}")
+
+
+def nonsense(source: Source) -> CorruptError:
+    """Return the error for a file that led libhdf5 to say what cannot be."""
+    return invalid(source, "reading it made libhdf5 say what cannot be")
+
+
+def not_loaded(source: Source, path: Sequence[str], reason: str) -> FormatError:
+    """Return the error for something in a file that is refused."""
+    return FormatError(
+        f"{path_text(path)} in {source.name} {reason}, which is not loaded. Remove it, or read it with h5py."
+    )
+
+
+def path_text(path: Sequence[str]) -> str:
+    """Return a path for messages."""
+    return repr("/" + "/".join(path))
+
+
+def _not_started(source: Source, reason: str) -> ReadError:
+    return ReadError(
+        f"{source.name} cannot be read here: HDF5 files of other programs are read in a process of its own, and "
+        f"{sys.executable!r} {reason}. Check that `{sys.executable} -I -c 'import h5py'` works."
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,106 @@
+"""What a checkpoint says before any tensor is read: the header of a file, or those of all shards together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..errors import CorruptError
+from ..formats import Format, Opened, format_of_content
+from ..state.manifest import Manifest, Tensor, parse
+from ..state.sharing import Alias
+from ..storage.gc_pause import without_collection
+from ..storage.source import Source, source_of
+
+
+class Part(NamedTuple):
+    """A file, and what its header says."""
+
+    source: Source
+    opened: Opened
+
+
+class Header:
+    """What a checkpoint says of itself; its files are open until close().
+
+    name: the path, for messages. format: "safetensors" or "hdf5". parts: the files that hold the tensors, one unless it
+    is sharded. tensors: all that are stored, in order. manifest: None in files of another writer. metadata: the user's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        format: str,
+        parts: list[Part],
+        tensors: dict[str, Tensor],
+        manifest: Manifest | None,
+        metadata: dict[str, str],
+        ties: Mapping[str, str],
+    ) -> None:
+        self.name, self.format, self.parts, self.tensors = name, format, parts, tensors
+        self.manifest, self.metadata = manifest, metadata
+        if manifest is not None:
+            self.aliases: Mapping[str, Alias] = manifest.aliases
+        else:
+            self.aliases = {name: Alias(kept) for name, kept in ties.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the state, in order."""
+        return list(self.manifest.names if self.manifest else (*self.tensors, *self.aliases))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each stored tensor; none in files of another writer."""
+        return dict(zip(self.tensors, self.manifest.digests, strict=True)) if self.manifest else {}
+
+    def __enter__(self) -> Header:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        for part in self.parts:
+            part.opened.close()
+            part.source.close()
+
+
+def open_one(file: Any, form: Format | None) -> Header:
+    """Return the header of one file, of what source_of() takes. form: its format, None to tell it by its content."""
+    source = source_of(file)
+    try:
+        with without_collection():
+            return header_of(source, form or format_of_content(source))
+    except BaseException:
+        source.close()
+        raise
+
+
+def header_of(source: Source, form: Format) -> Header:
+    """Return the header of a source in a format, checked."""
+    opened = form.open_source(source)
+    try:
+        manifest, metadata, ties = None, opened.metadata, opened.ties
+        if opened.manifest is not None:
+            manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name)
+            _refuse_other_links(opened.links, manifest, source.name)
+        return Header(source.name, form.NAME, [Part(source, opened)], opened.tensors, manifest, metadata, ties)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _refuse_other_links(links: Mapping[str, str] | None, manifest: Manifest, path: str) -> None:
+    """Raise CorruptError if names were tied or untied, within the means of the format, since the file was saved."""
+    if links is None:
+        return
+    ties = {name: alias.kept for name, alias in manifest.aliases.items() if alias.view is None}
+    if links != ties:
+        changed = tuple(sorted(name for name in links.keys() | ties.keys() if links.get(name) != ties.get(name)))
+        raise CorruptError(
+            f"{path} was changed by another program after it was saved: {changed[0]!r} is no longer tied as it was. "
+            "Save the state anew with save_file.",
+            changed,
+        )

@@ -1,0 +1,186 @@
+"""A checkpoint that is open: its names at once, its tensors when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..errors import UnknownTensorError
+from ..state import dtypes
+from ..state.deferred import Deferred
+from ..state.manifest import Tensor
+from ..state.sharing import Alias, Packed, rebuilt, unpack
+from ..storage.gc_pause import without_collection
+from .reader import Mmap, Reader
+
+
+class LazyTensor(Deferred):
+    """A tensor in an open checkpoint: shape and dtype are known, and indexing reads what is asked for.
+
+    name: that of the tensor whose bytes it has; tied names give the same LazyTensor. digest: the xxh3-128 in the file;
+    None for views and in files of other writers.
+    """
+
+    def __init__(self, reader: Reader, name: str, tensor: Tensor) -> None:
+        super().__init__(tensor.shape, dtypes.numpy_dtype(tensor.dtype), self._whole)
+        self.name, self.nbytes, self._reader = name, tensor.size_bytes, reader
+        alias = reader.header.aliases.get(name)
+        self._alias = alias if alias is not None and alias.view is not None else None
+        self.digest = None if self._alias else reader.digests.get(name)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return tensor[key] as NumPy would, in memory of its own. Raises CorruptError, IndexError, ClosedError."""
+        if self._alias is not None:
+            return self._view()[key].copy()
+        return self._reader.whole(self.name) if key is Ellipsis else self._reader.part_of(self.name, key)
+
+    def blocks(self, length: int) -> Iterator[np.ndarray]:
+        """Give all values in order, in flat arrays of so many of them: all of a large tensor in little memory.
+
+        Raises CorruptError, when the last have been given, if they are not what was written. A view is read whole.
+        """
+        if self._alias is None:
+            return self._reader.blocks(self.name, length)
+        values = self._view().reshape(-1)
+        return (values[start : start + length] for start in range(0, values.size, length))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a tensor without axes has no length")
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<LazyTensor {self.name!r}: {self.dtype} {self.shape}>"
+
+    def _whole(self) -> np.ndarray:
+        return self[...]
+
+    def _view(self) -> np.ndarray:
+        assert self._alias is not None
+        assert self._alias.view is not None
+        manifest, kept = self._reader.header.manifest, self._alias.kept
+        memory = self._reader.whole(kept)
+        order = manifest.layouts.get(kept) if manifest else None
+        return rebuilt(memory if order is None else memory.transpose(order), self._alias.view)
+
+
+class Checkpoint(Mapping[str, Any]):
+    """An open checkpoint. Its values are LazyTensors; those of `_extra_state` names are what was saved.
+
+    Several threads may read at once. When the file is replaced meanwhile by save_file, this goes on giving what was
+    there when it was opened.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        header = reader.header
+        self._reader, self._header = reader, header
+        self._extra = dict(header.manifest.extra) if header.manifest else {}
+        self._stored = {name: LazyTensor(reader, name, tensor) for name, tensor in header.tensors.items()}
+        self._values = {name: self._value(name) for name in header.names}
+
+    def _value(self, name: str) -> Any:
+        alias = self._header.aliases.get(name)
+        if alias is not None and alias.view is not None:
+            return LazyTensor(self._reader, name, Tensor(alias.view.dtype, alias.view.shape))
+        return self._extra[name] if name in self._extra else self._stored[alias.kept if alias else name]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            raise UnknownTensorError(name, self.name, self._values)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.name}: {self.format}, {len(self):,} names>"
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. What was read stays good; to read more is a ClosedError."""
+        self._reader.close()
+
+    @property
+    def name(self) -> str:
+        """The path, as in messages."""
+        return self._header.name
+
+    @property
+    def format(self) -> str:
+        """The format: safetensors or hdf5."""
+        return self._header.format
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata given when the file was saved; of another writer's, what strings it has."""
+        return dict(self._header.metadata)
+
+    @property
+    def ties(self) -> dict[str, str]:
+        """The names that share the memory of another name, and which that is, views of it among them."""
+        return {name: alias.kept for name, alias in self._header.aliases.items()}
+
+    @property
+    def aliases(self) -> Mapping[str, Alias]:
+        """The same with where in that memory they lie, see sharing.py."""
+        return self._header.aliases
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The hash of the content, equal for the same state in both formats; None in files of other writers."""
+        return self._header.manifest.fingerprint if self._header.manifest else None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The xxh3-128 of each stored tensor, as the file has it; none in files of other writers."""
+        return dict(self._reader.digests)
+
+    @property
+    def stored(self) -> dict[str, LazyTensor]:
+        """The tensors whose bytes are in the file, each once: no ties, no views, but what these may be parts of."""
+        return dict(self._stored)
+
+    def damaged(self, name: str) -> bool:
+        """Whether the bytes of a stored tensor are others than were written; False where there is no digest."""
+        return self._reader.digest_of(name) != self._reader.digests[name] if name in self._reader.digests else False
+
+    def packed(self) -> Packed:
+        """Return the state as sharing.pack() would, its arrays still to be read."""
+        header, manifest = self._header, self._header.manifest
+        packed = Packed(header.names, dict(self._stored), dict(header.aliases), extra=dict(self._extra))
+        if manifest is not None:
+            packed.layouts = dict(manifest.layouts)
+            packed.storages = list(self._stored)[len(self._stored) - manifest.storages :]
+        return packed
+
+    def load(self, mmap: Mmap = False) -> dict[str, Any]:
+        """Return the whole state, as load_file does."""
+        return load_state(self._reader, mmap)
+
+
+def load_state(reader: Reader, mmap: Mmap) -> dict[str, Any]:
+    """Return the state that a reader reads: arrays that share memory as they did, and the extra state."""
+    header, manifest = reader.header, reader.header.manifest
+    with without_collection():
+        packed = Packed(header.names, dict(reader.all(mmap)), dict(header.aliases))
+        if manifest is not None:
+            packed.layouts, packed.extra = dict(manifest.layouts), dict(manifest.extra)
+        return unpack(packed)

@@ -1,0 +1,194 @@
+"""Reading stored tensors: all at once, whole, or in part, checked against their digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from xxhash import xxh3_128
+
+from ..errors import ClosedError, CorruptError, FormatError
+from ..state import dtypes
+from ..state.manifest import Tensor
+from ..storage import streams
+from ..storage.streams import Wanted
+from . import slicing
+from .header import Header, Part
+from .progress import Progress, silent
+
+Mmap = bool | Literal["r", "c"]
+
+_BUFFER_BYTES = 1 << 18
+
+
+class Reader:
+    """Reads the stored tensors of an open header; from several threads, if they like.
+
+    verify: whether to raise CorruptError for a tensor that does not fit its digest, when it is first read.
+    """
+
+    def __init__(self, header: Header, verify: bool) -> None:
+        self.header, self.verify = header, verify
+        self.digests = header.digests
+        self.closed = False
+        self._verified: set[str] = set()
+        self._parts = {name: part for part in header.parts for name in part.opened.tensors}
+
+    def close(self) -> None:
+        """Close the files."""
+        if not self.closed:
+            self.closed = True
+            self.header.close()
+
+    def all(self, mmap: Mmap) -> dict[str, np.ndarray]:
+        """Return all tensors by name: fresh arrays, or with mmap such as lie in the files, "c" for copy-on-write.
+
+        Raises CorruptError naming all that are damaged.
+        """
+        self._refuse_closed()
+        arrays: dict[str, np.ndarray] = {}
+        digests: dict[str, str] = {}
+        for part in self.header.parts:
+            with self._reading(part):
+                found, made = self._mapped(part, mmap == "c") if mmap else self._fresh(part)
+            for name in part.opened.tensors.keys() - found.keys():
+                found[name] = self._from_format(part, name)
+                made[name] = streams.digest_of(found[name]) if name in self.digests else ""
+            arrays |= found
+            digests |= made
+        if self.verify:
+            self._refuse_damaged([name for name, digest in self.digests.items() if digests[name] != digest])
+        return {name: arrays[name] for name in self.header.tensors}
+
+    def _fresh(self, part: Part) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        wanted = self._wanted(part, part.opened.offsets)
+        return streams.read_tensors(part.source, wanted, self.verify and bool(self.digests))
+
+    def _mapped(self, part: Part, copy_on_write: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        memory = part.source.memory(copy_on_write)
+        wanted = self._wanted(part, part.opened.offsets)
+        digests = streams.digests_of(memory, wanted) if self.verify and self.digests else {}
+        return streams.map_tensors(memory, wanted), digests
+
+    def whole(self, name: str) -> np.ndarray:
+        """Return one tensor, checked while it is read."""
+        part = self._part(name)
+        if name in part.opened.offsets:
+            with self._reading(part):
+                arrays, digests = streams.read_tensors(part.source, self._wanted(part, [name]), self.verify)
+        else:
+            arrays = {name: self._from_format(part, name)}
+            digests = {name: streams.digest_of(arrays[name])} if self.verify else {}
+        self._compare(name, digests.get(name, ""))
+        return arrays[name]
+
+    def part_of(self, name: str, key: Any) -> Any:
+        """Return tensor[key], having read little more than it takes; the first time all of it is checked."""
+        part = self._part(name)
+        if name not in part.opened.offsets:
+            return self.whole(name)[key].copy()
+        if name in self.digests and name not in self._verified and self.verify:
+            self._compare(name, self.digest_of(name))
+        (wanted,) = self._wanted(part, [name])
+        with self._reading(part):
+            return slicing.read_slice(part.source, wanted, key)
+
+    def blocks(self, name: str, length: int) -> Iterator[np.ndarray]:
+        """Give the values of a tensor in order, flat, so many at a time; checked as the last of them has been given."""
+        part, digest = self._part(name), xxh3_128()
+        dtype, size_bytes = dtypes.numpy_dtype(part.opened.tensors[name].dtype), part.opened.tensors[name].size_bytes
+        whole = None if name in part.opened.offsets else self._from_format(part, name).reshape(-1)
+        for start in range(0, size_bytes // dtype.itemsize, length):
+            if whole is not None:
+                block = whole[start : start + length]
+            else:
+                block = np.empty(min(length, size_bytes // dtype.itemsize - start), dtype)
+                with self._reading(part):
+                    offset = part.opened.offsets[name] + start * dtype.itemsize
+                    part.source.read_into(offset, block.view(np.uint8).data)
+            digest.update(streams.memory_of(block))
+            yield block
+        self._compare(name, digest.hexdigest())
+
+    def digest_of(self, name: str, progress: Progress = silent) -> str:
+        """Return the digest of the bytes that are in the file for a tensor, read through a small buffer.
+
+        progress: called with how many bytes were read since it was called last.
+        """
+        part = self._part(name)
+        if name not in part.opened.offsets:
+            return streams.digest_of(self._from_format(part, name))
+        digest, offset, size_bytes = xxh3_128(), part.opened.offsets[name], part.opened.tensors[name].size_bytes
+        buffer = memoryview(bytearray(min(size_bytes, _BUFFER_BYTES)))
+        with self._reading(part):
+            for start in range(0, size_bytes, _BUFFER_BYTES):
+                chunk = buffer[: size_bytes - start]
+                part.source.read_into(offset + start, chunk)
+                digest.update(chunk)
+                progress(len(chunk))
+        return digest.hexdigest()
+
+    def _part(self, name: str) -> Part:
+        self._refuse_closed()
+        return self._parts[name]
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise ClosedError(f"{self.header.name} is closed. Read within the `with` block, or open it again.")
+
+    def _compare(self, name: str, digest: str) -> None:
+        if self.verify:
+            self._refuse_damaged([name] if self.digests.get(name, digest) != digest else [])
+            self._verified.add(name)
+
+    def _refuse_damaged(self, damaged: list[str]) -> None:
+        """Raise CorruptError if there are damaged tensors; of a sharded checkpoint it names the shards."""
+        if damaged:
+            paths = " and ".join(dict.fromkeys(self._parts[name].source.name for name in damaged))
+            lines = "".join(f"\n  {name!r}" for name in damaged)
+            raise CorruptError(
+                f"{paths} is damaged: the bytes of these tensors are not those that were written.{lines}\n"
+                "Use another copy of the file, or save what is intact of this one with repair.",
+                tuple(damaged),
+            )
+
+    def _from_format(self, part: Part, name: str) -> np.ndarray:
+        assert part.opened.read is not None  # a format that gives no offset gives this
+        return part.opened.read(name)
+
+    def _wanted(self, part: Part, names: Iterable[str]) -> list[Wanted]:
+        names, offsets = list(names), part.opened.offsets
+        tensors = list(map(part.opened.tensors.__getitem__, names))
+        first = dict(zip(reversed(tensors), reversed(names), strict=True))
+        kinds = {tensor: (tensor.size_bytes, *_kind(tensor, name, self.header.name)) for tensor, name in first.items()}
+        sizes, found, shapes = zip(*map(kinds.__getitem__, tensors), strict=True) if names else ((), (), ())
+        return list(map(Wanted, map(offsets.__getitem__, names), sizes, names, found, shapes))
+
+    @contextmanager
+    def _reading(self, part: Part) -> Iterator[None]:
+        try:
+            yield
+        except EOFError as error:
+            raise CorruptError(
+                f"{part.source.name} was cut off while it was read. Use another copy of the file."
+            ) from error
+
+
+def _kind(tensor: Tensor, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:
+    """Return dtype and shape. Raises FormatError, for the tensor of a name, if NumPy cannot have such an array."""
+    dtype = dtypes.numpy_dtype(tensor.dtype)
+    # What has bytes in the file is no larger than that; but NumPy also has a most of axes, and multiplies those of
+    # an empty array.
+    if len(tensor.shape) > 32 or not tensor.size_bytes:
+        check_shape(dtype, tensor.shape, name, path)
+    return dtype, tensor.shape
+
+
+def check_shape(dtype: np.dtype, shape: tuple[int, ...], name: str, path: str) -> None:
+    """Raise FormatError, for the tensor of a name, if NumPy cannot have an array of this dtype and shape."""
+    try:
+        np.broadcast_to(np.empty((), dtype), shape)
+    except ValueError as error:
+        raise FormatError(f"tensor {name!r} in {path} has a shape that NumPy cannot hold: {error}.") from error

@@ -1,0 +1,137 @@
+"""Saving a state so that tensors unchanged since another checkpoint are not written again: the two share them on disk.
+
+The state is saved in shards with an index, as Hugging Face lays it out (see shards.py). A shard of the earlier
+checkpoint whose tensors all have the digests they had becomes a shard of the new one by a hard link: one file with two
+names, which is there until the last of them is removed. The other tensors are written. Those that did not change get
+shards of their own, so that the next save can link these. So what is frozen is written twice, and never again.
+
+    step 100   embedding, backbone, head in one shard      (written)
+    step 200   embedding, backbone | head                  (written, now apart)
+    step 300   embedding, backbone | head                  (linked | written)
+
+Where the file system has no hard links, everything is written. What is damaged in a shared shard is damaged in all
+checkpoints that share it; so is what a program writes into it in place, which statezoo never does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from ...errors import CheckpointError
+from ...files import open_header, packed_of, save_file
+from ...sharding import index as shards
+from ...sharding import writer as shard_set
+from ...state import dtypes
+from ...state.manifest import Tensor
+from ...state.sharing import Packed
+from ...state.validation import checked_metadata
+from ...storage import streams
+
+# A shard takes a block or two of its own and an entry in the index: tensors that take less in all are written again.
+_LEAST_BYTES = 1 << 16
+
+
+def save_linked(
+    state: Mapping[str, Any],
+    path: str,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    since: str | None = None,
+    durable: bool = True,
+) -> None:
+    """Write a state in shards, of which those unchanged since an earlier checkpoint are links to the shards of that.
+
+    path: ends in .safetensors, and is what load_file takes then. since: the path of the earlier checkpoint, or None.
+    One that is damaged or gone is not used. The rest, and errors: as for save_file.
+    """
+    strings = checked_metadata(metadata or {})
+    packed = packed_of(state)
+    shard_set.refuse_impossible(path)
+    contents = _contents_of(packed)
+    pieces = _pieces(packed, contents, _shards_of(since))
+    with shard_set.replace_shards(path, len(pieces), durable) as new:
+        for piece, target in zip(pieces, new.paths, strict=True):
+            if piece.earlier is None or not _link(piece.earlier, target, durable):
+                save_file(piece.part.stored, target, shards.shard_metadata(path), durable=durable)
+        digests = {name: content.digest for name, content in contents.items()}
+        parts = [piece.part for piece in pieces]
+        new.index = shards.index_text(packed, strings, digests, dict(zip(new.names, parts, strict=True)))
+
+
+class _Content(NamedTuple):
+    """What decides whether two tensors are the same. A digest alone says nothing of dtype and shape."""
+
+    tensor: Tensor
+    digest: str
+
+
+class _Piece(NamedTuple):
+    """What goes into a new shard, and the path of an earlier shard that holds just that, if there is one."""
+
+    part: Packed
+    earlier: str | None
+
+
+# Of an earlier checkpoint: what is in each shard, in order.
+_Shards = dict[str, dict[str, _Content]]
+
+
+def _contents_of(packed: Packed) -> dict[str, _Content]:
+    tensors = {name: Tensor(dtypes.name_of(array.dtype, name), array.shape) for name, array in packed.stored.items()}
+    return {name: _Content(tensor, streams.digest_of(packed.stored[name])) for name, tensor in tensors.items()}
+
+
+def _shards_of(path: str | None) -> _Shards:
+    if path is None:
+        return {}
+    try:
+        with open_header(path) as header:
+            found = {part.source.name: part.opened.tensors for part in header.parts}
+            digests = header.digests
+    except CheckpointError:
+        return {}
+    return {
+        shard: {name: _Content(tensor, digests.get(name, "")) for name, tensor in tensors.items()}
+        for shard, tensors in found.items()
+    }
+
+
+def _pieces(packed: Packed, contents: Mapping[str, _Content], earlier: _Shards) -> list[_Piece]:
+    """Return the stored tensors, in order, cut where an earlier shard that is whole begins or ends, or where what
+    changed does."""
+    shard_of: dict[str, str | None] = {}  # of what is unchanged: the earlier shard, None if that is no longer whole
+    for shard, found in earlier.items():
+        unchanged = [name for name, content in found.items() if contents.get(name) == content]
+        shard_of |= dict.fromkeys(unchanged, shard if len(unchanged) == len(found) else None)
+    for names in _runs(packed, shard_of):
+        size_bytes = sum(contents[name].tensor.size_bytes for name in names)
+        if shard_of.get(names[0], "") is None and size_bytes < _LEAST_BYTES:
+            for name in names:
+                del shard_of[name]
+    pieces = []
+    for names in _runs(packed, shard_of):
+        shard = shard_of.get(names[0])
+        same_order = shard is not None and list(earlier[shard]) == names
+        part = Packed(names, {name: packed.stored[name] for name in names})
+        pieces.append(_Piece(part, shard if same_order else None))
+    return pieces
+
+
+def _runs(packed: Packed, shard_of: Mapping[str, str | None]) -> list[list[str]]:
+    """Return the names of the stored tensors, in order, as runs of what comes from one earlier shard, or from none."""
+    return [list(names) for _, names in groupby(packed.stored, key=lambda name: shard_of.get(name, ""))]
+
+
+def _link(earlier: str, target: str, durable: bool) -> bool:
+    """Whether a file could be given a second name. durable: and the disk has it, though who wrote it did not wait."""
+    try:
+        os.link(earlier, target)
+        if durable:
+            with open(target, "r+b") as file:
+                os.fsync(file.fileno())
+    except OSError:  # no hard links here, or too many of this file, or it was removed meanwhile
+        return False
+    return True

@@ -1,0 +1,192 @@
+"""A checkpoint in several files, as Hugging Face lays it out: shards, and an index that says which tensor is in which.
+
+    model-00001-of-00002.safetensors    shards, each a checkpoint of its own with the metadata
+    model-00002-of-00002.safetensors    {"format": "pt", "index": "model.safetensors.index.json"}
+    model.safetensors.index.json        {"metadata": {...}, "weight_map": {tensor: shard}}, sorted, indented by two
+
+The tensors are stored in the order of the state, the shards following each other: a shard ends where the next tensor
+would make it larger than was asked for. A tensor larger than that is alone in its shard. While an earlier checkpoint of
+the same names is still needed, the shards are called model-00000001-00001-of-00002.safetensors (see shard_set.py).
+
+The metadata of the index are those of a safetensors file: the user's; `alias: kept` for each tie; and `statezoo`, the
+manifest of the whole state, with digests of its own. Besides there is total_size, the bytes of all tensors as a number,
+unless the user has an entry of that name, which is a string.
+
+Of other writers every index is read whose shards are .safetensors files in the same folder that hold exactly the
+tensors that the index says. Entries of its metadata that are no strings are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from ..errors import ArgumentError, CorruptError
+from ..formats.recognise import HEAD_BYTES, cause_of
+from ..formats.safetensors_ import InvalidError, parsed
+from ..state import dtypes
+from ..state.deferred import Deferred
+from ..state.manifest import Manifest, Tensor, looks_like_manifest
+from ..state.sharing import Packed
+from ..storage.source import FileSource
+
+INDEX_SUFFIX = ".index.json"
+# Parsed, it takes several times as much memory. A million names fit.
+_MOST_INDEX_BYTES = 100_000_000
+_MOST_NAME_LENGTH = 255  # of a file, in all file systems
+_SUFFIX = ".safetensors"
+_MANIFEST = "statezoo"
+_UNITS = {
+    "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?B)\s*", re.IGNORECASE)
+_NUMBERED = re.compile(r".*-[0-9]{5,}-of-[0-9]{5,}\.safetensors", re.IGNORECASE | re.DOTALL)
+
+
+def most_bytes_of(size: Any) -> int:
+    """Return max_shard_size in bytes. Raises ArgumentError if it is neither a number of bytes nor "5GB" or the like."""
+    found = _SIZE.fullmatch(size) if isinstance(size, str) else None
+    most_bytes = int(float(found[1]) * _UNITS[found[2].upper()]) if found else size
+    if type(most_bytes) is not int or most_bytes < 1:
+        raise ArgumentError(
+            f'max_shard_size is a number of bytes, at least 1, or text such as "5GB" or "500MiB", not {size!r:.60}. '
+            "The units are KB, MB, GB, TB (powers of 1000) and KiB, MiB, GiB, TiB (powers of 1024)."
+        )
+    return most_bytes
+
+
+def split(packed: Packed, most_bytes: int) -> list[Packed]:
+    """Return the tensors that are stored of a state as states of their own, each up to most_bytes or of one tensor."""
+    shards: list[Packed] = []
+    filled = most_bytes
+    for name, array in packed.stored.items():
+        size_bytes = _tensor(name, array).size_bytes
+        if not shards or filled + size_bytes > most_bytes:
+            shards.append(Packed([], {}))
+            filled = 0
+        shards[-1].names.append(name)
+        shards[-1].stored[name] = array
+        filled += size_bytes
+    return shards
+
+
+def _tensor(name: str, array: np.ndarray | Deferred) -> Tensor:
+    return Tensor(dtypes.name_of(array.dtype, name), array.shape)
+
+
+def shard_names(path: str, count: int, mark: int = 0) -> list[str]:
+    """Return the names of the shards of a checkpoint, in order. mark: 0, or what tells them from others of the path."""
+    stem, suffix = os.path.splitext(os.path.basename(path))
+    stem += f"-{mark:08x}" if mark else ""
+    digits = max(5, len(str(count)))  # so that sorting them gives their order
+    return [f"{stem}-{number:0{digits}}-of-{count:0{digits}}{suffix}" for number in range(1, count + 1)]
+
+
+def shard_metadata(path: str) -> dict[str, str]:
+    """Return the metadata of the shards of a checkpoint."""
+    # Without the format, transformers has refused files.
+    return {"format": "pt", "index": os.path.basename(path) + INDEX_SUFFIX}
+
+
+def is_shard_of(path: str, name: str) -> bool:
+    """Whether a name is one that shard_names() may give for a path."""
+    stem, suffix = os.path.splitext(os.path.basename(path))
+    pattern = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-[0-9]{{5,}}-of-[0-9]{{5,}}{re.escape(suffix)}"
+    return re.fullmatch(pattern, name) is not None
+
+
+def is_numbered(name: str) -> bool:
+    """Whether a name says that it is a shard, of whatever checkpoint."""
+    return _NUMBERED.fullmatch(name) is not None
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether an index may name this: a safetensors file in the folder of the index, on any system."""
+    leads_out = set(name) & {"/", "\\", "\0"} or os.path.splitdrive(name)[0]
+    return not leads_out and name.lower().endswith(_SUFFIX)
+
+
+class Index(NamedTuple):
+    """What an index says. weight_map: the shard of each tensor. metadata: those that are strings, but the manifest.
+
+    manifest: its text, None in an index of another writer.
+    """
+
+    weight_map: dict[str, str]
+    metadata: dict[str, str]
+    manifest: str | None
+
+    @property
+    def shards(self) -> list[str]:
+        """The names of the shards, in order."""
+        return sorted(set(self.weight_map.values()))
+
+
+def index_text(
+    packed: Packed, metadata: Mapping[str, str], digests: Mapping[str, str], shards: Mapping[str, Packed]
+) -> bytes:
+    """Return the index of a state that is split into shards, by name. digests: of all tensors that are stored."""
+    tensors = {name: _tensor(name, array) for name, array in packed.stored.items()}
+    manifest = Manifest.of(packed, metadata).with_digests(tensors, [digests[name] for name in tensors])
+    total = {"total_size": sum(tensor.size_bytes for tensor in tensors.values())}
+    ties = {name: alias.kept for name, alias in packed.aliases.items()}
+    content = total | ties | dict(metadata) | {_MANIFEST: manifest.text(metadata)}
+    weight_map = {name: shard for shard, part in shards.items() for name in part.names}
+    return json.dumps({"metadata": content, "weight_map": weight_map}, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def read_index(path: str) -> bytes:
+    """Return the text of an index. Raises MissingFileError, ReadError, or CorruptError if it is far too large."""
+    source = FileSource(path)
+    try:
+        if source.size_bytes > _MOST_INDEX_BYTES:
+            _refuse(path, f"it has {source.size_bytes:,} bytes, and the most that is read is {_MOST_INDEX_BYTES:,}.")
+        return source.read(0, source.size_bytes)
+    except EOFError:
+        return b""  # cut meanwhile
+    finally:
+        source.close()
+
+
+def parse_index(text: bytes, path: str) -> Index:
+    """Return what an index says, whose text may be anything. Raises CorruptError naming path."""
+    try:
+        content = parsed(text.strip())
+    except (InvalidError, RecursionError) as error:
+        advice = "It may be damaged or cut off. Use another copy of it."
+        if not text.lstrip().startswith(b"{"):
+            advice = cause_of(text[:HEAD_BYTES], len(text), "index")
+        _refuse(path, f"it is not the JSON it should be ({error.__cause__ or error}). {advice}")
+    weight_map, metadata = content.get("weight_map"), content.get("metadata")
+    if not isinstance(weight_map, dict) or not isinstance(metadata, dict | None):
+        _refuse(path, "it has no weight_map, from tensors to the files that hold them, or metadata that are none.")
+    _refuse_other_names(weight_map, path)
+    strings = {key: value for key, value in (metadata or {}).items() if isinstance(value, str)}
+    manifest = strings.pop(_MANIFEST, None)
+    elsewhere = [value for entry in content.values() if isinstance(entry, dict) for value in entry.values()]
+    if manifest is None and any(isinstance(value, str) and looks_like_manifest(value) for value in elsewhere):
+        _refuse(path, f"the metadata key {_MANIFEST!r} was changed. Use another copy of it.")
+    return Index(weight_map, strings, manifest)
+
+
+def _refuse_other_names(weight_map: Mapping[str, Any], path: str) -> None:
+    """Raise CorruptError naming the first tensor whose shard is no name of a file in the folder."""
+    valid: set[str] = set()
+    for name, shard in weight_map.items():
+        named = isinstance(shard, str) and len(shard) <= _MOST_NAME_LENGTH
+        if not named or (shard not in valid and not is_shard_name(shard)):
+            _refuse(
+                path,
+                f"it says that tensor {name!r:.200} is in {shard!r:.200}, which is not the name of a .safetensors file "
+                "beside it. Do not use it, unless you can say how that came about.",
+            )
+        valid.add(shard)
+
+
+def _refuse(path: str, reason: str) -> NoReturn:
+    raise CorruptError(f"{path} is not a valid index of a sharded checkpoint: {reason}")

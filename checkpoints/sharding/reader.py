@@ -1,0 +1,203 @@
+"""Opening a sharded checkpoint: its shards together are one header, as if all stood in one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from ..errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
+from ..formats import SUFFIXES, format_named
+from ..reading.header import Header, Part
+from ..state.manifest import Tensor, parse
+from ..storage.source import FileSource, Source
+from .index import INDEX_SUFFIX, Index, is_numbered, parse_index, read_index
+
+# Systems allow a process a few hundred open files. Up to this number, shards stay open from the beginning, so that
+# they may be replaced meanwhile.
+_MOST_OPEN = 64
+_MOST_NAMED = 10
+
+
+def open_sharded(path: str) -> Header | None:
+    """Return the header of the checkpoint of an index, or of a path beside which its index is.
+
+    None if no index is beside the path: a plain file may have taken its place meanwhile.
+    Raises MissingFileError naming the index or the shards that are not there, CorruptError, or another CheckpointError.
+    """
+    if not path.endswith(INDEX_SUFFIX):
+        return _open_sharded(path + INDEX_SUFFIX)
+    while (header := _open_sharded(path)) is None:
+        read_index(path)  # raises MissingFileError, unless it is there by now
+    return header
+
+
+def checkpoint_in(folder: str) -> str:
+    """Return the path of the only checkpoint in a folder, which is that of its index if it has one.
+
+    Raises ReadError listing the checkpoints in the folder if it has not one.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise ReadError(
+            f"{folder} is a folder that cannot be read: {(error.strerror or str(error)).lower()}. Check its "
+            "permissions, or give the path of a checkpoint file.",
+            error,
+        ) from error
+    # A plain file goes before an index of its name, as Hugging Face's libraries see it.
+    indexes = [name for name in names if name.endswith(SUFFIXES[0] + INDEX_SUFFIX)]
+    files = [name for name in names if os.path.splitext(name)[1].lower() in (*SUFFIXES, ".hdf5")]
+    # A killed save over a plain file may have left shards beside it.
+    unnumbered = [name for name in files if not is_numbered(name)]
+    found = [name.removesuffix(INDEX_SUFFIX) for name in indexes] or unnumbered or files
+    if len(found) == 1:
+        return os.path.join(folder, found[0])
+    known = f"It holds {len(found):,}: " + ", ".join(found[:_MOST_NAMED]) if found else "It holds none"
+    raise ReadError(f"{folder} is a folder. Give the path of a checkpoint file. {known}.")
+
+
+def _open_sharded(path: str) -> Header | None:
+    """Return the header of the checkpoint whose index is at path; None if there is none, or no longer."""
+    text = _index_at(path)
+    while text is not None:
+        try:
+            return _header(path, parse_index(text, path))
+        except CheckpointError:
+            before, text = text, _index_at(path)
+            if text == before:  # else it was replaced while its shards were opened
+                raise
+    return None
+
+
+def _index_at(path: str) -> bytes | None:
+    try:
+        return read_index(path)
+    except MissingFileError:
+        return None
+
+
+def _header(path: str, index: Index) -> Header:
+    _refuse_missing(path, index)
+    parts: list[Part] = []
+    try:
+        for name in index.shards:
+            parts.append(_part(os.path.join(os.path.dirname(path), name), len(index.shards)))
+        tensors = _tensors(path, index, parts)
+        if index.manifest is None:
+            return _of_another_writer(path, index, parts, tensors)
+        manifest, metadata = parse(index.manifest, tensors, index.metadata, path)
+        _refuse_other_saves(path, parts, dict(zip(tensors, manifest.digests, strict=True)))
+        return Header(path, "safetensors", parts, tensors, manifest, metadata, {})
+    except BaseException:
+        for part in parts:
+            part.source.close()
+        raise
+
+
+def _refuse_missing(path: str, index: Index) -> None:
+    folder = os.path.dirname(path)
+    missing = [name for name in index.shards if not os.path.exists(os.path.join(folder, name))]
+    if missing:
+        more = ", ..." if len(missing) > _MOST_NAMED else ""
+        raise MissingFileError(
+            f"{len(missing):,} of the {len(index.shards):,} files that {path} names are missing: "
+            f"{', '.join(map(repr, missing[:_MOST_NAMED]))}{more}. Download or copy them into the folder of the index."
+        )
+
+
+def _part(path: str, shards: int) -> Part:
+    source = FileSource(path) if shards <= _MOST_OPEN else _Reopened(path)
+    try:
+        return Part(source, format_named("safetensors").open_source(source))
+    except BaseException:
+        source.close()
+        raise
+
+
+def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, Tensor]:
+    """Return the tensors of all shards in order. Raises CorruptError unless they are those that the index says."""
+    tensors: dict[str, Tensor] = {}
+    expected: dict[str, set[str]] = {name: set() for name in index.shards}
+    for tensor, shard in index.weight_map.items():
+        expected[shard].add(tensor)
+    for names, part in zip(expected.values(), parts, strict=True):
+        found = part.opened.tensors
+        if names != found.keys():
+            lacking, further = sorted(names - found.keys()), sorted(found.keys() - names)
+            what = f"lacks {lacking[0]!r:.200}" if lacking else f"also has {further[0]!r:.200}"
+            raise CorruptError(
+                f"{part.source.name} does not hold the tensors that {path} says: it {what}. One of the two may be that "
+                "of another checkpoint. Use files that were saved together.",
+                (*lacking, *further),
+            )
+        tensors |= found
+    return tensors
+
+
+def _refuse_other_saves(path: str, parts: Sequence[Part], digests: dict[str, str]) -> None:
+    """Raise CorruptError if shards carry other digests than the index: then they are those of another save."""
+    other: list[str] = []
+    for source, opened in parts:
+        if opened.manifest is not None:
+            manifest, _ = parse(opened.manifest, opened.tensors, opened.metadata, source.name)
+            pairs = zip(opened.tensors, manifest.digests, strict=True)
+            other += [name for name, digest in pairs if digests[name] != digest]
+    if other:
+        lines = "".join(f"\n  {name!r:.200}" for name in other)
+        raise CorruptError(
+            f"{path} and the files that it names are not of one save: these tensors have other digests.{lines}\n"
+            "Files of two checkpoints may have been copied or downloaded into one folder. Use those that were saved "
+            "together.",
+            tuple(other),
+        )
+
+
+def _of_another_writer(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, Tensor]) -> Header:
+    for source, opened in parts:
+        if opened.manifest is not None:
+            names = parse(opened.manifest, opened.tensors, opened.metadata, source.name)[0].names
+            if list(names) != list(opened.tensors):
+                raise FormatError(
+                    f"{source.name} holds ties, views or extra state, which {path} knows nothing of. Load it on its "
+                    "own."
+                )
+    named = index.metadata.items()
+    ties = {name: kept for name, kept in named if kept in tensors and name not in tensors}
+    metadata = {key: value for key, value in named if key not in ties}
+    return Header(path, "safetensors", list(parts), tensors, None, metadata, ties)
+
+
+class _Reopened:
+    """A file that is opened for each read, as one of more than may be open together."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        with closing(FileSource(path)) as source:
+            self.size_bytes, self._status = source.size_bytes, os.fstat(source.descriptor)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Source]:
+        with closing(FileSource(self.name)) as source:
+            status = os.fstat(source.descriptor)
+            if not os.path.samestat(status, self._status) or status.st_mtime_ns != self._status.st_mtime_ns:
+                raise ReadError(f"{self.name} was replaced after the checkpoint was opened. Open it again.")
+            yield source
+
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        with self._opened() as source:
+            source.read_into(offset, *buffers)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        with self._opened() as source:
+            return source.read(offset, size_bytes)
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return the file mapped into memory, for which the system keeps a descriptor."""
+        with self._opened() as source:
+            return source.memory(copy_on_write)
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""

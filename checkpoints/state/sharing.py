@@ -1,0 +1,281 @@
+"""Which arrays of a state share memory: packed so that each byte is stored once, unpacked to the same sharing.
+
+Sharing is a fact about memory: equal values in two places are two tensors. Of arrays that overlap, one is *kept*, the
+first that covers the memory of all of them densely; the others become aliases of it:
+
+- a *tie* has the same memory, dtype, shape and strides as the kept array, and loads as the same array;
+- a *view* is anything else, such as a transpose or a slice: dtype, shape, and the byte offset and strides within the
+  memory of the kept array.
+
+If the only array that covers all is laid out in another axis order (a transpose whose base is not in the state), the
+order is noted as its *layout*. If none covers all, the bytes of all together are stored as a *storage*, a uint64 tensor
+of its own that is not part of the state (so that it is aligned for any of them); bytes of it that belong to no array
+are zero.
+
+A non-contiguous array that shares with nobody is stored by its values, and so loads contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from ..errors import UnsupportedTypeError
+from . import dtypes
+from .deferred import Deferred
+
+STORAGE = "statezoo.storage.{}"
+# As many as NumPy allows: 32 before 2.0.
+_MOST_AXES = getattr(np, "MAXDIMS", 64)
+
+
+class View(NamedTuple):
+    """Where an array lies in the memory of a kept one: dtype as in dtypes.py; offset and strides in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...]
+
+
+class Alias(NamedTuple):
+    """A name whose memory is stored under another, kept; view is None for a tie."""
+
+    kept: str
+    view: View | None = None
+
+
+@dataclass
+class Packed:
+    """A state in which every byte occurs once.
+
+    names: all of the state, in order. stored: the arrays to write by name, in the order of names, then the storages.
+    aliases, layouts: as the module says. storages: the names of the storages. extra: values that are not arrays.
+    """
+
+    names: list[str]
+    stored: dict[str, np.ndarray | Deferred]
+    aliases: dict[str, Alias] = field(default_factory=dict)
+    layouts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    storages: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class _Member(NamedTuple):
+    """An array and its place in memory: the addresses of its first byte and of the first after it."""
+
+    name: str
+    array: np.ndarray
+    low: int
+    high: int
+    pointer: int
+
+    @property
+    def geometry(self) -> tuple[int, str, tuple[int, ...], tuple[int, ...]]:
+        return self.pointer, self.array.dtype.str, self.array.shape, _strides(self.array)
+
+
+def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], names: Iterable[str]) -> Packed:
+    """Return the state of arrays and extra, whose order is names, with every shared byte once.
+
+    Raises StateError or UnsupportedTypeError naming the arrays whose sharing or dtype cannot be kept.
+    """
+    for dtype, name in {array.dtype: name for name, array in arrays.items()}.items():
+        dtypes.name_of(dtype, name)
+    packed = Packed(list(names), {}, extra=dict(extra))
+    stored = dict(arrays)
+    storages: dict[str, np.ndarray] = {}
+    made = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    for group in sharing_groups(made):
+        _pack_group(group, stored, storages, packed)
+    if len(made) < len(arrays):
+        first: dict[int, str] = {}
+        deferred = ((name, first.setdefault(id(arrays[name]), name)) for name in arrays if name not in made)
+        packed.aliases.update((name, Alias(kept)) for name, kept in deferred if name != kept)
+    for name in packed.aliases:
+        del stored[name]
+    packed.stored, packed.storages = stored | storages, list(storages)
+    packed.aliases = {name: packed.aliases[name] for name in packed.names if name in packed.aliases}
+    packed.layouts = {name: packed.layouts[name] for name in packed.names if name in packed.layouts}
+    return packed
+
+
+def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[_Member]]:
+    """Return the groups of two or more arrays that overlap in memory, in the order of their first names."""
+    # Memory that arrays own is nobody else's: most states end here.
+    if all(array.flags.owndata for array in arrays.values()) and len(set(map(id, arrays.values()))) == len(arrays):
+        return []
+    members = [_member(name, array) for name, array in arrays.items() if array.size]
+    if all(one.high <= other.low for one, other in pairwise(sorted(members, key=lambda member: member.low))):
+        return []
+    # Of equal arrays only the first is compared with others: thousands of names may stand for one.
+    equal: dict[Any, int] = {}
+    root = [equal.setdefault(member.geometry, position) for position, member in enumerate(members)]
+    active: list[int] = []
+    for position in sorted(equal.values(), key=lambda position: (members[position].low, position)):
+        member = members[position]
+        active = [other for other in active if members[other].high > member.low]
+        for other in active:
+            if _find(root, position) != _find(root, other) and np.shares_memory(member.array, members[other].array):
+                first, last = sorted((_find(root, position), _find(root, other)))
+                root[last] = first
+        active.append(position)
+    groups: dict[int, list[_Member]] = {}
+    for position, member in enumerate(members):
+        groups.setdefault(_find(root, position), []).append(member)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _find(root: list[int], position: int) -> int:
+    while root[position] != position:
+        root[position] = position = root[root[position]]
+    return position
+
+
+def _member(name: str, array: np.ndarray) -> _Member:
+    pointer = array.__array_interface__["data"][0]
+    spans = [stride * (length - 1) for stride, length in zip(array.strides, array.shape, strict=True)]
+    low = pointer + sum(span for span in spans if span < 0)
+    return _Member(name, array, low, pointer + sum(span for span in spans if span > 0) + array.itemsize, pointer)
+
+
+def _strides(array: np.ndarray) -> tuple[int, ...]:
+    """Return the strides, 0 where an axis has one element, for which NumPy may say anything."""
+    return tuple(0 if length == 1 else stride for length, stride in zip(array.shape, array.strides, strict=True))
+
+
+def _pack_group(
+    group: list[_Member], stored: Mapping[str, object], storages: dict[str, np.ndarray], packed: Packed
+) -> None:
+    """Note in packed how the members of a group share; add a storage if no member covers all of them."""
+    first = group[0]
+    if all(member.geometry == first.geometry for member in group):
+        packed.aliases.update((member.name, Alias(first.name)) for member in group[1:])
+        return
+    _refuse_mixed_byte_order(group)
+    low, high = min(member.low for member in group), max(member.high for member in group)
+    covering = [member for member in group if member.array.nbytes == high - low]
+    kept = next((member for member in covering if member.array.flags.c_contiguous), None)
+    if kept is None:
+        kept = next((member for member in covering if _axis_order(member.array) is not None), None)
+        if kept is not None:
+            packed.layouts[kept.name] = _axis_order(kept.array) or ()
+    if kept is not None:
+        name, geometry = kept.name, kept.geometry
+    else:
+        taken = stored.keys() | storages.keys() | packed.extra.keys()
+        name, geometry = next(name for number in count() if (name := STORAGE.format(number)) not in taken), None
+        storages[name] = _union(group, low, high)
+    for member in group:
+        if kept is None or member.name != kept.name:
+            packed.aliases[member.name] = Alias(name, None if member.geometry == geometry else _view(member, low))
+
+
+def _view(member: _Member, low: int) -> View:
+    array = member.array
+    return View(dtypes.name_of(array.dtype, member.name), array.shape, member.pointer - low, _strides(array))
+
+
+def _axis_order(array: np.ndarray) -> tuple[int, ...] | None:
+    """Return the order of axes in which array is C-contiguous, None if there is none."""
+    strides = _strides(array)
+    order = tuple(sorted(range(array.ndim), key=lambda axis: (-strides[axis], axis)))
+    return order if array.transpose(order).flags.c_contiguous else None
+
+
+def _union(group: list[_Member], low: int, high: int) -> np.ndarray:
+    """Return the bytes from low to high that belong to a member, little-endian, and 0 for the others, as uint64."""
+    union = np.zeros(-(-(high - low) // 8), "<u8")
+    for member in group:
+        array = dtypes.little_endian(member.array)
+        raw = np.dtype(f"V{array.itemsize}")  # moved as bytes: not even the payload of a NaN changes
+        place = np.ndarray(array.shape, raw, union.data, member.pointer - low, member.array.strides)
+        place[...] = array.view(raw)
+    return union
+
+
+def _refuse_mixed_byte_order(group: list[_Member]) -> None:
+    """Raise UnsupportedTypeError unless swapping the bytes of each element keeps the views what they are."""
+    if all(dtypes.little_endian(member.array) is member.array for member in group):
+        return
+    first = group[0]
+    size = first.array.itemsize
+    steps = [step for member in group for step in (member.pointer - first.pointer, *_strides(member.array))]
+    if any(member.array.dtype != first.array.dtype for member in group) or any(step % size for step in steps):
+        raise UnsupportedTypeError(
+            f"tensors {', '.join(repr(member.name) for member in group)} share memory, are big-endian and cut it into "
+            "different elements. Files are little-endian: convert them to native byte order, or give them one dtype."
+        )
+
+
+def unpack(packed: Packed) -> dict[str, Any]:
+    """Return the state: arrays that share memory as packed.aliases say, and the extra values, in order.
+
+    packed.stored are used as they are, except where there is a layout. The aliases have been checked (check_view).
+    """
+    arrays = cast(dict[str, np.ndarray], dict(packed.stored))  # a state that was read has nothing deferred
+    for name, order in packed.layouts.items():
+        inverse = tuple(int(axis) for axis in np.argsort(order))
+        arrays[name] = np.ascontiguousarray(arrays[name].transpose(order)).transpose(inverse)
+    for name, alias in packed.aliases.items():
+        kept = arrays[alias.kept]
+        if alias.view is not None:
+            order = packed.layouts.get(alias.kept, tuple(range(kept.ndim)))
+            arrays[name] = rebuilt(kept.transpose(order), alias.view)
+        else:
+            arrays[name] = kept
+    state = arrays | packed.extra
+    return {name: state[name] for name in packed.names}
+
+
+def rebuilt(memory: np.ndarray, view: View) -> np.ndarray:
+    """Return the view of memory, which is C-contiguous, that it says."""
+    raw = memory.reshape(-1).view(np.uint8)
+    array = np.ndarray(view.shape, dtypes.numpy_dtype(view.dtype), raw.data, view.offset, view.strides)
+    # As numpy.broadcast_to does: writing one element would change another.
+    if _repeats_elements(view, array.itemsize):
+        array.flags.writeable = False
+    return array
+
+
+def _repeats_elements(view: View, itemsize: int) -> bool:
+    """Whether two elements may lie in the same memory: no axis order makes each step jump over the axes within it."""
+    inner_span = itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(view.strides, view.shape, strict=True) if n > 1):
+        if stride < inner_span:
+            return True
+        inner_span += stride * (length - 1)
+    return False
+
+
+def check_view(view: View, size_bytes: int) -> bool:
+    """Whether a view, which may come from a hostile file, stays within the size_bytes of its kept array."""
+    itemsize = dtypes.numpy_dtype(view.dtype).itemsize
+    if len(view.shape) != len(view.strides) or len(view.shape) > _MOST_AXES or any(n < 1 for n in view.shape):
+        return False
+    # One of an axis of one element leads nowhere, but NumPy has to hold it.
+    if any(abs(stride) >= 1 << 63 for stride in view.strides):
+        return False
+    size = itemsize
+    low, high = view.offset, view.offset + itemsize
+    for length, stride in zip(view.shape, view.strides, strict=True):
+        size *= length
+        low, high = low + min(0, stride * (length - 1)), high + max(0, stride * (length - 1))
+    return low >= 0 and high <= size_bytes and size < 2**63
+
+
+def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return copies of arrays, which share memory with each other as the arrays do."""
+    packed = pack(arrays, {}, arrays)
+    stored = {name: np.asarray(array) for name, array in packed.stored.items()}
+    packed.stored = {name: np.array(dtypes.little_endian(array), order="C") for name, array in stored.items()}
+    return unpack(packed)
+
+
+def shares(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays have a byte of memory in common."""
+    return len(sharing_groups({"a": a, "b": b})) == 1

@@ -1,0 +1,121 @@
+"""What may stand in a state and in metadata: checked, by name, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import StateError, UnsupportedTypeError
+from .deferred import Deferred
+
+EXTRA = "_extra_state"
+RESERVED_KEY = "statezoo"
+
+
+def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Deferred], dict[str, Any], list[str]]:
+    """Return the arrays, made or deferred, and the extra values of a state by name, and all names in order.
+
+    Raises StateError or UnsupportedTypeError naming what is neither.
+    """
+    if not isinstance(state, Mapping):
+        raise UnsupportedTypeError(
+            f"a state is a dict of arrays by name, not {type(state).__name__}. For a model use save_model."
+        )
+    _check_names(state)
+    arrays: dict[str, np.ndarray | Deferred] = {}
+    extra: dict[str, Any] = {}
+    for name, value in state.items():
+        array = value if type(value) is np.ndarray or isinstance(value, Deferred) else _as_array(name, value)
+        if array is not None:
+            arrays[name] = array
+        elif name.rpartition(".")[2] == EXTRA:
+            extra[name] = _checked_extra(name, value)
+        else:
+            raise UnsupportedTypeError(
+                f"{name!r} is {type(value).__name__}, not an array. Wrap it in numpy.asarray, or put it into metadata."
+            )
+    return arrays, extra, list(state)
+
+
+def _check_names(names: Iterable[Any]) -> None:
+    try:
+        "".join(names).encode()
+    except (TypeError, UnicodeEncodeError):
+        for name in names:
+            _check_text(name, "the name of a tensor")
+
+
+def _as_array(name: str, value: Any) -> np.ndarray | None:
+    """Return the memory of an array, a Tensor or another framework's tensor; None if value is none."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise UnsupportedTypeError(
+            f"{name!r} is a masked array, whose mask would be lost. Save array.filled() or its data and mask."
+        )
+    # The attribute `data` of a NumPy scalar of bfloat16 raises.
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    data = getattr(value, "data", None)
+    if isinstance(data, np.ndarray):
+        return data
+    if not hasattr(value, "__array__"):
+        return None
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnsupportedTypeError(f"{name!r} cannot be read as a NumPy array: {error}.") from error
+
+
+def _checked_extra(name: str, value: Any) -> Any:
+    try:
+        text = json.dumps(value, allow_nan=False)
+        text.encode()
+        json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+        same = _identical(value, json.loads(text))
+    except (TypeError, ValueError, RecursionError):
+        same = False
+    if not same:
+        raise UnsupportedTypeError(
+            f"the extra state {name!r} would not come back as it is: files hold None, bool, int, finite float, str, "
+            "list and dict with str keys. Return these from get_extra_state(), or register arrays as buffers."
+        )
+    return value
+
+
+def _identical(a: Any, b: Any) -> bool:
+    """Whether two values are equal in type as well, all the way down."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(_identical(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(_identical, a, b))
+    return bool(a == b)
+
+
+def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata of a user as a dict. Raises StateError or UnsupportedTypeError for what is no text."""
+    if not isinstance(metadata, Mapping):
+        raise UnsupportedTypeError(f"metadata is a dict of strings, not {type(metadata).__name__}.")
+    for key, value in metadata.items():
+        _check_text(key, "a key of the metadata")
+        _check_text(value, f"the metadata {key!r}")
+        if key == RESERVED_KEY:
+            raise StateError(f"the metadata key {key!r} is what the library itself uses. Choose another.")
+    return dict(metadata)
+
+
+def _check_text(text: Any, what: str) -> None:
+    if not isinstance(text, str):
+        raise UnsupportedTypeError(
+            f"{what} is {type(text).__name__} ({text!r:.60}), not str. Convert it, with json.dumps for instance."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StateError(
+            f"{what} is {text!a:.60}, which has a lone surrogate and so is not text. Replace that character."
+        ) from error

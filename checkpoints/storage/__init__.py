@@ -1,0 +1,1 @@
+"""Bytes to a place and back, whole."""

@@ -1,0 +1,274 @@
+"""Replacing a file so that a crash at any moment leaves the old one or the new one, whole.
+
+The new content goes to a temporary file in the same folder, is flushed to the disk, and takes the place of the old file
+in one rename, which is then flushed too. Whoever has the old file open or mapped keeps the old content.
+
+The temporary files of a target are `.statezoo-<xxh3_64 of its name>-<k>.tmp`, k = 0, 1, ... A writer holds a lock on
+the one it writes, which the system takes back when the process dies. So one that nobody has locked is a dead writer's,
+and the next save removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from xxhash import xxh3_64_hexdigest
+
+from ..errors import CheckpointError, WriteError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no locks, so nobody tells a dead writer's file from a living one's
+    fcntl = None
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# Whatever somebody has put at the name of a leftover, opening it must neither wait nor lead elsewhere.
+_LEFT = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# Some systems refuse to write 2 GiB at a time.
+_MOST_BYTES = 1 << 30
+
+_ADVICE = {
+    errno.ENOSPC: "The disk is full: free some space, or save to another one.",
+    errno.EDQUOT: "Your quota on this disk is used up: free some space, or save to another one.",
+    errno.EFBIG: "The file would be larger than this system or its limits (ulimit -f) allow.",
+    errno.EROFS: "The file system is read-only: save to another folder.",
+    errno.EACCES: "You may not write in this folder: save to another one, or change its permissions.",
+    errno.EPERM: "You may not write in this folder: save to another one, or change its permissions.",
+    errno.ENOENT: "The folder does not exist: create it first.",
+    errno.ENOTDIR: "A part of the path is a file, not a folder: check the path.",
+    errno.EISDIR: "The path is a folder: give the name of a file.",
+    errno.ENAMETOOLONG: "The name is too long for this file system: choose a shorter one.",
+    errno.ELOOP: "The path is a symbolic link that leads back to itself: remove it.",
+    errno.EINTR: "A signal came in between: save again.",
+}
+_MOUNTED = "Something is mounted at this very path, so no file can take its place: save to another path in the folder."
+# Why the rename alone was refused, after all else went well.
+_RENAME_ADVICE = {
+    errno.EBUSY: _MOUNTED,
+    errno.EXDEV: _MOUNTED,
+    errno.EPERM: "The file is protected, or another user's in a folder where only owners replace files (such as /tmp): "
+    "save under another name.",
+}
+
+
+class NotFlushedError(WriteError):
+    """A file that was written, though a power cut may undo it. reason: why its folder could not be flushed."""
+
+    @property
+    def reason(self) -> str:
+        return os.strerror(self.errno or errno.EIO).lower()
+
+
+@contextlib.contextmanager
+def replace(path: str, durable: bool = True) -> Iterator[int]:
+    """Give the descriptor of a new, empty file that takes the place of path when the block ends without an exception.
+
+    A symbolic link is followed. The permissions are those of the file replaced, or what the umask allows.
+    durable=False leaves out the flushes to the disk: whole for every process, killed or not, but not after a power cut.
+    Raises WriteError, with what to do, if the system refuses; after any exception the old file is untouched.
+    """
+    try:
+        target, mode = _target_of(path)
+        temporary = _open_temporary(target, mode)
+        try:
+            yield temporary.descriptor
+            if durable:
+                os.fsync(temporary.descriptor)
+            else:  # a file system across a network says only when a descriptor is closed that its disk is full
+                os.close(os.dup(temporary.descriptor))
+            _put(temporary, target, path)
+        except BaseException:
+            temporary.discard()
+            raise
+        with contextlib.suppress(OSError):
+            temporary.close()
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise _explained(path, error, _ADVICE) from error
+    if durable:
+        flush_folder(path, os.path.dirname(target))
+
+
+def write_all(descriptor: int, buffer: ReadableBuffer, offset: int) -> None:
+    """Write the bytes of a C-contiguous buffer at offset of a file, however few of them the system takes at a time.
+
+    Raises OSError, which `replace` makes a WriteError.
+    """
+    view = memoryview(buffer)
+    if not view.nbytes:
+        return
+    view = view.cast("B")
+    while view:
+        count = _write_at(descriptor, view[:_MOST_BYTES], offset)
+        if not count:
+            raise OSError(errno.EIO, "The system takes no more bytes")
+        view, offset = view[count:], offset + count
+
+
+def _seek_and_write(descriptor: int, view: memoryview, offset: int) -> int:
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.write(descriptor, view)
+
+
+_write_at = getattr(os, "pwrite", _seek_and_write)  # Windows has no pwrite
+
+
+def _target_of(path: str) -> tuple[str, int | None]:
+    """Return the absolute path of the file to be replaced, and its permissions, None if there is none."""
+    target = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    try:
+        status = os.lstat(target)
+        if stat.S_ISLNK(status.st_mode):
+            target = os.path.realpath(target)
+            status = os.stat(target)
+    except FileNotFoundError:
+        return target, None
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise WriteError(f"{target} is {what}, and nothing was written. Give the name of a file.")
+    return target, stat.S_IMODE(status.st_mode)
+
+
+class _Temporary:
+    """An open file at a name of its own beside the target."""
+
+    __slots__ = ("descriptor", "path")
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
+
+    def lock(self) -> bool | None:
+        """Say whether the lock is ours now, not another's; None without locks, where no writer seems dead."""
+        if fcntl is None:
+            return None
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+
+    def is_there(self) -> bool:
+        """Say whether the file at the path is the open one: others may have removed it and made one of that name."""
+        try:
+            return fcntl is None or os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Remove the file; not if it has taken its place already, as the name may be another writer's then."""
+        with contextlib.suppress(OSError):
+            if fcntl is None:  # Windows removes no open file
+                self.close()
+            if self.is_there():
+                os.unlink(self.path)
+        with contextlib.suppress(OSError):
+            self.close()
+
+
+def _open_temporary(target: str, mode: int | None) -> _Temporary:
+    """Return a new file beside target, locked, at the first k that no living writer has; remove what dead ones left."""
+    folder, name = os.path.split(target)
+    stem = os.path.join(folder, f".statezoo-{xxh3_64_hexdigest(os.fsencode(name))}")
+    paths = (f"{stem}-{number}.tmp" for number in itertools.count())
+    temporary = None
+    while temporary is None:
+        path = next(paths)
+        temporary = _create(path, mode)
+        if temporary is None and remove_dead(path):
+            temporary = _create(path, mode)
+    try:
+        while remove_dead(next(paths)):
+            pass
+    except BaseException:
+        temporary.discard()
+        raise
+    return temporary
+
+
+def _create(path: str, mode: int | None) -> _Temporary | None:
+    """Return a new file at path, locked, with these permissions; None if there is one already."""
+    try:
+        temporary = _Temporary(path, os.open(path, _NEW, 0o666 if mode is None else mode & 0o777))
+    except FileExistsError:
+        return None
+    try:
+        locked, status = temporary.lock(), os.fstat(temporary.descriptor)
+        if locked is False or not status.st_nlink:  # before it was locked, another took it for a dead writer's
+            temporary.close()
+            return None
+        if mode is not None and stat.S_IMODE(status.st_mode) != mode:
+            os.chmod(temporary.descriptor if os.chmod in os.supports_fd else path, mode)
+    except BaseException:
+        temporary.discard()
+        raise
+    return temporary
+
+
+def remove_dead(path: str) -> bool:
+    """Remove what a dead writer left at path; say whether there was such a thing."""
+    with contextlib.suppress(OSError):
+        left = _Temporary(path, os.open(path, _LEFT))
+        try:
+            # A writer that has finished since has given the file another name, and that one may be used anew.
+            if left.lock() and left.is_there():
+                os.unlink(path)
+                return True
+        finally:
+            left.close()
+    return False
+
+
+def _put(temporary: _Temporary, target: str, path: str) -> None:
+    """Rename a finished temporary file to target; path is for messages."""
+    if not temporary.is_there():
+        raise WriteError(
+            f"{path} could not be written: its temporary file {temporary.path} was removed meanwhile, by a program "
+            "that clears such files or by a writer on another machine. What was there before is unchanged.\nSave again."
+        )
+    if fcntl is None:  # Windows renames no open file
+        temporary.close()
+    try:
+        os.replace(temporary.path, target)
+    except OSError as error:
+        raise _explained(path, error, _ADVICE | _RENAME_ADVICE) from error
+
+
+def flush_folder(path: str, folder: str) -> None:
+    """Make the rename itself survive a power cut. Where folders cannot be opened (Windows) the system sees to it."""
+    if os.name != "posix":
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise NotFlushedError(
+            f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): "
+            "after a power cut the old file may be back. Save again, or to another disk.",
+            error,
+        ) from error
+
+
+def _explained(path: str, error: OSError, table: Mapping[int, str]) -> WriteError:
+    reason = (error.strerror or str(error)).lower()
+    advice = table.get(error.errno or 0, "Check the path and the disk.")
+    return WriteError(f"{path} could not be written: {reason}. What was there before is unchanged.\n{advice}", error)

@@ -1,0 +1,220 @@
+"""Where a checkpoint is read from: a file by its path, bytes in memory, or an open binary file.
+
+Every read names its place, so that several threads can read at once.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ..errors import ArgumentError, MissingFileError, ReadError
+
+# A pipe that takes the place of a file is not waited for.
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_MOST_BUFFERS = 1024  # in one call of preadv on Linux (IOV_MAX)
+
+
+class Source(Protocol):
+    """What is read from. name: for messages. size_bytes: of all there is."""
+
+    name: str
+    size_bytes: int
+
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        ...
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        ...
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return all the bytes as memory, mapped where that can be; read-only unless copy_on_write."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the operating system holds. Memory that was handed out stays good."""
+        ...
+
+
+def source_of(file: Any) -> Source:
+    """Return what to read from: a path (str, bytes that are a path, os.PathLike), bytes in memory, or an open file.
+
+    Raises MissingFileError, ReadError, or ArgumentError for what is none of them.
+    """
+    if isinstance(file, str | os.PathLike):
+        return FileSource(os.fsdecode(file))
+    if isinstance(file, bytes | bytearray | memoryview):
+        return MemorySource(memoryview(file).cast("B"), f"<{memoryview(file).nbytes:,} bytes>")
+    if hasattr(file, "read"):
+        return _of_open_file(file)
+    raise ArgumentError(
+        "a checkpoint is read from a path (str or os.PathLike), from bytes, or from a file open for reading in binary "
+        f"mode, not from {type(file).__name__}."
+    )
+
+
+def _of_open_file(file: Any) -> Source:
+    """Return a source that reads what an open file holds, from where it stands to its end."""
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else f"<{type(file).__name__}>"
+    if isinstance(file, io.TextIOBase):
+        raise ArgumentError(f"{name} is open in text mode. Open it with mode 'rb'.")
+    try:
+        content = file.read()
+    except OSError as error:
+        raise ReadError(f"{name} could not be read: {error.strerror or error}.", error) from error
+    if not isinstance(content, bytes):
+        raise ArgumentError(
+            f"{name} gives {type(content).__name__} when it is read, not bytes. Open it with mode 'rb'."
+        )
+    return MemorySource(memoryview(content), name)
+
+
+def bytes_of(buffer: memoryview) -> memoryview:
+    """Return a contiguous buffer as bytes; an empty one has no other form."""
+    return buffer.cast("B") if buffer.nbytes else memoryview(b"")
+
+
+class MemorySource:
+    """Bytes in memory."""
+
+    def __init__(self, content: memoryview, name: str) -> None:
+        self.name, self.size_bytes, self._content = name, len(content), content
+
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        for buffer in filter(None, map(bytes_of, buffers)):
+            buffer[:] = self._part(offset, len(buffer))
+            offset += len(buffer)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        return bytes(self._part(offset, size_bytes))
+
+    def _part(self, offset: int, size_bytes: int) -> memoryview:
+        part = self._content[offset : offset + size_bytes]
+        if len(part) < size_bytes:
+            raise EOFError
+        return part
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return the bytes themselves, or a copy that may be written to."""
+        return memoryview(bytearray(self._content)) if copy_on_write else self._content.toreadonly()
+
+    def close(self) -> None:
+        """Do nothing: the memory is the caller's."""
+
+
+class FileSource:
+    """A regular file, open until it is closed, whatever is renamed to its path meanwhile."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._lock = threading.Lock()
+        self.descriptor = -1
+        try:
+            # To open a device can do something, such as rewind a tape. What takes its place meanwhile is refused below.
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                self.descriptor = os.open(path, _FLAGS)
+                status = self._status()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingFileError(f"there is no file {path}. Check the path{_relative_to()}.", error) from error
+        except (OSError, ValueError) as error:
+            cause = error if isinstance(error, OSError) else None
+            reason = (error.strerror or error) if isinstance(error, OSError) else error
+            raise ReadError(
+                f"{path!r} cannot be opened: {reason}. Check the path and its permissions.", cause
+            ) from error
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ReadError(f"{path} is {what}. Give the path of a checkpoint file.")
+        self.size_bytes = status.st_size
+
+    def _status(self) -> os.stat_result:
+        try:
+            return os.fstat(self.descriptor)
+        except OSError:
+            self.close()
+            raise
+
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset, in few system calls.
+
+        Raises EOFError if there is less, ReadError if the system refuses.
+        """
+        for start in range(0, len(buffers), _MOST_BUFFERS):
+            some = buffers[start : start + _MOST_BUFFERS]
+            wanted = sum(buffer.nbytes for buffer in some)
+            if self._read_some(offset, some) < wanted:
+                self._read_piecemeal(offset, some)
+            offset += wanted
+
+    def _read_piecemeal(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers though the system gives less at a time than it is asked for."""
+        for buffer in filter(None, map(bytes_of, buffers)):
+            while buffer:
+                count = self._read_some(offset, [buffer])
+                if not count:
+                    raise EOFError
+                offset, buffer = offset + count, buffer[count:]
+
+    def _read_some(self, offset: int, buffers: Sequence[memoryview]) -> int:
+        """Return how many bytes from an offset were read into the first buffers."""
+        try:
+            if hasattr(os, "preadv"):
+                return os.preadv(self.descriptor, buffers, offset)
+            with self._lock:  # Windows
+                os.lseek(self.descriptor, offset, os.SEEK_SET)
+                part = os.read(self.descriptor, buffers[0].nbytes)
+        except OSError as error:
+            raise ReadError(
+                f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error
+            ) from error
+        bytes_of(buffers[0])[: len(part)] = part
+        return len(part)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return so many bytes from an offset. Raises EOFError if there are less, ReadError if the system refuses."""
+        # Checked first, since a damaged file can ask for any number.
+        if offset + size_bytes > self.size_bytes:
+            raise EOFError
+        buffer = bytearray(size_bytes)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return the file mapped into memory; what is written to it (copy_on_write) stays in memory."""
+        if not self.size_bytes:
+            return memoryview(b"")
+        access = mmap.ACCESS_COPY if copy_on_write else mmap.ACCESS_READ
+        try:
+            return memoryview(mmap.mmap(self.descriptor, self.size_bytes, access=access))
+        except (OSError, ValueError) as error:
+            cause = error if isinstance(error, OSError) else None
+            raise ReadError(
+                f"{self.name} cannot be mapped into memory: {error}. Load it without mmap.", cause
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; what is mapped stays mapped."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):  # nothing was written to it that could be lost
+                os.close(descriptor)
+
+
+def _relative_to() -> str:
+    try:
+        return f"; it is relative to {os.getcwd()}"
+    except OSError:  # the current folder has been removed
+        return ""

@@ -1,0 +1,1 @@
+"""Writing one checkpoint from another: converted, copied or repaired."""

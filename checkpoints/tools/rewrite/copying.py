@@ -1,0 +1,44 @@
+"""A checkpoint on its way into another file."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+
+from ...reading.lazy import Checkpoint
+from ...reading.progress import Progress
+from ...reading.reader import Reader
+from ...state.deferred import Deferred
+from ...state.sharing import Packed
+
+
+class Copied(Checkpoint):
+    """An open checkpoint that says how much of it was copied, and leaves out what is lost.
+
+    progress: called with the size of each tensor that was read. lost: names of tensors, of all that share memory.
+    """
+
+    def __init__(self, reader: Reader, progress: Progress, lost: Container[str] = ()) -> None:
+        super().__init__(reader)
+        self._progress, self._lost = progress, lost
+
+    def packed(self) -> Packed:
+        """Return what is copied, its arrays still to be read."""
+        packed, lost = super().packed(), self._lost
+        return Packed(
+            names=[name for name in packed.names if name not in lost],
+            stored={name: self._watched(array) for name, array in packed.stored.items() if name not in lost},
+            aliases={name: alias for name, alias in packed.aliases.items() if name not in lost},
+            layouts={name: order for name, order in packed.layouts.items() if name not in lost},
+            storages=[name for name in packed.storages if name not in lost],
+            extra=packed.extra,
+        )
+
+    def _watched(self, array: np.ndarray | Deferred) -> Deferred:
+        def make() -> np.ndarray:
+            values = np.asarray(array)
+            self._progress(values.nbytes)
+            return values
+
+        return Deferred(array.shape, array.dtype, make)

@@ -1,0 +1,231 @@
+"""Elementwise operations and matmul, each forward beside its gradient.
+
+Operands are Tensors, arrays or Python numbers. dtypes follow torch where NumPy would leave float32 unasked: a Python
+number takes the dtype of the tensor it meets, integers that meet floats take the floats' dtype, and dividing integers
+gives float32. Where a function has a pole or overflows (x / 0, log(0), exp(1000)) the result is the infinity or NaN
+it should be, without a warning; sums and products that overflow keep NumPy's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, GraphError, ShapeError
+from .shaping import broadcasts_to
+from .silence import silently
+from .tape import is_grad_enabled
+from .tensor import Number, Tensor, record
+
+
+def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Return both as Tensors whose dtypes NumPy combines as this module promises."""
+    if not isinstance(b, Tensor):
+        b = _alike(b, a)
+    elif not isinstance(a, Tensor):
+        a = _alike(a, b)
+    if a.data.dtype is not b.data.dtype:
+        if a.dtype.kind in "iub" and b.dtype.kind == "f":
+            a = a.to(b.dtype)
+        elif b.dtype.kind in "iub" and a.dtype.kind == "f":
+            b = b.to(a.dtype)
+    return a, b
+
+
+def _alike(value: Any, tensor: Tensor) -> Tensor:
+    """Return value as a Tensor; a Python number in the dtype of the tensor it meets, if that can hold it."""
+    if isinstance(value, float):
+        return Tensor(np.asarray(value, tensor.dtype if tensor.dtype.kind in "fcV" else np.float32))
+    if isinstance(value, int) and tensor.dtype.kind != "b":
+        return Tensor(np.asarray(value, tensor.dtype))
+    return Tensor(value)
+
+
+def _apply(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
+    try:
+        return ufunc(a.data, b.data)
+    except ValueError as error:
+        if ufunc is np.power and b.dtype.kind in "iu" and (b.data < 0).any():
+            raise ArgumentError("an integer to a negative integer power is no integer. Call .float() first.") from error
+        raise ShapeError(f"{ufunc.__name__} cannot combine shapes {a.shape} and {b.shape}.") from error
+
+
+def add(a: Any, b: Any) -> Tensor:
+    """Return a + b."""
+    a, b = _operands(a, b)
+    return record(_apply(np.add, a, b), (a, b), lambda g: (g, g))
+
+
+def subtract(a: Any, b: Any) -> Tensor:
+    """Return a - b."""
+    a, b = _operands(a, b)
+    return record(_apply(np.subtract, a, b), (a, b), lambda g: (g, -g))
+
+
+def multiply(a: Any, b: Any) -> Tensor:
+    """Return a * b."""
+    a, b = _operands(a, b)
+    x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
+    return record(_apply(np.multiply, a, b), (a, b), lambda g: (g * y if for_a else None, g * x if for_b else None))
+
+
+def divide(a: Any, b: Any) -> Tensor:
+    """Return a / b; float32 if both are integers."""
+    a, b = _operands(a, b)
+    if a.dtype.kind in "iub":
+        a, b = a.float(), b.float()
+    x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
+    out = silently(_apply, np.true_divide, a, b)
+    return record(out, (a, b), lambda g: (g / y if for_a else None, -g * x / (y * y) if for_b else None))
+
+
+def power(a: Any, b: Any) -> Tensor:
+    """Return a ** b. The gradient is 0 for a where b is 0, and for b where a is 0 and b is not negative."""
+    a, b = _operands(a, b)
+    x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
+    out = silently(_apply, np.power, a, b)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        by_base = np.where(y == 0, 0, g * y * np.power(x, y - 1)) if for_a else None
+        by_exponent = np.where((x == 0) & (y >= 0), 0, g * out * np.log(x)) if for_b else None
+        return by_base, by_exponent
+
+    return record(out, (a, b), backward)
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """Return a @ b as NumPy and torch define it: leading axes broadcast, a vector is a row left and a column right."""
+    a, b = _operands(a, b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ShapeError(f"matmul cannot combine shapes {a.shape} and {b.shape}: use * with a single number.")
+    out = _apply(np.matmul, a, b)
+    x = a.data if a.ndim > 1 else a.data[None, :]  # (..., n, k)
+    y = b.data if b.ndim > 1 else b.data[:, None]  # (..., k, m)
+    b_is_vector, for_a, for_b = b.ndim == 1, a._requires_grad, b._requires_grad
+    full = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        g = g.reshape(full)  # (..., n, m)
+        by_a = g @ y.swapaxes(-1, -2) if for_a else None
+        by_b = x.swapaxes(-1, -2) @ g if for_b else None
+        return by_a, by_b[..., 0] if by_b is not None and b_is_vector else by_b
+
+    return record(out, (a, b), backward)
+
+
+def negative(a: Tensor) -> Tensor:
+    """Return -a."""
+    return record(-a.data, (a,), lambda g: (-g,))
+
+
+def without_gradient(ufunc: np.ufunc, a: Any, b: Any) -> Tensor:
+    """Return a comparison or bitwise combination, which has no gradient."""
+    a, b = _operands(a, b)
+    return Tensor(np.asarray(_apply(ufunc, a, b)))
+
+
+def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
+    """Return target, after its array has been changed to ufunc(target, other)."""
+    require_outside_graph(target, other)
+    array = np.asarray(other)
+    if not broadcasts_to(array.shape, target.shape):
+        raise ShapeError(f"{ufunc.__name__} in place cannot fit shape {array.shape} into {target.shape}.")
+    if target.dtype.kind in "iub" and (ufunc is np.true_divide or array.dtype.kind == "f"):
+        raise ArgumentError(f"{ufunc.__name__} in place cannot keep floats in {target.dtype}. Call .float() first.")
+    silently(ufunc, target.data, array, out=target.data, casting="same_kind")
+    return target
+
+
+def require_outside_graph(target: Tensor, other: Any) -> None:
+    """Raise GraphError if changing target in place would leave the recorded graph wrong."""
+    if is_grad_enabled() and (target._requires_grad or (isinstance(other, Tensor) and other._requires_grad)):
+        raise GraphError(
+            "an in-place change where gradients are recorded. For an update of values do it under no_grad(); "
+            "for a step of the computation write a = a + b instead of a += b."
+        )
+
+
+def absolute(a: Tensor) -> Tensor:
+    """Return |a|; the gradient at 0 is 0, at NaN it is NaN."""
+    x = a.data
+    return record(np.abs(x), (a,), lambda g: (g * np.sign(x),))
+
+
+def exp(a: Tensor) -> Tensor:
+    """Return e ** a."""
+    out = silently(np.exp, _floats(a))
+    return record(out, (a,), lambda g: (g * out,))
+
+
+def log(a: Tensor) -> Tensor:
+    """Return the natural logarithm: -inf at 0, NaN below."""
+    x = _floats(a)
+    out = silently(np.log, x)
+    return record(out, (a,), lambda g: (g / x,))
+
+
+def sqrt(a: Tensor) -> Tensor:
+    """Return the square root: NaN below 0."""
+    out = silently(np.sqrt, _floats(a))
+    return record(out, (a,), lambda g: (g / (2 * out),))
+
+
+def tanh(a: Tensor) -> Tensor:
+    """Return the hyperbolic tangent, in (-1, 1)."""
+    out = np.tanh(_floats(a))
+    return record(out, (a,), lambda g: (g * (1 - out * out),))
+
+
+def sigmoid(a: Tensor) -> Tensor:
+    """Return 1 / (1 + exp(-a)), in (0, 1), for a of any size without overflow."""
+    x = _floats(a)
+    small = np.exp(-np.abs(x))  # at most 1
+    out = np.where(x >= 0, 1, small) / (1 + small)
+    return record(out, (a,), lambda g: (g * (out * (1 - out)),))
+
+
+def relu(a: Tensor) -> Tensor:
+    """Return max(a, 0); NaN stays NaN. The gradient at 0 and at NaN is 0."""
+    x = a.data
+    out = np.maximum(x, np.zeros(x.shape, x.dtype))  # with the number 0 itself NumPy takes several times as long
+    return record(out, (a,), lambda g: (g * (out > 0),))
+
+
+def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
+    """Return a limited to [low, high]; the gradient is 0 outside and passes at the limits themselves."""
+    if low is None and high is None:
+        raise ArgumentError("clamp needs a min, a max, or both.")
+    x = a.data
+    inside = np.ones(x.shape, bool) if low is None else x >= low
+    if high is not None:
+        inside = inside & (x <= high)
+    return record(np.clip(x, low, high), (a,), lambda g: (g * inside,))
+
+
+def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
+    """Return a, but value where mask is True. mask: bool, broadcastable to a's shape."""
+    masked = np.asarray(mask)
+    if masked.dtype != bool:
+        raise ArgumentError(f"masked_fill needs a mask of bool, not {masked.dtype}.")
+    if not broadcasts_to(masked.shape, a.shape):
+        raise ShapeError(f"masked_fill cannot fit a mask of shape {masked.shape} onto {a.shape}.")
+    out = np.where(masked, np.asarray(value, a.dtype), a.data)
+    return record(out, (a,), lambda g: (np.where(masked, 0, g),))
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """Return a where condition is True and b elsewhere, all three broadcast together. condition: bool."""
+    chosen = np.asarray(condition)
+    if chosen.dtype != bool:
+        raise ArgumentError(f"where needs a condition of bool, not {chosen.dtype}.")
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        a = Tensor(a)
+    a, b = _operands(a, b)
+    out = np.where(chosen, a.data, b.data)
+    return record(out, (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g)))
+
+
+def _floats(a: Tensor) -> np.ndarray:
+    """Return the array for a function on reals: integers as float32."""
+    return a.data if a.dtype.kind not in "iub" else a.data.astype(np.float32)

@@ -1,0 +1,135 @@
+"""Reductions, each forward beside its gradient.
+
+dim is one axis, a tuple of axes, or None for all of them; keepdim leaves them as axes of size 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+from .tensor import Dim, Tensor, record
+
+
+class Extremum(NamedTuple):
+    """The largest or smallest values along one axis, and where (the first of equal ones) they stand."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return the sum over dim; int64 for bools and small integers."""
+    axes, shape = _axes(a, dim), a.shape
+    out = a.data.sum(axis=axes, keepdims=keepdim)
+    return record(out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),))
+
+
+def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return the mean over dim; NaN over no elements. Raises ArgumentError if a holds no floats."""
+    _require_floats("mean", a)
+    axes, shape = _axes(a, dim), a.shape
+    count = _count(a, axes)
+    total = a.data.sum(axis=axes, keepdims=keepdim)
+    out = total / count if count else np.full_like(total, np.nan)
+    return record(out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape) / count, shape),))
+
+
+def var(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+    """Return the variance over dim, divided by n - correction; NaN if that is not positive."""
+    axes, shape = _axes(a, dim), a.shape
+    centred, freedom, out = _variance(a, axes, correction, keepdim)
+    return record(out, (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),))
+
+
+def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+    """Return the square root of the variance; its gradient where all elements are equal is 0, as in torch."""
+    axes, shape = _axes(a, dim), a.shape
+    centred, freedom, variance = _variance(a, axes, correction, keepdim)
+    out = np.sqrt(variance)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        by_variance = np.where(out == 0, 0, g / out)  # without the factor 1/2, which the square's 2 cancels
+        return (_lift(by_variance, axes, shape) * centred / freedom,)
+
+    return record(out, (a,), backward)
+
+
+def extremum(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor | Extremum:
+    """Return the value that find (np.argmax or np.argmin) picks, or an Extremum along dim.
+
+    The gradient is torch's: without dim, equal largest elements share it evenly; along dim, the one at the index
+    gets it. NaN counts as the extremum. Raises ShapeError where there is no element to pick.
+    """
+    indices = position(a, find, dim, keepdim=True)
+    if dim is not None:
+        values = record(np.take_along_axis(a.data, indices.data, dim), (a,), _scatter(a, indices.data, dim))
+        return Extremum(values, indices) if keepdim else Extremum(values.squeeze(dim), indices.squeeze(dim))
+    x, picked = a.data, a.data.reshape(-1)[indices.data.reshape(())]
+    tied = np.isnan(x) if picked != picked else x == picked
+    out = picked.reshape((1,) * a.ndim if keepdim else ())
+    return record(out, (a,), lambda g: (tied * (g / tied.sum(dtype=a.dtype)),))
+
+
+def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor:
+    """Return the int64 index that find (np.argmax or np.argmin) picks along dim, or in the flattened tensor."""
+    (count,) = {a.data.size} if dim is None else {a.shape[axis] for axis in _axes(a, dim)}
+    if not count:
+        raise ShapeError(f"{find.__name__} over no elements: the shape is {a.shape}, dim is {dim}.")
+    return Tensor(np.asarray(find(a.data, axis=dim, keepdims=keepdim)))
+
+
+def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray], tuple[np.ndarray]]:
+    shape, dtype = a.shape, a.dtype
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        full = np.zeros(shape, dtype)
+        np.put_along_axis(full, indices, g, dim)
+        return (full,)
+
+    return backward
+
+
+def _variance(a: Tensor, axes: tuple[int, ...], correction: int, keepdim: bool) -> tuple[np.ndarray, float, np.ndarray]:
+    """Return the elements minus their mean, the divisor, and the variance."""
+    _require_floats("var and std", a)
+    freedom = _count(a, axes) - correction
+    if freedom <= 0:
+        return np.full_like(a.data, np.nan), 1, np.full_like(a.data.sum(axis=axes, keepdims=keepdim), np.nan)
+    centred = a.data - a.data.mean(axis=axes, keepdims=True)
+    return centred, freedom, np.asarray((centred * centred).sum(axis=axes, keepdims=keepdim) / freedom)
+
+
+def _axes(a: Tensor, dim: Dim) -> tuple[int, ...]:
+    """Return dim as axes counted from the front. Raises ShapeError if the tensor has no such axis."""
+    given = range(a.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    for axis in given:
+        if not -a.ndim <= axis < a.ndim:
+            raise ShapeError(f"there is no dim {axis} in a tensor of shape {a.shape}.")
+    return tuple(axis % a.ndim for axis in given)
+
+
+def _count(a: Tensor, axes: tuple[int, ...]) -> int:
+    return math.prod(a.shape[axis] for axis in axes)
+
+
+def _lift(g: np.ndarray, axes: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return the gradient of a reduction with the reduced axes put back as size 1."""
+    return g.reshape([1 if axis in axes else size for axis, size in enumerate(shape)])
+
+
+def _require_floats(name: str, a: Tensor) -> None:
+    if a.dtype.kind in "iub":
+        raise ArgumentError(f"{name} of {a.dtype} would not be {a.dtype}. Call .float() first.")
+
+
+def sum_rows(a: np.ndarray) -> np.ndarray:
+    """Return the sum over the first axis of an array (N, C): (C,)."""
+    # As a product with ones, which BLAS makes several times faster than NumPy a sum over the first axis.
+    ones = np.empty(len(a), a.dtype)
+    ones.fill(1)  # np.ones takes as long as the product
+    return ones.dot(a)

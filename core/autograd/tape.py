@@ -1,0 +1,159 @@
+"""The tape: whether operations are recorded, and the walk back through what was recorded.
+
+A recorded tensor knows its `_parents` and a function `_backward` that turns the gradient of the tensor into one
+gradient for each parent (None where there is none to pass on). Two rules keep the walk simple and cheap:
+
+- Such a function returns new arrays, the gradient it was given, or views of it; never an array that anything else
+  holds, and never one new array twice. So the walk knows which arrays it may hand over as a `.grad` without a copy.
+  It is called once, and may use up what it has kept.
+- It need not undo broadcasting or changes of dtype: the gradient of a repetition is a sum over the repeats, whatever
+  the operation was, and the walk does that once for all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Generator, Sequence
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+
+import numpy as np
+
+from ..errors import GraphError
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+# What is done with each operation: it is recorded (True), it is not (False), or instead a function is told its result,
+# operands and backward. A context variable: every thread and every asyncio task has its own.
+Observer = Callable[["Tensor", tuple["Tensor", ...], Backward], None]
+recording: ContextVar[bool | Observer] = ContextVar("statezoo_recording", default=True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded for `backward()` in this thread."""
+    return recording.get() is True
+
+
+class no_grad:
+    """A context (`with no_grad():`) or decorator (`@no_grad()`) in which nothing is recorded for `backward()`."""
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[bool | Observer]] = []
+
+    def __enter__(self) -> None:
+        current = recording.get()
+        self._tokens.append(recording.set(False if current is True else current))
+
+    def __exit__(self, *exception: object) -> None:
+        recording.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+        if inspect.isgeneratorfunction(function):
+            return _unrecorded_generator(function)
+
+        @functools.wraps(function)
+        def unrecorded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return unrecorded
+
+
+def _unrecorded_generator(function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
+    """Return function with recording off while its body runs, but not where the items go."""
+
+    @functools.wraps(function)
+    def unrecorded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        generator, sent = function(*args, **kwargs), None
+        while True:
+            try:
+                with no_grad():
+                    item = generator.send(sent)
+            except StopIteration as end:
+                return end.value
+            sent = yield item
+
+    return unrecorded
+
+
+def spent(_: np.ndarray) -> NoReturn:
+    """Stand in for the `_backward` of a tensor whose graph has been used up and freed."""
+    raise GraphError(
+        "backward() has already gone through this graph, which was freed on the way. "
+        "Run the forward pass again before each backward(); to go back from several losses, add them up first."
+    )
+
+
+def run_backward(root: Tensor, gradient: np.ndarray) -> None:
+    """Accumulate into `.grad` of every leaf that root, a result, was computed from, and free the graph on the way.
+
+    To be called `silently`: infinities and NaN are values here, as in the forward pass, and the loss shows them.
+    gradient: of root, same shape and dtype, owned by this call. Raises GraphError, before any `.grad` has changed,
+    if a part of the graph has been used already.
+    """
+    uses, gradients, ready = _uses(root), {root: gradient}, [root]
+    while ready:
+        node = ready.pop()
+        parents, backward, given = node._parents, node._backward, gradients.pop(node, None)
+        assert backward is not None
+        if not node._keep_graph:  # before the call: it may use up what it keeps, and then fail
+            node._parents, node._backward = (), spent
+        parts = (None,) * len(parents) if given is None else backward(given)
+        if len(parts) != len(parents):
+            raise GraphError(f"{backward.__qualname__} returned {len(parts)} gradients for {len(parents)} operands.")
+        for parent, part in zip(parents, parts):  # noqa: B905 (it has just been compared; strict=True is slower)
+            if not parent._requires_grad:
+                continue
+            array = parent.data
+            if part is not None and (
+                part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray
+            ):
+                part = _fit(part, array)
+            if parent._backward is None:
+                if part is not None:
+                    if parent.grad is not None:
+                        parent.grad += part
+                    else:  # what something else may hold too is copied: later additions are in place
+                        parent.grad = part if part is not given and part.base is None else part.copy()
+                continue
+            if part is not None:
+                known = gradients.get(parent)
+                gradients[parent] = part if known is None else np.asarray(known + part)
+            uses[parent] -= 1
+            if not uses[parent]:
+                ready.append(parent)
+
+
+def _uses(root: Tensor) -> dict[Tensor, int]:
+    """Return how often each recorded tensor behind root is used there: its gradient has as many parts."""
+    uses: dict[Tensor, int] = {}
+    found = [root]
+    while found:  # a loop: graphs are deeper than the stack
+        node = found.pop()
+        if node._backward is spent:
+            spent(node.data)
+        for parent in node._parents:
+            if parent._backward is None or not parent._requires_grad:
+                continue
+            if parent in uses:
+                uses[parent] += 1
+            else:
+                uses[parent] = 1
+                found.append(parent)
+    return uses
+
+
+def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Return the gradient in the shape and dtype of array: broadcast axes are summed."""
+    if gradient.shape != array.shape:
+        extra = gradient.ndim - array.ndim
+        repeated = [axis + extra for axis, size in enumerate(array.shape) if size == 1]
+        summed = gradient.sum(axis=(*range(extra), *repeated), keepdims=True)
+        gradient = np.asarray(summed).reshape(array.shape)
+    return np.asarray(gradient, dtype=array.dtype)

@@ -1,0 +1,1 @@
+"""Tools that look at models and change nothing."""

@@ -1,0 +1,73 @@
+"""The doctor's checks, one file a family, and the order in which they are asked; see doctor.py.
+
+Read report and step first: what a check returns, and what it looks at. A check is a function from a Patient to
+findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ...errors import ModuleError
+from ...nn.module.module import Module
+from ...optim.optimizer import Optimizer
+from ..examination.arguments import Patient
+from ..examination.report import Finding, Report
+from ..examination.step import Observer
+from . import (
+    activations,
+    axes,
+    descent,
+    gradients,
+    initial,
+    losses,
+    modes,
+    optimizers,
+    shapes,
+    stopped,
+    ties,
+    unregistered,
+    values,
+)
+
+CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+    unregistered.check,
+    ties.check,
+    values.check,
+    optimizers.check,
+    modes.check,
+    initial.check,
+    shapes.check,
+    axes.check,
+    losses.check,
+    descent.check,
+    stopped.check,
+    gradients.check,
+    activations.check,
+)
+
+
+def examine(
+    model: Module, optimizer: Optimizer | Sequence[Optimizer] | None, batch: Any, loss: Callable[..., Any] | None
+) -> Report:
+    """Return the Report of `doctor`."""
+    name = type(model).__name__
+    try:
+        list(model.modules())
+    except ModuleError:
+        # Nothing else can be asked of a model that cannot be walked through.
+        return Report(name, tuple(unregistered.in_containers(model)), ("the tree",))
+    optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer or ())
+    step = None if batch is None and loss is None else Observer(model, optimizers, batch, loss).step()
+    patient = Patient(model, optimizers, step)
+    findings = [finding for check in CHECKS for finding in check(patient)]
+    return Report(name, tuple(dict.fromkeys(findings)), tuple(_looked_at(patient, loss)))
+
+
+def _looked_at(patient: Patient, loss: Any) -> Iterator[str]:
+    yield "the tree"
+    if patient.optimizers:
+        yield "the optimizer" if len(patient.optimizers) == 1 else "the optimizers"
+    if patient.step is not None:
+        yield "a step" if loss is not None else "a forward pass"

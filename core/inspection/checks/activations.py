@@ -1,0 +1,61 @@
+"""Units that say nothing: ReLUs that are off for every example, sigmoids and tanhs at their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..examination.arguments import Patient
+from ..examination.graph import Node, tensors_in
+from ..examination.report import Finding, in_code
+from ..examination.step import Run
+
+_MOST = 0.9  # in a healthy layer many units are off for a whole batch, but never nearly all
+_EXAMPLES = 8  # fewer say nothing
+_END = 0.01  # this near to its limits the slope of a sigmoid is below a twenty-fifth of its largest
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield layers of which nearly all units are dead, or nearly all values saturated."""
+    run = patient.run
+    if run is None:
+        return
+    outputs = {id(tensor) for tensor in tensors_in(run.output)}
+    for node in run.nodes:
+        if id(node.out) not in run.of_model or node.out.ndim < 2 or node.out.numel() == 0:
+            continue
+        if node.operation == "relu":
+            yield from _dead(run, node)
+        elif node.operation in ("sigmoid", "tanh") and id(node.out) not in outputs:
+            yield from _saturated(run, node)
+
+
+def _dead(run: Run, node: Node) -> Iterator[Finding]:
+    units = node.out.data.reshape(-1, node.out.shape[-1])  # (examples, units)
+    dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN is neither: the loss shows where it is from
+    if len(units) >= _EXAMPLES and dead > _MOST * units.shape[1]:
+        place = run.origin(node.operands[0])
+        yield Finding(
+            "dead units",
+            place or "relu",
+            f"{dead} of the {units.shape[1]} units that go into relu are never above 0 in {len(units)} examples, so "
+            "that no gradient comes through",
+            f"{in_code(place or '')}.reset_parameters(), with a smaller learning rate if it trained until here",
+        )
+
+
+def _saturated(run: Run, node: Node) -> Iterator[Finding]:
+    values = node.out.data
+    low = -1 if node.operation == "tanh" else 0
+    near = (1 - low) * _END
+    share = float(np.mean((values < low + near) | (values > 1 - near)))
+    if share > _MOST and len(values) >= _EXAMPLES:
+        place = run.origin(node.operands[0])
+        yield Finding(
+            "saturated units",
+            place or node.operation,
+            f"{share:.0%} of the values after {node.operation} are within {_END:.0%} of its limits, where its slope is "
+            "nearly 0",
+            f"init.xavier_uniform_({in_code(place or '')}.weight), and inputs of about unit variance",
+        )

@@ -1,0 +1,44 @@
+"""A softmax over the examples of a batch, where one over the classes was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...nn.layers.basic import Softmax
+from ..examination.arguments import Patient
+from ..examination.graph import Node
+from ..examination.report import Finding, in_code
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield the softmax that the model's one output comes from, or goes into, if its sums along axis 0 alone are 1.
+
+    Inside of a model it may be meant: attention over the instances of a bag. So may one of a square, of every example
+    with every other.
+    """
+    run = patient.run
+    if run is None:
+        return
+    for node in run.nodes:
+        ends, follows = node.out is run.output, node.operands[0] is run.output
+        if (ends or follows) and node.operation in ("softmax", "log_softmax") and _is_over_examples(node):
+            count, place = len(node.out), (run.origin(node.out) or "") if ends else ""
+            layer = patient.model.get_submodule(place)
+            yield Finding(
+                "axis",
+                (place or "the output") if ends else "the loss",
+                f"{node.operation} of {node.out.shape} makes the {count} examples of the batch sum to 1, not the "
+                "classes of each: what is predicted for one example depends on the others",
+                f"{in_code(place)}.dim = -1" if isinstance(layer, Softmax) else f"F.{node.operation}(x, dim=-1)",
+            )
+
+
+def _is_over_examples(node: Node) -> bool:
+    shape = node.out.shape
+    if len(shape) < 2 or min(shape) < 2 or shape[0] in shape[1:]:
+        return False
+    p = np.exp(node.out.data) if node.operation == "log_softmax" else node.out.data
+    sums_to_one = [np.allclose(p.sum(axis=axis), 1, atol=1e-3) for axis in range(p.ndim)]
+    return sums_to_one == [True] + [False] * (p.ndim - 1)

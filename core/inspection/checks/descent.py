@@ -1,0 +1,70 @@
+"""Steps that go up: a learning rate far too large, a loss of the wrong sign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..examination.arguments import Patient
+from ..examination.report import Finding
+from ..examination.step import Run, Step
+
+# Both must hold. A step that harms a model whose loss is nearly 0 may be an ordinary one: of trained models of the zoo
+# the first step of Adam makes the loss up to 200 times as large, but is a hundredth as long as the parameters.
+_GROWTH, _LENGTH = 10.0, 0.5
+
+# Whoever makes the result of one of these smaller makes the operand smaller.
+_INCREASING = ("mean", "sum", "log", "getitem", "reshape", "flatten", "squeeze")
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield a learning rate with which the given batch's own loss explodes, and a loss that rewards mistakes."""
+    step = patient.step
+    if step is None or step.run is None or step.run.loss is None:
+        return
+    yield from _upside_down(step.run)
+    if step.stepped and step.next_loss is not None:
+        yield from _too_far(patient, step, step.run.loss.item(), step.next_loss)
+
+
+def _too_far(patient: Patient, step: Step, before: float, after: float) -> Iterator[Finding]:
+    gradients = [gradient for gradient in (step.gradients or {}).values() if gradient is not None]
+    if not np.isfinite(before) or not all(np.isfinite(gradient).all() for gradient in gradients):
+        return
+    exploded = not np.isfinite(after) or after > _GROWTH * before > 0
+    if exploded and step.length >= _LENGTH:
+        # A step shorter by 1 + sqrt(growth) ends at the bottom of a parabola; a tenth of that is safe elsewhere, too.
+        factor = 0.1 / (1 + (after / before) ** 0.5) if np.isfinite(after) else 1e-4
+        rates = " and ".join(
+            f"{rate:g}" for rate in sorted({g["lr"] for each in step.stepped for g in each.param_groups})
+        )
+        groups = " + ".join(f"{patient.in_code(each)}.param_groups" for each in step.stepped)
+        yield Finding(
+            "update",
+            "the learning rate",
+            f"after one step the loss of the same batch is {after:.3g}, before it was {before:.3g}, and the step is "
+            f"{step.length:.2g} times as long as the parameters: lr is {rates}",
+            f'for group in {groups}: group["lr"] *= {factor:.1g}',
+        )
+
+
+def _upside_down(run: Run) -> Iterator[Finding]:
+    """Yield minus a cross entropy or square error of the model's output, or plus a mean of its log probabilities.
+
+    Only if that is all of the loss: as a part of it, or with a factor, it is meant.
+    """
+    by_result = {id(node.out): node for node in run.nodes}
+    node, rising, log = by_result.get(id(run.loss)), True, False
+    while node is not None and node.operation in (*_INCREASING, "negative"):
+        rising ^= node.operation == "negative"
+        log |= node.operation == "log"
+        node = by_result.get(id(node.operands[0]))
+    if node is None or id(node.operands[0]) not in run.of_model:
+        return
+    if node.operation in ("cross_entropy", "mse_loss") and not rising:
+        seen = f"it is {node.operation} with a minus: the worse the model, the smaller it is, without an end"
+        yield Finding("loss", "the loss", seen, f"loss = F.{node.operation}(output, target)")
+    elif rising and (node.operation == "log_softmax" or (node.operation == "softmax" and log)):
+        seen = "it is a logarithm of probabilities without a minus: the less likely the targets, the smaller it is"
+        yield Finding("loss", "the loss", seen, "loss = F.cross_entropy(logits, target)")

@@ -1,0 +1,92 @@
+"""Parameters that got no gradient, zero or NaN, or that the step left where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..examination.arguments import Patient
+from ..examination.report import Finding, in_code
+from ..examination.step import Step, parameters_of
+
+# A gradient below this part of the parameter's size may well move nothing: there is nothing left to learn.
+_TINY = 1e-4
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield what a step does not train."""
+    step = patient.step
+    if step is None or step.gradients is None:
+        return
+    idle = {id(p) for each in patient.optimizers if each not in step.stepped for p in parameters_of(each)}
+    loss_is_finite = step.run is not None and bool(np.isfinite(step.run.loss.data).all())
+    for name, gradient in step.gradients.items():
+        parameter = patient.parameters[name]
+        if parameter.base is not None or id(parameter) in idle:
+            continue  # the gradient of a view is that of its base; an optimizer that is not stepped has another loss
+        if gradient is None:
+            yield Finding(
+                "gradient",
+                name,
+                "the loss does not depend on it: backward() gave it no gradient",
+                f"use it in forward(), without detach(), .data, item(), numpy() or no_grad() on the way to the loss; "
+                f"or take it out: del {in_code(name.rpartition('.')[0] or name)}",
+            )
+        elif not np.isfinite(gradient).all():
+            if loss_is_finite:
+                yield _not_finite(name, gradient)
+        elif gradient.size and not gradient.any():
+            if _stays_zero(step, name):
+                yield Finding(
+                    "gradient",
+                    name,
+                    f"all {gradient.size} elements of its gradient are 0, also after a step: it never learns",
+                    f"{_layer(name)}.reset_parameters() for a layer whose units are all off or all 0; else look for a "
+                    "relu, a clamp or a product with 0 between it and the loss",
+                )
+        else:
+            yield from _unmoved(patient, step, name, gradient)
+
+
+def _layer(name: str) -> str:
+    return in_code(name.rpartition(".")[0])
+
+
+def _not_finite(name: str, gradient: np.ndarray) -> Finding:
+    bad = int(np.count_nonzero(~np.isfinite(gradient)))
+    return Finding(
+        "gradient",
+        name,
+        f"{bad} of {gradient.size} elements of its gradient are NaN or infinite, though the loss is finite",
+        "(x + 1e-12).sqrt() or x.clamp(min=1e-6) where forward() takes a root, a logarithm or a quotient at 0",
+    )
+
+
+def _stays_zero(step: Step, name: str) -> bool:
+    """Whether the gradient is zero after a step as well: behind a weight that starts as 0 it is so only at first.
+
+    If the loss is 0 there is nothing to learn.
+    """
+    assert step.run is not None
+    later = step.next_gradients.get(name)
+    return step.run.loss.data.any() and (later is None or not later.any())
+
+
+def _unmoved(patient: Patient, step: Step, name: str, gradient: np.ndarray) -> Iterator[Finding]:
+    parameter = patient.parameters[name]
+    size = float(np.abs(gradient).max())
+    if step.moved.get(name, True) or size < _TINY * max(1.0, float(np.abs(parameter.data).max())):
+        return
+    optimizer, at, lr = next(
+        (each, at, group["lr"])
+        for each in patient.optimizers
+        for at, group in enumerate(each.param_groups)
+        if any(p is parameter for p in group["params"])
+    )
+    yield Finding(
+        "update",
+        name,
+        f"its gradient reaches {size:.3g}, and the step left every element as it was: lr is {lr:g}",
+        f'{patient.in_code(optimizer)}.param_groups[{at}]["lr"] = 1e-3',
+    )

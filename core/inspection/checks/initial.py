@@ -1,0 +1,60 @@
+"""Weights whose scale is far from what their fan-in calls for, or whose units start alike.
+
+A sum of fan_in terms keeps the scale of what comes in if weights are about 1 / sqrt(fan_in) in size. Initialisers
+differ by factors around that: torch's Linear has 0.6, Glorot's between 0.2 and 1.4, He's 1.4; trained weights seldom
+exceed 4.
+Source: Glorot and Bengio 2010, section 4.2; He et al. 2015, arXiv:1502.01852, section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...nn.layers.basic import Embedding
+from ...nn.module.parameter import Parameter
+from ..examination.arguments import Patient
+from ..examination.report import Finding, in_code
+
+_LOUD, _QUIET = 5.0, 0.02  # times 1 / sqrt(fan_in)
+_FEWEST = 8  # with fewer inputs the size of a weight is what the data asks for
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield weights of linear maps that are far too large, far too small, or equal in every unit."""
+    for name, weight, in_axis in _weights(patient):
+        values = weight.data.astype(np.float64)
+        fan_in = weight.shape[in_axis]
+        scale = float(np.sqrt(np.mean(values * values) * fan_in)) if weight.data.size else 1.0
+        inputs_first = ', mode="fan_out"' if in_axis == 0 else ""  # init takes a weight for (out, in)
+        mend = f"init.kaiming_uniform_({in_code(name)}, a=5 ** 0.5{inputs_first})"
+        units = np.moveaxis(values, in_axis, 0)
+        if units.shape[1] > 1 and units.any() and (units == units[:, :1]).all():
+            seen = f"all {units.shape[1]} units start with the same weights, get the same gradients and stay alike"
+            yield Finding("initial scale", name, seen, mend)
+        elif fan_in >= _FEWEST and (scale > _LOUD or 0 < scale < _QUIET):
+            much = "far above" if scale > _LOUD else "far below"
+            seen = f"its root mean square is {scale / fan_in**0.5:.3g}, {much} 1 / sqrt(fan_in) = {fan_in**-0.5:.3g}"
+            yield Finding("initial scale", name, seen, mend)
+
+
+def _weights(patient: Patient) -> Iterator[tuple[str, Parameter, int]]:
+    """Yield (name, weight, axis of its inputs) of the linear maps: of the layers, and of what was multiplied by."""
+    embeddings = {id(m.weight) for m in patient.model.modules() if isinstance(m, Embedding)}
+    seen: set[int] = set(embeddings)
+    for name, parameter in patient.parameters.items():
+        module = patient.model.get_submodule(name.rpartition(".")[0])
+        if parameter.ndim == 2 and hasattr(module, "in_features") and id(parameter) not in seen:
+            seen.add(id(parameter))
+            yield name, parameter, 1
+    for node in patient.run.nodes if patient.run else []:
+        weight = node.operands[1] if node.operation in ("linear", "matmul") else None
+        if (
+            isinstance(weight, Parameter)
+            and weight.ndim == 2
+            and id(weight) not in seen
+            and id(weight) in patient.names
+        ):
+            seen.add(id(weight))
+            yield patient.names[id(weight)], weight, 1 if node.operation == "linear" else 0

@@ -1,0 +1,137 @@
+"""A loss that is not finite, that gets probabilities for logits, or that starts far above ln(classes)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ...autograd.tensor import Tensor
+from ...nn.layers.basic import Embedding
+from ..examination.arguments import Patient
+from ..examination.graph import Node
+from ..examination.report import Finding
+from ..examination.step import Run
+from . import values
+
+# How far above ln(classes): half as much again, and half a nat for small batches.
+_FACTOR, _MARGIN = 1.5, 0.5
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield what is wrong with the value of the loss and with what it is computed from."""
+    run = patient.run
+    if run is None or run.loss is None:
+        return
+    if not np.isfinite(run.loss.data).all():
+        yield from _not_finite(patient, run)
+        return
+    for node in run.nodes:
+        if node.operation in ("cross_entropy", "binary_cross_entropy_with_logits"):
+            yield from _of_probabilities(run, node)
+        if node.operation == "cross_entropy":
+            yield from _initial(patient, run, node)
+
+
+def _not_finite(patient: Patient, run: Run) -> Iterator[Finding]:
+    """Name the first operation that made NaN or infinity out of finite numbers, or else what brought it in."""
+    found = f"it is {run.loss.data!s}"
+    if (node := _maker(run, np.isfinite)) is not None:
+        seen = f"{found}: {_made(run, node, np.isfinite)} NaN or infinite from finite ones"
+        mend = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
+        yield Finding("loss", "the loss", seen, mend)
+    elif any(values.check(patient)):
+        return  # these findings name it
+    elif (came := _in_batch(patient)) is not None:
+        yield Finding("loss", "the batch", f"{found}, and {came[1]}", _without(came[0]))
+    elif (node := _maker(run, _is_number)) is not None:
+        seen = f"{found}: {_made(run, node, _is_number)} NaN from infinite ones"
+        yield Finding("loss", "the loss", seen, f"x = x.clamp(min=-1e9, max=1e9) before the {node.operation}")
+    else:
+        yield Finding(
+            "loss", "the loss", f"{found}, and so was what came in, which is none of the model", _without("x")
+        )
+
+
+def _is_number(array: np.ndarray) -> np.ndarray:
+    return ~np.isnan(array)
+
+
+def _maker(run: Run, is_fine: Callable[[np.ndarray], np.ndarray]) -> Node | None:
+    for node in run.nodes:
+        if all(is_fine(operand.data).all() for operand in node.operands) and not is_fine(node.out.data).all():
+            return node
+    return None
+
+
+def _made(run: Run, node: Node, is_fine: Callable[[np.ndarray], np.ndarray]) -> str:
+    after = run.origin(node.operands[0])
+    count = np.count_nonzero(~is_fine(node.out.data))
+    return f"{node.operation}{f' after {after}' if after else ''} makes {count} of {node.out.numel()} elements"
+
+
+def _in_batch(patient: Patient) -> tuple[str, str] | None:
+    """Return what a program calls the part of the batch that is not finite, and what is to be said of it."""
+    assert patient.step is not None
+    parts = [("x", "input", given) for given in patient.step.inputs] + [("y", "target", patient.step.target)]
+    for variable, part, given in parts:
+        array = np.asarray(given if isinstance(given, Tensor | np.ndarray) else 0)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            count = np.count_nonzero(~np.isfinite(array))
+            return variable, f"so are {count} of the {array.size} elements of the {part} in the batch"
+    return None
+
+
+def _without(variable: str) -> str:
+    return f"{variable} = np.nan_to_num({variable}, posinf=0, neginf=0); or leave these examples out"
+
+
+def _of_probabilities(run: Run, node: Node) -> Iterator[Finding]:
+    logits = node.operands[0]
+    made = {id(other.out): other.operation for other in run.nodes}.get(id(logits))
+    if made in ("softmax", "sigmoid"):
+        place = run.origin(logits)
+        yield Finding(
+            "loss",
+            place or "the output",
+            f"{node.operation} takes logits and gets the result of a {made}: it is applied twice, which flattens the "
+            "gradient",
+            f"return the logits from forward(), without the {made}; apply it for predictions only",
+        )
+
+
+def _initial(patient: Patient, run: Run, node: Node) -> Iterator[Finding]:
+    logits, target = node.operands[0].data, node.operands[1].data
+    if logits.ndim != 2 or target.ndim != 1 or _is_tied_to_embedding(patient, run, node):
+        return
+    classes = logits.shape[1]
+    counted = (target >= 0) & (target < classes)
+    if classes < 2 or not counted.any():
+        return
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    nats = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(target)), np.where(counted, target, 0)]
+    loss, even = float(nats[counted].mean()), math.log(classes)
+    if loss > _FACTOR * even + _MARGIN:
+        place = run.origin(node.operands[0])
+        yield Finding(
+            "loss",
+            place or "the output",
+            f"the cross entropy is {loss:.3g}, far above ln({classes}) = {even:.3g}, which equal odds would give: the "
+            f"logits reach {np.abs(logits).max():.3g}",
+            "scale the inputs to about zero mean and unit variance, and start the last layer small: "
+            "init.normal_(weight, std=0.01)",
+        )
+
+
+def _is_tied_to_embedding(patient: Patient, run: Run, node: Node) -> bool:
+    """Whether the logits are products with an embedding, which starts at scale 1 for other reasons."""
+    embeddings = {id(m.weight) for m in patient.model.modules() if isinstance(m, Embedding)}
+    by_result = {id(other.out): other for other in run.nodes}
+    tensor = node.operands[0]
+    while (maker := by_result.get(id(tensor))) is not None:
+        if maker.operation in ("linear", "matmul"):
+            bases = [getattr(operand, "base", None) for operand in maker.operands]
+            return any(id(each) in embeddings for each in (*maker.operands, *bases))
+        tensor = maker.operands[0]
+    return False

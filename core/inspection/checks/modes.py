@@ -1,0 +1,67 @@
+"""Dropout and batch norm in the wrong mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...nn.layers.basic import BatchNorm1d, Dropout
+from ...nn.module.module import Module
+from ..examination.arguments import Patient
+from ..examination.report import Finding
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield a model that trains in evaluation mode, parts in another mode than it, and dropout that is never off."""
+    model = patient.model
+    minding = [(path, m) for path, m in model.named_modules() if _minds(m)]
+    if not model.training and patient.optimizers and any(not m.training for _, m in minding):
+        kinds = " and ".join(sorted({type(m).__name__ for _, m in minding}))
+        yield Finding(
+            "mode",
+            type(model).__name__,
+            f"it is trained in evaluation mode, so that {kinds} work as in prediction",
+            "model.train() before the training loop, and again after each evaluation",
+        )
+    for path, module in minding:
+        if module.training != model.training and not _is_frozen_part(model, path):
+            here, whole = ("training" if m.training else "evaluation" for m in (module, model))
+            yield Finding(
+                "mode",
+                path,
+                f"this {type(module).__name__} is in {here} mode, the model in {whole} mode",
+                f"model.{'train' if model.training else 'eval'}(), which reaches every module",
+            )
+    yield from _always_on(patient)
+
+
+def _minds(module: Module) -> bool:
+    """Whether the module itself does something else in training mode."""
+    if isinstance(module, BatchNorm1d):
+        return module.track_running_stats
+    return isinstance(module, Dropout) and module.p > 0
+
+
+def _is_frozen_part(model: Module, path: str) -> bool:
+    """Whether the module is in a part of the model that is in evaluation mode on purpose: all of it is frozen."""
+    parts = path.split(".")
+    for depth in range(1, len(parts) + 1):
+        part = model.get_submodule(".".join(parts[:depth]))
+        if part.training != model.training:
+            parameters = list(part.parameters())
+            return not part.training and bool(parameters) and not any(p.requires_grad for p in parameters)
+    return False
+
+
+def _always_on(patient: Patient) -> Iterator[Finding]:
+    run = None if patient.step is None else patient.step.in_eval
+    if run is None:
+        return
+    for node in run.nodes:
+        if node.operation == "dropout" and id(node.out) in run.of_model:
+            origin = run.origin(node.operands[0])
+            yield Finding(
+                "mode",
+                f"dropout after {origin}" if origin else "dropout",
+                "it drops elements in evaluation mode, too: predictions are random",
+                "F.dropout(x, p, self.training), which turns it off; or a Dropout module",
+            )

@@ -1,0 +1,79 @@
+"""What the optimizers hold, against what the model has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from ...autograd.tensor import Tensor
+from ...nn.module import ownership
+from ...optim.optimizer import Optimizer, named_parameters
+from ..examination.arguments import Patient
+from ..examination.report import Finding, in_code
+
+
+class _Held(NamedTuple):
+    name: str
+    parameter: Tensor
+    by: Optimizer
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield parameters that no optimizer holds, that are held twice, or held although the model lost them."""
+    if not patient.optimizers:
+        return
+    held = [
+        _Held(patient.names.get(id(parameter), name), parameter, optimizer)
+        for optimizer in patient.optimizers
+        for name, parameter in named_parameters(optimizer.param_groups)
+    ]
+    yield from _lacking(patient, {id(each.parameter) for each in held})
+    yield from _twice(patient, held)
+    yield from _lost(patient, held)
+
+
+def _again(patient: Patient, optimizer: Optimizer, with_: str = "") -> str:
+    """Return the line that makes the optimizer anew."""
+    parameters = "model.parameters()" if len(patient.optimizers) == 1 else f"[...{with_}]"
+    return f"{patient.in_code(optimizer)} = {type(optimizer).__name__}({parameters}, ...)"
+
+
+def _lacking(patient: Patient, held: set[int]) -> Iterator[Finding]:
+    one = len(patient.optimizers) == 1
+    for name, parameter in patient.parameters.items():
+        steered = parameter if parameter.base is None else parameter.base
+        if parameter.requires_grad and id(steered) not in held:
+            lacks = "the optimizer does not hold it" if one else "no optimizer holds it"
+            again = _again(patient, patient.optimizers[0], f", {in_code(name)}")
+            yield Finding(
+                "optimizer",
+                name,
+                f"it requires a gradient, but {lacks}: no step changes it",
+                f"{again}, after the last change to the model; or, if it is to stay, "
+                f"{in_code(name)}.requires_grad = False",
+            )
+
+
+def _twice(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
+    for one, two in combinations(held, 2):
+        if one.parameter is two.parameter or np.shares_memory(one.parameter.data, two.parameter.data):
+            same = "it" if one.parameter is two.parameter else f"the memory that it shares with {two.name}"
+            if one.by is two.by:
+                seen, without = f"the optimizer holds {same} twice: each step changes it twice", ""
+            else:
+                seen, without = f"two optimizers hold {same}: each of them changes it", ", without it"
+            yield Finding("optimizer", one.name, seen, _again(patient, two.by) + without)
+
+
+def _lost(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
+    for name, parameter, optimizer in held:
+        if id(parameter) not in patient.names and not ownership.still_owned(parameter, optimizer._roots[parameter]):
+            yield Finding(
+                "optimizer",
+                name,
+                "the optimizer holds it, but the model does so no longer: stepping it trains nothing",
+                f"{_again(patient, optimizer)}, after the last change to the model",
+            )

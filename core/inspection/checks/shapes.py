@@ -1,0 +1,63 @@
+"""Results that broadcasting made larger than either operand, where the examples of a batch were meant to be paired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..examination.arguments import Patient
+from ..examination.graph import Node, tensors_in
+from ..examination.report import Finding
+from ..examination.step import Run
+
+_MEND = "give both one shape, as in output.squeeze(-1) or target.reshape(output.shape)"
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield operations that combine (N, 1) with (N,), which gives (N, N), and targets of another shape than the output.
+
+    In a deliberate outer product both operands have as many axes; here the axis of the batch meets another one.
+    """
+    run = patient.run
+    if run is None:
+        return
+    for node in run.nodes:
+        if len(node.operands) == 2 and (_crosses(node) or _misses_target(node, patient)):
+            a, b = (operand.shape for operand in node.operands)
+            seen = f"{node.operation} broadcasts {a} with {b} to {node.out.shape}: examples meet others than themselves"
+            yield Finding("broadcast", _where(run, node), seen, _MEND)
+
+
+def _where(run: Run, node: Node) -> str:
+    place = run.origin(node.out)
+    inside = id(node.out) in run.of_model
+    return f"{'the output' if inside else 'the loss'}{f' of {place}' if inside and place else ''}"
+
+
+def _crosses(node: Node) -> bool:
+    a, b = (operand.shape for operand in node.operands)
+    if len(a) == len(b) or not a or not b or a[0] != b[0] or a[0] < 2:
+        return False
+    return node.out.shape not in (a, b) and _is_broadcast(node)
+
+
+def _is_broadcast(node: Node) -> bool:
+    try:
+        return np.broadcast_shapes(*(operand.shape for operand in node.operands)) == node.out.shape
+    except ValueError:
+        return False
+
+
+def _misses_target(node: Node, patient: Patient) -> bool:
+    """Whether node combines the very output with the very target, of another shape."""
+    assert patient.step is not None
+    assert patient.run is not None
+    target = patient.step.target
+    if target is None or id(node.out) in patient.run.of_model or not _is_broadcast(node):
+        return False
+    outputs = {id(tensor) for tensor in tensors_in(patient.run.output)}
+    one, two = node.operands if id(node.operands[0]) in outputs else node.operands[::-1]
+    if id(one) not in outputs or one.shape == two.shape or min(one.numel(), two.numel()) < 2:
+        return False
+    return np.shares_memory(two.data, np.asarray(target))

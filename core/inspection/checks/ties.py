@@ -1,0 +1,102 @@
+"""Ties between parameters that hold no longer: broken by an assignment, by a copy, or by new memory.
+
+Which ones an assignment broke is noted when it happens, see ownership.note_untied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from ...nn.layers.basic import Embedding, Linear
+from ...nn.module import ownership
+from ...nn.module.parameter import Parameter
+from ..examination.arguments import Patient
+from ..examination.report import Finding, in_code
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield ties and views that are broken, and copies that were meant to be ties."""
+    yield from _replaced(patient)
+    yield from _views(patient)
+    yield from _copies(patient)
+
+
+def _replaced(patient: Patient) -> Iterator[Finding]:
+    for path, module in patient.model.named_modules():
+        for name, former in ownership.untied(module).items():
+            now, full = module._parameters.get(name), f"{path}.{name}" if path else name
+            other = patient.names.get(id(former))
+            if now is not None and other is not None and not np.may_share_memory(now.data, former.data):
+                yield Finding(
+                    "tie",
+                    full,
+                    f"it was tied to {other}, until an assignment put another parameter {now.shape} in its place: the "
+                    "two are trained apart",
+                    f"{in_code(full)} = {_tie(other, former, now)}; or, to part them for good, del {in_code(full)} "
+                    "before the assignment",
+                )
+
+
+def _views(patient: Patient) -> Iterator[Finding]:
+    for name, parameter in patient.parameters.items():
+        base = parameter.base
+        if base is None:
+            continue
+        if parameter.data.size and not np.may_share_memory(base.data, parameter.data):
+            yield Finding(
+                "tie",
+                name,
+                f"it was a view of {patient.names.get(id(base), 'another parameter')}, until .data of one of them was "
+                "replaced: they share no memory",
+                f"{in_code(name)}.data[...] = values, which writes in place; and tie them anew",
+            )
+        elif id(base) not in patient.names and not ownership.same_model(base, parameter):
+            heir = _heir(patient, base)
+            yield Finding(
+                "tie",
+                name,
+                f"it is a view of a parameter {base.shape} that the model no longer holds: an assignment replaced that "
+                "one, and the two are apart",
+                f"{in_code(name)} = {_tie(heir, base, parameter)}",
+            )
+
+
+def _heir(patient: Patient, base: Parameter) -> str:
+    fitting = [name for name, p in patient.parameters.items() if p.shape == base.shape and p.base is None]
+    return fitting[0] if fitting else "..."
+
+
+def _tie(other: str, former: Parameter, now: Parameter) -> str:
+    """Return the right-hand side that makes now the same as the parameter called other, or its transpose."""
+    if former.shape == now.shape:
+        return in_code(other)
+    transposed = now.shape == former.shape[::-1]
+    return f"Parameter({in_code(other)}{'.T' if transposed else '[...]'})"
+
+
+def _copies(patient: Patient) -> Iterator[Finding]:
+    """Yield weights of different kinds of layers, or of transposed shapes, that are equal bit by bit but not one."""
+    weights = [
+        (name, module.weight, type(module))
+        for name, module in patient.model.named_modules()
+        if isinstance(module, Linear | Embedding) and module.weight is not None and module.weight.requires_grad
+    ]
+    for (name, one, kind), (other, two, other_kind) in combinations(weights, 2):
+        if one.data.size != two.data.size or np.shares_memory(one.data, two.data):
+            continue
+        if not one.data.size or (one.data == one.data.flat[0]).all():
+            continue  # zeros are equal without being a copy
+        same = kind is not other_kind and np.array_equal(one.data, two.data)
+        if same or (one.shape == two.shape[::-1] and np.array_equal(one.data, two.data.T)):
+            here = f"{other}.weight" if other else "weight"
+            first = f"{name}.weight" if name else "weight"
+            yield Finding(
+                "tie",
+                here,
+                f"it has exactly the values of {first}{'' if same else ', transposed'}, in memory of its own: a copy, "
+                "so that the two are trained apart",
+                f"{in_code(here)} = {in_code(first) if same else f'Parameter({in_code(first)}.T)'}",
+            )

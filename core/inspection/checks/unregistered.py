@@ -1,0 +1,83 @@
+"""Trainable tensors and modules that the model uses and does not know of: not trained, not saved, not moved.
+
+With a run, what the graph starts from decides: it shows what is in use however it is hidden, and leaves in peace a
+teacher that runs under no_grad(). Without one, whatever can be reached counts, unless it is frozen or was put where it
+is on purpose, by object.__setattr__.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...errors import ModuleError
+from ...nn.module import ownership
+from ...nn.module.module import Module
+from ...nn.module.parameter import Parameter
+from ..examination.arguments import Patient
+from ..examination.graph import leaves
+from ..examination.reaching import Way, reachable
+from ..examination.report import Finding, in_code
+
+
+def in_containers(model: Module) -> Iterator[Finding]:
+    """Yield what makes a walk through the model raise: modules in a plain list, a missing super().__init__()."""
+    try:
+        list(model.modules())
+    except ModuleError as error:
+        seen, _, mend = str(error).partition(". ")
+        yield Finding("unregistered", type(model).__name__, seen, mend)
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Yield what is in use, or could be, and is not registered."""
+    strangers: dict[int, Way] = {}
+    for way, tensor in reachable(patient.model):
+        if not ownership.same_model(tensor, patient.model):
+            strangers.setdefault(id(tensor), way)
+    if patient.run is None:
+        yield from (_stranger(way) for way in strangers.values() if not way.on_purpose)
+        return
+    run = patient.run
+    for tensor in leaves(node for node in run.nodes if id(node.out) in run.of_model):
+        if id(tensor) in strangers:
+            yield _stranger(strangers[id(tensor)])
+        elif isinstance(tensor, Parameter) and not ownership.roots(tensor):
+            yield _made_in_forward(tensor, patient)
+    yield from _accumulating(patient)
+
+
+def _stranger(way: Way) -> Finding:
+    name = f"{way.path}.{way.text}" if way.path and " " not in way.text else way.text
+    owner = f" of {way.path}" if way.path and " " in way.text else ""
+    return Finding(
+        "unregistered",
+        name + owner,
+        f"a trainable {way.kind} that the model does not know of: it is not in parameters() or state_dict()",
+        f"self.{way.variable} = ... in __init__(), which registers it (ModuleList or ParameterList for several), and "
+        f"use self.{way.variable} in forward(); or freeze it with requires_grad_(False)",
+    )
+
+
+def _made_in_forward(tensor: Parameter, patient: Patient) -> Finding:
+    run = patient.run
+    assert run is not None
+    user = next(node for node in run.nodes if any(operand is tensor for operand in node.operands))
+    return Finding(
+        "unregistered",
+        f"a Parameter {tensor.shape}",
+        f"forward() uses it in {user.operation}, but no module holds it: it looks made anew in each call, and what it "
+        "learns is lost",
+        "self.layer = ... in __init__(), and only use it in forward()",
+    )
+
+
+def _accumulating(patient: Patient) -> Iterator[Finding]:
+    assert patient.step is not None
+    for path, name in patient.step.accumulating:
+        owner = in_code(path)
+        yield Finding(
+            "unregistered",
+            f"{path}.{name}" if path else name,
+            "a plain array that every forward() builds on: state that state_dict() does not save and load",
+            f'{owner}.register_buffer("{name}", ...) in place of the plain attribute',
+        )

@@ -1,0 +1,1 @@
+"""What the checks look at: one training step, observed and undone."""

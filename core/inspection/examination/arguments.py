@@ -1,0 +1,41 @@
+"""What every check is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ...nn.module.module import Module
+from ...nn.module.parameter import Parameter
+from ...optim.optimizer import Optimizer
+from .step import Run, Step
+
+
+@dataclass
+class Patient:
+    """A model, the optimizers that it has, and what a step of it showed if one was taken."""
+
+    model: Module
+    optimizers: tuple[Optimizer, ...]
+    step: Step | None
+
+    @property
+    def run(self) -> Run | None:
+        """The first run of the step, if it came to its end."""
+        return None if self.step is None else self.step.run
+
+    def in_code(self, optimizer: Optimizer) -> str:
+        """Return what a program calls the optimizer."""
+        return "optimizer" if len(self.optimizers) == 1 else f"optimizers[{self.optimizers.index(optimizer)}]"
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters by their full names, tied ones under the first."""
+        return dict(self.model.named_parameters())
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The full name of each parameter and buffer, by id."""
+        tensors: list[tuple[str, Any]] = [*self.model.named_parameters(), *self.model.named_buffers()]
+        return {id(tensor): name for name, tensor in tensors}

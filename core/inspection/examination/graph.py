@@ -1,0 +1,53 @@
+"""The recorded graph, as the checks read it: operations by name, in the order in which they were computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from ...autograd.tensor import Tensor
+from ...nn.module.parameter import Parameter
+
+
+class Node(NamedTuple):
+    """A recorded operation, by the name of the function that defines its gradient."""
+
+    operation: str
+    out: Tensor
+    operands: tuple[Tensor, ...]
+
+
+def recorded(roots: Iterable[Tensor]) -> list[Node]:
+    """Return the operations that roots were computed by, operands before results. Parameters end the walk."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    stack = [(root, False) for root in roots]
+    while stack:
+        tensor, operands_done = stack.pop()
+        if operands_done:
+            assert tensor._backward is not None
+            order.append(Node(tensor._backward.__qualname__.partition(".")[0], tensor, tensor._parents))
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))
+            if tensor._parents and not isinstance(tensor, Parameter):
+                stack.append((tensor, True))
+                stack.extend((operand, False) for operand in tensor._parents)
+    return order
+
+
+def leaves(nodes: Iterable[Node]) -> list[Tensor]:
+    """Return the tensors that nodes start from and that require a gradient, each once."""
+    operands = {id(tensor): tensor for node in nodes for tensor in node.operands}
+    return [t for t in operands.values() if t.requires_grad and (isinstance(t, Parameter) or not t._parents)]
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in what a forward returns: one, or tuples, lists and dicts of them."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors_in(item)

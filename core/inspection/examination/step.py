@@ -1,0 +1,228 @@
+"""A training step under observation: the graph it recorded, who made which tensor, the gradients, what moved."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...autograd.tensor import Tensor
+from ...errors import ModuleError
+from ...nn.module.module import Module
+from ...optim.optimizer import Optimizer, named_parameters
+from .graph import Node, leaves, recorded, tensors_in
+from .undisturbed import Memory, undisturbed
+
+Gradients = dict[str, "np.ndarray | None"]  # of the trainable parameters, by full name
+
+# How far a step without an optimizer goes: enough for another gradient, too little to change the model's nature.
+_NUDGE = 1e-3
+
+
+@dataclass
+class Run:
+    """What a forward pass, with the loss if there is one, computed; it holds all tensors, so that their ids stay."""
+
+    output: Any
+    loss: Any
+    nodes: list[Node]
+    of_model: set[int]  # ids of the results that the model computed, not the loss
+    made_by: dict[int, tuple[str, Tensor]]  # id of a tensor -> the name of the innermost module that returned it
+
+    def origin(self, tensor: Tensor) -> str | None:
+        """Return the name of the module that returned tensor, or else the tensor it was computed from, and so on."""
+        first_operand = {id(node.out): node.operands[0] for node in self.nodes}
+        while id(tensor) not in self.made_by:
+            if id(tensor) not in first_operand:
+                return None
+            tensor = first_operand[id(tensor)]
+        return self.made_by[id(tensor)][0]
+
+
+@dataclass
+class Step:
+    """What a step showed; fields that it did not come to stay empty. error: of the package's own that stopped it."""
+
+    inputs: list[Any]
+    target: Any
+    run: Run | None = None
+    gradients: Gradients | None = None
+    stepped: list[Optimizer] = field(default_factory=list)  # those that hold a parameter with a gradient
+    length: float = 0.0  # of their step, over that of the parameters
+    next_loss: float | None = None  # after the parameters moved, as are the next gradients
+    next_gradients: Gradients = field(default_factory=dict)
+    moved: dict[str, bool] = field(default_factory=dict)  # of what they hold and has a gradient
+    accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run builds on
+    in_eval: Run | None = None
+    error: ModuleError | None = None
+
+
+class Observer:
+    """Takes a step of a model, and puts everything back."""
+
+    def __init__(
+        self, model: Module, optimizers: tuple[Optimizer, ...], batch: Any, loss: Callable[..., Any] | None
+    ) -> None:
+        self.model, self.optimizers, self.batch, self.loss = model, optimizers, batch, loss
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        given = [] if batch is None else list(batch) if isinstance(batch, tuple | list) else [batch]
+        self.target = given.pop() if len(given) > 1 else None
+        self.inputs = [Tensor(value) if isinstance(value, np.ndarray) else value for value in given]
+
+    def step(self) -> Step:
+        """Return what a step shows."""
+        step = Step(self.inputs, self.target)
+        # In a context of its own, in which operations are recorded even if the caller is under no_grad().
+        contextvars.Context().run(self._take, step)
+        return step
+
+    def _take(self, step: Step) -> None:
+        with np.errstate(all="ignore"):
+            try:
+                self._train(step)
+                step.accumulating = self._accumulating()
+            except ModuleError as error:
+                step.error = error
+                step.run = step.run or self._forward()
+            else:
+                step.in_eval = self._run_in_eval()
+
+    def _train(self, step: Step) -> None:
+        with self._undisturbed() as memory:
+            step.run = self._run()
+            if self.loss is not None:
+                step.gradients = self._backward(step.run, memory)
+                self._move(step)
+                again = self._run()
+                step.next_gradients = self._backward(again, memory)
+                step.next_loss = again.loss.item()
+
+    def _forward(self) -> Run | None:
+        """Return a run without the loss, which may be what stopped the step; None if the model stopped it."""
+        if self.batch is None:
+            return None
+        with self._undisturbed():
+            try:
+                return Observer(self.model, (), (*self.inputs, self.target), None)._run()
+            except ModuleError:
+                return None
+
+    def _undisturbed(self) -> AbstractContextManager[Memory]:
+        return undisturbed(self.model, self.optimizers, self.batch, self.loss)
+
+    def _run(self) -> Run:
+        outputs: list[Any] = []
+        made_by: dict[int, tuple[str, Tensor]] = {}
+
+        def note(path: str) -> Callable[..., None]:
+            def hook(module: Module, args: Any, output: Any) -> None:
+                made_by.update((id(t), (path, t)) for t in tensors_in(output) if id(t) not in made_by)
+                if module is self.model:
+                    outputs.append(output)
+
+            return hook
+
+        with ExitStack() as hooks:
+            for path, module in self.model.named_modules():
+                hooks.callback(module.register_forward_hook(note(path)).remove)
+            loss = self._compute()
+        last = outputs[-1] if outputs else None
+        of_model = {id(node.out) for node in recorded(t for output in outputs for t in tensors_in(output))}
+        return Run(last, loss, recorded(tensors_in(last if loss is None else loss)), of_model, made_by)
+
+    def _compute(self) -> Any:
+        if self.batch is None:
+            return self.loss() if self.loss is not None else None
+        output = self.model(*self.inputs)
+        if self.loss is None:
+            return None
+        return self.loss(output) if self.target is None else self.loss(output, self.target)
+
+    def _backward(self, run: Run, memory: Memory) -> Gradients:
+        """Return the gradients of the run's loss alone, for the model's parameters."""
+        memory.keep(*leaves(run.nodes))
+        for tensor in (*leaves(run.nodes), *self.parameters.values()):
+            tensor.grad = None
+        run.loss.backward()
+        return {name: None if p.grad is None else p.grad.copy() for name, p in self.parameters.items()}
+
+    def _move(self, step: Step) -> None:
+        assert step.gradients is not None
+        before = {name: parameter.data.copy() for name, parameter in self.parameters.items()}
+        if self.optimizers:
+            reached = [each for each in self.optimizers if any(p.grad is not None for p in parameters_of(each))]
+            step.stepped = reached or list(self.optimizers)
+            for optimizer in step.stepped:
+                optimizer.step()
+            held = {id(parameter) for optimizer in step.stepped for parameter in parameters_of(optimizer)}
+            step.moved = {
+                name: not np.array_equal(before[name], parameter.data)
+                for name, parameter in self.parameters.items()
+                if id(parameter) in held and step.gradients[name] is not None
+            }
+            step.length = self._length(before)
+            return
+        for name, parameter in self.parameters.items():
+            gradient = step.gradients[name]
+            if gradient is not None and parameter.data.flags.writeable:
+                parameter.data -= (_NUDGE * gradient).astype(parameter.dtype)
+
+    def _length(self, before: dict[str, np.ndarray]) -> float:
+        """Return how far the parameters are from what they were, over how far they were from 0."""
+        was = {name: values.astype(np.float64) for name, values in before.items()}
+        moved = sum(np.square(self.parameters[name].data - values).sum() for name, values in was.items())
+        length = float(np.sqrt(moved / sum(np.square(values).sum() for values in was.values())))
+        return np.inf if np.isnan(length) else length  # an infinite rate makes NaN of a gradient of 0
+
+    def _accumulating(self) -> list[tuple[str, str]]:
+        """Return the plain attributes with an array that depends on what it was before the run.
+
+        What forward() merely leaves behind, such as the last attention pattern, is the same after a second run.
+        """
+        before = self._plain_arrays()
+        with self._undisturbed():
+            self._run()
+            first = self._plain_arrays()
+        changed = {at: values for at, values in first.items() if at in before and not _same(before[at], values)}
+        if not changed:
+            return []
+        with self._undisturbed():
+            for (path, name), values in changed.items():
+                module = self.model.get_submodule(path)
+                like = vars(module)[name]
+                vars(module)[name] = Tensor(values) if isinstance(like, Tensor) else values
+            self._run()
+            second = self._plain_arrays()
+        return [at for at, values in changed.items() if at not in second or not _same(second[at], values)]
+
+    def _plain_arrays(self) -> dict[tuple[str, str], np.ndarray]:
+        return {
+            (path, name): np.array(value)
+            for path, module in self.model.named_modules()
+            for name, value in module._plain_attributes().items()
+            if isinstance(value, Tensor | np.ndarray)
+        }
+
+    def _run_in_eval(self) -> Run | None:
+        """Return a run in evaluation mode, or None if the model does not run in it."""
+        with self._undisturbed():
+            self.model.eval()
+            try:
+                run = self._run()
+            except ModuleError:
+                return None
+            # A loss that calls model.train() itself says nothing about evaluation mode.
+            return None if any(module.training for module in self.model.modules()) else run
+
+
+def parameters_of(optimizer: Optimizer) -> Iterator[Tensor]:
+    """Return what the optimizer holds, one after the other."""
+    return (parameter for _, parameter in named_parameters(optimizer.param_groups))
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()

@@ -1,0 +1,160 @@
+"""A run that leaves no trace: what it may change is remembered before, and put back after, in the same memory."""
+
+from __future__ import annotations
+
+import random
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ...autograd.tensor import Tensor
+from ...nn.module import ownership
+from ...nn.module.module import Module
+from ...nn.module.registration import KINDS, Members
+from ...optim.optimizer import Optimizer
+from ...random import undisturbed_generator
+
+_PACKAGE = Module.__module__.rpartition(".")[0]
+_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+
+
+class Memory:
+    """What is put back later: arrays, tensors, modules, optimizers, generators, and containers of these.
+
+    Objects of other kinds are not looked into. Large ones are copied: this takes as much memory as they do.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Any] = {}  # holds them, so that no id is given to another
+        self._undo: list[Callable[[], None]] = []
+
+    def keep(self, *things: Any) -> None:
+        """Remember things as they are, unless they were remembered before."""
+        pending = list(things)
+        while pending:
+            thing = pending.pop()
+            if id(thing) not in self._seen:
+                self._seen[id(thing)] = thing
+                pending += self._remember(thing)
+
+    def restore(self) -> None:
+        """Put everything back."""
+        for undo in self._undo:
+            undo()
+
+    def _remember(self, thing: Any) -> list[Any]:
+        """Note how to put thing itself back; what is in it is returned."""
+        if isinstance(thing, np.ndarray):
+            self._undo += [_array(thing)] if thing.flags.writeable else []
+        elif isinstance(thing, _GENERATORS):
+            self._undo.append(_generator(thing))
+        elif isinstance(thing, tuple):
+            return list(thing)
+        elif isinstance(thing, list | dict | set):
+            self._undo.append(_container(thing))
+            return list(thing.values()) if isinstance(thing, dict) else list(thing)
+        elif isinstance(thing, types.FunctionType):
+            # Arrays in a closure may be a whole data set, which a loss has no reason to change.
+            held = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
+            return [value for value in held if isinstance(value, (Module, Optimizer, *_GENERATORS))]
+        elif isinstance(thing, Module | Optimizer | Tensor) or type(thing).__module__.startswith(_PACKAGE):
+            return self._remember_attributes(thing)
+        return []
+
+    def _remember_attributes(self, thing: Any) -> list[Any]:
+        slots = [name for kind in type(thing).__mro__ for name in _slots(kind) if hasattr(thing, name)]
+        values = {name: getattr(thing, name) for name in slots}
+
+        def undo() -> None:
+            for name, value in values.items():
+                object.__setattr__(thing, name, value)
+
+        self._undo.append(undo)
+        if not hasattr(thing, "__dict__"):
+            return list(values.values())
+        if isinstance(thing, Module):
+            self._undo.append(_registered(thing))
+        return [*values.values(), vars(thing)]
+
+
+def _slots(kind: type) -> list[str]:
+    slots = vars(kind).get("__slots__", ())
+    return [name for name in ((slots,) if isinstance(slots, str) else slots) if name not in ("__weakref__", "__dict__")]
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _array(array: np.ndarray) -> Callable[[], None]:
+    values = array.copy()
+
+    def undo() -> None:
+        array[...] = values
+
+    return undo
+
+
+def _generator(generator: Any) -> Callable[[], None]:
+    if isinstance(generator, np.random.Generator):
+        state = generator.bit_generator.state
+        return lambda: setattr(generator.bit_generator, "state", state)
+    if isinstance(generator, random.Random):
+        position = generator.getstate()
+        return lambda: generator.setstate(position)
+    legacy = generator.get_state()
+    return lambda: generator.set_state(legacy)
+
+
+def _container(container: Any) -> Callable[[], None]:
+    contents = container.copy()
+
+    def undo() -> None:
+        if isinstance(container, Members):  # which refuses to be changed; ownership is told by _registered
+            dict.clear(container)
+            dict.update(container, contents)
+            return
+        container.clear()
+        (container.extend if isinstance(container, list) else container.update)(contents)
+
+    return undo
+
+
+def _registered(module: Module) -> Callable[[], None]:
+    """Tell ownership what a layer that forward() made or replaced leaves behind. The dicts come back by themselves."""
+    before = {kind: dict(vars(module).get(kind, {})) for kind in KINDS}
+
+    def undo() -> None:
+        for kind, held in before.items():
+            now = vars(module).get(kind, {})
+            for name in {*held, *now}:
+                old, new = held.get(name), now.get(name)
+                if old is not new:
+                    if old is not None:
+                        ownership.hold(module, old)
+                    if new is not None:
+                        ownership.release(module, new)
+
+    return undo
+
+
+@contextmanager
+def undisturbed(*things: Any) -> Iterator[Memory]:
+    """Give a Memory of things, and of all generators a program shares; everything in it is put back at the end."""
+    memory = Memory()
+    memory.keep(*things)
+    # A forward may draw from these without saying so; nothing here does.
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with undisturbed_generator():
+            yield memory
+    finally:
+        memory.restore()
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

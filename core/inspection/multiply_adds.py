@@ -1,0 +1,61 @@
+"""How many multiply-adds a computation takes: what summary.py counts a module's work in.
+
+Counted are the products of matrices, whoever asks for them: linear, matmul (`@`) and the two products of attention,
+masked positions included, since they are computed too. A bias, an embedding, a normalization, a softmax and everything
+elementwise count as 0. This is what torch.utils.flop_counter counts, which takes a multiply-add for 2 operations.
+What a forward computes in NumPy, past Tensors, is not seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..autograd.tape import Backward, recording
+
+if TYPE_CHECKING:
+    from ..autograd.tensor import Tensor
+
+
+def _of_linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> int:
+    return out.numel() * weight.shape[1]
+
+
+def _of_matmul(out: Tensor, a: Tensor, b: Tensor) -> int:
+    return out.numel() * a.shape[-1]
+
+
+def _of_attention(out: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> int:
+    queries, (length, width) = math.prod(out.shape[:-1]), k.shape[-2:]
+    return queries * length * (width + v.shape[-1])  # scores, then the mixture of values
+
+
+def _of_packed_attention(out: Tensor, packed: Tensor, bias: Tensor | None = None) -> int:
+    return out.numel() * 2 * out.shape[1]
+
+
+# An operation goes by the name of the function that defines its backward.
+_COSTS: dict[str, Callable[..., int]] = {
+    "linear": _of_linear,
+    "matmul": _of_matmul,
+    "scaled_dot_product_attention": _of_attention,
+    "packed_attention": _of_packed_attention,
+}
+
+
+@contextmanager
+def counting(count: Callable[[int], None]) -> Iterator[None]:
+    """Compute without recording, and call count with the multiply-adds of each product of matrices."""
+
+    def tell(out: Tensor, operands: tuple[Tensor, ...], backward: Backward) -> None:
+        cost = _COSTS.get(backward.__qualname__.partition(".")[0])
+        if cost is not None:
+            count(cost(out, *operands))
+
+    token = recording.set(tell)
+    try:
+        yield
+    finally:
+        recording.reset(token)

@@ -1,0 +1,108 @@
+"""A run of a model that leaves no trace: what each module returns, and how many multiply-adds it takes.
+
+The model runs once, in evaluation mode and without recording. Its modes, its buffers and the default generator are
+afterwards as they were, the inputs too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..autograd.tensor import Tensor
+from ..errors import ArgumentError
+from ..random import undisturbed_generator
+from .multiply_adds import counting
+
+if TYPE_CHECKING:
+    from ..nn.module.module import Module
+
+
+class Trial(NamedTuple):
+    """What a run showed. By id of a module: a text for what each call returned, and the multiply-adds of its own."""
+
+    inputs: Sequence[Tensor]
+    outputs: dict[int, list[str]]
+    multiply_adds: Counter[int]
+
+
+NOT_RUN = Trial((), {}, Counter())
+
+
+def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
+    """Return what a run on inputs shows; each is a shape or an array.
+
+    Work belongs to the innermost module that was called. Raises ArgumentError for an input that is neither, and
+    whatever the model raises, with a note on the inputs.
+    """
+    trial = Trial([_example(value) for value in inputs], defaultdict(list), Counter())
+    running = [model]
+
+    def enter(module: Module, args: tuple[Any, ...]) -> None:
+        running.append(module)
+
+    def leave(module: Module, args: tuple[Any, ...], output: Any) -> None:
+        while running.pop() is not module:  # those inside that ended in an error, which module caught
+            pass
+        trial.outputs[id(module)].append(shape_text(output))
+
+    def count(multiply_adds: int) -> None:
+        trial.multiply_adds[id(running[-1])] += multiply_adds
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            stack.enter_context(_as_it_was(module))
+            stack.callback(module.register_forward_pre_hook(enter).remove)
+            stack.callback(module.register_forward_hook(leave).remove)
+        stack.enter_context(undisturbed_generator())
+        stack.enter_context(counting(count))
+        try:
+            model.eval()(*trial.inputs)
+        except Exception as error:
+            given = ", ".join(f"{shape_text(x)} {x.dtype}" for x in trial.inputs)
+            error.add_note(f"summary() ran the model on {given}; give example arrays where it takes others.")
+            raise
+    return trial
+
+
+def _example(value: Any) -> Tensor:
+    if isinstance(value, np.ndarray | Tensor):
+        return Tensor(np.array(value))  # a copy: the model may write into it
+    if isinstance(value, tuple) and all(isinstance(size, int | np.integer) and size >= 0 for size in value):
+        return Tensor(np.zeros(value, np.float32))
+    raise ArgumentError(
+        f"summary() takes a shape such as (1, 64) or an example array for each input of the model, not {value!r}. "
+        "Several inputs are several arguments: summary((1, 64), (1, 10))."
+    )
+
+
+@contextmanager
+def _as_it_was(module: Module) -> Iterator[None]:
+    """Give back the module's mode and buffers as they were, in the same memory."""
+    mode = module.training
+    buffers = [(name, b, b.data, b.data.copy()) for name, b in module._buffers.items() if b is not None]
+    try:
+        yield
+    finally:
+        module.training = mode
+        for name, buffer, array, values in buffers:
+            if module._buffers.get(name) is not buffer:
+                setattr(module, name, buffer)
+            buffer.data = array
+            if array.flags.writeable:
+                array[...] = values
+
+
+def shape_text(value: Any) -> str:
+    """Return the shape of a tensor; those in a tuple or list in brackets, in a dict in braces; else the type's name."""
+    if isinstance(value, Tensor | np.ndarray):
+        return str(value.shape)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(shape_text, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {shape_text(item)}' for key, item in value.items())}}}"
+    return type(value).__name__

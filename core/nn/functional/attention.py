@@ -1,0 +1,180 @@
+"""Scaled dot-product attention: of queries, keys and values apart, or of those of several heads packed side by side."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ...autograd.shaping import broadcasts_to
+from ...autograd.tensor import Tensor, record
+from ...errors import ArgumentError, ShapeError
+from .dropping import keep_scale
+
+Mask = Tensor | np.ndarray | None
+# Where to put the gradients of q, k and v; None for arrays of their own.
+Into = tuple["np.ndarray | None", "np.ndarray | None", "np.ndarray | None"]
+
+
+def scaled_dot_product_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Mask = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    generator: np.random.Generator | None = None,
+) -> Tensor:
+    """Return softmax(q k^T / sqrt(d) + mask) v.
+
+    q: (..., L, d).  k: (..., S, d).  v: (..., S, e).  Returns (..., L, e); leading axes broadcast.
+    attn_mask: broadcastable to (..., L, S); bool (True may attend) or float (added).  is_causal: position l attends
+    to s <= l.  A position that may attend to nothing gets 0.  Dropout, where dropout_p > 0, is on the weights.
+    Raises ShapeError if the shapes do not fit, ArgumentError for both masks at once.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
+    """
+    attention = _attend(q.data, k.data, v.data, attn_mask, dropout_p, is_causal, generator)
+    bias = _trained(attn_mask)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
+        by_q, by_k, by_v, by_scores = attention.backward(g, (None, None, None))
+        return (by_q, by_k, by_v) if bias is None else (by_q, by_k, by_v, by_scores)
+
+    return record(attention.out, (q, k, v) if bias is None else (q, k, v, bias), backward)
+
+
+def packed_attention(
+    packed: Tensor,
+    num_heads: int,
+    attn_mask: Mask = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    generator: np.random.Generator | None = None,
+) -> Tensor:
+    """Return `scaled_dot_product_attention` of each head, the heads side by side again.
+
+    packed: (B, T, 3 C), the features of q, of k and of v, each those of num_heads heads.  Returns (B, T, C).
+    The other arguments are those of `scaled_dot_product_attention` of (B, num_heads, T, C / num_heads).
+    Raises ShapeError if packed has another number of axes, or features that cannot be split so.
+    """
+    if num_heads < 1 or packed.ndim != 3 or packed.shape[-1] % (3 * num_heads):
+        raise ShapeError(f"attention of {num_heads} heads: packed {packed.shape} is not (B, T, 3 * {num_heads} * d).")
+    batch, length, features = packed.shape
+    split = (batch, length, 3, num_heads, features // (3 * num_heads))
+    q, k, v = packed.data.reshape(split).transpose(2, 0, 3, 1, 4)  # (B, T, 3, heads, d) -> 3 x (B, heads, T, d)
+    attention = _attend(q, k, v, attn_mask, dropout_p, is_causal, generator)
+    bias = _trained(attn_mask)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
+        by_out = g.reshape(batch, length, *split[3:]).transpose(0, 2, 1, 3)  # (B, T, C) -> (B, heads, T, d)
+        by_packed = np.empty(split, g.dtype)
+        by_q, by_k, by_v = by_packed.transpose(2, 0, 3, 1, 4)
+        by_scores = attention.backward(by_out, (by_q, by_k, by_v))[3]
+        by_all = by_packed.reshape(batch, length, features)
+        return (by_all,) if bias is None else (by_all, by_scores)
+
+    joined = attention.out.transpose(0, 2, 1, 3).reshape(batch, length, features // 3)
+    return record(joined, (packed,) if bias is None else (packed, bias), backward)
+
+
+class _Attention(NamedTuple):
+    """What attention computes of arrays, and what its gradient needs again.
+
+    q, k, v: as in `scaled_dot_product_attention`.  weights: (..., L, S).  keep: what dropout multiplies them by, or
+    None.  dropped: the weights after that.  out: (..., L, e).
+    """
+
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    scale: float
+    weights: np.ndarray
+    keep: np.ndarray | None
+    dropped: np.ndarray
+    out: np.ndarray
+
+    def backward(self, g: np.ndarray, into: Into) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the gradients of q, k, v and the scores, given that of out; the first three are put into `into`."""
+        q, k, v, scale, p, keep, dropped, _ = self
+        by_v = np.matmul(dropped.swapaxes(-1, -2), g, out=into[2])  # (..., S, e)
+        by_p = g @ v.swapaxes(-1, -2)  # (..., L, S)
+        if keep is not None:
+            by_p *= keep
+        by_p *= p
+        by_scores = by_p - p * _row_sums(by_p)
+        by_q = np.matmul(by_scores, k, out=into[0])
+        by_q *= scale
+        by_k = np.matmul(by_scores.swapaxes(-1, -2), q, out=into[1])
+        by_k *= scale
+        return by_q, by_k, by_v, by_scores
+
+
+def _attend(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    attn_mask: Mask,
+    dropout_p: float,
+    is_causal: bool,
+    generator: np.random.Generator | None,
+) -> _Attention:
+    mask = _attention_mask(q, k, v, attn_mask, is_causal)
+    scale = 1 / math.sqrt(q.shape[-1] or 1)  # without features all scores are 0
+    p = _attention_weights((q * scale) @ k.swapaxes(-1, -2), mask)  # (..., L, S)
+    keep = keep_scale(p.shape, p.dtype, dropout_p, True, generator)
+    dropped = p if keep is None else p * keep
+    out = (dropped @ v).astype(v.dtype, copy=False)  # a number times bfloat16 is float32
+    return _Attention(q, k, v, scale, p, keep, dropped, out)
+
+
+def _trained(attn_mask: Mask) -> Tensor | None:
+    """Return the mask if it is one that is added to the scores and gets a gradient, else None."""
+    return attn_mask if isinstance(attn_mask, Tensor) and attn_mask._requires_grad else None
+
+
+def _attention_mask(q: np.ndarray, k: np.ndarray, v: np.ndarray, attn_mask: Mask, is_causal: bool) -> np.ndarray | None:
+    """Return the mask as an array, bool or float, after checking that everything fits."""
+    problem = f"attention: q {q.shape}, k {k.shape} and v {v.shape}"
+    fits = min(q.ndim, k.ndim, v.ndim) >= 2 and q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2]
+    if not fits:
+        raise ShapeError(f"{problem} do not fit. They must be (..., L, d), (..., S, d) and (..., S, e).")
+    length, width = q.shape[-2], k.shape[-2]
+    if is_causal:
+        if attn_mask is not None:
+            raise ArgumentError(
+                "attention takes attn_mask or is_causal=True, not both: put the causal part in the mask."
+            )
+        return np.tri(length, width, dtype=bool)
+    if attn_mask is None:
+        return None
+    mask = np.asarray(attn_mask)
+    if mask.dtype.kind not in "bf":
+        raise ArgumentError(f"attention takes a mask of bool (True may attend) or float (added), not {mask.dtype}.")
+    leading = np.broadcast_shapes(q.shape[:-2], k.shape[:-2])
+    full = (*leading, length, width)
+    if not broadcasts_to(mask.shape, full):
+        raise ShapeError(f"{problem} have scores of shape {full}, which a mask {mask.shape} does not broadcast to.")
+    return mask
+
+
+def _attention_weights(scores: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Return the softmax of the masked scores, in their memory, over the last axis; 0 where everything is masked."""
+    if mask is not None:
+        added = np.where(mask, 0, -np.inf) if mask.dtype == bool else mask
+        scores = np.add(scores, added.astype(scores.dtype, copy=False), out=scores)
+    top = np.maximum.reduce(scores, axis=-1, keepdims=True, initial=-np.inf)
+    top[top == -np.inf] = 0
+    scores -= top
+    weights = np.exp(scores, out=scores)
+    total = _row_sums(weights)
+    total[total == 0] = 1
+    weights /= total
+    return weights
+
+
+def _row_sums(a: np.ndarray) -> np.ndarray:
+    """Return the sums over the last axis, which is kept: (..., 1)."""
+    # As a product with ones, which BLAS makes several times faster than NumPy many short sums.
+    rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+    return rows.dot(np.ones(a.shape[-1], a.dtype)).reshape(*a.shape[:-1], 1)

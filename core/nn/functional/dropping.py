@@ -1,0 +1,38 @@
+"""Dropout, of a tensor or of attention weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...autograd.tensor import Tensor, record
+from ...errors import ArgumentError
+from ...random import default_generator
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Tensor:
+    """Return x with each element zeroed with probability p and the others divided by 1 - p; x itself if not training.
+
+    Raises ArgumentError if p is outside [0, 1].
+    Source: Srivastava et al. 2014, JMLR 15, 1929-1958, section 10 ("inverted").
+    """
+    keep = keep_scale(x.shape, x.dtype, p, training, generator)
+    return x if keep is None else record(x.data * keep, (x,), lambda g: (g * keep,))
+
+
+def require_probability(p: float) -> None:
+    """Raise ArgumentError unless p, of dropout, is between 0 and 1."""
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"dropout: p is a probability between 0 and 1, not {p}.")
+
+
+def keep_scale(
+    shape: tuple[int, ...], dtype: np.dtype[Any], p: float, training: bool, generator: np.random.Generator | None
+) -> np.ndarray | None:
+    """Return what to multiply by: 0 with probability p, else 1 / (1 - p). None if that would change nothing."""
+    require_probability(p)
+    if not training or p == 0:
+        return None
+    kept = (generator or default_generator()).random(shape, np.float32) >= p
+    return np.multiply(kept, 0 if p == 1 else 1 / (1 - p), dtype=dtype)

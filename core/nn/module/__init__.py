@@ -1,0 +1,1 @@
+"""What a Module is: how its state is registered, found and loaded."""

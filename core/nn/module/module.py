@@ -1,0 +1,266 @@
+"""Module: a part of a network, which knows its parameters, its buffers and the modules it is made of.
+
+    class Net(Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1 = Linear(784, 128)     # registered by the assignment, see registration.py
+            self.fc2 = Linear(128, 10)
+
+        def forward(self, x):               # (N, 784) -> (N, 10)
+            return self.fc2(relu(self.fc1(x)))
+
+Names and their order are torch's: a module's own parameters, its buffers, its children's; how they are walked through
+stands in traversal.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ...autograd.memory import copy_sharing, count_elements, is_floating
+from ...errors import ArgumentError, ModuleError
+from .loading import LoadResult, plan_load
+from .parameter import Parameter
+from .registration import UnknownNameError, did_you_mean
+from .traversal import Traversal
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ...inspection.summary import Summary
+
+ForwardHook = Callable[..., Any]  # (module, args, output), or with_kwargs (module, args, kwargs, output)
+ForwardPreHook = Callable[["Module", tuple[Any, ...]], Any]
+
+
+class MissingForwardError(ModuleError, NotImplementedError):
+    """A module was called whose class does not say what to compute."""
+
+
+class HookHandle:
+    """What registering a hook returns: `remove()` takes the hook away again."""
+
+    def __init__(self, hooks: dict[int, Any], key: int) -> None:
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        """Take the hook away, if it is still there."""
+        self._hooks.pop(self._key, None)
+
+
+_hook_keys = itertools.count()
+
+
+class Module(Traversal):
+    """The base of all layers and models: subclass it, call super().__init__() first, assign the parts, write forward.
+
+    training: whether it is in training mode, which Dropout and BatchNorm1d look at; see `train`.
+    """
+
+    training: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        vars(self).update(training=True, _forward_hooks={}, _forward_pre_hooks={})
+
+    # --- computing
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the module computes; every subclass that is called defines it."""
+        raise MissingForwardError(
+            f"{type(self).__name__} has no forward(). Define forward(self, x) in the class; calling the module runs it."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return `forward(*args, **kwargs)`, with the hooks run before and after it."""
+        if not self._forward_pre_hooks and not self._forward_hooks:
+            return self.forward(*args, **kwargs)
+        for pre_hook in tuple(self._forward_pre_hooks.values()):
+            changed = pre_hook(self, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        output = self.forward(*args, **kwargs)
+        for hook, with_kwargs in tuple(self._forward_hooks.values()):
+            changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
+            output = output if changed is None else changed
+        return output
+
+    def register_forward_pre_hook(self, hook: ForwardPreHook) -> HookHandle:
+        """Have hook(module, args) run before each forward; what it returns, unless None, replaces the arguments."""
+        return _add_hook(self._forward_pre_hooks, hook)
+
+    def register_forward_hook(self, hook: ForwardHook, with_kwargs: bool = False) -> HookHandle:
+        """Have hook(module, args, output) run after each forward; what it returns, unless None, replaces the output.
+
+        with_kwargs=True calls it as hook(module, args, kwargs, output).
+        """
+        return _add_hook(self._forward_hooks, (hook, with_kwargs))
+
+    # --- state
+
+    def state_dict(self, prefix: str = "") -> dict[str, Any]:
+        """Return the live array of every parameter and persistent buffer by name, those of tied ones too.
+
+        The arrays are the model's memory, not copies. A module that defines get_extra_state adds
+        "<its name>._extra_state" with what that returns.
+        """
+        state: dict[str, Any] = {}
+        for path, module in self._tree(distinct=False):
+            dot = f"{prefix}{path}." if path else prefix
+            state.update((dot + name, tensor.data) for name, tensor in module._own_state())
+            if module._has_extra_state():
+                state[f"{dot}_extra_state"] = module.get_extra_state()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, cast: bool = False) -> LoadResult:
+        """Return (missing_keys, unexpected_keys), after copying the values of state into the model's own arrays.
+
+        state: arrays or Tensors by name. strict=False leaves out what only one side has or what differs in shape, and
+        lists it. cast=True converts to the model's dtypes, see `state.plan_load`.
+        Raises MismatchError with every problem there is, before anything changes.
+        """
+        return plan_load(self, state, strict, cast).apply()
+
+    def get_extra_state(self) -> Any:
+        """Return what else belongs to this module's state; define it, with set_extra_state, if there is any."""
+        raise ModuleError(f"{type(self).__name__} has no extra state: it does not define get_extra_state().")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take back what get_extra_state returned."""
+        raise ModuleError(f"{type(self).__name__} has no extra state: it does not define set_extra_state().")
+
+    def _has_extra_state(self) -> bool:
+        return type(self).get_extra_state is not Module.get_extra_state
+
+    # --- changing it as a whole
+
+    def train(self, mode: bool = True) -> Self:
+        """Return self, after setting training mode (or, with False, evaluation mode) here and in every module below."""
+        if not isinstance(mode, bool):
+            raise ArgumentError(f"train() takes True or False, not {type(mode).__name__}.")
+        self.training = mode
+        for child in self.children():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Return self, after setting evaluation mode: dropout is off, batch norm uses its running statistics."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Return self, after setting `requires_grad` of every parameter: False freezes the model."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self) -> None:
+        """Set the gradient of every parameter to None."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def apply(self, function: Callable[[Any], Any]) -> Self:
+        """Return self, after calling function with every module below, children first, and with self."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    def to(self, dtype: npt.DTypeLike) -> Self:
+        """Return self, after converting its floating-point parameters and buffers, and their gradients, to dtype.
+
+        What was tied or a view stays so, within this module; the base of a view is converted wherever it is held.
+        Raises ArgumentError if dtype is not a floating-point one.
+        """
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            wanted = np.dtype(object)
+        if not is_floating(wanted):
+            raise ArgumentError(f"Module.to() takes a floating-point dtype such as numpy.float64, not {dtype!r}.")
+        tensors = [t for t in self._tensors() if is_floating(t.dtype) and t.dtype != wanted]
+        arrays = copy_sharing([tensor.data for tensor in tensors], wanted)
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor.data = array
+            tensor.grad = None if tensor.grad is None else tensor.grad.astype(wanted)
+        return self
+
+    def float(self) -> Self:
+        """Return `to(float32)`."""
+        return self.to(np.float32)
+
+    def double(self) -> Self:
+        """Return `to(float64)`."""
+        return self.to(np.float64)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy with memory of its own, in which what was tied or a view is so again."""
+        tensors = [tensor for tensor in self._tensors() if id(tensor) not in memo]
+        for tensor, array in zip(tensors, copy_sharing([t.data for t in tensors]), strict=True):
+            memo[id(tensor)] = tensor._with_data(array)
+        for tensor in tensors:
+            if isinstance(tensor, Parameter) and tensor.base is not None:
+                memo[id(tensor)]._link(memo[id(tensor.base)])
+        new = memo[id(self)] = type(self).__new__(type(self))
+        new.__setstate__(copy.deepcopy(vars(self), memo))
+        return new
+
+    # --- looking into it
+
+    def get_submodule(self, target: str) -> Module:
+        """Return the module with a name as in named_modules(), "" being self. Raises UnknownNameError."""
+        found: Any = self
+        for part in target.split(".") if target else ():
+            found = found._modules.get(part)
+            if found is None:
+                known = (name for name, _ in self._tree())
+                raise UnknownNameError(f"{type(self).__name__} has no module {target!r}.{did_you_mean(target, known)}")
+        return found
+
+    def get_parameter(self, target: str) -> Parameter:
+        """Return the parameter with a name as in named_parameters(). Raises UnknownNameError."""
+        return self._named("_parameters", "parameter", target)
+
+    def get_buffer(self, target: str) -> Any:
+        """Return the buffer with a name as in named_buffers(). Raises UnknownNameError."""
+        return self._named("_buffers", "buffer", target)
+
+    def num_parameters(self) -> int:
+        """Return the number of elements in all parameters, tied or viewed memory counted once."""
+        return count_elements([parameter.data for parameter in self.parameters()])
+
+    def summary(self, *inputs: Any) -> Summary:
+        """Return a table of the modules below with output shapes, sizes and multiply-adds; print it, or show it.
+
+        inputs: what forward takes, each as a shape such as (1, 64), which stands for float32 zeros, or as an example
+        array. Without any nothing is run, and only sizes are shown. See summary.py for what is counted and how.
+        """
+        from ...inspection.summary import summarize  # only who looks needs it
+
+        return summarize(self, inputs)
+
+    def extra_repr(self) -> str:
+        """Return what `repr` shows in the parentheses: the arguments the module was made with."""
+        return ""
+
+    def __repr__(self) -> str:
+        return self._described([(f"({name}): ", repr(child)) for name, child in self._modules.items()])
+
+    def _described(self, children: list[tuple[str, str]]) -> str:
+        """Return torch's text: the class, its arguments, and a line for each child if there are any."""
+        arguments = self.extra_repr()
+        if not children and "\n" not in arguments:
+            return f"{type(self).__name__}({arguments})"
+        lines = arguments.split("\n") if arguments else []
+        lines += [label + text.replace("\n", "\n  ") for label, text in children]
+        return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+
+def _add_hook(hooks: dict[int, Any], hook: Any) -> HookHandle:
+    key = next(_hook_keys)
+    hooks[key] = hook
+    return HookHandle(hooks, key)

@@ -1,0 +1,141 @@
+"""Parameter and Buffer: the tensors that a module registers when they are assigned to it.
+
+A Parameter made of a view of another Parameter, as in a tied autoencoder,
+
+    self.decoder.weight = Parameter(self.encoder.weight.T)
+
+is that view for ever: it shares the memory, and its gradient flows into the `.grad` of the encoder's weight. (In torch
+the two would be trained separately, each step of the optimizer writing over the other's.)
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...autograd.memory import byte_bounds, is_dense, repeats_elements, zeros_sharing
+from ...autograd.tensor import Tensor
+from ...errors import ArgumentError, GraphError
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: a Module that it is assigned to lists, saves and loads it.
+
+    data: as for Tensor. Of a Tensor the memory is shared; the graph is left behind, unless the Tensor is a Parameter or
+    a view of one (`.T`, slices, reshapes): then the new Parameter is a lasting view, see `view_of`.
+    Raises ArgumentError if data are no floats and requires_grad is True.
+    """
+
+    __slots__ = ()
+    # The link of a view to its base outlives every backward pass.
+    _keep_graph: ClassVar[bool] = True
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
+        base = _viewed_parameter(data) if isinstance(data, Tensor) else None
+        if base is not None:
+            self._link(base)
+
+    @classmethod
+    def view_of(cls, base: Parameter, array: np.ndarray, requires_grad: bool = True) -> Parameter:
+        """Return a Parameter over array, a view of base's memory, whose gradient flows into `base.grad`.
+
+        Its own `.grad` stays None, so that an optimizer steps the memory once.
+        Raises ArgumentError if array is not a view of elements of base, or repeats some (as `expand` does).
+        """
+        view = cls(array, requires_grad)
+        view._link(base)
+        return view
+
+    @property
+    def base(self) -> Parameter | None:
+        """The Parameter whose memory this one is a view of, or None."""
+        return self._parents[0] if self._parents else None  # pyright: ignore[reportReturnType]
+
+    def _link(self, base: Parameter) -> None:
+        while base.base is not None:
+            base = base.base
+        if self.dtype != base.dtype or not _holds(base.data, self.data):
+            raise ArgumentError(
+                f"an array {self.shape} of {self.dtype} is not a view of the memory of a parameter {base.shape} of "
+                f"{base.dtype}. Make it from parameter.data by transposing, slicing or reshaping."
+            )
+        if repeats_elements(self.data):
+            raise ArgumentError(
+                f"a view {self.shape} that repeats elements of a parameter {base.shape} cannot be a Parameter: the "
+                "repeats could not be loaded or stepped apart. Expand the parameter in forward() instead."
+            )
+        # A weak reference: the function must not keep alive the tensor that it belongs to.
+        this = weakref.ref(self)
+        self._parents, self._backward = (base,), lambda gradient: (_gradient_of_base(base, this(), gradient),)
+
+    def _with_data(self, array: np.ndarray) -> Parameter:
+        return type(self)(array, self.requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        """Return a Parameter with memory of its own. (Module copies the views among its parameters as views.)"""
+        copy = memo[id(self)] = self._with_data(self.data.copy())
+        return copy
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Buffer(Tensor):
+    """A tensor that belongs to a module's state but is not trained, such as a running mean.
+
+    data: as for Tensor; the memory of a Tensor is shared. persistent: whether state_dict() lists it.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Any, persistent: bool = True) -> None:
+        super().__init__(data.data if isinstance(data, Tensor) else data)
+        self.persistent = persistent
+
+    def _with_data(self, array: np.ndarray) -> Buffer:
+        return type(self)(array, self.persistent)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Buffer:
+        copy = memo[id(self)] = self._with_data(self.data.copy())
+        return copy
+
+
+def _viewed_parameter(tensor: Tensor) -> Parameter | None:
+    """Return the Parameter that tensor was made from by views only, or None."""
+    node = tensor
+    while not isinstance(node, Parameter):
+        if len(node._parents) != 1:
+            return None
+        node = node._parents[0]
+    low, high = byte_bounds(node.data)
+    start, end = byte_bounds(tensor.data)
+    return node if low <= start and end <= high else None
+
+
+def _holds(whole: np.ndarray, part: np.ndarray) -> bool:
+    """Whether every element of part is, in memory, an element of whole. Both of one dtype."""
+    low, high = byte_bounds(whole)
+    start, end = byte_bounds(part)
+    if not (low <= start and end <= high):
+        return False
+    if is_dense(whole):
+        return all(step % whole.itemsize == 0 for step in (start - low, *part.strides))
+    marks, read = zeros_sharing([whole, part], np.bool_)
+    marks[...] = True
+    return bool(read.all())
+
+
+def _gradient_of_base(base: Parameter, view: Parameter | None, gradient: np.ndarray) -> np.ndarray:
+    """Return the gradient of base, given that of a view of it: zero outside the view."""
+    assert view is not None
+    if gradient.size and not np.may_share_memory(base.data, view.data):
+        raise GraphError(
+            f"a Parameter {view.shape} that was a view of another's memory no longer is: `.data` was replaced. "
+            "Write values into it in place (parameter.data[...] = values), or make a new Parameter of the array."
+        )
+    by_base, by_view = zeros_sharing([base.data, view.data])
+    by_view[...] = gradient
+    return by_base

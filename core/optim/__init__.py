@@ -1,0 +1,19 @@
+"""Optimizers, with torch's names, defaults and results; and what belongs to them: schedules and clipping.
+
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for x, y in batches:
+        optimizer.zero_grad()
+        mse_loss(model(x), y).backward()
+        optimizer.step()
+
+params is an iterable of parameters, of (name, parameter) as `model.named_parameters()` yields them (errors then use
+the names), or of dicts with "params" and the hyperparameters that differ for these.
+"""
+
+from .adam import Adam, AdamW
+from .clipping import clip_grad_norm_
+from .lr_scheduler import CosineAnnealingLR, StepLR
+from .optimizer import Optimizer
+from .sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "Optimizer", "StepLR", "clip_grad_norm_"]

@@ -1,0 +1,88 @@
+"""Learning rates that follow the epochs: `step()` once after each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..errors import OptimizerError
+from .optimizer import Optimizer
+
+
+class Schedule:
+    """A learning rate for each group and epoch, in closed form from the rate the group started with.
+
+    advances: the attributes that change as it steps. All others must be the same where a training goes on.
+    """
+
+    advances: ClassVar[tuple[str, ...]] = ("last_epoch",)
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
+        self.last_epoch = 0
+
+    def step(self) -> None:
+        """Go on to the next epoch."""
+        self.last_epoch += 1
+        self._apply()
+
+    def get_last_lr(self) -> list[float]:
+        """Return the learning rate of each group now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all there is to know but the optimizer."""
+        return {name: value for name, value in vars(self).items() if name != "optimizer"}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, and set the learning rates of that epoch.
+
+        Raises OptimizerError if it is of another schedule or number of groups; then nothing was changed.
+        """
+        own = self.state_dict()
+        if own.keys() != state_dict.keys() or len(state_dict["base_lrs"]) != len(self.base_lrs):
+            raise OptimizerError(
+                f"the state does not fit this {type(self).__name__} of {len(self.base_lrs)} groups; nothing was "
+                f"changed. It has {sorted(state_dict)}, needed are {sorted(own)}."
+            )
+        vars(self).update(state_dict)
+        self._apply()
+
+    def _apply(self) -> None:
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = self._lr(base)
+
+    def _lr(self, base: float) -> float:
+        """Return the rate in epoch `last_epoch` of a group that started with base."""
+        raise NotImplementedError
+
+
+class StepLR(Schedule):
+    """The learning rate times gamma after every step_size epochs."""
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        if step_size < 1:
+            raise OptimizerError(f"StepLR: step_size is at least 1, not {step_size}.")
+        super().__init__(optimizer)
+        self.step_size, self.gamma = step_size, gamma
+
+    def _lr(self, base: float) -> float:
+        return base * self.gamma ** (self.last_epoch // self.step_size)
+
+
+class CosineAnnealingLR(Schedule):
+    """The learning rate along a half cosine down to eta_min in epoch T_max, and up again after it.
+
+    Source: Loshchilov and Hutter 2016, arXiv:1608.03983, eq. 5, without restarts.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        if T_max < 1:
+            raise OptimizerError(f"CosineAnnealingLR: T_max is at least 1, not {T_max}.")
+        super().__init__(optimizer)
+        self.T_max, self.eta_min = T_max, eta_min
+
+    def _lr(self, base: float) -> float:
+        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2

@@ -1,0 +1,70 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..autograd.tensor import Tensor
+from ..errors import OptimizerError
+from .adam_memory import as_number
+from .optimizer import Optimizer, Params
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay (added to the gradient).
+
+    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", eqs. 1 to 4,
+    in torch's form: the learning rate stands outside the momentum buffer.
+    """
+
+    _remembers: ClassVar[dict[str, bool]] = {"momentum_buffer": True}
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        options = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(params, {"lr": lr, **options})
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        if not group["momentum"] >= 0:
+            raise OptimizerError(f"SGD: momentum is at least 0, not {group['momentum']}.")
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise OptimizerError("SGD: nesterov needs a momentum above 0 and no dampening.")
+
+    def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
+        dtype = parameters[0].data.dtype
+        rate = as_number(lr, dtype)
+        for parameter in parameters:
+            array, direction = parameter.data, parameter.grad
+            assert direction is not None
+            if weight_decay:
+                direction = direction + weight_decay * array
+            if momentum:
+                buffer = self._moved(self.state.setdefault(parameter, {}), direction, array.dtype, group)
+                direction = direction + momentum * buffer if group["nesterov"] else buffer
+            if array.dtype is not dtype:
+                dtype = array.dtype
+                rate = as_number(lr, dtype)
+            np.subtract(array, np.multiply(direction, rate), array)
+
+    @staticmethod
+    def _moved(
+        state: dict[str, np.ndarray], direction: np.ndarray, dtype: np.dtype[Any], group: dict[str, Any]
+    ) -> np.ndarray:
+        """Return the momentum buffer after a step in direction; the first is the direction itself."""
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = np.array(direction, dtype)
+        else:
+            state["momentum_buffer"] *= group["momentum"]
+            state["momentum_buffer"] += (1 - group["dampening"]) * direction
+        return state["momentum_buffer"]

@@ -1,0 +1,12 @@
+"""Neural networks in NumPy, their checkpoints, and a zoo of small pretrained models."""
+
+__all__ = ["__version__"]
+
+
+def __getattr__(name: str) -> str:
+    # Read when it is asked for: importlib.metadata takes longer to import than everything else here.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("statezoo")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,73 @@
+"""HDF5 files that libhdf5 has to read in a process of its own: what they hold is what is read."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from foreign_files import PACKED, PLAIN, opened, read
+
+from statezoo.checkpoints import CorruptError
+from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
+from statezoo.checkpoints.storage.source import FileSource
+
+
+def test_values_that_stand_in_the_file_as_in_memory_are_given_by_their_offsets(plain: Path):
+    content = plain.read_bytes()
+    with opened(plain) as found:
+        assert found.read is None
+        assert list(found.tensors) == sorted(PLAIN)
+        for name, values in PLAIN.items():
+            assert found.tensors[name].shape == values.shape
+            assert content[found.offsets[name] :][: values.nbytes] == values.tobytes()
+
+
+def test_other_values_are_read_little_endian_contiguous_and_writable(packed: Path):
+    with opened(packed) as found:
+        assert found.offsets == {}
+        for name, (values, _) in PACKED.items():
+            array = read(found, name)
+            assert array.dtype == values.dtype.newbyteorder("<")
+            assert array.tobytes() == values.astype(array.dtype).tobytes()
+            assert array.shape == values.shape
+            assert array.flags.c_contiguous
+            assert array.flags.writeable
+
+
+def test_a_file_in_memory_is_read_as_one_on_disk_is(packed: Path):
+    content = packed.read_bytes()
+    for file in (content, bytearray(content), io.BytesIO(content)):
+        with opened(file) as found:
+            assert read(found, "gzip").tolist() == list(range(1000))
+
+
+def test_a_path_of_spaces_and_other_letters_is_no_obstacle(packed: Path, tmp_path: Path):
+    folder = tmp_path / "ein Größenwahn\n'; -c"
+    folder.mkdir()
+    with opened(packed.rename(folder / "模型 $x.h5")) as found:
+        assert read(found, "lzf").sum() == 100
+
+
+def test_opaque_elements_of_every_kind_of_attribute_have_its_dtype(tmp_path: Path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, text in {"a": "bfloat16", "b": np.bytes_("bfloat16")}.items():
+            file[name] = np.zeros(3, "V2")
+            file[name].attrs["dtype"] = text
+        file.create_dataset("c", data=np.arange(4, dtype="u1").view("V2"), chunks=(1,)).attrs["dtype"] = "bfloat16"
+    with opened(tmp_path / "x.h5") as found:
+        assert {tensor.dtype for tensor in found.tensors.values()} == {"BF16"}
+        assert read(found, "c").tobytes() == bytes(range(4))
+
+
+def test_only_a_file_with_the_signature_of_hdf5_starts_a_process(tmp_path: Path, started: list[Any]):
+    for content in (b"", b"\x89HDF", b"x" * 5000, b"<html>"):
+        (tmp_path / "x.h5").write_bytes(content)
+        with pytest.raises(CorruptError, match=r"is not a valid HDF5 file: file signature not found"):
+            open_foreign(FileSource(str(tmp_path / "x.h5")))
+    assert started == []
+    (tmp_path / "x.h5").write_bytes(bytes(1024) + b"\x89HDF\r\n\x1a\n" + bytes(50))
+    with pytest.raises(CorruptError, match=r"is not a valid HDF5 file"), opened(tmp_path / "x.h5"):
+        pass
+    assert len(started) == 1

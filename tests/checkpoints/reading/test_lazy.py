@@ -1,0 +1,311 @@
+"""An open checkpoint gives names, shapes and dtypes from the header, and of its tensors just what is asked for."""
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from statezoo.checkpoints import (
+    ClosedError,
+    CorruptError,
+    LazyTensor,
+    UnknownTensorError,
+    load_file,
+    open_checkpoint,
+    save_file,
+)
+from statezoo.checkpoints.files import open_header
+from statezoo.checkpoints.testing import compare_states
+
+
+def a_state() -> dict[str, Any]:
+    weight = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    base = np.arange(9.0)
+    turned = np.arange(6, dtype=np.int64).reshape(2, 3).T
+    return {
+        "fc.weight": weight,
+        "tied": weight,
+        "view": weight[1:, ::2],
+        "a": base[:5],
+        "b": base[3:],
+        "turned": turned,
+        "turned.row": turned[0],
+        "_extra_state": {"step": 7},
+        "half": np.ones((2, 3), ml_dtypes.bfloat16),
+        "scalar": np.array(3.5),
+        "empty": np.zeros((0, 4), np.int16),
+    }
+
+
+def test_names_shapes_and_dtypes_are_known_without_reading_a_tensor(path: Path):
+    state = a_state()
+    save_file(state, path, {"epoch": "7"})
+    damage_every_tensor(path)
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint) == list(state)
+        assert len(checkpoint) == len(state)
+        assert "tied" in checkpoint
+        assert checkpoint["_extra_state"] == {"step": 7}
+        assert checkpoint.metadata == {"epoch": "7"}
+        for name, array in state.items():
+            if isinstance(array, np.ndarray):
+                lazy = checkpoint[name]
+                assert (lazy.shape, lazy.dtype, lazy.ndim, lazy.nbytes) == (
+                    array.shape,
+                    array.dtype,
+                    array.ndim,
+                    array.nbytes,
+                )
+        assert checkpoint.ties["tied"] == "fc.weight"
+        assert checkpoint.ties["view"] == "fc.weight"
+        assert checkpoint.fingerprint is not None
+        assert checkpoint.digests["fc.weight"] == checkpoint["fc.weight"].digest
+
+
+def damage_every_tensor(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    with open_header(path) as header:
+        opened = header.parts[0].opened
+    for name, offset in opened.offsets.items():
+        if opened.tensors[name].size_bytes:
+            content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def test_each_tensor_reads_as_it_was_saved(path: Path):
+    state = a_state()
+    save_file(state, path)
+    with open_checkpoint(path) as checkpoint:
+        for name, array in state.items():
+            if isinstance(array, np.ndarray):
+                np.testing.assert_array_equal(checkpoint[name][...], array)
+                np.testing.assert_array_equal(np.asarray(checkpoint[name]), array)
+        assert list(compare_states(state, checkpoint.load())) == []
+
+
+def test_tied_names_give_the_same_lazy_tensor(path: Path):
+    save_file(a_state(), path)
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint["tied"] is checkpoint["fc.weight"]
+
+
+def test_what_is_read_is_memory_of_its_own(path: Path):
+    save_file(a_state(), path)
+    with open_checkpoint(path) as checkpoint:
+        for name in ("fc.weight", "view", "a"):
+            part, again = checkpoint[name][1:], checkpoint[name][1:]
+            part[...] = 99
+            assert not (again == 99).any()
+
+
+shapes = st_numpy.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=7)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), shape=shapes, suffix=st.sampled_from([".safetensors", ".h5"]))
+def test_any_index_gives_what_numpy_gives(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, shape: tuple[int, ...], suffix: str
+):
+    array = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    key = data.draw(st_numpy.basic_indices(shape, allow_newaxis=True))
+    target = tmp_path_factory.getbasetemp() / f"sliced{suffix}"
+    save_file({"x": array}, target, durable=False)
+    with open_checkpoint(target) as checkpoint:
+        expected, found = array[key], checkpoint["x"][key]
+        assert type(found) is type(expected)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("key", [[0, 2], np.array([True, False, True]), (slice(None), [0, 1]), (..., 0), None])
+def test_an_index_that_is_no_slice_gives_what_numpy_gives(path: Path, key: Any):
+    array = np.arange(12).reshape(3, 4)
+    save_file({"x": array}, path)
+    with open_checkpoint(path) as checkpoint:
+        np.testing.assert_array_equal(checkpoint["x"][key], array[key])
+
+
+@pytest.mark.parametrize("key", [3, -4, (0, 4), (0, 0, 0), "x", 1.5])
+def test_what_is_no_index_of_a_tensor_is_the_error_that_numpy_gives(path: Path, key: Any):
+    array = np.arange(12).reshape(3, 4)
+    save_file({"x": array}, path)
+    with pytest.raises(IndexError) as expected:
+        array[key]
+    with open_checkpoint(path) as checkpoint, pytest.raises(IndexError) as found:
+        checkpoint["x"][key]
+    assert str(found.value) == str(expected.value)
+
+
+def test_a_slice_reads_the_rows_it_needs_and_no_others(path: Path):
+    array = np.arange(4_000_000, dtype=np.float32).reshape(1000, 4000)
+    save_file({"x": array}, path)
+    with open_checkpoint(path, verify=False) as checkpoint:
+        source = checkpoint._header.parts[0].source
+        read: list[int] = []
+        original = source.read_into
+
+        def counting(offset: int, buffer: memoryview) -> None:
+            read.append(len(buffer))
+            original(offset, buffer)
+
+        source.read_into = counting  # pyright: ignore[reportAttributeAccessIssue]
+        np.testing.assert_array_equal(checkpoint["x"][10:20], array[10:20])
+        assert sum(read) == 10 * 16_000
+        read.clear()
+        np.testing.assert_array_equal(checkpoint["x"][:, 7], array[:, 7])
+        assert sum(read) == array.nbytes
+        assert max(read) <= 1 << 22, "a column is read by the block, not with all the rest at once"
+
+
+def test_a_slice_of_a_damaged_tensor_is_an_error_though_the_damage_is_elsewhere(path: Path):
+    save_file({"x": np.zeros((100, 10)), "y": np.ones(3)}, path)
+    damage_every_tensor(path)
+    with open_checkpoint(path) as checkpoint:
+        with pytest.raises(CorruptError, match=r"is damaged: the bytes of these tensors .*\n  'x'") as caught:
+            checkpoint["x"][50:60]
+        assert caught.value.tensors == ("x",)
+        with pytest.raises(CorruptError):
+            checkpoint["x"][...]
+        with pytest.raises(CorruptError):
+            checkpoint.load()
+    with open_checkpoint(path, verify=False) as checkpoint:
+        assert not checkpoint["x"][50:60].any()
+        assert checkpoint["x"][0, 0] != 0
+    assert load_file(path, verify=False)["x"].shape == (100, 10)
+
+
+def test_a_view_of_a_damaged_tensor_is_an_error(path: Path):
+    save_file(a_state(), path)
+    damage_every_tensor(path)
+    with open_checkpoint(path) as checkpoint, pytest.raises(CorruptError, match=r"'fc\.weight'"):
+        checkpoint["view"][0]
+
+
+def test_after_it_was_closed_reading_is_an_error_that_says_so(path: Path):
+    save_file(a_state(), path)
+    with open_checkpoint(path) as checkpoint:
+        lazy = checkpoint["a"]
+        kept = lazy[:2]
+    checkpoint.close()
+    assert kept[0] == 0
+    with pytest.raises(ClosedError, match=r"is closed. Read within the `with` block, or open it again"):
+        lazy[:2]
+    with pytest.raises(ClosedError):
+        checkpoint.load()
+    assert isinstance(ClosedError("x"), ValueError)
+
+
+def test_an_unknown_name_is_a_key_error_that_names_the_nearest(path: Path):
+    save_file(a_state(), path)
+    with open_checkpoint(path) as checkpoint:
+        with pytest.raises(UnknownTensorError, match=r"there is no 'fc.wieght' in .*Did you mean 'fc.weight'\?"):
+            checkpoint["fc.wieght"]
+        with pytest.raises(KeyError):
+            checkpoint["something else"]
+        assert checkpoint.get("something else") is None
+
+
+def test_several_threads_read_at_once(path: Path):
+    state = {f"{n}": np.full((50, 100), n) for n in range(16)}
+    save_file(state, path)
+    errors: list[BaseException] = []
+
+    def read(checkpoint: Any, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        try:
+            for _ in range(100):
+                name, row = str(rng.integers(16)), int(rng.integers(50))
+                assert (checkpoint[name][row : row + 3] == int(name)).all()
+        except BaseException as error:
+            errors.append(error)
+
+    with open_checkpoint(path) as checkpoint:
+        threads = [threading.Thread(target=read, args=(checkpoint, seed)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def test_a_file_that_is_saved_over_goes_on_giving_what_it_held(path: Path):
+    save_file({"x": np.zeros(1000)}, path)
+    with open_checkpoint(path) as checkpoint:
+        save_file({"x": np.ones(10)}, path)
+        assert checkpoint["x"].shape == (1000,)
+        assert not checkpoint["x"][...].any()
+
+
+def test_a_file_cut_off_after_it_was_opened_is_an_error(path: Path):
+    save_file({"x": np.zeros(1000)}, path)
+    with open_checkpoint(path) as checkpoint:
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - 4000)
+        for key in (..., slice(900, 1000)):
+            with pytest.raises(CorruptError, match=r"was cut off while it was read"):
+                checkpoint["x"][key]
+
+
+def test_a_compressed_dataset_of_another_writer_is_read_and_sliced(tmp_path: Path):
+    array = np.arange(10_000.0).reshape(100, 100)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=array, compression="gzip")
+    with open_checkpoint(tmp_path / "x.h5") as checkpoint:
+        assert checkpoint.fingerprint is None
+        assert checkpoint["x"].digest is None
+        np.testing.assert_array_equal(checkpoint["x"][3:5, ::7], array[3:5, ::7])
+
+
+def test_an_open_checkpoint_is_a_state_that_can_be_saved_as_it_is(path: Path, tmp_path: Path):
+    state = a_state()
+    save_file(state, path, {"epoch": "7"})
+    for suffix in (".safetensors", ".h5"):
+        with open_checkpoint(path) as checkpoint:
+            save_file(checkpoint, tmp_path / f"copy{suffix}", checkpoint.metadata)
+        assert list(compare_states(state, load_file(tmp_path / f"copy{suffix}"))) == []
+    assert (tmp_path / f"copy{path.suffix}").read_bytes() == path.read_bytes()
+    with open_checkpoint(path) as checkpoint:
+        save_file(checkpoint, path, checkpoint.metadata)
+    assert (tmp_path / f"copy{path.suffix}").read_bytes() == path.read_bytes()
+
+
+def test_some_of_an_open_checkpoint_can_be_saved(path: Path, tmp_path: Path):
+    state = a_state()
+    save_file(state, path)
+    with open_checkpoint(path) as checkpoint:
+        save_file({name: checkpoint[name] for name in ("tied", "fc.weight", "view")}, tmp_path / f"some{path.suffix}")
+    loaded = load_file(tmp_path / f"some{path.suffix}")
+    assert loaded["tied"] is loaded["fc.weight"]
+    np.testing.assert_array_equal(loaded["view"], state["view"])
+
+
+def test_a_checkpoint_and_its_tensors_say_what_they_are(path: Path):
+    save_file(a_state(), path)
+    with open_checkpoint(path) as checkpoint:
+        assert repr(checkpoint) == f"<Checkpoint {path}: {checkpoint.format}, 11 names>"
+        assert repr(checkpoint["fc.weight"]) == "<LazyTensor 'fc.weight': float32 (5, 4, 3)>"
+        assert isinstance(checkpoint["fc.weight"], LazyTensor)
+        assert len(checkpoint["fc.weight"]) == 5
+        with pytest.raises(TypeError, match="without axes has no length"):
+            len(checkpoint["scalar"])
+
+
+def test_bytes_and_open_files_are_read_like_files(path: Path):
+    state = a_state()
+    save_file(state, path, {"epoch": "7"})
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        assert list(compare_states(state, load_file(file))) == []
+    for source in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        assert list(compare_states(state, load_file(source))) == []
+    assert list(compare_states(state, load_file(content, mmap=True))) == []
+    with open_checkpoint(content) as checkpoint:
+        assert checkpoint["fc.weight"][1, 2, 0] == 18

@@ -1,0 +1,86 @@
+"""What a history refuses, before it changes anything."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from history_states import LOWEST, names, state, steps
+
+from statezoo.checkpoints import ArgumentError, History, MissingFileError, ReadError, StateError, WriteError
+from statezoo.checkpoints.runs import history as history_module
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"keep_last": 0}, "keep_last is a whole number of at least 1, not 0"),
+        ({"keep_best": -1}, "keep_best is a whole number of at least 0, not -1"),
+        ({"keep_every": 2.5}, "keep_every is a whole number of at least 1, not 2.5"),
+        ({"metric": "loss"}, 'mode is "min" if the lowest loss is the best, or "max", not None. Give one of them'),
+        ({"mode": "max"}, "mode='max' says what is best of a metric: give metric too"),
+        ({"format": "zip"}, "'zip' names no format; the known ones are safetensors, hdf5"),
+        ({"format": "hdf5", "share": True}, "hdf5 has no shards that checkpoints could share. Leave out share"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused_and_no_folder_is_made(
+    tmp_path: Path, arguments: dict[str, Any], text: str
+):
+    with pytest.raises(ValueError, match=text):
+        History(tmp_path / "new", **arguments)
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"file could not be made: file exists\. Give another path"):
+        History(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((-1, {}), ArgumentError, "a step is a whole number, 0 or more, not -1"),
+        ((1.0, {}), ArgumentError, "a step is a whole number, 0 or more, not 1.0"),
+        ((10**100, {}), ArgumentError, "a step has at most 100 digits, this one has more"),
+        ((10**5000, {}), ArgumentError, "a step has at most 100 digits, this one has more"),
+        ((1, [1]), ArgumentError, r"saves a dict of arrays by name, or what has a state_dict\(\), not list"),
+        ((1, {}, {"loss": "low"}), ArgumentError, r"metrics are numbers by name, and 'loss' is 'low'. Give float"),
+        ((1, {}, {"loss": 10**400}), ArgumentError, r"metrics are numbers by name, and 'loss' is 10000.* Give float"),
+        ((1, {}, [0.5]), ArgumentError, "metrics are a dict of numbers by name, not list"),
+        ((1, {}, {"lost": 1}), ArgumentError, "the metrics lack 'loss', by which .* what is best; given: 'lost'"),
+        ((1, {}, {}, {"history": ""}), StateError, "the metadata key 'history' is where a history keeps the metrics"),
+    ],
+)
+def test_a_save_that_makes_no_sense_is_refused_and_nothing_is_written(
+    tmp_path: Path, arguments: tuple[Any, ...], error: type[Exception], text: str
+):
+    with pytest.raises(error, match=text):
+        History(tmp_path, **LOWEST).save(*arguments)
+    assert names(tmp_path) == []
+
+
+def test_a_checkpoint_that_another_program_removes_at_once_is_an_error_and_none_before_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, keep_last=1, durable=False)
+    history.save(1, state())
+    monkeypatch.setattr(history_module, "save_file", lambda *_, **__: None)
+    with pytest.raises(MissingFileError, match="removed by another program as soon as it was saved"):
+        history.save(2, state())
+    assert steps(tmp_path) == [1]
+
+
+def test_the_best_of_no_metric_is_asked_for_in_vain(tmp_path: Path):
+    with pytest.raises(ArgumentError, match=r"best\(\) needs to know of what: give History a metric and a mode"):
+        History(tmp_path).best()
+
+
+def test_a_folder_that_is_gone_is_an_error_that_names_it(tmp_path: Path):
+    history = History(tmp_path / "runs", durable=False)
+    (tmp_path / "runs").rmdir()
+    with pytest.raises(ReadError, match=r"the folder of the history, .*runs, cannot be read: no such file"):
+        list(history)
+    with pytest.raises(
+        WriteError, match=r"runs/history.jsonl could not be opened, and nothing was saved: no such file"
+    ):
+        history.save(1, state())

@@ -1,0 +1,375 @@
+"""Saving in the background: the snapshot is the state of its moment, and nothing that goes wrong is lost."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statezoo.checkpoints import CheckpointError, Deferred, History, WriteError, load_file, open_checkpoint, save_file
+from statezoo.checkpoints.runs.history.background import Background, Snapshot
+from statezoo.checkpoints.testing import compare_states
+from statezoo.core import Linear
+
+DTYPES = ["f4", ">f8", "i2", "?", "c8", "u1"]
+LAYOUTS = {
+    "plain": lambda array: [array],
+    "tied": lambda array: [array, array],
+    "transposed": lambda array: [array, array.T],
+    "only transposed": lambda array: [array.T, array.T[1:]],
+    "strided": lambda array: [array[:, ::2]],
+    "overlapping": lambda array: [array[:3], array[1:]],
+    "empty": lambda array: [array[:0]],
+    "a number": lambda array: [array[0, 0]],
+}
+
+
+def state_of(dtype: str, layouts: list[str], seed: int) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Return a state, and the arrays whose memory it is made of."""
+    rng = np.random.default_rng(seed)
+    bases = [rng.integers(0, 2, (4, 6)).astype(dtype) for _ in layouts]
+    state: dict[str, Any] = {"_extra_state": {"epochs": [seed]}}
+    for number, (layout, base) in enumerate(zip(layouts, bases, strict=True)):
+        state |= {f"{number}.{place}": array for place, array in enumerate(LAYOUTS[layout](base))}
+    return state, bases
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(DTYPES), st.lists(st.sampled_from(list(LAYOUTS)), max_size=4), st.integers(0, 99), st.integers(1, 3)
+)
+def test_what_is_saved_is_the_state_of_the_moment_whatever_is_done_to_it_afterwards(
+    tmp_path_factory: pytest.TempPathFactory, dtype: str, layouts: list[str], seed: int, times: int
+):
+    folder, snapshot = tmp_path_factory.mktemp("states"), Snapshot()
+    for number in range(times):
+        state, bases = state_of(dtype, layouts, seed + number)
+        save_file(state, folder / "now.safetensors", durable=False)
+        taken = snapshot.take(state)
+        for base in bases:
+            base[...] = np.logical_not(base)
+        state["_extra_state"]["epochs"].append("later")
+        save_file(taken, folder / "later.safetensors", durable=False)
+        assert (folder / "later.safetensors").read_bytes() == (folder / "now.safetensors").read_bytes()
+
+
+def test_a_training_loop_that_never_stops_writing_tears_no_background_save(tmp_path: Path):
+    weights = np.zeros((64, 4096), "f4")
+    with History(tmp_path, keep_last=20, background=True, durable=False) as history:
+        for step in range(20):
+            weights += 1
+            history.save(step, {"weights": weights, "tied": weights})
+            weights[::2] += 0.25  # while the thread writes
+            weights[::2] -= 0.25
+    for saved in history:
+        loaded = load_file(saved.path)
+        assert (loaded["weights"] == saved.step + 1).all()
+        assert loaded["tied"] is loaded["weights"]
+
+
+def test_the_nans_of_a_snapshot_keep_their_payload():
+    nans = np.array([0x7FA00001, 0xFFC12345], "u4").view("f4")
+    assert Snapshot().take({"nans": nans})["nans"].tobytes() == nans.tobytes()
+
+
+def test_the_next_snapshot_takes_the_memory_of_the_last_and_lets_go_of_what_is_no_longer_in_the_state():
+    snapshot = Snapshot()
+    first = snapshot.take({"kept": np.ones(5), "other": np.ones(5), "gone": np.ones(5)})
+    second = snapshot.take({"kept": np.zeros(5), "other": np.zeros((5, 1))})
+    assert second["kept"] is first["kept"]
+    assert not np.shares_memory(second["other"], first["other"])
+    assert not np.shares_memory(snapshot.take({"gone": np.ones(5)})["gone"], first["gone"])
+
+
+def test_a_snapshot_of_an_open_checkpoint_or_of_deferred_arrays_holds_their_values(tmp_path: Path):
+    base = np.arange(6.0).reshape(2, 3)
+    save_file({"base": base, "view": base.T}, tmp_path / "a.h5", durable=False)
+    with open_checkpoint(tmp_path / "a.h5") as checkpoint:
+        taken = Snapshot().take(checkpoint)
+    assert list(compare_states({"base": base, "view": base.T}, taken)) == []
+    taken = Snapshot().take({"later": Deferred((2, 3), base.dtype, lambda: base)})
+    np.testing.assert_array_equal(taken["later"], base)
+
+
+def test_a_model_is_saved_with_its_ties_though_an_optimizer_goes_on_at_once(tmp_path: Path):
+    model = Linear(3, 3, bias=False)
+    model.register_parameter("tied", model.weight)
+    before = model.weight.data.copy()
+    with History(tmp_path, background=True, durable=False) as history:
+        path = history.save(1, model)
+        model.weight.data[...] = 0
+    loaded = load_file(path)
+    np.testing.assert_array_equal(loaded["weight"], before)
+    assert loaded["tied"] is loaded["weight"]
+
+
+def test_one_job_at_a_time_is_done_and_the_next_waits_for_it():
+    background, gate, running, most = Background(), threading.Event(), [], []
+
+    def job() -> None:
+        running.append(1)
+        most.append(len(running))
+        gate.wait()
+        running.pop()
+
+    background.start(job)
+    opener = threading.Timer(0.05, gate.set)
+    opener.start()
+    background.start(job)
+    assert gate.is_set()
+    background.wait()
+    opener.join()
+    assert most == [1, 1]
+
+
+def test_a_job_is_done_at_once_where_the_system_gives_no_further_thread(monkeypatch: pytest.MonkeyPatch):
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    background, done = Background(), []
+    background.start(partial(done.append, 1))
+    assert done == [1]
+    background.start(partial(fail, "without a thread"))
+    with pytest.raises(WriteError, match="without a thread"):
+        background.wait()
+
+
+def fail(text: str) -> None:
+    raise WriteError(text)
+
+
+def test_what_a_job_raises_the_next_call_raises_once_and_starts_nothing():
+    background, done = Background(), []
+    background.start(partial(fail, "first"))
+    with pytest.raises(WriteError, match=r"^first$"):
+        background.start(partial(done.append, 1))
+    background.wait()
+    assert done == []
+    background.start(partial(done.append, 2))
+    background.wait()
+    assert done == [2]
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> History:
+    """A history whose next save is going to fail: something that is no file is at its path."""
+    (tmp_path / "step-00000005.safetensors").mkdir()
+    history = History(tmp_path, metric="loss", mode="min", background=True, durable=False)
+    history.save(5, {"a": np.ones(3)}, {"loss": 1.0})
+    return history
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda history: history.save(6, {"a": np.ones(3)}, {"loss": 1.0}),
+        History.latest,
+        History.best,
+        History.load,
+        History.log,
+        History.close,
+        list,
+    ],
+    ids=["save", "latest", "best", "load", "log", "close", "list"],
+)
+def test_a_save_that_failed_in_the_background_is_raised_by_whatever_is_called_next(failing: History, call: Any):
+    with pytest.raises(WriteError, match=r"step-00000005.safetensors is a folder, and nothing was written"):
+        call(failing)
+    failing.close()
+
+
+def test_leaving_the_block_raises_what_the_last_save_did(failing: History):
+    with pytest.raises(WriteError, match="is a folder"), failing:
+        pass
+
+
+def test_an_error_of_the_block_goes_before_that_of_the_last_save_which_is_noted(failing: History):
+    with pytest.raises(ZeroDivisionError) as caught, failing:
+        raise ZeroDivisionError
+    assert "The last save in the background failed as well" in caught.value.__notes__[0]
+    assert "is a folder" in caught.value.__notes__[0]
+
+
+def test_what_cannot_be_kept_is_raised_at_once_and_nothing_is_written(tmp_path: Path):
+    history = History(tmp_path, background=True)
+    with pytest.raises(CheckpointError, match="'a' is str, not an array"):
+        history.save(1, {"a": "text"})
+    with pytest.raises(CheckpointError, match="the metadata 'epoch' is int"):
+        history.save(1, {}, metadata={"epoch": 1})  # pyright: ignore[reportArgumentType]
+    assert list(history) == []
+
+
+# Real processes, whose writer takes half a second before it begins.
+PROGRAM = """
+import os, signal, sys, threading, time
+import numpy as np
+from statezoo.checkpoints import History, history as module
+
+quick = module.save_file
+def slow(*arguments, **keywords):
+    time.sleep(0.5)
+    quick(*arguments, **keywords)
+module.save_file = slow
+
+folder = sys.argv[1]
+history = History(folder, background=True)
+state = {"a": np.arange(100_000.0)}
+history.save(1, state)
+history.save(2, state)
+state["a"][:] = -1
+"""
+
+
+def run(folder: Path, program: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM + program, str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def intact(folder: Path) -> list[int]:
+    """Return the steps in a folder, all of which hold what the program saved."""
+    steps = []
+    for saved in History(folder):
+        np.testing.assert_array_equal(load_file(saved.path)["a"], np.arange(100_000.0))
+        steps.append(saved.step)
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("", 0), ("sys.exit(3)", 3), ("1 / 0", 1)],
+    ids=["ends", "exits", "raises"],
+)
+def test_a_process_that_ends_right_after_a_save_waits_for_it(tmp_path: Path, end: str, status: int):
+    run(tmp_path, end, status)
+    assert intact(tmp_path) == [1, 2]
+    assert len(History(tmp_path).log()) == 2
+
+
+def test_a_process_told_to_end_that_exits_waits_for_the_save(tmp_path: Path):
+    program = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); os.kill(os.getpid(), signal.SIGTERM)"
+    run(tmp_path, program, 7)
+    assert intact(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_dies_in_the_midst_of_a_save_leaves_the_one_before_and_nothing_half(tmp_path: Path, number: int):
+    program = f"""
+import statezoo.checkpoints.files as files
+def dying(*_):
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(60)
+history.close()
+files.write_all = dying
+history.save(3, state)
+time.sleep(60)
+"""
+    run(tmp_path, program, -number)
+    assert intact(tmp_path) == [1, 2]
+    assert [entry.name for entry in tmp_path.glob(".statezoo-*")] != []
+    History(tmp_path, durable=False).save(4, {"a": np.arange(100_000.0)})
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "history.jsonl", *(f"step-0000000{step}.safetensors" for step in (1, 2, 4))
+    ]  # fmt: skip
+
+
+def test_a_last_save_that_fails_and_that_nobody_waits_for_is_told_when_the_process_ends(tmp_path: Path):
+    done = run(tmp_path, "history.close(); os.mkdir(folder + '/step-00000003.safetensors'); history.save(3, state)")
+    assert "step-00000003.safetensors is a folder, and nothing was written" in done.stderr
+
+
+def test_a_save_at_the_very_end_of_the_interpreter_is_made_at_once(tmp_path: Path):
+    run(tmp_path, "import atexit; state['a'] = np.arange(100_000.0); atexit.register(history.save, 3, state)")
+    assert intact(tmp_path) == [1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("delay_s", [0, 1], ids=["in flight", "failed"])
+def test_a_forked_process_neither_waits_for_its_parents_save_nor_raises_what_it_raised(tmp_path: Path, delay_s: int):
+    program = (
+        f"delay_s = {delay_s}"
+        + """
+history.close()
+os.mkdir(folder + "/step-00000003.safetensors")
+state["a"] = np.arange(100_000.0)
+history.save(3, state)
+time.sleep(delay_s)
+child = os.fork()
+if not child:
+    history.close()                  # the parent's failure is the parent's
+    History(folder + "/child", background=True).save(1, state)
+    history.save(4, state)           # once the parent has ended its save
+    sys.exit(5)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+try:
+    history.close()
+except OSError:
+    sys.exit(6)
+"""
+    )
+    run(tmp_path, program, 6)
+    (tmp_path / "step-00000003.safetensors").rmdir()
+    assert intact(tmp_path) == [1, 2, 4]
+    assert intact(tmp_path / "child") == [1]
+
+
+def test_a_save_interrupted_while_it_waits_can_be_waited_for_again(tmp_path: Path):
+    program = """
+threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    history.close()
+except KeyboardInterrupt:
+    history.close()
+    sys.exit(8)
+"""
+    run(tmp_path, program, 8)
+    assert intact(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_threads_that_save_to_one_history_get_each_state_whole(tmp_path: Path, background: bool):
+    history = History(tmp_path, keep_last=99, durable=False, background=background)
+
+    def save(first: int) -> None:
+        for step in range(first, 24, 4):
+            history.save(step, {name: np.full(50_000, step) for name in "abcd"})
+
+    with history, ThreadPoolExecutor(4) as threads:
+        for ended in [threads.submit(save, first) for first in range(4)]:
+            ended.result()
+    assert [saved.step for saved in history] == list(range(24))
+    for saved in history:
+        assert all((array == saved.step).all() for array in load_file(saved.path).values())
+
+
+def test_what_a_signals_handler_saves_amid_a_save_and_that_save_are_both_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, durable=False, background=True)
+    history.save(0, {name: np.zeros(500_000) for name in "abcd"})
+    history.close()
+    calls = itertools.count(1)
+
+    def interrupted(array: np.ndarray) -> np.ndarray:
+        if next(calls) == 2:  # the first array has been copied
+            history.save(2, {name: np.full(500_000, 2.0) for name in "abcd"})
+        return array
+
+    monkeypatch.setattr("statezoo.checkpoints.state.dtypes.little_endian", interrupted)
+    history.save(1, {name: np.ones(500_000) for name in "abcd"})
+    assert [saved.step for saved in history] == [0, 1, 2]
+    for saved in history:
+        assert all((array == saved.step).all() for array in load_file(saved.path).values())

@@ -1,0 +1,214 @@
+"""Checkpoints that share on the disk what did not change: each is whole, for stock readers too."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statezoo.checkpoints import DamagedWarning, History, WriteError, fingerprint, load_file, read_metadata, save_file
+from statezoo.checkpoints.runs.history.linked import save_linked
+from statezoo.checkpoints.testing import compare_states
+
+LARGE = 1 << 16  # floats: 256 KiB
+
+
+def state(step: int) -> dict[str, Any]:
+    """Return a state of which three quarters are frozen; its head is tied, and counts the steps."""
+    frozen = {f"backbone.{number}": np.full(LARGE, number, "f4") for number in range(3)}
+    head = np.full((2, LARGE // 2), step, "f4")
+    return {"embedding.bias": np.zeros(3), **frozen, "head": head, "tied": head.T, "step": np.array(step)}
+
+
+def blocks(folder: Path) -> int:
+    """Return the bytes that the files in a folder take on the disk, each file counted once whatever its names."""
+    status = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum(512 * blocks for blocks in {one.st_ino: one.st_blocks for one in status}.values())
+
+
+def seen_by_stock_reader(folder: Path) -> dict[str, np.ndarray]:
+    """Return what is in the shards that the index names, as Hugging Face's loaders read them."""
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    shards = {name: safetensors.numpy.load_file(folder / name) for name in set(index.values())}
+    assert sorted(name for shard in shards.values() for name in shard) == sorted(index)
+    return {name: shards[shard][name] for name, shard in index.items()}
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_is_frozen_is_on_the_disk_twice_however_many_checkpoints_have_it(tmp_path: Path, background: bool):
+    with History(tmp_path / "shared", keep_last=10, share=True, background=background, durable=False) as shared:
+        for step in range(10):
+            shared.save(step, state(step))
+    frozen, changing = 3 * 4 * LARGE, 4 * LARGE
+    assert blocks(tmp_path / "shared") < 2 * frozen + 10 * (changing + 20_000)
+    for saved in shared:
+        assert list(compare_states(state(saved.step), load_file(saved.path))) == []
+
+
+def test_stock_readers_open_each_of_them_and_it_is_the_content_that_one_file_has(tmp_path: Path):
+    history = History(tmp_path / "shared", keep_last=4, share=True, durable=False)
+    for step in range(4):
+        history.save(step, state(step), {"loss": step})
+        save_file(state(step), tmp_path / "one.safetensors", durable=False)
+        folder = tmp_path / "shared" / f"step-{step:08}"
+        assert fingerprint(folder) == fingerprint(tmp_path / "one.safetensors")
+        found = seen_by_stock_reader(folder)
+        stored = safetensors.numpy.load_file(tmp_path / "one.safetensors")
+        assert found.keys() == stored.keys()
+        for name, array in stored.items():
+            np.testing.assert_array_equal(found[name], array)
+        assert read_metadata(folder) == {"history": f'{{"metrics":{{"loss":{step}.0}},"step":{step}}}'}
+
+
+def test_those_that_stay_are_whole_when_the_one_whose_files_they_share_is_removed(tmp_path: Path):
+    history = History(tmp_path, keep_last=1, share=True, durable=False)
+    for step in range(4):
+        history.save(step, state(step))
+    assert sorted(os.listdir(tmp_path)) == ["history.jsonl", "step-00000003"]
+    assert list(compare_states(state(3), load_file(tmp_path / "step-00000003"))) == []
+    assert {path.stat().st_nlink for path in tmp_path.rglob("*.safetensors")} == {1}
+
+
+SIZES = st.sampled_from([0, 3, LARGE // 2])
+STATES = st.lists(
+    st.dictionaries(st.sampled_from("abcde"), st.tuples(SIZES, st.integers(0, 1), st.sampled_from(["f4", "i4"]))),
+    min_size=2,
+    max_size=5,
+)
+
+
+@settings(deadline=None)
+@given(STATES)
+def test_each_checkpoint_of_a_run_is_exactly_its_state_whatever_came_before(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[dict[str, tuple[int, int, str]]]
+):
+    folder, since = tmp_path_factory.mktemp("run"), None
+    for number, content in enumerate(contents):
+        state = {name: np.full(size, value, dtype) for name, (size, value, dtype) in content.items()}
+        (folder / str(number)).mkdir()
+        path = str(folder / str(number) / "model.safetensors")
+        save_linked(state, path, {"number": str(number)}, since=since, durable=False)
+        loaded, since = load_file(path), path
+        assert list(loaded) == list(state)
+        assert list(compare_states(state, loaded)) == []
+        assert read_metadata(path) == {"number": str(number)}
+
+
+def linked(path: Path) -> list[int]:
+    """Return how many names each shard of a checkpoint has, in order."""
+    return [shard.stat().st_nlink for shard in sorted(path.parent.glob("*.safetensors"))]
+
+
+def save(folder: Path, state: dict[str, Any], since: Path | None = None) -> Path:
+    folder.mkdir()
+    path = folder / "model.safetensors"
+    save_linked(state, str(path), since=str(since) if since else None, durable=False)
+    assert list(compare_states(state, load_file(path))) == []
+    return path
+
+
+def test_tensors_with_the_bytes_they_had_but_another_shape_or_dtype_are_written(tmp_path: Path):
+    first = save(tmp_path / "1", {"a": np.zeros(LARGE, "f4")})
+    assert linked(save(tmp_path / "2", {"a": np.zeros(LARGE, "f4")}, first)) == [2]
+    assert linked(save(tmp_path / "3", {"a": np.zeros((2, LARGE // 2), "f4")}, first)) == [1]
+    assert linked(save(tmp_path / "4", {"a": np.zeros(LARGE, "i4")}, first)) == [1]
+
+
+def test_a_tensor_that_is_frozen_no_more_leaves_its_neighbours_shared_from_the_next_save_on(tmp_path: Path):
+    tensors = {name: np.full(LARGE, number, "f4") for number, name in enumerate("abc")}
+    path, links = None, []
+    for number in range(4):
+        path = save(tmp_path / str(number), tensors | {"b": np.full(LARGE, number, "f4")}, path)
+        links.append(linked(path))
+    assert links == [[1], [1, 1, 1], [2, 1, 2], [3, 1, 3]]
+
+
+def test_small_tensors_make_no_shards_of_their_own(tmp_path: Path):
+    small = {f"bias.{number}": np.zeros(10) for number in range(5)}
+    first = save(tmp_path / "1", {**small, "head": np.zeros(3)})
+    assert linked(save(tmp_path / "2", {**small, "head": np.ones(3)}, first)) == [1]
+
+
+def test_tensors_in_another_order_keep_it_and_are_written(tmp_path: Path):
+    tensors = {name: np.full(LARGE, number, "f4") for number, name in enumerate("ab")}
+    first = save(tmp_path / "1", tensors)
+    other = save(tmp_path / "2", dict(reversed(tensors.items())), first)
+    assert list(load_file(other)) == ["b", "a"]
+    assert linked(other) == [1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="paths of descriptors are read from /proc")
+def test_a_durable_save_flushes_folders_that_it_makes_and_shards_that_others_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flushed: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+    for step, durable in ((1, False), (2, False)):
+        History(tmp_path / "runs", share=True, durable=durable).save(step, state(step))
+    assert flushed == []
+    History(tmp_path / "runs", share=True).save(3, state(3))
+    History(tmp_path / "others")
+    (shared,) = (path for path in (tmp_path / "runs" / "step-00000003").iterdir() if path.stat().st_nlink > 1)
+    assert {str(shared), str(tmp_path), str(tmp_path / "runs"), str(shared.parent)} <= set(flushed)
+
+
+def test_without_hard_links_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: Any) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    history = History(tmp_path, share=True, durable=False)
+    for step in range(3):
+        history.save(step, state(step))
+    for saved in history:
+        assert list(compare_states(state(saved.step), load_file(saved.path))) == []
+    assert {path.stat().st_nlink for path in tmp_path.rglob("*.safetensors")} == {1}
+
+
+def test_nothing_is_shared_with_one_whose_index_is_damaged(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    history.save(1, state(1))
+    (tmp_path / "step-00000001" / "model.safetensors.index.json").write_text("{")
+    history.save(2, state(2))
+    history.save(3, state(3))
+    (tmp_path / "step-00000003" / "model.safetensors.index.json").write_text("")
+    with pytest.warns(DamagedWarning, match="step-00000003"):
+        found = history.latest()
+    assert found is not None
+    assert found.step == 2
+
+
+def test_a_checkpoint_that_lacks_a_shard_is_damaged_and_passed_over(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    history.save(1, state(1))
+    history.save(2, state(2))
+    next((tmp_path / "step-00000002").glob("*.safetensors")).unlink()
+    with pytest.warns(DamagedWarning, match="are missing"):
+        found = history.latest()
+    assert found is not None
+    assert found.step == 1
+
+
+def test_a_step_saved_again_replaces_its_shards_and_shares_with_what_it_was(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    for value in (1, 2, 3):
+        history.save(7, state(value))
+    loaded = history.load()
+    assert loaded is not None
+    assert list(compare_states(state(3), loaded[1])) == []
+    assert sorted(os.listdir(tmp_path)) == ["history.jsonl", "step-00000007"]
+
+
+def test_a_save_that_fails_leaves_the_ones_before(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    history.save(1, state(1))
+    (tmp_path / "step-00000002").write_text("no folder")
+    with pytest.raises(WriteError, match="step-00000002 could not be made: file exists"):
+        history.save(2, state(2))
+    assert list(compare_states(state(1), load_file(tmp_path / "step-00000001"))) == []

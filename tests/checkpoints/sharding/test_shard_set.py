@@ -1,0 +1,423 @@
+"""Replacing a set of shards: whatever fails, and whenever, the old state or the new one is at the path, whole."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo.checkpoints import ArgumentError, Deferred, WriteError, load_file, open_checkpoint, save_file
+from statezoo.checkpoints.storage import durable
+from statezoo.checkpoints.testing import compare_states
+
+OLD = {name: np.full(5, number, "f4") for number, name in enumerate("abc")}
+NEW = {name: array + 10 for name, array in OLD.items()}
+USUAL = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+MARKED = [f"model-00000001-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+def save_plain(state: dict[str, Any], path: Path, durable: bool = False) -> None:
+    save_file(state, path, durable=durable)
+
+
+def save_shards(state: dict[str, Any], path: Path, durable: bool = False) -> None:
+    save_file(state, path, durable=durable, max_shard_size=20)
+
+
+BEFORE = pytest.mark.parametrize("before", [save_plain, save_shards])
+AFTER = pytest.mark.parametrize("after", [save_plain, save_shards])
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+def holds(path: Path, state: dict[str, Any]) -> bool:
+    return all(list(compare_states(state, load_file(file))) == [] for file in (path, path.parent))
+
+
+def as_hugging_face_looks(path: Path) -> dict[str, list[float]]:
+    """Return the state as its libraries find it: the plain file if there is one, else what the index names."""
+    from safetensors.numpy import load_file as load_stock
+
+    index = path.with_name(INDEX)
+    shards = {path.name} if path.exists() else set(json.loads(index.read_text())["weight_map"].values())
+    return {name: array.tolist() for shard in shards for name, array in load_stock(path.parent / shard).items()}
+
+
+@BEFORE
+@AFTER
+def test_each_takes_the_place_of_each_and_nothing_else_is_left(path: Path, before: Callable, after: Callable):
+    before(OLD, path)
+    after(NEW, path)
+    assert holds(path, NEW)
+    assert as_hugging_face_looks(path) == {name: array.tolist() for name, array in NEW.items()}
+    assert names(path) == [path.name] if after is save_plain else len(names(path)) == 4
+
+
+def test_shards_have_the_usual_names_where_these_are_free_and_others_where_they_are_not(path: Path):
+    for expected in (USUAL, MARKED, USUAL):
+        save_shards(NEW, path)
+        assert names(path) == sorted([*expected, INDEX])
+    path.with_name(MARKED[1]).write_bytes(b"somebody else's")
+    save_shards(OLD, path)
+    assert names(path) == sorted([*(name.replace("01-", "02-", 1) for name in MARKED), MARKED[1], INDEX])
+    assert holds(path, OLD)
+
+
+def strike(monkeypatch: pytest.MonkeyPatch, at: int, blow: Callable[[], Any]) -> list[str]:
+    """Have a blow struck before one of the system calls that change something; return the calls, as they are made."""
+    calls: list[str] = []
+
+    def struck(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **named: Any) -> Any:
+            calls.append(name)
+            if len(calls) - 1 == at:
+                blow()
+            return original(*args, **named)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in ((os, "fsync"), (os, "replace"), (os, "unlink"), (durable, "_write_at")):
+        struck(owner, name)
+    return calls
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def blow() -> None:
+        raise error
+
+    return blow
+
+
+ERRORS = [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), OSError(errno.EACCES, "Denied")]
+STEPS = range(24)
+
+
+def assert_old_or_new(path: Path) -> None:
+    """Raise AssertionError unless one of the two states is there, whole; and the next save leaves just its own."""
+    assert holds(path, OLD) or holds(path, NEW)
+    save_shards(NEW | {"d": np.ones(5, "f4")}, path)
+    assert len(names(path)) == 5
+    assert holds(path, NEW | {"d": np.ones(5, "f4")})
+
+
+@BEFORE
+@pytest.mark.parametrize("error", ERRORS, ids=["full", "interrupt", "denied"])
+def test_a_failure_at_any_step_leaves_the_old_state_or_the_new_and_removes_what_was_written(
+    path: Path, before: Callable, error: BaseException
+):
+    calls = []
+    for step in STEPS:
+        before(OLD, path)
+        found = names(path)
+        with pytest.MonkeyPatch.context() as patch:
+            calls = strike(patch, step, raising(error))
+            try:
+                save_shards(NEW, path, durable=True)
+            except (WriteError, KeyboardInterrupt):
+                assert step < len(calls)
+        if step < len(calls) and calls[:step].count("replace") < 4:  # three shards and the index
+            assert holds(path, OLD)
+            assert names(path) == found
+        assert_old_or_new(path)
+    assert len(calls) < STEPS.stop  # so every step has had its turn
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
+@BEFORE
+@AFTER
+def test_a_process_killed_at_any_step_leaves_the_old_state_or_the_new(path: Path, before: Callable, after: Callable):
+    status = -1
+    for step in STEPS:
+        before(OLD, path)
+        process = os.fork()
+        if not process:
+            strike(pytest.MonkeyPatch(), step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            after(NEW, path, durable=True)
+            os._exit(0)
+        _, status = os.waitpid(process, 0)
+        assert_old_or_new(path)
+        path.with_name(INDEX).unlink()
+        save_file(OLD, path)  # the shards are of nobody now, and the next writer of shards removes them
+        save_shards(OLD, path)
+        assert len(names(path)) == 4
+    assert status == 0  # so every step has had its turn
+
+
+def test_a_full_disk_removes_the_shards_that_were_written_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_shards(OLD, path)
+    found = names(path)
+    strike(monkeypatch, 3, raising(ERRORS[0]))
+    with pytest.raises(WriteError, match=r"-of-00003.safetensors could not be written: no space left.*\n.*free some"):
+        save_shards(NEW, path)
+    assert names(path) == found
+    assert holds(path, OLD)
+
+
+def test_a_deferred_array_that_fails_leaves_the_old_state(path: Path):
+    save_shards(OLD, path)
+    found = names(path)
+    with pytest.raises(ZeroDivisionError):
+        save_shards(NEW | {"c": Deferred((5,), "f4", lambda: np.zeros(1 // 0))}, path)
+    assert names(path) == found
+    assert holds(path, OLD)
+
+
+def test_a_plain_file_that_cannot_be_removed_is_an_error_that_says_which_state_is_where(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_file(OLD, path)
+    original = os.unlink
+
+    def unlink(target: Any, **named: Any) -> None:
+        if target == str(path):
+            raise OSError(errno.EPERM, "Operation not permitted")
+        original(target, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", unlink)
+        with pytest.raises(
+            WriteError, match=r"could not be removed to make way for its shards: operation not permitted"
+        ):
+            save_shards(NEW, path)
+    assert holds(path, OLD)
+    assert list(compare_states(NEW, load_file(path.with_name(INDEX)))) == []
+
+
+def test_only_shards_of_ours_that_no_index_names_are_removed(path: Path):
+    save_shards(OLD, path)
+    other = path.with_name("best.safetensors.index.json")
+    other.write_bytes(path.with_name(INDEX).read_bytes())  # keeps what it names
+    (ours,) = {"model-00000009-00001-of-00002.safetensors"}
+    path.with_name(ours).write_bytes(path.with_name(USUAL[0]).read_bytes())
+    plain, foreign = (
+        path.with_name("model-00001-of-00009.safetensors"),
+        path.with_name("model-00002-of-00009.safetensors"),
+    )
+    save_file(OLD, plain, {"format": "pt"})
+    foreign.write_bytes(b"not finished")
+    save_shards(NEW, path)
+    assert names(path) == sorted([*USUAL, *MARKED, INDEX, other.name, plain.name, foreign.name])
+    assert list(compare_states(OLD, load_file(other))) == []
+
+
+def test_nothing_is_removed_while_an_index_in_the_folder_cannot_be_read(path: Path):
+    save_shards(OLD, path)
+    path.with_name("other.index.json").write_text("{")
+    save_shards(NEW, path)
+    assert names(path) == sorted([*USUAL, *MARKED, INDEX, "other.index.json"])
+
+
+def test_files_of_an_old_index_that_are_no_shards_by_name_stay(path: Path):
+    part = path.with_name("part.safetensors")
+    save_file(OLD, part)
+    path.with_name(INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(OLD, part.name)}))
+    assert list(compare_states(OLD, load_file(path))) == []
+    save_shards(NEW, path)
+    assert names(path) == sorted([*USUAL, INDEX, part.name])
+
+
+def test_what_is_at_the_place_of_an_index_and_is_none_stays(path: Path):
+    path.with_name(INDEX).write_text("a note")
+    save_file(OLD, path)
+    assert path.with_name(INDEX).read_text() == "a note"
+
+
+def test_folders_and_pipes_in_the_way_are_refused_before_anything_is_written(path: Path):
+    path.mkdir()
+    with pytest.raises(WriteError, match=r"model.safetensors is a folder, and nothing was written. Give the name of a"):
+        save_shards(OLD, path)
+    path.rmdir()
+    os.mkfifo(path.with_name(INDEX))
+    with pytest.raises(WriteError, match=r"index.json is not a regular file, and nothing was written"):
+        save_shards(OLD, path)
+    assert names(path) == [INDEX]
+    with pytest.raises(WriteError, match=r"The folder does not exist: create it first"):
+        save_shards(OLD, path.parent / "missing" / path.name)
+
+
+@pytest.mark.parametrize("name", ["a\\b.safetensors", "a\nb.safetensors", "a\udcff.safetensors"], ids=ascii)
+def test_names_that_an_index_cannot_have_are_refused(tmp_path: Path, name: str):
+    with pytest.raises(
+        ArgumentError, match=r"cannot be saved in shards: their names stand in an index.*Choose another"
+    ):
+        save_shards(OLD, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["état zéro.safetensors", "a.b.SafeTensors", "[x].safetensors", "a:b.safetensors"])
+def test_other_names_are_saved_and_found(tmp_path: Path, name: str):
+    for state in (OLD, NEW, OLD):
+        save_shards(state, tmp_path / name)
+        assert list(compare_states(state, load_file(tmp_path / name))) == []
+        assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_program_that_changes_its_folder_meanwhile_saves_where_it_began(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(path.parent)
+
+    def make() -> np.ndarray:
+        os.chdir("/")
+        return NEW["a"]
+
+    save_file(NEW | {"a": Deferred((5,), "f4", make)}, path.name, max_shard_size=20)
+    assert holds(path, NEW)
+
+
+def test_what_was_opened_before_a_save_goes_on_giving_the_old_state(path: Path):
+    save_shards(OLD, path)
+    mapped = load_file(path, mmap=True)
+    with open_checkpoint(path) as checkpoint:
+        save_shards(NEW, path)
+        assert checkpoint["b"][...].tolist() == OLD["b"].tolist()
+    assert list(compare_states(OLD, mapped)) == []
+
+
+def test_a_second_writer_waits_for_the_first(path: Path):
+    lock = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    thread = threading.Thread(target=save_shards, args=(NEW, path))
+    thread.start()
+    time.sleep(0.2)
+    assert names(path) == []
+    os.close(lock)
+    thread.join()
+    assert holds(path, NEW)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
+def test_a_process_forked_during_a_save_does_not_keep_the_lock(path: Path):
+    children = []
+
+    def make() -> np.ndarray:
+        children.append(os.fork())
+        if not children[-1]:
+            time.sleep(60)
+            os._exit(0)
+        return NEW["a"]
+
+    save_file(NEW | {"a": Deferred((5,), "f4", make)}, path, max_shard_size=20)
+    lock = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(lock)
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
+def test_without_locks_a_save_works_and_removes_no_leftovers(path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    save_shards(OLD, path)
+    path.with_name(INDEX).unlink()
+    monkeypatch.setattr(fcntl, "flock", refused)
+    save_shards(NEW, path)
+    assert names(path) == sorted([*USUAL, *MARKED, INDEX])
+    assert holds(path, NEW)
+
+
+SAVE_FOR_A_WHILE = """
+import sys, time, numpy
+from statezoo.checkpoints import load_file, save_file
+end, number = time.monotonic() + 3, int(sys.argv[2])
+while time.monotonic() < end:
+    number += 1
+    state = {str(n): numpy.full(500, number) for n in range(8)}
+    save_file(state, sys.argv[1], max_shard_size=[None, 9000, 5000][number % 3], durable=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_writers_and_a_reader_at_once_see_complete_states_only(path: Path):
+    save_shards(OLD, path)
+    command = [sys.executable, "-c", SAVE_FOR_A_WHILE, path]
+    writers = [subprocess.Popen([*command, start], stderr=subprocess.PIPE, text=True) for start in ("0", "1000000")]
+    loads = 0
+    while any(writer.poll() is None for writer in writers):
+        loaded = load_file(path)
+        assert len({array[0] for array in loaded.values()}) == 1 or list(loaded) == list(OLD)
+        loads += 1
+    assert [writer.communicate()[1] for writer in writers] == ["", ""]
+    assert loads > 10
+    save_shards(NEW, path)
+    assert len(names(path)) == 4
+
+
+def test_a_reader_that_is_overtaken_by_a_writer_looks_again(path: Path, monkeypatch: pytest.MonkeyPatch):
+    from statezoo.checkpoints.sharding import reader as sharded
+
+    save_shards(OLD, path)
+    original = sharded.read_index
+    saves = [save_shards, save_file]
+
+    def read_index(index: str) -> bytes:
+        text = original(index)
+        if saves:
+            saves.pop(0)(NEW, path)
+        return text
+
+    monkeypatch.setattr(sharded, "read_index", read_index)
+    assert list(compare_states(NEW, load_file(path))) == []
+    assert names(path) == [path.name]
+
+
+def test_a_symbolic_link_at_the_path_is_replaced_and_its_target_stays(path: Path):
+    target = path.with_name("blob")
+    save_file(OLD, path.with_name("x.safetensors"))
+    path.with_name("x.safetensors").rename(target)
+    path.symlink_to(target)
+    save_shards(NEW, path)
+    assert names(path) == sorted(["blob", *USUAL, INDEX])
+    assert holds(path, NEW)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_which_state_is_where(
+    path: Path, which: int, monkeypatch: pytest.MonkeyPatch
+):
+    save_file(OLD, path)
+    flush, calls = durable.flush_folder, iter(range(10))
+
+    def failing(target: str, folder: str) -> None:
+        if next(calls) == which:
+            monkeypatch.setattr(os, "open", refuse_folders)
+        flush(target, folder)
+
+    def refuse_folders(target: Any, *arguments: Any) -> int:
+        monkeypatch.undo()
+        raise OSError(errno.EIO, os.strerror(errno.EIO), target)
+
+    monkeypatch.setattr(durable, "flush_folder", failing)
+    with pytest.raises(WriteError) as info:
+        save_file(NEW, path, max_shard_size=20)
+    reason, said = "input/output error", str(info.value)
+    assert not list(compare_states(OLD, load_file(path)))
+    if which < 3:
+        assert said.startswith(f"{path} could not be saved in shards. What was there before is unchanged.\n")
+        assert said.endswith(f"Its folder could not be flushed: {reason}. Save again, or to another disk.")
+    else:
+        assert said.startswith(
+            f"{path} could not be removed to make way for its shards: the folder could not be flushed"
+        )
+        assert f"({reason}). It has the old state still; the new one is in {path}.index.json." in said

@@ -1,0 +1,336 @@
+"""States go to open files and come from them, mapped or not, without being in memory all at once."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from statezoo.checkpoints import (
+    ArgumentError,
+    CorruptError,
+    Deferred,
+    ReadError,
+    StateError,
+    WriteError,
+    load_file,
+    open_checkpoint,
+    save_file,
+)
+from statezoo.checkpoints.storage import durable
+from statezoo.checkpoints.storage.source import FileSource
+from statezoo.checkpoints.testing import compare_states
+
+FORMATS = {".safetensors": "safetensors", ".h5": "hdf5"}
+
+
+def a_state() -> dict[str, Any]:
+    weight = np.arange(12, dtype=np.float32).reshape(3, 4)
+    return {
+        "weight": weight,
+        "tied": weight,
+        "view": weight.T,
+        "big": np.arange(300_000, dtype=np.float64),
+        "half": np.ones(3, ml_dtypes.bfloat16),
+        "eighth": np.ones(3, ml_dtypes.float8_e4m3fn),
+        "flag": np.array(True),
+        "empty": np.zeros((0, 3)),
+        "_extra_state": [1, 2],
+    }
+
+
+def test_an_open_file_gets_the_same_bytes_as_a_path(path: Path):
+    save_file(a_state(), path, {"epoch": "7"})
+    buffer = io.BytesIO()
+    save_file(a_state(), buffer, {"epoch": "7"}, format=FORMATS[path.suffix])
+    assert buffer.getvalue() == path.read_bytes()
+
+
+def test_an_open_file_is_written_from_where_it_stands_and_read_from_there(suffix: str):
+    buffer = io.BytesIO(b"before")
+    buffer.seek(6)
+    save_file(a_state(), buffer, format=FORMATS[suffix])
+    buffer.seek(6)
+    assert list(compare_states(a_state(), load_file(buffer))) == []
+
+
+def test_a_pipe_can_be_written_to_and_read_from(suffix: str):
+    reading, writing = os.pipe()
+    loaded: dict[str, Any] = {}
+
+    def read() -> None:
+        with open(reading, "rb") as file:
+            loaded.update(load_file(file))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with open(writing, "wb", buffering=0) as file:
+        save_file(a_state(), file, format=FORMATS[suffix])
+    thread.join()
+    assert list(compare_states(a_state(), loaded)) == []
+
+
+def test_an_open_file_gets_safetensors_if_no_format_is_given():
+    buffer = io.BytesIO()
+    save_file({"x": np.ones(3)}, buffer)
+    np.testing.assert_array_equal(safetensors.numpy.load(buffer.getvalue())["x"], np.ones(3))
+
+
+def test_a_file_that_cannot_be_written_is_an_error_that_says_why():
+    with open("/dev/full", "wb", buffering=0) as file, pytest.raises(WriteError, match=r"No space left on device"):
+        save_file({"x": np.ones(3)}, file)
+
+
+@pytest.mark.parametrize("target", [None, 3, {"x": np.ones(1)}])
+def test_what_is_neither_path_nor_file_is_refused(target: Any):
+    with pytest.raises(ArgumentError, match=r"a state is saved to a path .* or to a file open for writing"):
+        save_file({"x": np.ones(1)}, target)
+    with pytest.raises(ArgumentError, match=r"a checkpoint is read from a path .*, from bytes, or from a file"):
+        load_file(target)
+
+
+def test_a_format_beside_a_path_and_an_unknown_one_are_refused(tmp_path: Path):
+    with pytest.raises(ArgumentError, match=r"names the format hdf5 by its suffix, not safetensors. Leave out format"):
+        save_file({"x": np.ones(1)}, tmp_path / "x.h5", format="safetensors")
+    with pytest.raises(ValueError, match=r"'npz' names no format; the known ones are safetensors, hdf5"):
+        save_file({"x": np.ones(1)}, io.BytesIO(), format="npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_open_as_text_is_refused(tmp_path: Path):
+    (tmp_path / "x.safetensors").write_text("x")
+    with (tmp_path / "x.safetensors").open() as file, pytest.raises(ArgumentError, match="Open it with mode 'rb'"):
+        load_file(file)
+
+
+def test_deferred_arrays_are_made_one_at_a_time_and_not_kept(path: Path):
+    alive, most, made = 0, 0, []
+
+    class Counted(np.ndarray):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def make(number: int) -> np.ndarray:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        made.append(number)
+        return np.full((300, 1000), number, np.float32).view(Counted)
+
+    state = {f"{n}": Deferred((300, 1000), np.float32, lambda n=n: make(n)) for n in range(12)}
+    save_file(state, path)
+    assert made == list(range(12))
+    assert most == 1
+    assert all((array == int(name)).all() for name, array in load_file(path).items())
+
+
+def test_one_deferred_array_under_two_names_is_a_tie(path: Path):
+    deferred = Deferred((3,), np.float32, lambda: np.ones(3, np.float32))
+    save_file({"a": deferred, "b": deferred, "c": np.zeros(2)}, path)
+    loaded = load_file(path)
+    assert loaded["b"] is loaded["a"]
+
+
+def test_a_deferred_array_that_is_not_what_was_said_is_an_error_and_leaves_the_old_file(path: Path):
+    save_file({"old": np.ones(3)}, path)
+    for made in (np.ones(4, np.float32), np.ones(3), [1, 2, 3]):
+        deferred = Deferred((3,), np.float32, lambda made=made: made)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(StateError, match=r"was to be float32 \(3,\), and what was made is"):
+            save_file({"x": deferred}, path)
+    assert list(load_file(path)) == ["old"]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_deferred_array_whose_file_is_missing_is_an_error_that_names_it(path: Path):
+    save_file({"old": np.ones(3)}, path)
+    deferred = Deferred((3,), np.float32, lambda: np.load(path.parent / "missing.npy"))
+    with pytest.raises(ReadError, match=r"a deferred array could not be made: .*missing\.npy"):
+        save_file({"x": deferred}, path)
+    assert list(load_file(path)) == ["old"]
+
+
+@pytest.mark.slow
+def test_a_state_larger_than_memory_is_saved_and_copied(path: Path, tmp_path: Path):
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from statezoo.checkpoints import Deferred, open_checkpoint, save_file\n"
+        "make = lambda n: np.full(4_000_000, n, np.float32)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "state = {str(n): Deferred((4_000_000,), np.float32, lambda n=n: make(n)) for n in range(20)}\n"
+        "save_file(state, sys.argv[1], durable=False)\n"
+        "with open_checkpoint(sys.argv[1]) as checkpoint:\n"
+        "    save_file(checkpoint, sys.argv[2], durable=False)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    copy = tmp_path / f"copy{path.suffix}"
+    done = subprocess.run([sys.executable, "-c", code, path, copy], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 120_000, "320 MB of tensors were saved and copied within 120 MB"
+    assert copy.read_bytes() == path.read_bytes()
+
+
+def test_a_mapped_state_is_what_was_saved_and_is_read_only(path: Path):
+    save_file(a_state(), path)
+    mapped = load_file(path, mmap=True)
+    assert list(compare_states(a_state(), mapped)) == []
+    for array in mapped.values():
+        if isinstance(array, np.ndarray) and array.size:
+            assert not array.flags.writeable
+            assert not array.flags.owndata
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+    assert mapped["tied"] is mapped["weight"]
+    assert np.shares_memory(mapped["view"], mapped["weight"])
+
+
+def test_copy_on_write_arrays_can_be_written_and_leave_the_file_as_it_was(path: Path):
+    save_file(a_state(), path)
+    before = path.read_bytes()
+    mapped = load_file(path, mmap="c")
+    mapped["weight"][...] = 9
+    assert (mapped["view"] == 9).all()
+    assert path.read_bytes() == before
+    assert list(compare_states(a_state(), load_file(path))) == []
+
+
+def test_mapped_arrays_outlive_the_file_that_is_saved_over_and_removed(path: Path):
+    save_file(a_state(), path)
+    mapped = load_file(path, mmap=True)
+    save_file({"x": np.zeros(5)}, path)
+    path.unlink()
+    assert list(compare_states(a_state(), mapped)) == []
+
+
+def test_a_state_can_be_saved_over_the_file_that_its_arrays_are_mapped_from(path: Path):
+    save_file(a_state(), path)
+    mapped = load_file(path, mmap=True)
+    save_file(mapped | {"new": np.ones(3)}, path)
+    assert list(compare_states(a_state() | {"new": np.ones(3)}, load_file(path))) == []
+
+
+def test_a_damaged_file_is_not_mapped_unless_asked_for(path: Path):
+    save_file(a_state(), path)
+    content = bytearray(path.read_bytes())
+    where = content.index(np.arange(12, dtype=np.float32).tobytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CorruptError) as caught:
+        load_file(path, mmap=True)
+    assert caught.value.tensors == ("weight",)
+    assert load_file(path, mmap=True, verify=False)["weight"][0, 1] == 1
+
+
+def test_a_way_of_mapping_that_there_is_not_is_refused(path: Path):
+    save_file(a_state(), path)
+    with pytest.raises(ArgumentError, match=r'mmap is False, True, "r" or "c", not \'w\''):
+        load_file(path, mmap="w")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_mapped_file_of_another_writer_may_lie_unaligned(tmp_path: Path):
+    header = (
+        b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}}'
+    )
+    data = b"\7" + np.array([1.5, 2.5], "<f4").tobytes()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+    mapped = load_file(tmp_path / "x.safetensors", mmap=True)
+    assert mapped["b"].tolist() == [1.5, 2.5]
+    assert mapped["b"].sum() == 4
+
+
+def test_many_threads_save_and_load_large_states_without_mixing_them(path: Path):
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            target = path.parent / f"{number}{path.suffix}"
+            state = {str(n): np.full(400_000, number * 100 + n) for n in range(6)}
+            save_file(state, target, durable=False)
+            assert list(compare_states(state, load_file(target))) == []
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_no_thread_reads_on_when_a_load_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would read from whatever file is opened next, which gets the same descriptor."""
+    interrupted: list[threading.Timer] = []
+    original = FileSource.read_into
+
+    def read_slowly(source: FileSource, offset: int, *buffers: memoryview) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.04)
+            if not interrupted:  # the main thread is through before, and waits
+                interrupted.append(threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]))
+                interrupted[0].start()
+        original(source, offset, *buffers)
+
+    save_file({"a": np.ones(1_000_000), "b": np.ones(1_000_000)}, path, durable=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(FileSource, "read_into", read_slowly)
+    with pytest.raises(KeyboardInterrupt):
+        load_file(path)
+    assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
+
+
+def test_no_thread_writes_on_when_a_save_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It would write into whatever file is opened next, which gets the same descriptor."""
+
+    def write_slowly(descriptor: int, view: memoryview, offset: int) -> int:
+        time.sleep(0.4)
+        written.append(offset)
+        return os.pwrite(descriptor, view, offset)
+
+    written: list[int] = []
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(durable, "_write_at", write_slowly)
+    timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        save_file({"a": np.ones(1_000_000)}, path, durable=False)
+    assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
+    before = len(written)
+    time.sleep(0.5)
+    assert len(written) == before
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_error_in_the_middle_of_a_large_save_is_raised_and_leaves_the_old_file(path: Path):
+    from statezoo.checkpoints.storage import streams
+
+    save_file({"old": np.ones(3)}, path)
+    state = {str(n): np.full(1_000_000, n) for n in range(6)}
+
+    def failing(descriptor: int, buffer: Any, offset: int) -> None:
+        if offset > 20_000_000:
+            raise OSError(28, "No space left on device")
+        original(descriptor, buffer, offset)
+
+    original = streams.write_all
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "write_all", failing)
+        with pytest.raises(WriteError, match="no space left on device"):
+            save_file(state, path)
+    assert list(load_file(path)) == ["old"]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_an_open_checkpoint_of_bytes_needs_no_file():
+    buffer = io.BytesIO()
+    save_file(a_state(), buffer)
+    with open_checkpoint(buffer.getvalue()) as checkpoint:
+        assert checkpoint.name == f"<{len(buffer.getvalue()):,} bytes>"

@@ -1,0 +1,87 @@
+"""Tasks in lanes, each of which a thread works through, and none of which outlives the call."""
+
+import threading
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo.checkpoints import Deferred, load_file, save_file
+from statezoo.checkpoints.storage import streams
+from statezoo.checkpoints.storage.threads import run_lanes, run_on_threads
+
+
+def test_each_lane_is_done_in_order_the_first_on_the_calling_thread():
+    done: list[tuple[str, int, str]] = []
+
+    def note(lane: str, number: int) -> None:
+        done.append((lane, number, threading.current_thread().name))
+
+    run_lanes([deque(partial(note, lane, number) for number in range(50)) for lane in "ab"])
+    here = threading.current_thread().name
+    for lane, name in ("a", here), ("b", "statezoo"):
+        assert [entry for entry in done if entry[0] == lane] == [(lane, number, name) for number in range(50)]
+
+
+def test_tasks_that_threads_share_are_each_done_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    done: list[int] = []
+    run_on_threads(partial(done.append, number) for number in range(1000))
+    assert sorted(done) == list(range(1000))
+
+
+def test_no_tasks_are_no_error():
+    run_lanes([])
+    run_lanes([deque(), deque()])
+    run_on_threads([])
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_after_an_error_in_one_lane_no_lane_begins_another_task(failing: int):
+    failed = threading.Event()
+    done: list[str] = []
+
+    def fail() -> None:
+        failed.set()
+        raise ValueError("on purpose")
+
+    def outlast_the_error() -> None:
+        failed.wait()
+        time.sleep(0.2)
+
+    lanes: list[deque[Any]] = [deque([outlast_the_error, partial(done.append, "late")]) for _ in range(2)]
+    lanes[failing][0] = fail
+    with pytest.raises(ValueError, match="on purpose"):
+        run_lanes(lanes)
+    assert done == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
+
+
+def test_what_is_written_by_one_thread_and_digested_by_another_loads_as_it_was(path: Any):
+    rng = np.random.default_rng(0)
+    made: list[str] = []
+
+    def make(name: str) -> np.ndarray:
+        made.append(name)
+        return rng.random((300, 300))
+
+    big = rng.random((800, 1000))
+    state: dict[str, Any] = {
+        "in place": big,
+        "small": np.arange(5),
+        "transposed": np.repeat(big, 2, axis=0)[::2].T,
+        "big endian": big.astype(">f8"),
+        "deferred": Deferred((300, 300), np.float64, partial(make, "deferred")),
+        "also deferred": Deferred((300, 300), np.float64, partial(make, "also deferred")),
+        "half": rng.random((900, 900)).astype(np.float16),
+    }
+    assert sum(np.prod(array.shape) * array.dtype.itemsize for array in state.values()) > streams._BYTES_WORTH_A_THREAD
+    save_file(state, path)
+    assert sorted(made) == ["also deferred", "deferred"]
+    loaded = load_file(path)
+    for name, array in state.items():
+        if not isinstance(array, Deferred):
+            assert np.array_equal(loaded[name], array)

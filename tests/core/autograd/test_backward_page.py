@@ -1,0 +1,57 @@
+"""docs/how-backward-works.md speaks of the code by its names; they must be there."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statezoo import core
+from statezoo.core.autograd import reductions, silence, tape
+from statezoo.core.nn.functional import losses as loss_functions
+from statezoo.core.optim import Optimizer
+from statezoo.core.optim import adam_memory as flat
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "how-backward-works.md").read_text()
+OWNERS: dict[str, Any] = {
+    "Linear": core.Linear,
+    "Optimizer": Optimizer,
+    "Tensor": core.Tensor,
+    "cross_entropy": importlib.import_module("statezoo.core.nn.functional.entropy"),
+    "flat": flat,
+    "functional": core.functional,
+    "loss_functions": loss_functions,
+    "reductions": reductions,
+    "silence": silence,
+    "tape": tape,
+    "tensor": importlib.import_module("statezoo.core.autograd.tensor"),  # core.tensor is the function
+}
+
+
+def _names() -> list[str]:
+    """Return what looks like a name or a file: words joined by dots or slashes, outside the blocks of code."""
+    prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
+    return sorted(set(re.findall(r"`([\w./]+[./][\w./]*)`", prose)))
+
+
+@pytest.mark.parametrize("name", _names())
+def test_what_the_page_names_exists(name: str) -> None:
+    if "/" in name:
+        assert (ROOT / name).exists()
+    else:
+        owner, *attributes = name.split(".")
+        found = OWNERS[owner]
+        for attribute in attributes:
+            found = getattr(found, attribute)
+
+
+def test_the_page_names_what_it_explains() -> None:
+    assert {"Tensor.backward", "tape.run_backward", "tensor.record", "functional.linear"} <= set(_names())
+
+
+def test_the_example_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out == shown

@@ -1,0 +1,301 @@
+"""Registration by assignment, deletion and by name, with torch.nn.Module as the oracle."""
+
+import copy
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo.core import (
+    BatchNorm1d,
+    Buffer,
+    Linear,
+    Module,
+    ModuleError,
+    Parameter,
+    RegistrationError,
+    Sequential,
+    Tensor,
+)
+from statezoo.core.nn.module.registration import NameRefusedError
+
+NAMES = ["a", "b", "c"]
+
+
+class Ours:
+    """How a sequence of operations is done here."""
+
+    class Empty(Module):
+        pass
+
+    def parameter(self) -> Any:
+        return Parameter(np.zeros(2, np.float32))
+
+    def buffer(self, persistent: bool) -> Any:
+        return Buffer(np.zeros(2, np.float32), persistent)
+
+    def array(self) -> Any:
+        return Tensor(np.zeros(2, np.float32))
+
+
+class Torchs:
+    """The same in torch."""
+
+    def __init__(self) -> None:
+        from torch import nn
+
+        class Empty(nn.Module):
+            pass
+
+        self.Empty = Empty
+
+    def parameter(self) -> Any:
+        from torch import nn, zeros
+
+        return nn.Parameter(zeros(2))
+
+    def buffer(self, persistent: bool) -> Any:
+        from torch import nn, zeros
+
+        return nn.Buffer(zeros(2), persistent=persistent)
+
+    def array(self) -> Any:
+        from torch import zeros
+
+        return zeros(2)
+
+
+def value(side: Any, kind: str) -> Any:
+    made = {
+        "parameter": side.parameter,
+        "buffer": lambda: side.buffer(True),
+        "non-persistent": lambda: side.buffer(False),
+        "array": side.array,
+        "module": side.Empty,
+        "none": lambda: None,
+        "plain": lambda: 7,
+    }
+    return made[kind]()
+
+
+KINDS = ["parameter", "buffer", "non-persistent", "array", "module", "none", "plain"]
+
+
+def perform(side: Any, module: Any, operation: tuple[str, str, str]) -> bool:
+    """Whether the operation was done (True) or refused (False)."""
+    how, name, kind = operation
+    try:
+        if how == "assign":
+            setattr(module, name, value(side, kind))
+        elif how == "delete":
+            delattr(module, name)
+        elif how == "buffer non-persistent":
+            module.register_buffer(name, value(side, kind), persistent=False)
+        else:
+            getattr(module, how)(name, value(side, kind))
+    except (AttributeError, KeyError, TypeError):
+        return False
+    return True
+
+
+def picture(module: Any) -> dict[str, Any]:
+    """All that can be seen of what is registered, names only."""
+    return {
+        "parameters": [name for name, _ in module.named_parameters()],
+        "buffers": [name for name, _ in module.named_buffers()],
+        "modules": [name for name, _ in module.named_modules()],
+        "children": [name for name, _ in module.named_children()],
+        "state": list(module.state_dict()),
+        "slots": [list(module._parameters), list(module._buffers), list(module._modules)],
+        "attributes": {name: hasattr(module, name) and getattr(module, name) is not None for name in NAMES},
+    }
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("seed", range(150))
+def test_any_sequence_of_assignments_and_deletions_leaves_what_it_leaves_in_torch(seed):
+    pick = random.Random(seed)
+    hows = ["assign"] * 6 + ["delete"] * 2
+    hows += ["register_parameter", "register_buffer", "buffer non-persistent", "add_module", "register_module"]
+    ours, torchs = Ours(), Torchs()
+    here, there = ours.Empty(), torchs.Empty()
+    here.child, there.child = ours.Empty(), torchs.Empty()
+    for step in range(25):
+        operation = (pick.choice(hows), pick.choice(NAMES), pick.choice(KINDS))
+        below = pick.random() < 0.3
+        done = perform(ours, here.child if below else here, operation)
+        expected = perform(torchs, there.child if below else there, operation)
+        assert (step, operation, done) == (step, operation, expected)
+        assert picture(here) == picture(there), (step, operation)
+
+
+class Net(Module):
+    limit = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = Linear(2, 3)
+        self.fc2 = Linear(3, 1)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "."])
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda module, name: module.register_parameter(name, None),
+        lambda module, name: module.register_buffer(name, np.zeros(1)),
+        lambda module, name: module.add_module(name, Module()),
+        lambda module, name: setattr(module, name, Module()),
+        lambda module, name: setattr(module, name, Parameter([1.0])),
+    ],
+)
+def test_names_that_are_empty_or_contain_a_dot_are_refused(register, name):
+    module = Net()
+    with pytest.raises(NameRefusedError) as caught:
+        register(module, name)
+    assert isinstance(caught.value, KeyError)
+    assert isinstance(caught.value, RegistrationError)
+    assert str(caught.value).startswith(f"{name!r} cannot name a ")
+    assert "joined by dots" in str(caught.value)
+
+
+def test_a_name_that_is_no_str_is_refused():
+    with pytest.raises(RegistrationError, match="the name of a module is a str, not int"):
+        Net().add_module(3, Module())  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", ["limit", "forward", "train"])
+@pytest.mark.parametrize("held", [Module(), Parameter([1.0]), Buffer([1.0])])
+def test_a_name_that_the_class_uses_is_refused_since_it_would_hide_what_is_registered(name, held):
+    with pytest.raises(NameRefusedError, match=f"Net already has an attribute '{name}', which is no "):
+        setattr(Net(), name, held)
+
+
+def test_what_does_not_fit_a_registered_name_is_refused_with_what_would():
+    net = Net()
+    with pytest.raises(RegistrationError) as caught:
+        net.fc1.weight = np.zeros((3, 2))  # pyright: ignore[reportAttributeAccessIssue]
+    assert str(caught.value) == (
+        "Linear.weight is a parameter: it takes a parameter or None, not ndarray. Write into it in place, or delete "
+        "the attribute first (del self.weight)."
+    )
+    with pytest.raises(RegistrationError, match=r"Net\.fc1 is a module: it takes a module or None, not int"):
+        net.fc1 = 3  # pyright: ignore[reportAttributeAccessIssue]
+    net.register_buffer("steps", np.zeros(()))
+    with pytest.raises(RegistrationError, match=r"Net\.steps is a buffer: it takes a buffer or None, not int"):
+        net.steps = 3
+
+
+def test_an_array_assigned_to_a_buffer_takes_its_place_and_its_persistence():
+    net = Net()
+    net.register_buffer("mean", np.zeros(2), persistent=False)
+    array = np.ones(3)
+    net.mean = array
+    assert isinstance(net.mean, Buffer)
+    assert net.mean.data is array
+    assert "mean" not in net.state_dict()
+    net.mean = None
+    assert net.mean is None
+    net.mean = np.float32(2)
+    assert net.mean.shape == ()
+
+
+def test_an_unknown_attribute_is_an_error_with_the_nearest_name():
+    net = Net()
+    with pytest.raises(AttributeError) as caught:
+        _ = net.fc3
+    assert isinstance(caught.value, ModuleError)
+    assert str(caught.value) in {
+        "Net has no attribute 'fc3'. Did you mean 'fc1'?",
+        "Net has no attribute 'fc3'. Did you mean 'fc2'?",
+    }
+    with pytest.raises(AttributeError, match=r"^Net has no attribute 'zzzzzz'\.$"):
+        _ = net.zzzzzz
+    with pytest.raises(AttributeError, match="zzz"):
+        del net.zzz
+
+
+def test_registered_names_are_in_dir():
+    assert {"fc1", "fc2", "forward"} <= set(dir(Net()))
+    assert {"weight", "bias"} <= set(dir(Linear(2, 2)))
+
+
+def test_attributes_can_be_assigned_before_super_init_and_survive_it():
+    class Late(Module):
+        def __init__(self) -> None:
+            self.width = 3
+            self.notes = ["a"]
+            super().__init__()
+
+    assert (Late().width, Late().notes) == (3, ["a"])
+
+
+WRITES: dict[str, Callable[[Any, Any], Any]] = {
+    "set": lambda members, value: members.__setitem__("weight", value),
+    "delete": lambda members, value: members.__delitem__("weight"),
+    "pop": lambda members, value: members.pop("weight"),
+    "popitem": lambda members, value: members.popitem(),
+    "update": lambda members, value: members.update(weight=value),
+    "setdefault": lambda members, value: members.setdefault("other", value),
+    "clear": lambda members, value: members.clear(),
+    "merge": lambda members, value: members.__ior__({"weight": value}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+def test_what_is_registered_cannot_be_changed_behind_the_modules_back(write: Callable[[Any, Any], Any]):
+    layer = Linear(2, 2)
+    before = dict(layer._parameters)
+    with pytest.raises(RegistrationError, match=r"Assign to the attribute \(module.name = value\), or delete it"):
+        write(layer._parameters, Parameter(np.zeros((2, 2), np.float32)))
+    assert dict(layer._parameters) == before
+    assert layer.weight is before["weight"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_the_attributes_of_a_copy_are_what_it_lists(copied: Callable[[Any], Any]):
+    model = copied(Sequential(Linear(2, 3), BatchNorm1d(3)))
+    for module in model.modules():
+        for members in (module._parameters, module._buffers, module._modules):
+            assert all(getattr(module, name) is member for name, member in members.items())
+    model[0].bias = None
+    assert model[0]._parameters["bias"] is None
+    assert model[0].bias is None
+
+
+def test_a_deleted_name_is_an_attribute_no_more():
+    layer = Linear(2, 2)
+    del layer.bias
+    assert not hasattr(layer, "bias")
+    assert "bias" not in vars(layer)
+
+
+def test_a_collection_cannot_be_assigned_as_a_whole():
+    with pytest.raises(RegistrationError, match="Assign to the attribute"):
+        Linear(2, 2)._parameters = {}
+
+
+def test_a_shallow_copy_is_assigned_to_without_the_original():
+    layer = Linear(2, 2)
+    weight, twin = layer.weight, copy.copy(layer)
+    twin.weight = Parameter(np.zeros((2, 2), np.float32))
+    assert layer.weight is layer._parameters["weight"] is weight
+    assert twin.weight is twin._parameters["weight"] is not weight
+
+
+def test_a_wrapper_may_look_up_what_it_lacks_in_what_it_wraps():
+    class Wrapper(Module):
+        def __init__(self, module: Module):
+            super().__init__()
+            self.module = module
+
+        def __getattr__(self, name: str) -> Any:
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                return getattr(super().__getattr__("module"), name)
+
+    assert Wrapper(Linear(4, 3)).in_features == 4

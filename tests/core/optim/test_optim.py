@@ -1,0 +1,535 @@
+"""Optimizers, schedules and clipping: PyTorch's numbers, and the errors that name their fix."""
+
+import copy
+import pickle
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from statezoo.core import Module, OptimizerError, Parameter, Tensor, functional, no_grad, optim
+from statezoo.core.nn.layers.basic import Linear
+
+
+def parameters(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[Parameter]:
+    random = np.random.default_rng(0)
+    return [Parameter(random.standard_normal(shape).astype(dtype)) for shape in shapes]
+
+
+def with_gradient(*shapes: tuple[int, ...]) -> list[Parameter]:
+    made = parameters(*shapes)
+    for parameter in made:
+        parameter.grad = np.ones_like(parameter.data)
+    return made
+
+
+# --- PyTorch's numbers
+
+ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sgd": ("SGD", {"lr": 0.05}),
+    "sgd with momentum": ("SGD", {"lr": 0.05, "momentum": 0.9}),
+    "sgd with dampening and decay": ("SGD", {"lr": 0.05, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.1}),
+    "sgd with nesterov": ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    "adam": ("Adam", {}),
+    "adam with decay": ("Adam", {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1}),
+    "adamw": ("AdamW", {"lr": 0.01}),
+    "adamw with decay": ("AdamW", {"lr": 0.02, "weight_decay": 0.3}),
+}
+SCHEDULES: dict[str, tuple[str, dict[str, Any]] | None] = {
+    "no schedule": None,
+    "steps": ("StepLR", {"step_size": 7, "gamma": 0.5}),
+    "cosine": ("CosineAnnealingLR", {"T_max": 20, "eta_min": 0.001}),
+}
+
+
+def run(
+    library: Any, schedules: Any, name: str, schedule: str, made: list[Any], loss: Callable[..., Any]
+) -> list[float]:
+    """Train 50 steps, in two groups, and return the first group's learning rates."""
+    algorithm, options = ALGORITHMS[name]
+    optimizer = getattr(library, algorithm)([{"params": made[:1], "lr": 0.03}, {"params": made[1:]}], **options)
+    plan = SCHEDULES[schedule]
+    scheduler = None if plan is None else getattr(schedules, plan[0])(optimizer, **plan[1])
+    rates = []
+    for step in range(50):
+        optimizer.zero_grad()
+        loss(step, *made).backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+            rates.append(scheduler.get_last_lr()[0])
+    return rates
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_fifty_steps_are_torchs(name: str, schedule: str) -> None:
+    torch = pytest.importorskip("torch")
+    xs = np.random.default_rng(1).standard_normal((50, 8, 3)).astype(np.float32)
+    ys = np.sin(xs.sum(axis=2, keepdims=True)).repeat(4, axis=2)
+
+    def ours(step: int, weight: Any, bias: Any, unused: Any) -> Any:
+        return functional.mse_loss(functional.linear(Tensor(xs[step]), weight, bias), Tensor(ys[step]))
+
+    def theirs(step: int, weight: Any, bias: Any, unused: Any) -> Any:
+        f = torch.nn.functional
+        return f.mse_loss(f.linear(torch.tensor(xs[step]), weight, bias), torch.tensor(ys[step]))
+
+    made = parameters((4, 3), (4,), (2,))
+    arrays = [parameter.data for parameter in made]
+    reference = [torch.nn.Parameter(torch.tensor(array.copy())) for array in arrays]
+    rates = run(optim, optim, name, schedule, made, ours)
+    expected = run(torch.optim, torch.optim.lr_scheduler, name, schedule, reference, theirs)
+    assert rates == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    for parameter, array, tensor in zip(made, arrays, reference, strict=True):
+        assert parameter.data is array, "a step changes the values, never the array"
+        assert parameter.dtype == np.float32
+        np.testing.assert_allclose(array, tensor.detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_state_goes_to_torch_and_comes_back(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    algorithm, options = ALGORITHMS[name]
+    made = parameters((2, 3), (3,))
+    reference = [torch.nn.Parameter(torch.tensor(parameter.data.copy())) for parameter in made]
+    theirs = getattr(torch.optim, algorithm)(reference, **options)
+    ours = getattr(optim, algorithm)(made, **options)
+    for _ in range(3):
+        for parameter, tensor in zip(made, reference, strict=True):
+            parameter.grad = np.cos(parameter.data)
+            tensor.grad = torch.cos(tensor.detach())
+        ours.step()
+        theirs.step()
+    mine, saved = ours.state_dict(), theirs.state_dict()
+    # torch lists an empty memory where there is no momentum; here there is no entry then.
+    assert len(mine["state"]) == (0 if name == "sgd" else 2)
+    for position, arrays in mine["state"].items():
+        assert arrays.keys() == saved["state"][position].keys()
+        for key, array in arrays.items():
+            np.testing.assert_allclose(array, saved["state"][position][key].numpy(), rtol=1e-5)
+    fresh = getattr(optim, algorithm)(parameters((2, 3), (3,)), lr=9)
+    fresh.load_state_dict(saved)
+    assert fresh.param_groups[0]["lr"] == saved["param_groups"][0]["lr"]
+
+
+# --- state
+
+
+@pytest.mark.parametrize("name", ["sgd with nesterov", "adam", "adamw with decay"])
+def test_training_goes_on_from_a_saved_state_bit_for_bit(name: str) -> None:
+    algorithm, options = ALGORITHMS[name]
+
+    def steps(optimizer: optim.Optimizer, made: list[Parameter], count: int) -> None:
+        for _ in range(count):
+            for parameter in made:
+                parameter.grad = np.sin(parameter.data)
+            optimizer.step()
+
+    straight = parameters((2, 3), ())
+    steps(getattr(optim, algorithm)(straight, **options), straight, 6)
+
+    first = parameters((2, 3), ())
+    interrupted = getattr(optim, algorithm)(first, **options)
+    steps(interrupted, first, 3)
+    second = [Parameter(parameter.data.copy()) for parameter in first]
+    resumed = getattr(optim, algorithm)(second)
+    resumed.load_state_dict(interrupted.state_dict())
+    steps(interrupted, first, 1)  # the copies of the state must not follow
+    steps(resumed, second, 3)
+    assert [p.data.tobytes() for p in second] == [p.data.tobytes() for p in straight]
+
+
+def test_a_state_that_does_not_fit_changes_nothing_and_lists_everything() -> None:
+    donor = optim.Adam(with_gradient((2, 3), (4,), (5,)))
+    donor.step()
+    state = copy.deepcopy(donor.state_dict())
+    state["state"][1]["exp_avg"] = np.zeros(3, np.float32)
+    state["state"][2]["exp_avg_sq"] = np.zeros(5)
+    state["state"][0].pop("step")
+    state["state"][9] = {}
+    named = zip(["weight", "bias", "scale"], with_gradient((2, 3), (4,), (5,)), strict=True)
+    optimizer = optim.Adam(named, lr=0.5)
+    optimizer.step()
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(OptimizerError) as caught:
+        optimizer.load_state_dict(state)
+    assert str(caught.value).splitlines() == [
+        "the state does not fit this Adam; nothing was changed.",
+        "  weight has ['exp_avg', 'exp_avg_sq'], the optimizer keeps ['exp_avg', 'exp_avg_sq', 'step'].",
+        "  bias: exp_avg is float32 (3,), not float32 (4,).",
+        "  scale: exp_avg_sq is float64 (5,), not float32 (5,).",
+        "  there is no parameter 9.",
+    ]
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    np.testing.assert_equal(optimizer.state_dict(), before)
+
+
+def test_groups_that_do_not_fit_are_named() -> None:
+    optimizer = optim.SGD(parameters((2,), (3,)))
+    message = "group 0 has 1 parameters, the optimizer's 2"
+    with pytest.raises(OptimizerError, match=message):
+        optimizer.load_state_dict(optim.SGD(parameters((2,))).state_dict())
+    with pytest.raises(OptimizerError, match="group 0 lacks dampening, momentum, nesterov: is it of another optimizer"):
+        optimizer.load_state_dict(optim.Adam(parameters((2,), (3,))).state_dict())
+    with pytest.raises(OptimizerError, match="it has 0 parameter groups, the optimizer 1"):
+        optimizer.load_state_dict({"state": {}, "param_groups": []})
+    with pytest.raises(OptimizerError, match=r"has 'state' and 'param_groups'; this one has \['lr'\]"):
+        optimizer.load_state_dict({"lr": 1})
+    broken = optimizer.state_dict()
+    broken["param_groups"][0]["lr"] = -1
+    with pytest.raises(OptimizerError, match="lr is at least 0, not -1"):
+        optimizer.load_state_dict(broken)
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+
+
+def test_a_schedule_goes_on_from_its_state() -> None:
+    def made() -> tuple[optim.Optimizer, optim.StepLR]:
+        optimizer = optim.SGD(parameters((2,)), lr=1.0)
+        return optimizer, optim.StepLR(optimizer, step_size=2, gamma=0.5)
+
+    _, schedule = made()
+    for _ in range(3):
+        schedule.step()
+    optimizer, resumed = made()
+    resumed.load_state_dict(schedule.state_dict())
+    assert resumed.get_last_lr() == [0.5]
+    resumed.step()
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    with pytest.raises(OptimizerError, match="does not fit this CosineAnnealingLR of 1 groups; nothing was changed"):
+        optim.CosineAnnealingLR(optimizer, T_max=5).load_state_dict(schedule.state_dict())
+
+
+# --- which parameters
+
+
+def test_only_parameters_with_a_gradient_move() -> None:
+    moved, still = parameters((2,), (2,))
+    before = still.data.copy()
+    optimizer = optim.AdamW([moved, still])
+    moved.grad = np.ones(2, np.float32)
+    optimizer.step()
+    assert (still.data == before).all()
+    optimizer.zero_grad()
+    assert moved.grad is None
+
+
+def test_a_tied_parameter_is_stepped_once() -> None:
+    (tied,) = with_gradient((2,))
+    expected = tied.data - np.float32(0.1)
+    optim.SGD([tied, tied], lr=0.1).step()
+    np.testing.assert_array_equal(tied.data, expected)
+
+
+def test_single_numbers_are_trained_too() -> None:
+    for algorithm in (optim.SGD, optim.Adam, optim.AdamW):
+        (number,) = with_gradient(())
+        array = number.data
+        before = float(array)
+        algorithm([number], lr=0.1).step()
+        assert number.data is array
+        assert float(array) < before
+
+
+def test_the_gradient_is_left_as_it_was() -> None:
+    for name, (algorithm, options) in ALGORITHMS.items():
+        (parameter,) = with_gradient((3,))
+        optimizer = getattr(optim, algorithm)([parameter], **options)
+        optimizer.step()
+        optimizer.step()
+        assert parameter.grad is not None
+        assert (parameter.grad == 1).all(), name
+
+
+def test_a_view_is_trained_through_its_base() -> None:
+    base = Parameter(np.ones((2, 3), np.float32))
+    view = Parameter(base.T)
+    optimizer = optim.SGD([("encoder", base), ("decoder", view)], lr=0.5)
+    functional.linear(Tensor(np.ones((1, 2), np.float32)), view).sum().backward()
+    assert view.grad is None
+    optimizer.step()
+    assert (base.data == 0.5).all()
+    assert np.shares_memory(view.data, base.data)
+    assert optimizer.param_groups[0]["param_names"] == ["encoder"]
+
+
+def test_a_view_without_its_base_is_an_error() -> None:
+    base = Parameter(np.ones((2, 3), np.float32))
+    with pytest.raises(OptimizerError, match=r"decoder is a view of another parameter of shape \(2, 3\).*not given"):
+        optim.SGD([("decoder", Parameter(base.T))])
+
+
+def test_a_view_whose_base_is_frozen_is_an_error() -> None:
+    base = Parameter(np.ones((2, 3), np.float32))
+    view = Parameter(base.T)
+    base.requires_grad = False
+    with pytest.raises(OptimizerError, match=r"parameter 1 with shape \(3, 2\) is a view of a frozen parameter"):
+        optim.SGD([base, view])
+
+
+def test_a_step_that_cannot_be_done_in_full_changes_nothing() -> None:
+    first, second = with_gradient((2,), (2,))
+    optimizer = optim.SGD([first, second], lr=1.0)
+    before = first.data.copy()
+    second.grad = np.ones(1, np.float32)
+    with pytest.raises(OptimizerError, match=r"parameter 1 .* has a gradient of shape \(1,\), not \(2,\)"):
+        optimizer.step()
+    second.grad = np.ones(2, np.float32)
+    second.data.flags.writeable = False
+    with pytest.raises(OptimizerError, match=r"parameter 1 .* is read-only.*copy"):
+        optimizer.step()
+    np.testing.assert_array_equal(first.data, before)
+
+
+def test_two_parameters_on_the_same_memory_are_an_error_that_names_both() -> None:
+    weight = np.ones((2, 3), np.float32)
+    pair = [("encoder.weight", Parameter(weight)), ("decoder.weight", Parameter(weight.T))]
+    with pytest.raises(
+        OptimizerError, match=r"encoder.weight and decoder.weight share memory.*Parameter\(other.weight.T\)"
+    ):
+        optim.SGD(pair)
+    columns = [Parameter(weight[:, :2]), Parameter(weight[:, 2:])]
+    assert len(optim.SGD(columns).param_groups[0]["params"]) == 2, "columns lie between each other, but are apart"
+
+
+class Net(Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Linear(3, 4), Linear(4, 2)
+
+
+def test_a_replaced_layer_makes_the_next_step_an_error() -> None:
+    model = Net()
+    optimizer = optim.SGD(model.named_parameters(), lr=0.1)
+    for parameter in model.parameters():
+        parameter.grad = np.ones_like(parameter.data)
+    optimizer.step()
+    model.second = Linear(4, 7)
+    with pytest.raises(
+        OptimizerError, match=r"second.weight is no longer part of the model.*from model.parameters\(\)"
+    ):
+        optimizer.step()
+
+
+def test_changes_that_keep_the_parameters_do_not_disturb_the_optimizer() -> None:
+    model = Net()
+    optimizer = optim.SGD(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = np.ones_like(parameter.data)
+    model.extra = Linear(2, 2)
+    model.renamed = model.second
+    del model.second
+    Net()
+    optimizer.step()
+
+
+ERRORS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: optim.SGD([]), "given no parameters. Either the model registers none.*ModuleList.*used up before"),
+    (lambda: optim.SGD([{"params": []}]), "given no parameters"),
+    (lambda: optim.SGD(parameters((2,))[0]), "takes an iterable of parameters or of dicts, not one Parameter"),  # pyright: ignore
+    (lambda: optim.SGD([np.zeros(2)]), "takes parameters; number 0 is a ndarray"),  # pyright: ignore
+    (lambda: optim.SGD([parameters((2,))[0] * 2]), r"number 0 with shape \(2,\) is the result of an operation"),
+    (
+        lambda: optim.SGD([("w", parameters((2,))[0]), parameters((3,))[0]]),
+        "names to all parameters of a group or to none",
+    ),
+    (lambda: optim.SGD([{"params": parameters((2,)), "rate": 1}]), r"a parameter group has 'params' and any of \['lr'"),
+    (lambda: optim.SGD([{"lr": 1}]), "a parameter group has 'params'"),
+    (lambda: optim.SGD(parameters((2,))).step(), r"no gradient in any parameter: call loss.backward\(\) first"),
+    (lambda: optim.SGD(parameters((2,)), lr=-1), "SGD: lr is at least 0, not -1"),
+    (lambda: optim.Adam(parameters((2,)), lr=float("nan")), "Adam: lr is at least 0, not nan"),
+    (lambda: optim.AdamW(parameters((2,)), weight_decay=-1), "AdamW: weight_decay is at least 0, not -1"),
+    (lambda: optim.SGD(parameters((2,)), momentum=-1), "SGD: momentum is at least 0"),
+    (lambda: optim.SGD(parameters((2,)), nesterov=True), "nesterov needs a momentum above 0 and no dampening"),
+    (lambda: optim.Adam(parameters((2,)), betas=(0.9, 1.0)), "betas are at least 0 and below 1"),
+    (lambda: optim.Adam(parameters((2,)), eps=-1), "eps is at least 0"),
+    (lambda: optim.StepLR(optim.SGD(parameters((2,))), 0), "step_size is at least 1, not 0"),
+    (lambda: optim.CosineAnnealingLR(optim.SGD(parameters((2,))), 0), "T_max is at least 1, not 0"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), ERRORS)
+def test_mistakes_are_named_with_their_fix(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(OptimizerError, match=message):
+        call()
+
+
+def test_a_parameter_in_two_groups_is_named() -> None:
+    first, second = parameters((2,), (3, 4))
+    with pytest.raises(OptimizerError, match=r"parameter 2 with shape \(3, 4\) is in two parameter groups"):
+        optim.SGD([{"params": [first, second]}, {"params": second}])
+
+
+# --- clipping
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_clipping_scales_all_gradients_to_one_norm_as_torch_does(max_norm: float) -> None:
+    torch = pytest.importorskip("torch")
+    made = [*with_gradient((2, 3), ()), *parameters((4,))]
+    reference = [torch.nn.Parameter(torch.tensor(parameter.data)) for parameter in made]
+    for parameter, tensor in zip(made, reference, strict=True):
+        tensor.grad = None if parameter.grad is None else torch.tensor(parameter.grad)
+    held = made[0].grad
+    norm = optim.clip_grad_norm_(iter([*made, made[0]]), max_norm)
+    assert norm.item() == pytest.approx(torch.nn.utils.clip_grad_norm_(reference, max_norm).item(), rel=1e-6)
+    assert made[0].grad is held
+    for parameter, tensor in zip(made[:2], reference, strict=False):
+        assert parameter.grad is not None
+        np.testing.assert_allclose(parameter.grad, tensor.grad.numpy(), rtol=1e-6)
+
+
+def test_clipping_without_gradients_is_zero_and_infinities_stay_visible() -> None:
+    (parameter,) = parameters((2,))
+    assert optim.clip_grad_norm_(parameter, 1.0).item() == 0
+    parameter.grad = np.array([np.inf, 1], np.float32)
+    assert optim.clip_grad_norm_([parameter], 1.0).item() == np.inf
+    assert np.isnan(parameter.grad[0])
+
+
+def test_a_step_under_no_grad_is_the_same_step() -> None:
+    (a,), (b,) = with_gradient((3,)), with_gradient((3,))
+    optim.SGD([a], lr=0.1).step()
+    with no_grad():
+        optim.SGD([b], lr=0.1).step()
+    assert (a.data == b.data).all()
+
+
+def stepped_adam(count: int = 3, steps: int = 2) -> tuple[list[Parameter], optim.Adam]:
+    ours = [Parameter(np.full((2, n + 1), n, np.float32)) for n in range(count)]
+    optimizer = optim.Adam(ours, lr=0.1)
+    for step in range(steps):
+        step_with_gradients(ours, optimizer, step)
+    return ours, optimizer
+
+
+def step_with_gradients(ours: list[Parameter], optimizer: optim.Optimizer, step: int) -> None:
+    for n, parameter in enumerate(ours):
+        parameter.grad = np.full_like(parameter.data, 0.1 * n + step - 0.5)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_of_adam_steps_its_own_memory_as_the_original_does(copied: Any):
+    ours, optimizer = stepped_adam()
+    others, other = copied((ours, optimizer))
+    for step in range(2, 5):
+        step_with_gradients(ours, optimizer, step)
+        step_with_gradients(others, other, step)
+    for mine, theirs in zip(ours, others, strict=True):
+        assert not np.shares_memory(mine.data, theirs.data)
+        np.testing.assert_array_equal(mine.data, theirs.data)
+        np.testing.assert_array_equal(optimizer.state[mine]["exp_avg"], other.state[theirs]["exp_avg"])
+
+
+def test_adam_takes_over_arrays_that_are_put_into_its_state():
+    ours, optimizer = stepped_adam()
+    twins, twin = stepped_adam()
+    for each, one in ((ours, optimizer), (twins, twin)):
+        for parameter in each:
+            one.state[parameter] = {name: array * 2 for name, array in one.state[parameter].items()}
+    twin.load_state_dict(twin.state_dict())
+    step_with_gradients(ours, optimizer, 3)
+    step_with_gradients(twins, twin, 3)
+    assert float(optimizer.state[ours[0]]["step"]) == 5
+    for mine, theirs in zip(ours, twins, strict=True):
+        np.testing.assert_array_equal(mine.data, theirs.data)
+
+
+def test_adam_starts_a_parameter_anew_whose_state_is_set_to_zero_in_place():
+    ours, optimizer = stepped_adam(count=2, steps=3)
+    for array in optimizer.state[ours[1]].values():
+        array[...] = 0
+    before = ours[1].data.copy()
+    step_with_gradients(ours, optimizer, 3)
+    # The first step of Adam is lr long whatever the gradient.
+    np.testing.assert_allclose(np.abs(ours[1].data - before), optimizer.param_groups[0]["lr"], rtol=1e-4)
+    assert [int(optimizer.state[parameter]["step"]) for parameter in ours] == [4, 1]
+
+
+def test_adam_frees_memory_that_it_has_laid_out_anew():
+    ours = parameters(*[(10,)] * 6)
+    optimizer = optim.Adam(ours)
+    for first in range(5, -1, -1):  # layers are unfrozen from the last to the first
+        for parameter in ours[first:]:
+            parameter.grad = np.ones(10, np.float32)
+        optimizer.step()
+    known = [flat for _, flats in optimizer._memory.values() for flat in flats]
+    assert sum(flat.exp_avg.size for flat in known) == 60
+
+
+def test_adam_counts_the_steps_of_each_parameter_as_torch_does_where_gradients_are_missing_at_times():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(shape).astype(np.float32) for shape in ((3,), (2, 2), (), (40_000,), (1, 5))]
+    ours = [Parameter(value.copy()) for value in values]
+    theirs = [torch.nn.Parameter(torch.tensor(value)) for value in values]
+    pairs = optim.Adam(ours, lr=0.1, weight_decay=0.1), torch.optim.Adam(theirs, lr=0.1, weight_decay=0.1)
+    for _ in range(6):
+        for mine, their in zip(ours, theirs, strict=True):
+            given = rng.random() < 0.7
+            gradient = rng.standard_normal(mine.shape).astype(np.float32)
+            mine.grad = gradient if given else None
+            their.grad = torch.tensor(gradient) if given else None
+        ours[0].grad = np.ones(3, np.float32)
+        theirs[0].grad = torch.ones(3)
+        for optimizer in pairs:
+            optimizer.step()
+    for mine, their in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.data, their.detach().numpy(), rtol=2e-5, atol=1e-6)
+        assert float(pairs[0].state[mine]["step"]) == float(pairs[1].state[their]["step"])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of other C libraries nothing is promised")
+def test_a_training_step_takes_no_memory_anew_from_the_system() -> None:
+    program = """
+import resource
+import numpy as np
+from statezoo.core import Tensor, functional, optim
+from statezoo.core.layers import Linear
+
+model = Linear(64, 256)
+optimizer = optim.SGD(model.parameters())
+x, faults = Tensor(np.ones((512, 64), np.float32)), []
+for _ in range(20):
+    optimizer.zero_grad()
+    h = model(x)
+    for _ in range(8):
+        h = functional.relu(h)
+    functional.mse_loss(h, np.zeros(h.shape, np.float32)).backward()
+    optimizer.step()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print((faults[-1] - faults[9]) // 10)
+"""
+    pages = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+    assert pages < 20  # without the optimizer's hint: more than 1,000
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("gradient", [0.1, 0.01])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.999, 0.9), (0.99, 0.99)])
+def test_adam_steps_16_bits_as_torch_does(gradient: float, betas: tuple[float, float]):
+    import torch
+
+    ours, theirs = Parameter(np.ones(2, np.float16)), torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    ours.grad, theirs.grad = np.full(2, gradient, np.float16), torch.full((2,), gradient, dtype=torch.float16)
+    optim.Adam([ours], lr=0.1, betas=betas).step()
+    torch.optim.Adam([theirs], lr=0.1, betas=betas).step()
+    np.testing.assert_allclose(ours.data, theirs.detach().numpy(), rtol=2e-3)
+
+
+def test_the_decay_of_bfloat16_is_not_rounded_to_its_8_bits():
+    parameter = Parameter(np.ones(2, ml_dtypes.bfloat16))
+    optimizer = optim.AdamW([parameter], lr=0.3, weight_decay=0.01)
+    for _ in range(300):
+        parameter.grad = np.zeros(2, ml_dtypes.bfloat16)
+        optimizer.step()
+    assert parameter.data.astype(np.float32) == pytest.approx(0.648, abs=5e-3)  # as in torch; 0.207 if rounded

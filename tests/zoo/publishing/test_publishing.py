@@ -1,0 +1,232 @@
+"""A run becomes an entry: complete, checked, and never half there."""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from statezoo import zoo
+from statezoo.checkpoints import inspect, load_file
+from statezoo.zoo.publishing import publishing
+from statezoo.zoo.publishing.card import render_card
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_entry_holds_weights_in_both_formats_golden_values_manifest_card_and_curves(tiny_entry: Path):
+    expected = {"model.safetensors", "model.h5", "golden.safetensors", "manifest.json", "README.md", "curves.png"}
+    assert expected == set(content(tiny_entry))
+
+
+def test_the_manifest_describes_every_other_file(tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    for name, data in content(tiny_entry).items():
+        if name != "manifest.json":
+            assert manifest["files"][name] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def test_the_manifest_says_what_the_entry_is_and_how_it_was_made(tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    assert manifest["name"] == "tiny-net.noise"
+    assert manifest["architecture"] == "tiny-net"
+    assert manifest["config"] == {"width": 3}
+    assert manifest["parameters"] == 4 * 3 + 3 + 4
+    assert manifest["recipe"]["command"].startswith("python scripts/train.py tiny-net.noise --seed 0")
+    assert manifest["data"]["licence"] == "Apache-2.0"
+    assert manifest["fingerprint"] == inspect(tiny_entry / "model.h5").fingerprint
+    assert {"python", "numpy", "blas", "blas_threads", "cpu", "commit"} <= manifest["environment"].keys()
+    assert manifest["recipe"]["seed"] == 0
+    assert manifest["training"]["steps"] == 3  # an epoch is one batch
+    assert manifest["training"]["wall_time_s"] > 0
+    assert manifest["tolerances"]["metrics"].keys() == manifest["metrics"].keys()
+
+
+def test_a_card_is_made_from_the_manifest_alone(tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    card = (tiny_entry / "README.md").read_text(encoding="utf-8")
+    assert card == render_card(manifest)
+    assert "For tests only." in card
+    assert "statezoo repro tiny-net.noise" in card
+    assert f"no weight may differ by more than {manifest['tolerances']['weights']:g}" in card
+    assert manifest["environment"]["commit"] in card
+
+
+def test_a_run_is_published_with_its_own_environment_not_the_publishers(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    record = json.loads((run / "run.json").read_text())
+    record["made"]["environment"]["numpy"] = "1.0"
+    (run / "run.json").write_text(json.dumps(record))
+    manifest = json.loads((zoo.publish(run, tmp_path / "zoo") / "manifest.json").read_text())
+    assert manifest["environment"]["numpy"] == "1.0"
+
+
+def test_publishing_the_same_run_twice_gives_the_same_bytes(tiny_run: Path, tmp_path: Path):
+    one = content(zoo.publish(tiny_run, tmp_path / "one"))
+    two = content(zoo.publish(tiny_run, tmp_path / "two"))
+    assert one == two
+
+
+def test_the_golden_file_holds_input_output_loss_and_each_gradient_once(tiny_entry: Path):
+    golden = load_file(tiny_entry / "golden.safetensors")
+    assert set(golden) == {
+        *("input", "target", "output", "loss"),
+        *("gradient.down.weight", "gradient.down.bias", "gradient.up.bias"),
+    }
+    assert golden["output"].shape == golden["input"].shape == (8, 4)
+
+
+def test_the_header_of_a_card_is_yaml_as_hugging_face_reads_it(tiny_entry: Path):
+    _, header, body = (tiny_entry / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    fields = yaml.safe_load(header)
+    assert fields["license"] == "apache-2.0"
+    assert fields["library_name"] == "statezoo"
+    result = fields["model-index"][0]["results"][0]
+    assert result["metrics"][0]["type"] == "mse"
+    assert len(result["dataset"]["revision"]) == 64
+    assert body.strip().startswith("# tiny-net.noise")
+
+
+def test_a_published_name_is_not_overwritten_without_force(tiny_run: Path, tiny_entry: Path):
+    before = content(tiny_entry)
+    with pytest.raises(zoo.RunError, match="is published already; pass --force to replace it"):
+        zoo.publish(tiny_run, tiny_entry.parent)
+    assert content(tiny_entry) == before
+
+
+def test_force_replaces_the_whole_entry(tiny_run: Path, tiny_entry: Path):
+    (tiny_entry / "left-over.png").write_bytes(b"old")
+    assert zoo.publish(tiny_run, tiny_entry.parent, force=True) == tiny_entry
+    assert "left-over.png" not in content(tiny_entry)
+    assert [path.name for path in tiny_entry.parent.iterdir()] == [tiny_entry.name]
+
+
+def test_a_run_that_misses_its_target_is_not_published(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    strict = replace(tiny_recipe, name="tiny-net.strict", target=zoo.Target("mse", at_most=1e-9))
+    zoo.register_recipe(strict)
+    zoo.train(strict, tmp_path / "run")
+    with pytest.raises(
+        zoo.RunError, match=r"reaches mse \S+, but its recipe promises mse <= 1e-09; nothing was published"
+    ):
+        zoo.publish(tmp_path / "run", tmp_path / "zoo")
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_an_entry_that_does_not_come_back_as_written_is_not_published(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def save_another(model, path, metadata):
+        model.get_parameter("down.bias").data[:] += 1
+        publishing_save(model, path, metadata=metadata)
+
+    publishing_save = publishing.save_model
+    monkeypatch.setattr(publishing, "save_model", save_another)
+    with pytest.raises(zoo.RunError, match="does not come back as it was written"):
+        zoo.publish(tiny_run, tmp_path / "zoo")
+    assert list((tmp_path / "zoo").iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_that_names_the_entry_and_leaves_what_was_published(
+    tiny_run: Path, tiny_entry: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = content(tiny_entry)
+    monkeypatch.setattr(publishing, "save_picture", fail)
+    with pytest.raises(zoo.RunError, match=r"tiny-net\.noise could not be published: .*No space left on device"):
+        zoo.publish(tiny_run, tiny_entry.parent, force=True)
+    assert content(tiny_entry) == before
+    assert [path.name for path in tiny_entry.parent.iterdir()] == [tiny_entry.name]
+
+
+def test_force_does_not_replace_what_is_no_entry(tiny_run: Path, tmp_path: Path):
+    (tmp_path / "tiny-net.noise").mkdir()
+    (tmp_path / "tiny-net.noise" / "thesis.txt").write_text("precious")
+    with pytest.raises(zoo.RunError, match=r"exists and is not replaced: .* is no zoo entry"):
+        zoo.publish(tiny_run, tmp_path, force=True)
+    assert (tmp_path / "tiny-net.noise" / "thesis.txt").read_text() == "precious"
+
+
+def test_force_does_not_replace_the_run_itself(tiny_run: Path, tmp_path: Path):
+    run = shutil.copytree(tiny_run, tmp_path / "tiny-net.noise")
+    with pytest.raises(zoo.RunError, match="exists and is not replaced"):
+        zoo.publish(run, tmp_path, force=True)
+    assert (tmp_path / "tiny-net.noise" / "run.json").exists()
+
+
+def test_force_does_not_replace_an_entry_of_another_name(tiny_run: Path, tiny_entry: Path):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    (tiny_entry / "manifest.json").write_text(json.dumps(manifest | {"name": "tiny-net.other"}))
+    with pytest.raises(zoo.RunError, match=r"holds the entry 'tiny-net\.other' and is not replaced"):
+        zoo.publish(tiny_run, tiny_entry.parent, force=True)
+
+
+def test_an_entry_behind_a_link_is_replaced_where_it_really_stands(tiny_run: Path, tiny_entry: Path, tmp_path: Path):
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / tiny_entry.name).symlink_to(tiny_entry, target_is_directory=True)
+    (tiny_entry / "left-over.png").write_bytes(b"old")
+    zoo.publish(tiny_run, tmp_path / "zoo", force=True)
+    assert (tmp_path / "zoo" / tiny_entry.name).is_symlink()
+    assert "left-over.png" not in content(tiny_entry)
+
+
+def test_by_default_an_entry_is_published_beside_its_architecture(tiny_run: Path, tmp_path: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing.inspect, "getfile", lambda cls: str(tmp_path / f"{cls.__name__}.py"))
+        assert zoo.publish(tiny_run) == tmp_path / "tiny-net.noise"
+
+
+def test_where_the_data_stood_is_not_published(tmp_path: Path):
+    write_mnist(tmp_path / "secret")
+    recipe = zoo.get_recipe("mnist-classifier.digits28").with_settings(data_folder=str(tmp_path / "secret"), epochs=1)
+    zoo.train(replace(recipe, target=None), tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "_refuse_missed_target", lambda recipe, metrics: None)
+        entry = zoo.publish(tmp_path / "run", tmp_path / "zoo")
+    assert entry.name == "mnist-classifier.mnist"
+    assert all(b"secret" not in data for data in content(entry).values())
+    assert "--data FOLDER" in (entry / "README.md").read_text()
+
+
+def write_mnist(folder: Path) -> None:
+    """Four IDX files with a few random images each, in MNIST's layout."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part in ("train", "t10k"):
+        images, labels = rng.integers(0, 256, (20, 28, 28), np.uint8), rng.integers(0, 10, 20, np.uint8)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 20, 28, 28) + images.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 20) + labels.tobytes())
+
+
+def test_the_trained_weights_are_what_is_published(tiny_run: Path, tiny_entry: Path):
+    trained = load_file(tiny_run / "checkpoint.safetensors")
+    published = load_file(tiny_entry / "model.h5")
+    assert list(trained) == list(published)
+    assert all(np.array_equal(trained[name], published[name]) for name in trained)
+
+
+def test_files_are_readable_as_the_umask_says(tiny_run: Path, tmp_path: Path):
+    entry = zoo.publish(tiny_run, tmp_path / "zoo")
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in entry.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask, path.name
+    assert entry.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_a_link_that_leads_nowhere_is_published_to_where_it_points(tiny_run: Path, tmp_path: Path):
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "tiny-net.noise").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert zoo.publish(tiny_run, tmp_path / "zoo") == tmp_path / "elsewhere"
+    assert zoo.load(f"file:{tmp_path / 'zoo' / 'tiny-net.noise'}").state_dict()

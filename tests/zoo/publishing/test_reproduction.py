@@ -1,0 +1,204 @@
+"""Recipes run again: what is the same, what may differ, and what is said of it."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo import zoo
+from statezoo.checkpoints import diff
+from statezoo.scripts.command import main
+from statezoo.zoo.publishing import reproduction
+from statezoo.zoo.publishing.verification import Metric
+from statezoo.zoo.training.training import train
+
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+WEIGHT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run recipes of these tests here: a fresh process does not know them."""
+    monkeypatch.setattr(reproduction, "_run_apart", train)
+
+
+def change_manifest(entry: Path, **changes: Any) -> None:
+    path = entry / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def reproduced(change: float, environment: dict[str, tuple[str, str]], metric: float = 0.9) -> zoo.Reproduction:
+    """The weights come out with one value changed, and the metric 0.9 as given, where each may differ by 0.01."""
+    again = WEIGHT.copy()
+    again[1, 2] += change
+    weights = diff({"weight": WEIGHT}, {"weight": again})
+    return zoo.Reproduction("net", weights, 0.01, (Metric("accuracy", 0.9, metric, 0.01),), environment)
+
+
+def test_a_fresh_process_makes_the_weights_of_an_entry_again():
+    found = zoo.repro("linear-regression")
+    assert found.passed
+    assert found.identical or not found.comparable
+    assert {metric.name for metric in found.metrics} == {"mse", "weight_error"}
+
+
+def test_bits_that_are_the_same_are_said_so_whatever_the_environment(tiny_entry: Path, in_this_process: None):
+    found = zoo.repro(f"file:{tiny_entry}")
+    assert found.identical
+    assert found.passed
+    assert str(found).startswith("tiny-net.noise: reproduced bit for bit\n")
+    assert "published ->" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "kind", ["numpy", "simd", "blas", "blas_kernel", "blas_threads", "platform", "cpu", "statezoo"]
+)
+def test_another_environment_may_differ_within_the_tolerance(kind: str):
+    found = reproduced(0.005, {kind: ("old", "new")})
+    assert found.passed
+    assert "reproduced within the tolerance of its card: weights differ by up to 0.005, 0.01 allowed" in str(found)
+    assert re.search(rf"{kind.replace('_', ' ')} +old +new", str(found))
+
+
+@pytest.mark.parametrize("environment", [{}, {"commit": ("a", "b")}, {"python": ("3.11.7", "3.12.1")}])
+def test_in_the_same_environment_one_bit_is_too_many(environment: dict[str, tuple[str, str]]):
+    found = reproduced(1e-6, environment)
+    assert not found.passed
+    assert "not reproduced: every bit must be the same in this environment, but weights differ" in str(found)
+
+
+@pytest.mark.parametrize(("change", "metric"), [(0.02, 0.9), (0.005, 0.8), (np.nan, 0.9), (0.005, np.nan)])
+def test_beyond_the_tolerance_of_weights_or_metrics_nothing_is_reproduced(change: float, metric: float):
+    found = reproduced(change, {"numpy": ("2.1", "2.4")}, metric)
+    assert not found.passed
+    assert "not reproduced: beyond the tolerance of its card" in str(found)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_the_largest_deviation_of_each_tensor_is_named(
+    tiny_entry: Path, in_this_process: None, tiny_recipe: zoo.Recipe
+):
+    change_manifest(tiny_entry, recipe={**tiny_recipe.settings, "seed": 1, "command": ""})
+    found = zoo.repro(f"file:{tiny_entry}")
+    assert not found.passed
+    for change in found.weights.tensors:
+        assert change.deviation is not None
+        assert re.search(rf"values +{change.name} .* {change.deviation.max_absolute:.3g} ", str(found))
+
+
+def test_what_differs_in_the_environment_is_named(tiny_entry: Path, in_this_process: None):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    change_manifest(tiny_entry, environment=manifest["environment"] | {"numpy": "1.0", "blas_threads": "8"})
+    found = zoo.repro(f"file:{tiny_entry}")
+    assert found.environment["numpy"] == ("1.0", np.__version__)
+    assert re.search(rf"numpy +1\.0 +{re.escape(np.__version__)}", str(found))
+    assert re.search(r"blas threads +8 +1", str(found))
+
+
+def test_other_data_are_an_error_before_anything_is_trained(tiny_entry: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reproduction, "_run_apart", None)
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    change_manifest(tiny_entry, data=manifest["data"] | {"sha256": "0" * 64})
+    with pytest.raises(zoo.DataError, match=r"makes other data here: SHA-256 \w{64}, published 0{64}\. Install the"):
+        zoo.repro(f"file:{tiny_entry}")
+
+
+def test_an_error_of_the_training_comes_out_of_its_process(tmp_path: Path):
+    recipe = zoo.get_recipe("linear-regression").with_settings(lr=1e30)
+    with pytest.raises(zoo.RunError, match="Lower lr"):
+        reproduction._run_apart(recipe, tmp_path / "run")
+
+
+def test_a_program_that_lacks_its_guard_is_told_so(tmp_path: Path):
+    (tmp_path / "program.py").write_text("from statezoo import zoo\n\nzoo.repro('linear-regression')\n")
+    result = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "RunError: the process that ran the recipe of linear-regression ended before it was done." in result.stderr
+    assert 'call zoo.repro under `if __name__ == "__main__":`' in result.stderr
+
+
+def test_the_verb_repro_shows_the_same_and_fails_where_it_is_not_reproduced(
+    tiny_entry: Path, in_this_process: None, tiny_recipe: zoo.Recipe, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["repro", f"file:{tiny_entry}"]) == 0
+    assert capsys.readouterr().out.startswith("tiny-net.noise: reproduced bit for bit\n")
+    change_manifest(tiny_entry, recipe={**tiny_recipe.settings, "seed": 1, "command": ""})
+    assert main(["repro", f"file:{tiny_entry}", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["passed"], shown["identical"], shown["weights"]["same"]) == (False, False, False)
+    assert shown["metrics"][0]["name"] == "mse"
+
+
+def test_verify_zoo_runs_the_recipes_again_where_it_is_asked_to():
+    command = [sys.executable, str(SCRIPTS / "verify_zoo.py"), "linear-regression", "--repro"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    assert re.search(r"linear-regression +repro +ok +reproduced ", result.stdout)
+
+
+@pytest.fixture
+def another_processor() -> dict[str, str]:
+    """An environment in which OpenBLAS and NumPy compute as on a processor of 2008, and round otherwise."""
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        pytest.skip("names the kernels of OpenBLAS for x86-64, in NumPy's wheels for Linux")
+    extensions: Any = np.show_config(mode="dicts")
+    found = extensions["SIMD Extensions"].get("found", [])
+    return {**os.environ, "OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": " ".join(found)}
+
+
+@pytest.mark.slow
+def test_golden_values_and_metrics_hold_on_another_processor(another_processor: dict[str, str]):
+    command = [sys.executable, str(SCRIPTS / "verify_zoo.py")]
+    result = subprocess.run(command, capture_output=True, text=True, env=another_processor)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "7 entries, 0 checks failed" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_recipe_keeps_the_promise_of_its_card_on_another_processor(another_processor: dict[str, str]):
+    command = [sys.executable, "-m", "statezoo.scripts.command", "repro", "tense-mlp", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, env=another_processor)
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = json.loads(result.stdout)
+    assert found["environment"]["blas_kernel"]["here"] == "Nehalem"
+    assert not found["identical"]
+
+
+def test_verify_of_an_entry_checks_its_files_and_with_metrics_the_numbers_on_its_card(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert main(["verify", "tense-mlp"]) == 0
+    assert "golden" in (shown := capsys.readouterr().out)
+    assert "metrics" not in shown
+    assert main(["verify", "tense-mlp", "--metrics", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert checks[-1]["name"] == "metrics"
+    assert checks[-1]["found"].startswith("cross_entropy 1.3")
+
+
+def test_verify_of_a_changed_entry_names_the_file_and_fails(tiny_entry: Path, capsys: pytest.CaptureFixture[str]):
+    with (tiny_entry / "model.h5").open("ab") as file:
+        file.write(b"\0")
+    assert main(["verify", f"file:{tiny_entry}"]) == 1
+    assert re.search(r"files +FAILED .*model\.h5 has \d+ bytes", capsys.readouterr().out)
+
+
+def test_a_name_is_the_entry_and_a_path_is_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tense-mlp").write_bytes(b"no checkpoint")
+    assert main(["verify", "tense-mlp"]) == 0
+    assert main(["verify", "./tense-mlp"]) == 1
+    assert "tense-mlp" in capsys.readouterr().err
+    assert main(["verify", "tens-mlp"]) == 1
+    assert "Did you mean 'tense-mlp'?" in capsys.readouterr().err
+    assert main(["verify", "nowhere.h5", "--metrics"]) == 1
+    assert "nowhere.h5 is a file, and no file has metrics" in capsys.readouterr().err

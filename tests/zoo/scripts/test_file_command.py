@@ -1,0 +1,204 @@
+"""The verbs of `statezoo` on files: what they print, as text and as JSON, and their exit statuses."""
+
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statezoo.checkpoints import diff, fingerprint, load_file, save_file
+from statezoo.scripts import file_command
+from statezoo.scripts.command import main
+
+WEIGHT = np.arange(12.0).reshape(3, 4)
+STATE: dict[str, Any] = {"weight": WEIGHT, "tied": WEIGHT, "bias": np.ones(3), "_extra_state": {"n": 1}}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    save_file(STATE, tmp_path / "a.safetensors", {"epoch": "7"})
+    return str(tmp_path / "a.safetensors")
+
+
+@pytest.fixture
+def damaged(file: str) -> str:
+    data = Path(file).read_bytes()
+    Path(file).write_bytes(data.replace(WEIGHT.tobytes(), bytes(96)))
+    return file
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = main(list(arguments))
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    return status, shown.out
+
+
+def test_verify_says_that_a_file_is_intact(file: str, capsys: pytest.CaptureFixture[str]):
+    expected = f"{file}: verified: yes, 2 tensors, 120 bytes\nfingerprint {fingerprint(file)}\n"
+    assert run(capsys, "verify", file) == (0, expected)
+
+
+def test_verify_names_what_is_damaged_and_fails(damaged: str, capsys: pytest.CaptureFixture[str]):
+    status, shown = run(capsys, "verify", damaged)
+    assert status == 1
+    assert shown.splitlines()[1:3] == ["  weight", "  tied    shares the memory of weight"]
+    status, shown = run(capsys, "verify", "--json", damaged)
+    assert (status, json.loads(shown)["damaged"]) == (1, ["weight"])
+
+
+def test_diff_of_the_same_state_in_two_formats_is_0(file: str, capsys: pytest.CaptureFixture[str]):
+    other = f"{file}.h5"
+    save_file(STATE, other)
+    status, shown = run(capsys, "diff", file, other)
+    assert status == 0
+    assert shown.endswith("\nsame: 3 tensors unchanged; only the metadata differ\n")
+
+
+def test_diff_of_two_states_is_1_as_text_and_as_json(file: str, capsys: pytest.CaptureFixture[str]):
+    other = f"{file}.h5"
+    save_file(STATE | {"bias": np.full(3, 2.0)}, other)
+    status, shown = run(capsys, "diff", file, other)
+    assert status == 1
+    assert shown.splitlines()[2].split() == ["values", "bias", "F64", "[3]", "3", "of", "3", "1", "0.5", "1.000000"]
+    assert shown.splitlines()[-1] == "different: 1 of other values; 2 tensors unchanged"
+    status, shown = run(capsys, "diff", file, other, "--json")
+    assert status == 1
+    assert json.loads(shown)["tensors"][0]["before"] == {"dtype": "F64", "shape": [3]}
+
+
+@pytest.mark.parametrize("target", ["b.h5", "b.npz"])
+def test_convert_writes_the_other_file(target: str, file: str, capsys: pytest.CaptureFixture[str]):
+    path = str(Path(file).with_name(target))
+    assert run(capsys, "convert", file, path) == (0, f"{file} -> {path}: 120 bytes of tensors\n")
+    assert np.array_equal(load_file(path)["tied"] if target == "b.h5" else np.load(path)["tied"], WEIGHT)
+    assert json.loads(run(capsys, "convert", file, path, "--json")[1])["target"] == path
+
+
+@pytest.mark.parametrize("size", ["0.1KB", "100"])
+def test_convert_makes_shards(size: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = str(tmp_path / "b.safetensors")
+    assert run(capsys, "convert", file, path, "--max-shard-size", size)[0] == 0
+    assert (tmp_path / "b-00001-of-00002.safetensors").exists()
+    assert diff(path, STATE).same
+
+
+def test_repair_saves_what_is_intact_beside_the_file_and_fails(damaged: str, capsys: pytest.CaptureFixture[str]):
+    status, shown = run(capsys, "repair", damaged)
+    out = damaged.replace("a.safetensors", "a.repaired.safetensors")
+    assert status == 1
+    assert shown.splitlines()[0] == f"{damaged} -> {out}: 2 of 4 names saved, checked"
+    assert list(load_file(out)) == ["bias", "_extra_state"]
+
+
+def test_repair_of_an_intact_file_to_a_path_is_0(file: str, capsys: pytest.CaptureFixture[str]):
+    status, shown = run(capsys, "repair", file, f"{file}.h5", "--json")
+    assert (status, json.loads(shown)["complete"]) == (0, True)
+    assert diff(file, f"{file}.h5").same
+
+
+def test_fingerprint_is_one_line(file: str, capsys: pytest.CaptureFixture[str]):
+    assert run(capsys, "fingerprint", file) == (0, f"{fingerprint(STATE)}\n")
+    assert json.loads(run(capsys, "fingerprint", file, "--json")[1])["fingerprint"] == fingerprint(STATE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["verify", "nowhere.h5"], "there is no file nowhere.h5"),
+        (["diff", "nowhere.h5", "nowhere.h5"], "there is no file nowhere.h5"),
+        (["convert", "model.pt", "model.h5"], "model.pt seems to be a Python pickle"),
+        (["repair", "nowhere.h5"], "there is no file nowhere.h5"),
+        (["fingerprint", "x.txt"], "names no format"),
+    ],
+)
+def test_a_known_error_is_one_message_and_status_1(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("statezoo: ")
+    assert text in shown.err
+
+
+def test_a_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["diff", "one.h5"])
+    assert caught.value.code == 2
+    assert "usage: statezoo diff" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_one_line_and_status_130(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file_command.checkpoints, "verify", interrupted, raising=False)
+    assert main(["verify", file]) == 130
+    assert capsys.readouterr().err == "statezoo: interrupted\n"
+
+
+@pytest.mark.parametrize("verb", ["inspect", "verify", "diff", "convert", "repair", "fingerprint"])
+def test_the_help_of_each_verb_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    assert f"example:\n  statezoo {verb} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_names_from_a_file_do_not_reach_the_terminal_raw(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    a, b = str(tmp_path / "a.h5"), str(tmp_path / "b.h5")
+    names = ["\x1b[2J", "\x9b31m", "\u202e"]
+    save_file({name: WEIGHT * number for number, name in enumerate(names)}, a, {"\x1b]0;x\x07": "\x1b"})
+    save_file({}, b)
+    for arguments in (["inspect", a], ["diff", a, b], ["verify", a]):
+        main([*arguments, *options])
+        shown = capsys.readouterr().out
+        assert all(character.isprintable() or character == "\n" for character in shown)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_long_work_shows_a_bar_on_a_terminal_only(
+    is_terminal: bool, file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    monkeypatch.setattr(file_command, "_LONG_BYTES", 100)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert main(["verify", file]) == 0
+    assert ("verify:" in sys.stderr.getvalue()) == is_terminal  # pyright: ignore[reportAttributeAccessIssue]
+    assert "verify:" not in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_early_changes_no_status(tmp_path: Path):
+    a, b = tmp_path / "a.h5", tmp_path / "b.h5"
+    save_file({f"layers.{number}.weight": np.ones(1) for number in range(5000)}, a)
+    save_file({}, b)
+    command = [sys.executable, "-m", "statezoo.scripts.command"]
+    for arguments, expected in ((["inspect", str(a)], 0), (["diff", str(a), str(b)], 1)):
+        line = f"set -o pipefail; {shlex.join([*command, *arguments])} | head -1 > /dev/null"
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
+        assert (result.returncode, result.stderr) == (expected, "")
+
+
+def test_only_the_verbs_on_files_import_the_tools():
+    code = (
+        "import sys; from statezoo.zoo import command; print([m for m in sys.modules if 'salvage' in m or m == 'tqdm'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[]\n"

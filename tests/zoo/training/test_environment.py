@@ -1,0 +1,89 @@
+"""What a run records of where it ran: enough to say why another machine's bits may differ."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from statezoo.zoo.training.run import environment as recorded
+from statezoo.zoo.training.run.determinism import one_thread
+from statezoo.zoo.training.run.environment import changes, environment, merged
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit, taken for the one that the library stands in."""
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "model.py").write_text("1\n")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    monkeypatch.setattr(recorded, "CHECKOUT", tmp_path)
+    return tmp_path
+
+
+def test_the_environment_names_versions_processor_and_linear_algebra():
+    here = environment()
+    assert here["numpy"] == np.__version__
+    assert here["blas_kernel"]
+    assert "X86" in here["simd"] or here["platform"].split()[1] != "x86_64"
+    assert all(type(value) is str for value in here.values())
+
+
+def test_a_processor_without_further_instructions_has_an_environment_too(monkeypatch: pytest.MonkeyPatch):
+    built = {"Build Dependencies": {"blas": {"name": "blas", "version": "1"}}, "SIMD Extensions": {"baseline": ["X"]}}
+    monkeypatch.setattr(np, "show_config", lambda mode: built)
+    assert environment()["simd"] == "X"
+
+
+def test_a_recipes_environment_has_one_thread():
+    with one_thread():
+        assert environment()["blas_threads"] in ("1", "unknown")
+
+
+def test_the_commit_is_the_checkouts(checkout: Path):
+    assert environment()["commit"] == git(checkout, "rev-parse", "HEAD")
+
+
+def test_changed_and_new_code_makes_a_commit_dirty(checkout: Path):
+    (checkout / "zoo" / "model.py").write_text("2\n")
+    assert environment()["commit"] == git(checkout, "rev-parse", "HEAD") + "-dirty"
+    git(checkout, "checkout", "--quiet", ".")
+    (checkout / "zoo" / "new.py").touch()
+    assert environment()["commit"].endswith("-dirty")
+
+
+def test_a_published_file_that_changed_is_no_change_of_the_code(checkout: Path):
+    (checkout / "zoo" / "README.md").write_text("new")
+    assert not environment()["commit"].endswith("-dirty")
+
+
+def test_an_installed_copy_knows_no_commit_even_inside_a_repository_of_somebody_else(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recorded, "CHECKOUT", checkout / "zoo")
+    assert environment()["commit"] == "unknown"
+
+
+def test_without_git_the_commit_is_unknown(checkout: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment()["commit"] == "unknown"
+
+
+def test_a_run_that_goes_on_elsewhere_names_both_environments_once():
+    first, second = {"numpy": "2.1", "cpu": "A"}, {"numpy": "2.4", "cpu": "A"}
+    once = merged(first, second)
+    assert once == {"numpy": "2.1, then 2.4", "cpu": "A"}
+    assert merged(once, second) == once
+    assert merged(once, first)["numpy"] == "2.1, then 2.4, then 2.1"
+
+
+def test_changes_name_what_differs_and_what_one_of_the_two_does_not_know():
+    found = changes({"numpy": "2.1", "cpu": "A"}, {"numpy": "2.4", "cpu": "A", "simd": "X"})
+    assert found == {"numpy": ("2.1", "2.4"), "simd": ("unknown", "X")}

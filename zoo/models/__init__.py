@@ -1,0 +1,1 @@
+"""One folder an architecture: its model, its recipe and its published entries."""

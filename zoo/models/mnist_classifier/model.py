@@ -1,0 +1,21 @@
+"""MnistClassifier: a perceptron over flattened 28 x 28 images."""
+
+from ....core import Flatten, Linear, Module, ReLU, Sequential, Tensor
+from ...data.images import DigitPrediction, classify, parse_image
+from ...registry import register
+
+
+@register("mnist-classifier")
+class MnistClassifier(Module):
+    """A classifier of 28 x 28 images: Flatten, then 784 -> 256 -> 128 -> 10 with ReLU between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = Sequential(Flatten(), Linear(28 * 28, 256), ReLU(), Linear(256, 128), ReLU(), Linear(128, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)  # (N, 28, 28) -> (N, 10)
+
+    def predict(self, image: object) -> list[DigitPrediction]:
+        """Every class with its probability, the likeliest first, for an image as `parse_image` reads it."""
+        return classify(self, parse_image(image, side=28))

@@ -1,0 +1,166 @@
+"""Publishing: a finished run becomes an entry, complete and checked before anyone can see it."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import checkpoints
+from ...checkpoints import CheckpointError, save_file, save_model
+from ...core import Module
+from ..data import Split
+from ..entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, TRAJECTORY, WEIGHTS, Entry, describe_files, open_entry
+from ..errors import EntryError, RunError
+from ..loading import describe
+from ..training.recipe import Recipe
+from ..training.run.determinism import one_thread
+from ..training.run.trajectories import Trajectory, stack_weights
+from ..training.training import Run, evaluate, open_run
+from .card import render_card
+from .golden import golden_examples, golden_values
+from .pictures import draw_curves, save_picture
+from .placing import placed
+from .text import render
+from .verification import verify_files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LICENCE = "Apache-2.0"
+
+
+def publish(run: str | Path, zoo: str | Path | None = None, force: bool = False) -> Path:
+    """Publish a finished run as an entry in the folder `zoo`; the path of the entry's folder.
+
+    zoo: by default the folder of the architecture's own module, where statezoo keeps its entries.
+    Evaluates the model, writes weights in both formats, golden values, pictures, card and manifest into a folder
+    aside, loads everything back and compares it bit for bit, and only then puts the folder in its place.
+    Raises RunError if the metrics miss the recipe's target, if the name is published and `force` is not given, if
+    something else stands in its place, or if the system refuses; what stood there before is then still there.
+    """
+    finished = open_run(run)
+    recipe = finished.recipe
+    target = (Path(zoo) if zoo is not None else _home(finished.model)) / recipe.name
+    if target.is_symlink():
+        target = target.resolve()
+
+    def refuse_occupied(place: Path) -> None:
+        _refuse_occupied(place, recipe.name, force)
+
+    refuse_occupied(target)
+    try:
+        with one_thread():
+            data = recipe.data()
+            metrics = evaluate(recipe, finished.model, data)
+            _refuse_missed_target(recipe, metrics)
+            with placed(target, refuse_occupied) as folder:
+                _write_entry(folder, finished, data, metrics)
+                _refuse_differences(open_entry(folder), finished)
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise RunError(f"{target} could not be published: {error}; nothing there has changed") from error
+    return target
+
+
+def _home(model: Module) -> Path:
+    return Path(inspect.getfile(type(model))).parent
+
+
+def _refuse_occupied(target: Path, name: str, force: bool) -> None:
+    """Raise RunError unless the target is free, or an entry of this name that may be replaced."""
+    if not target.exists():
+        return
+    try:
+        standing = open_entry(target).name
+    except EntryError as error:
+        raise RunError(f"{target} exists and is not replaced: {error}. Remove it, or name another --zoo") from None
+    if standing != name:
+        raise RunError(f"{target} holds the entry {standing!r} and is not replaced. Name another --zoo")
+    if not force:
+        raise RunError(f"{target} is published already; pass --force to replace it")
+
+
+def _refuse_missed_target(recipe: Recipe, metrics: dict[str, float]) -> None:
+    if recipe.target and not recipe.target.met_by(metrics):
+        raise RunError(
+            f"{recipe.name} reaches {recipe.target.metric} {metrics[recipe.target.metric]:.6g}, but its recipe "
+            f"promises {recipe.target}; nothing was published. Train it with the recipe's own settings, or for longer."
+        )
+
+
+def _refuse_differences(entry: Entry, run: Run) -> None:
+    problems = [check for check in verify_files(entry, run.recipe, run.model) if not check.passed]
+    if problems:
+        raise RunError(
+            f"{entry.name} does not come back as it was written ({problems[0].name}: {problems[0].found}); "
+            "nothing was published"
+        )
+
+
+def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float]) -> None:
+    manifest = _manifest(run, data, metrics)
+    for filename in WEIGHTS.values():
+        save_model(run.model, folder / filename, metadata=describe(manifest))
+    save_file(golden_values(run.recipe, run.model, *golden_examples(data)), folder / GOLDEN)
+    learnt = _save_trajectory(folder, run) if run.recipe.keeps_trajectory else {}
+    manifest["fingerprint"] = checkpoints.inspect(folder / WEIGHTS["safetensors"]).fingerprint
+    manifest["pictures"] = _draw_pictures(folder, run, data, learnt)
+    manifest["files"] = describe_files(folder, sorted(path.name for path in folder.iterdir()))
+    (folder / CARD).write_text(render_card(manifest), encoding="utf-8")
+    manifest["files"] |= describe_files(folder, [CARD])
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+
+
+def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any]:
+    """All that the manifest says but for the files and what is in them."""
+    recipe, model = run.recipe, run.model
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "name": recipe.name,
+        "architecture": recipe.architecture,
+        "config": dict(recipe.config),
+        "parameters": model.num_parameters(),
+        "summary": recipe.summary,
+        "details": recipe.details(),
+        "task": recipe.task,
+        "example": list(recipe.example),
+        "prediction": render(model.predict(*recipe.example)) if recipe.example else "",
+        "labels": list(recipe.labels),
+        "licence": LICENCE,
+        "metrics": metrics,
+        "target": str(recipe.target or ""),
+        "tolerances": {
+            "weights": recipe.weight_tolerance,
+            "metrics": {name: recipe.tolerance(name, value) for name, value in metrics.items()},
+        },
+        # Where the data stood on this machine is nobody else's business.
+        "recipe": {"command": recipe.command, **recipe.settings, "data_folder": None},
+        "training": {"steps": run.made.steps, "wall_time_s": run.made.wall_time_s},
+        "data": {"name": data.name, "source": data.source, "licence": data.licence, "sha256": data.sha256},
+        "environment": run.made.environment,
+    }
+
+
+def _save_trajectory(folder: Path, run: Run) -> dict[str, "Figure"]:
+    """Write the weights of all epochs. Returns pictures of how the model learnt, by caption."""
+    recipe = run.recipe
+    states = stack_weights(run.folder, recipe.epochs)
+    save_file(states, folder / TRAJECTORY)
+    return recipe.learning(Trajectory(recipe.architecture, recipe.config, states))
+
+
+def _draw_pictures(folder: Path, run: Run, data: Split, learnt: dict[str, "Figure"]) -> dict[str, str]:
+    """Draw the curves, how the model learnt, and what the recipe shows. Returns file name -> caption."""
+    figures = {
+        "Training, epoch by epoch": draw_curves(run.history, run.recipe.target),
+        **learnt,
+        **run.recipe.pictures(run.model, data),
+    }
+    pictures = {}
+    for number, (caption, figure) in enumerate(figures.items()):
+        filename = "curves.png" if number == 0 else f"picture-{number}.png"
+        save_picture(figure, folder / filename)
+        pictures[filename] = caption
+    return pictures

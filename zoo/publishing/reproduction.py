@@ -1,0 +1,168 @@
+"""Reproduction: does an entry's recipe, run again in a fresh process, still make the weights that were published?"""
+
+import multiprocessing
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ... import checkpoints
+from ...checkpoints.tools.compare.difference import Difference
+from ..entry import Entry, open_entry
+from ..errors import DataError, RunError
+from ..loading import find, load_entry
+from ..training.recipe import Recipe
+from ..training.run.environment import changes
+from ..training.run.reporting import Progress
+from ..training.training import Run, open_run, train
+from .text import table
+from .verification import Metric, compare_metrics, recipe_of
+
+# Where all of these are the same, so is every bit. The commit is not among them: a change of the code that moves a bit
+# has to publish the entries again, and only a release may come with others.
+DECISIVE = ("statezoo", "numpy", "simd", "blas", "blas_kernel", "blas_threads", "platform", "cpu")
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of running the recipe of an entry again.
+
+    weights: in what the new state differs from the published one. weight_tolerance: by how much each weight may, where
+    the environment is another. metrics: of the new weights, beside those on the card. environment: what differs, as
+    published and as it is here.
+    """
+
+    name: str
+    weights: Difference
+    weight_tolerance: float
+    metrics: tuple[Metric, ...]
+    environment: Mapping[str, tuple[str, str]]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every bit of the state came out as published."""
+        return self.weights.same
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the environment is the published one in all that a bit depends on."""
+        return not any(key in self.environment for key in DECISIVE)
+
+    @property
+    def largest_deviation(self) -> float:
+        """The largest difference of one weight; infinite if the states hold other tensors."""
+        found = [change.deviation for change in self.weights.tensors]
+        return max((one.max_absolute if one else float("inf") for one in found), default=0.0)
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether the weights, their sharing and order, and the metrics are as near as the card promises."""
+        structure = self.weights.ties or self.weights.order or self.weights.extra
+        near = self.largest_deviation <= self.weight_tolerance
+        return near and not structure and all(metric.passed for metric in self.metrics)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the entry keeps its promise: the same bits in its environment, within the tolerance in another."""
+        return self.identical or (not self.comparable and self.within_tolerance)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as dicts, lists, strings and numbers, for JSON."""
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "identical": self.identical,
+            "weights": self.weights.as_dict(),
+            "weight_tolerance": self.weight_tolerance,
+            "metrics": [metric.as_dict() for metric in self.metrics],
+            "environment": {key: {"published": old, "here": new} for key, (old, new) in self.environment.items()},
+        }
+
+    @property
+    def summary(self) -> str:
+        """One line: whether it is reproduced, and how nearly."""
+        if self.identical:
+            return "reproduced bit for bit"
+        deviation = f"weights differ by up to {self.largest_deviation:.3g}, {self.weight_tolerance:g} allowed"
+        if self.passed:
+            return f"reproduced within the tolerance of its card: {deviation}"
+        if self.within_tolerance:
+            return f"not reproduced: every bit must be the same in this environment, but {deviation}"
+        return f"not reproduced: beyond the tolerance of its card: {deviation}"
+
+    def __str__(self) -> str:
+        rows = [("metric", "on the card", "again", "tolerance", "")]
+        rows += [
+            (m.name, f"{m.stated:.6g}", f"{m.found:.6g}", f"{m.tolerance:.2g}", "" if m.passed else "FAILED")
+            for m in self.metrics
+        ]
+        parts = [f"{self.name}: {self.summary}", table(rows)]
+        if not self.identical:
+            parts.append(str(self.weights))
+        if self.environment:
+            parts.append(table([("environment", "as published", "here"), *_rows(self.environment)]))
+        return "\n\n".join(parts)
+
+
+def repro(name: str, data_folder: str | None = None) -> Reproduction:
+    """Run the recipe of an entry again, in a fresh process, and compare what it makes with what was published.
+
+    name: an entry's name, or "file:FOLDER". data_folder: where the data are, for a recipe that reads them. Takes as
+    long as the training did. A difference is an answer, not an error. Raises UnknownNameError or EntryError if there is
+    no entry to compare with, DataError if the data are other ones here, RunError if the process dies, and what the
+    training raises.
+    """
+    entry = open_entry(find(name))
+    recipe = recipe_of(entry, data_folder)
+    published = load_entry(entry)
+    _refuse_other_data(entry, recipe.data().sha256)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = _run_apart(recipe, Path(scratch) / "run")
+    return Reproduction(
+        name=entry.name,
+        weights=replace(
+            checkpoints.diff(published.state_dict(), run.model.state_dict()), a="published", b="made again"
+        ),
+        weight_tolerance=entry.manifest["tolerances"]["weights"],
+        metrics=tuple(compare_metrics(entry, recipe, run.history[-1])),
+        environment=changes(entry.manifest["environment"], run.made.environment),
+    )
+
+
+def _run_apart(recipe: Recipe, folder: Path) -> Run:
+    """Run a recipe in a process that has done nothing else."""
+    # Spawned, not forked; and unlike a command line it takes recipes that this program registered itself.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        try:
+            process.submit(_train, recipe, str(folder)).result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                f"the process that ran the recipe of {recipe.name} ended before it was done. In a program of your own, "
+                'call zoo.repro under `if __name__ == "__main__":`, and from a file'
+            ) from error
+    return open_run(folder)
+
+
+def _train(recipe: Recipe, folder: str) -> None:
+    if sys.stderr is None or not sys.stderr.isatty():
+        train(recipe, folder)
+        return
+    with Progress(recipe.name, recipe.epochs) as progress:
+        train(recipe, folder, progress.epoch, progress.step)
+
+
+def _refuse_other_data(entry: Entry, sha256: str) -> None:
+    stated = entry.manifest["data"]["sha256"]
+    if sha256 != stated:
+        raise DataError(
+            f"the recipe of {entry.name} makes other data here: SHA-256 {sha256}, published {stated}. "
+            "Install the versions that its card names"
+        )
+
+
+def _rows(environment: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
+    return [(key.replace("_", " "), old, new) for key, (old, new) in environment.items()]

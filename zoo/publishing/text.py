@@ -1,0 +1,34 @@
+"""Text for people: tables, predictions, command lines."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.images import render_image
+
+
+def render(prediction: object) -> str:
+    """A prediction as text: images as shades, numbers and words as they are, a list of named tuples as a table."""
+    if isinstance(prediction, np.ndarray):
+        return render_image(prediction) if prediction.ndim == 2 else " ".join(f"{value:.6g}" for value in prediction)
+    if isinstance(prediction, list) and prediction and isinstance(prediction[0], tuple):
+        header = getattr(prediction[0], "_fields", None)
+        rows = [[f"{value:.1%}" if isinstance(value, float) else str(value) for value in row] for row in prediction]
+        return table([header, *rows] if header else rows)
+    if isinstance(prediction, list):
+        return " ".join(map(str, prediction))
+    return str(prediction)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def command_line(name: str, inputs: Sequence[Any]) -> str:
+    """The command that asks a model for a prediction, ready for a shell."""
+    return shlex.join(["statezoo", "predict", name, *map(str, inputs)])

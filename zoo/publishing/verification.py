@@ -1,0 +1,139 @@
+"""Verification: is an entry still what its manifest and card say it is?"""
+
+from collections.abc import Mapping
+from math import isfinite, nan
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...checkpoints import CheckpointError, load_file
+from ...checkpoints.testing import compare_states
+from ...core import Module, ModuleError
+from ..entry import GOLDEN, TRAJECTORY, WEIGHTS, Entry, open_entry
+from ..errors import EntryError, MissingExtraError
+from ..loading import find, load_entry
+from ..training.recipe import Recipe, get_recipe
+from ..training.run.trajectories import load_trajectory
+from ..training.training import evaluate
+from .golden import golden_differences
+
+_SETTINGS = ("seed", "epochs", "batch_size", "lr")
+
+
+class Check(NamedTuple):
+    """One thing that was checked, whether it holds, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+class Metric(NamedTuple):
+    """A metric as a card states it and as it was found again, and by how much the two may differ."""
+
+    name: str
+    stated: float
+    found: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether they are near enough."""
+        return abs(self.found - self.stated) <= self.tolerance
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON, which has no NaN: what was not found is null."""
+        return {**self._asdict(), "found": self.found if isfinite(self.found) else None, "passed": self.passed}
+
+    def __str__(self) -> str:
+        if self.found == self.stated:
+            return f"{self.name} {self.found:.6g}"
+        return f"{self.name} {self.found:.6g}, {self.found - self.stated:+.1e} from the card"
+
+
+def verify(name: str, metrics: bool = True, data_folder: str | None = None) -> list[Check]:
+    """Check an entry's files, its golden values, its data and the metrics on its card, these by evaluating it again.
+
+    metrics: whether to make the data and evaluate. data_folder: where the data are, for a recipe that reads them.
+    A failed check is an answer, not an error. Raises UnknownNameError or EntryError if there is no entry to check.
+    """
+    entry = open_entry(find(name))
+    recipe = recipe_of(entry, data_folder)
+    checks = verify_files(entry, recipe)
+    if metrics and all(check.passed for check in checks):
+        checks += _evaluation(entry, recipe)
+    return checks
+
+
+def recipe_of(entry: Entry, data_folder: str | None = None) -> Recipe:
+    """The recipe that made an entry, with the settings that it records. Raises UnknownNameError if it is not known."""
+    recorded: dict[str, Any] = {key: entry.manifest["recipe"].get(key) for key in _SETTINGS}
+    return get_recipe(entry.name).with_settings(**recorded, data_folder=data_folder)
+
+
+def compare_metrics(entry: Entry, recipe: Recipe, found: Mapping[str, float]) -> list[Metric]:
+    """Each metric that an entry states beside the one found, which is not a number where there is none."""
+    stated, tolerances = entry.manifest["metrics"], entry.manifest["tolerances"]["metrics"]
+    return [
+        # A manifest of version 1 states no tolerances.
+        Metric(name, value, found.get(name, nan), tolerances.get(name, recipe.tolerance(name, value)))
+        for name, value in stated.items()
+    ]
+
+
+def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -> list[Check]:
+    """Check an entry's hashes, its weights in both formats, and its golden values.
+
+    original: the model that was published; the weights must then equal its state bit for bit.
+    """
+    try:
+        for filename in entry.manifest["files"]:
+            entry.path(filename)
+        models = [load_entry(entry, format=name) for name in WEIGHTS]
+        golden = load_file(entry.path(GOLDEN))
+    except (CheckpointError, EntryError) as error:
+        return [Check("files", False, str(error))]
+    files = Check("files", True, f"{len(entry.manifest['files'])} files with their sizes and hashes")
+    checks = [files, _weights(models, original), _golden(recipe, models[0], golden)]
+    if TRAJECTORY in entry.manifest["files"]:
+        checks.append(_trajectory(entry, models[0]))
+    return checks
+
+
+def _weights(models: list[Module], original: Module | None) -> Check:
+    loaded = models if original is None else [*models, original]
+    first, *others = [model.state_dict() for model in loaded]
+    differences = [line for other in others for line in compare_states(first, other)]
+    return Check("weights", not differences, "; ".join(differences) or "equal in both formats")
+
+
+def _golden(recipe: Recipe, model: Module, golden: dict[str, np.ndarray]) -> Check:
+    differences = golden_differences(recipe, model, golden)
+    return Check("golden", not differences, "; ".join(differences) or "output, loss and gradients as published")
+
+
+def _trajectory(entry: Entry, model: Module) -> Check:
+    try:
+        found = load_trajectory(entry)
+        differences = list(compare_states(model.state_dict(), found[-1].state_dict()))
+    except (CheckpointError, EntryError, ModuleError) as error:
+        return Check("trajectory", False, str(error))
+    if len(found) != entry.manifest["recipe"]["epochs"] + 1:
+        differences.append(f"it has {len(found) - 1} epochs")
+    return Check("trajectory", not differences, "; ".join(differences) or f"{len(found) - 1} epochs to these weights")
+
+
+def _evaluation(entry: Entry, recipe: Recipe) -> list[Check]:
+    try:
+        data = recipe.data()
+    except MissingExtraError as error:
+        return [Check("data", False, f"not checked: {error}")]
+    if data.sha256 != entry.manifest["data"]["sha256"]:
+        return [Check("data", False, f"the recipe makes other data here: SHA-256 {data.sha256}")]
+    found = evaluate(recipe, load_entry(entry), data)
+    metrics = compare_metrics(entry, recipe, found)
+    passed = found.keys() == entry.manifest["metrics"].keys() and all(metric.passed for metric in metrics)
+    if recipe.target:
+        passed = passed and recipe.target.met_by(found) and recipe.target.met_by(entry.manifest["metrics"])
+    shown = "; ".join(map(str, metrics))
+    return [Check("data", True, f"{data.name}, as published"), Check("metrics", passed, shown)]

@@ -1,0 +1,112 @@
+"""What people see of a training: a bar on a terminal, a line an epoch elsewhere, and events for TensorBoard.
+
+Each has a `step` and an `epoch` that fit `train`'s on_step and report.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ...extras import require
+
+if TYPE_CHECKING:
+    from ..training import Step
+
+Row = Mapping[str, float]
+
+
+class Progress:
+    """A bar on stderr with loss, metrics, rate and the time left; if that is no terminal, the same in a line an epoch.
+
+    The lines go to stdout. epochs: of the whole training.
+    """
+
+    def __init__(self, name: str, epochs: int):
+        self._tqdm = require("tqdm", "tqdm").tqdm
+        self._name, self._epochs, self._began = name, epochs, 0.0
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._bar: Any = None
+        self._first = self._last = 0
+        self._metrics: dict[str, str] = {}
+
+    def step(self, step: "Step") -> None:
+        """Move the bar."""
+        if not self._first:
+            # Nothing before counts: not what loaded the data, nor the steps that another process took.
+            self._first, self._began = step.number, time.monotonic()
+        self._last = step.number
+        if not self._terminal:
+            return
+        if self._bar is None:
+            self._bar = self._tqdm(
+                desc=self._name, total=step.total, initial=step.number - 1, unit="step", dynamic_ncols=True
+            )
+        self._bar.set_postfix({**self._metrics, "loss": f"{step.loss:.4g}"}, refresh=False)
+        self._bar.update()
+
+    def epoch(self, row: Row) -> None:
+        """Show an epoch's metrics: in the bar until the next one's, or in a line."""
+        shown = {name: f"{value:.4g}" for name, value in row.items()}
+        self._metrics = {"epoch": f"{shown.pop('epoch')}/{self._epochs}", **shown}
+        if self._bar is not None:
+            self._bar.set_postfix(self._metrics, refresh=False)
+        if not self._terminal:
+            text = "  ".join(f"{name} {value}" for name, value in self._metrics.items())
+            print(f"{text}  {self._pace(row['epoch'])}".rstrip(), flush=True)
+
+    def _pace(self, epoch: float) -> str:
+        """Rate and time left, by the steps since the first one ended; nothing before there are any."""
+        steps = self._last - self._first
+        if not steps:
+            return ""
+        elapsed_s = time.monotonic() - self._began
+        left_s = elapsed_s / steps * (self._last / epoch * self._epochs - self._last)
+        return f"{steps / elapsed_s:.1f} steps/s  {self._tqdm.format_interval(left_s)} left"
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class EventLog:
+    """Events for TensorBoard in a folder: the loss of each step, and at the end of each epoch its numbers.
+
+    Show them with `tensorboard --logdir FOLDER`. A training that goes on from an earlier step takes the place of what
+    was logged from there on. Raises MissingExtraError without tensorboardX.
+    """
+
+    def __init__(self, folder: str | Path):
+        self._tensorboard = require("tensorboardX", "tensorboardX", extra="tensorboard")
+        self._folder, self._step = str(folder), 0
+        self._writer: Any = None
+
+    def step(self, step: "Step") -> None:
+        """Log a step's loss as `step/loss`."""
+        if self._writer is None:
+            # The first step says where this training begins. In the file's name, it keeps two files in order that are
+            # begun in the same second.
+            self._writer = self._tensorboard.SummaryWriter(
+                self._folder, purge_step=step.number, filename_suffix=f".{step.number:010}"
+            )
+        self._step = step.number
+        self._writer.add_scalar("step/loss", step.loss, step.number)
+
+    def epoch(self, row: Row) -> None:
+        """Log an epoch's numbers, such as `epoch/accuracy`, at its last step."""
+        for name, value in row.items():
+            if name != "epoch":
+                self._writer.add_scalar(f"epoch/{name}", value, self._step)
+        self._writer.flush()
+
+    def __enter__(self) -> "EventLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
