@@ -36,7 +36,7 @@ from statezoo.checkpoints.testing import compare_states
 LIMIT_S = 120
 HARMLESS = ("reported", "identical", "unchecked")
 METADATA = {"epoch": "7", "note": "ünïcödé"}
-_GOLDEN = Path(__file__).parents[1] / "checkpoints" / "golden" / "version1.h5"
+_GOLDEN = Path(__file__).parents[1] / "checkpoints" / "formats" / "golden" / "version1.h5"
 
 
 def a_state() -> dict[str, Any]:

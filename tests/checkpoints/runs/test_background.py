@@ -214,7 +214,8 @@ def test_what_cannot_be_kept_is_raised_at_once_and_nothing_is_written(tmp_path: 
 PROGRAM = """
 import os, signal, sys, threading, time
 import numpy as np
-from statezoo.checkpoints import History, history as module
+from statezoo.checkpoints import History
+from statezoo.checkpoints.runs import history as module
 
 quick = module.save_file
 def slow(*arguments, **keywords):

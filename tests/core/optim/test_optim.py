@@ -494,7 +494,7 @@ def test_a_training_step_takes_no_memory_anew_from_the_system() -> None:
 import resource
 import numpy as np
 from statezoo.core import Tensor, functional, optim
-from statezoo.core.layers import Linear
+from statezoo.core import Linear
 
 model = Linear(64, 256)
 optimizer = optim.SGD(model.parameters())

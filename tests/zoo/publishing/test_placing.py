@@ -15,7 +15,7 @@ from statezoo.zoo.publishing.placing import placed
 PLACE = """
 import os, signal, sys
 from pathlib import Path
-from statezoo.zoo import placing
+from statezoo.zoo.publishing import placing
 
 kill_at, exchange = int(sys.argv[2]), sys.argv[3] == "exchange"
 if not exchange:

@@ -197,8 +197,6 @@ def test_a_reader_that_leaves_early_changes_no_status(tmp_path: Path):
 
 
 def test_only_the_verbs_on_files_import_the_tools():
-    code = (
-        "import sys; from statezoo.zoo import command; print([m for m in sys.modules if 'salvage' in m or m == 'tqdm'])"
-    )
+    code = "import sys; from statezoo.scripts import command; print([m for m in sys.modules if 'salvage' in m or m == 'tqdm'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n"

@@ -113,8 +113,8 @@ def test_a_fork_of_the_reader_cannot_take_its_answers_nor_end_its_process(packed
 
 HANGING_READER = """
 import subprocess, sys
-from statezoo.checkpoints.formats.hdf5_foreign import open_foreign
-from statezoo.checkpoints.source import FileSource
+from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
+from statezoo.checkpoints.storage.source import FileSource
 start = subprocess.Popen
 def noting(*arguments, **options):
     process = start(*arguments, **options)
@@ -159,8 +159,8 @@ def test_when_the_reader_ends_so_does_the_process(tmp_path: Path, packed: Path, 
 
 WITHOUT_STREAMS = """
 import os, sys
-from statezoo.checkpoints.formats.hdf5_foreign import open_foreign
-from statezoo.checkpoints.source import FileSource
+from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
+from statezoo.checkpoints.storage.source import FileSource
 for stream in sys.argv[2]:
     os.close(int(stream))
 with_values = open_foreign(FileSource(sys.argv[1]))

@@ -78,7 +78,7 @@ def test_what_unpacks_to_far_more_than_the_file_has_is_an_error_that_says_so(
 
 LIMITED = """
 import sys
-from statezoo.checkpoints.formats import hdf5_worker
+from statezoo.checkpoints.formats.hdf5 import worker as hdf5_worker
 hdf5_worker._limit(64 << 20)
 def fails(attempt):
     try:
