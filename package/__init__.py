@@ -1,6 +1,6 @@
 """Neural networks in NumPy, their checkpoints, and a zoo of small pretrained models."""
 
-__all__ = ["__version__"]
+__version__: str
 
 
 def __getattr__(name: str) -> str:

@@ -2,6 +2,6 @@
 
 import sys
 
-from .scripts.command import main
+from statezoo.scripts.command import main
 
 sys.exit(main())

@@ -197,6 +197,7 @@ def test_a_reader_that_leaves_early_changes_no_status(tmp_path: Path):
 
 
 def test_only_the_verbs_on_files_import_the_tools():
-    code = "import sys; from statezoo.scripts import command; print([m for m in sys.modules if 'salvage' in m or m == 'tqdm'])"
+    loaded = "[name for name in sys.modules if 'salvage' in name or name == 'tqdm']"
+    code = f"import sys; from statezoo.scripts import command; print({loaded})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "[]\n"
