@@ -1,8 +1,25 @@
 """What holds for every test."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from statezoo.core import manual_seed
+
+# Each is a mark, and the package that a test with this mark compares with. `make test-all` installs them.
+ORACLES = ("torch", "keras", "huggingface_hub", "tensorboard")
+MISSING = [name for name in ORACLES if find_spec(name) is None]
+
+
+def pytest_report_header() -> str:
+    return f"deselected: the tests that need {', '.join(MISSING)}; make test-all runs them" if MISSING else ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in MISSING)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

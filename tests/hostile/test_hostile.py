@@ -17,7 +17,8 @@ from make_corpus import CORPUS, make_corpus
 from other_files import marker_of
 from read_corpus import WAYS
 
-pytestmark = pytest.mark.slow
+# One group: each worker of pytest-xdist would read the whole corpus otherwise.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]
 
 OTHERS = [way for way in WAYS if way != "load_file"]
 
