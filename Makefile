@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format faults resume repro hostile damage fuzz bench wheel-check clean
+.PHONY: help demo test test-all check format faults resume repro hostile damage fuzz bench wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,33 +18,39 @@ help:  ## show this list
 demo: $(VENV)/.ready-train  ## load pretrained models and predict, train one, publish it, load it back bit for bit
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.ready-test  ## run all tests against the installed package, with coverage
+# On every core, up to eight. PYTEST_ARGS="tests/core -x" narrows it.
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+test: $(VENV)/.ready-test  ## run the tests against the installed package: under three minutes, no PyTorch or Keras
 	@echo "running the tests with $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest --cov --cov-report=term $(or $(PYTEST_ARGS),--cov-fail-under=95)
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-check: $(VENV)/.ready-check build/typing  ## formatting, lint and types, over library, scripts and tests
+test-all: $(VENV)/.ready-oracles  ## run every test, with PyTorch and Keras to compare with, and measure the coverage
+	@$(PYTEST) --cov --cov-report=term $(or $(PYTEST_ARGS),--cov-fail-under=95)
+
+check: $(VENV)/.ready-check build/typing  ## formatting, lint, types and spelling, over library, scripts and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/codespell
 
-format: $(VENV)/.ready-check  ## format the code and mend what lint can mend
+format: $(VENV)/.ready-check  ## format the code and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-faults: $(VENV)/.ready-test  ## strike at saves at each of their system calls, in every way, and print the counts
+faults: $(VENV)/.ready-test  ## interrupt saves at each of their system calls, in every way, and print the counts
 	@$(BIN)/python tests/faults/campaign.py
 
 # Half an hour; RESUME_ARGS="--epochs 3 --seed 7 tense-mlp" narrows it.
-resume: $(VENV)/.ready-test  ## kill the training of every entry 16 times, resume it, and compare the bytes at the end
+resume: $(VENV)/.ready-test  ## kill the training of every entry 16 times, resume it, and compare the final bytes
 	@$(BIN)/python tests/resume/campaign.py $(RESUME_ARGS)
 
-repro: $(VENV)/.ready-train  ## train every entry again, and compare the weights with those that are published
+repro: $(VENV)/.ready-train  ## train every entry again and compare the weights with the published ones
 	@$(BIN)/python scripts/verify_zoo.py --repro
 
-hostile: $(VENV)/.ready-test  ## read every hostile file in every way, and print what came of it
+hostile: $(VENV)/.ready-test  ## read every hostile file in every way, and print the outcomes
 	@$(BIN)/python tests/hostile/hostile_campaign.py
 
-damage: $(VENV)/.ready-test  ## damage files at random, 12,000 in each format, and print what came of it
+damage: $(VENV)/.ready-test  ## damage files at random, 12,000 in each format, and print the outcomes
 	@$(BIN)/python tests/hostile/damage.py 12000
 
 # What is found is kept in build/fuzz, what breaks as build/fuzz/crash-...
@@ -69,14 +75,14 @@ wheel-check:  ## build a wheel, install it into a fresh environment, use it from
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
 
-# One stamp for each set of extras; a change of pyproject.toml installs again.
-$(VENV)/.ready-%: pyproject.toml
+# One stamp for each set of extras; a change of what is installed installs again.
+$(VENV)/.ready-%: pyproject.toml setup.py
 	@test -x $(BIN)/python || { echo "creating a virtual environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@case $* in test) extras=test;; check) extras=test,check;; *) extras=$*;; esac; \
-	if [ $$extras != train ] && [ $$extras != fuzz ]; then \
-	  echo "installing PyTorch, the oracle of the tests (its CPU build where one is at hand)"; \
-	  $(PIP) "$(TORCH)"; \
-	fi; \
+	@case $* in check) extras=oracles,check;; *) extras=$*;; esac; \
+	case $$extras in *oracles*|bench) \
+	  echo "installing PyTorch, which the tests compare with (its CPU build where one is at hand)"; \
+	  $(PIP) "$(TORCH)";; \
+	esac; \
 	echo "installing statezoo[$$extras]"; \
 	$(PIP) --editable ".[$$extras]"
 	@touch $@
