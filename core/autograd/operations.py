@@ -54,20 +54,22 @@ def _apply(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
 def add(a: Any, b: Any) -> Tensor:
     """Return a + b."""
     a, b = _operands(a, b)
-    return record(_apply(np.add, a, b), (a, b), lambda g: (g, g))
+    return record("add", _apply(np.add, a, b), (a, b), lambda g: (g, g))
 
 
 def subtract(a: Any, b: Any) -> Tensor:
     """Return a - b."""
     a, b = _operands(a, b)
-    return record(_apply(np.subtract, a, b), (a, b), lambda g: (g, -g))
+    return record("subtract", _apply(np.subtract, a, b), (a, b), lambda g: (g, -g))
 
 
 def multiply(a: Any, b: Any) -> Tensor:
     """Return a * b."""
     a, b = _operands(a, b)
     x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
-    return record(_apply(np.multiply, a, b), (a, b), lambda g: (g * y if for_a else None, g * x if for_b else None))
+    return record(
+        "multiply", _apply(np.multiply, a, b), (a, b), lambda g: (g * y if for_a else None, g * x if for_b else None)
+    )
 
 
 def divide(a: Any, b: Any) -> Tensor:
@@ -77,7 +79,7 @@ def divide(a: Any, b: Any) -> Tensor:
         a, b = a.float(), b.float()
     x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
     out = silently(_apply, np.true_divide, a, b)
-    return record(out, (a, b), lambda g: (g / y if for_a else None, -g * x / (y * y) if for_b else None))
+    return record("divide", out, (a, b), lambda g: (g / y if for_a else None, -g * x / (y * y) if for_b else None))
 
 
 def power(a: Any, b: Any) -> Tensor:
@@ -91,7 +93,7 @@ def power(a: Any, b: Any) -> Tensor:
         by_exponent = np.where((x == 0) & (y >= 0), 0, g * out * np.log(x)) if for_b else None
         return by_base, by_exponent
 
-    return record(out, (a, b), backward)
+    return record("power", out, (a, b), backward)
 
 
 def matmul(a: Any, b: Any) -> Tensor:
@@ -111,12 +113,12 @@ def matmul(a: Any, b: Any) -> Tensor:
         by_b = x.swapaxes(-1, -2) @ g if for_b else None
         return by_a, by_b[..., 0] if by_b is not None and b_is_vector else by_b
 
-    return record(out, (a, b), backward)
+    return record("matmul", out, (a, b), backward)
 
 
 def negative(a: Tensor) -> Tensor:
     """Return -a."""
-    return record(-a.data, (a,), lambda g: (-g,))
+    return record("negative", -a.data, (a,), lambda g: (-g,))
 
 
 def without_gradient(ufunc: np.ufunc, a: Any, b: Any) -> Tensor:
@@ -149,32 +151,32 @@ def require_outside_graph(target: Tensor, other: Any) -> None:
 def absolute(a: Tensor) -> Tensor:
     """Return |a|; the gradient at 0 is 0, at NaN it is NaN."""
     x = a.data
-    return record(np.abs(x), (a,), lambda g: (g * np.sign(x),))
+    return record("abs", np.abs(x), (a,), lambda g: (g * np.sign(x),))
 
 
 def exp(a: Tensor) -> Tensor:
     """Return e ** a."""
     out = silently(np.exp, _floats(a))
-    return record(out, (a,), lambda g: (g * out,))
+    return record("exp", out, (a,), lambda g: (g * out,))
 
 
 def log(a: Tensor) -> Tensor:
     """Return the natural logarithm: -inf at 0, NaN below."""
     x = _floats(a)
     out = silently(np.log, x)
-    return record(out, (a,), lambda g: (g / x,))
+    return record("log", out, (a,), lambda g: (g / x,))
 
 
 def sqrt(a: Tensor) -> Tensor:
     """Return the square root: NaN below 0."""
     out = silently(np.sqrt, _floats(a))
-    return record(out, (a,), lambda g: (g / (2 * out),))
+    return record("sqrt", out, (a,), lambda g: (g / (2 * out),))
 
 
 def tanh(a: Tensor) -> Tensor:
     """Return the hyperbolic tangent, in (-1, 1)."""
     out = np.tanh(_floats(a))
-    return record(out, (a,), lambda g: (g * (1 - out * out),))
+    return record("tanh", out, (a,), lambda g: (g * (1 - out * out),))
 
 
 def sigmoid(a: Tensor) -> Tensor:
@@ -182,14 +184,14 @@ def sigmoid(a: Tensor) -> Tensor:
     x = _floats(a)
     small = np.exp(-np.abs(x))  # at most 1
     out = np.where(x >= 0, 1, small) / (1 + small)
-    return record(out, (a,), lambda g: (g * (out * (1 - out)),))
+    return record("sigmoid", out, (a,), lambda g: (g * (out * (1 - out)),))
 
 
 def relu(a: Tensor) -> Tensor:
     """Return max(a, 0); NaN stays NaN. The gradient at 0 and at NaN is 0."""
     x = a.data
     out = np.maximum(x, np.zeros(x.shape, x.dtype))  # with the number 0 itself NumPy takes several times as long
-    return record(out, (a,), lambda g: (g * (out > 0),))
+    return record("relu", out, (a,), lambda g: (g * (out > 0),))
 
 
 def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
@@ -200,7 +202,7 @@ def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
     inside = np.ones(x.shape, bool) if low is None else x >= low
     if high is not None:
         inside = inside & (x <= high)
-    return record(np.clip(x, low, high), (a,), lambda g: (g * inside,))
+    return record("clamp", np.clip(x, low, high), (a,), lambda g: (g * inside,))
 
 
 def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
@@ -211,7 +213,7 @@ def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
     if not broadcasts_to(masked.shape, a.shape):
         raise ShapeError(f"masked_fill cannot fit a mask of shape {masked.shape} onto {a.shape}.")
     out = np.where(masked, np.asarray(value, a.dtype), a.data)
-    return record(out, (a,), lambda g: (np.where(masked, 0, g),))
+    return record("masked_fill", out, (a,), lambda g: (np.where(masked, 0, g),))
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
@@ -223,7 +225,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         a = Tensor(a)
     a, b = _operands(a, b)
     out = np.where(chosen, a.data, b.data)
-    return record(out, (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g)))
+    return record("where", out, (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g)))
 
 
 def _floats(a: Tensor) -> np.ndarray:

@@ -26,7 +26,7 @@ def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the sum over dim; int64 for bools and small integers."""
     axes, shape = _axes(a, dim), a.shape
     out = a.data.sum(axis=axes, keepdims=keepdim)
-    return record(out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),))
+    return record("sum", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),))
 
 
 def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -36,14 +36,14 @@ def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     count = _count(a, axes)
     total = a.data.sum(axis=axes, keepdims=keepdim)
     out = total / count if count else np.full_like(total, np.nan)
-    return record(out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape) / count, shape),))
+    return record("mean", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape) / count, shape),))
 
 
 def var(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
     """Return the variance over dim, divided by n - correction; NaN if that is not positive."""
     axes, shape = _axes(a, dim), a.shape
     centred, freedom, out = _variance(a, axes, correction, keepdim)
-    return record(out, (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),))
+    return record("var", out, (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),))
 
 
 def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
@@ -56,23 +56,33 @@ def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) 
         by_variance = np.where(out == 0, 0, g / out)  # without the factor 1/2, which the square's 2 cancels
         return (_lift(by_variance, axes, shape) * centred / freedom,)
 
-    return record(out, (a,), backward)
+    return record("std", out, (a,), backward)
 
 
-def extremum(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor | Extremum:
-    """Return the value that find (np.argmax or np.argmin) picks, or an Extremum along dim.
+def max(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
+    """Return the largest element, or the largest along dim with their indices.
 
-    The gradient is torch's: without dim, equal largest elements share it evenly; along dim, the one at the index
-    gets it. NaN counts as the extremum. Raises ShapeError where there is no element to pick.
+    NaN counts as the largest. The gradient follows torch: without dim, equal largest elements share it evenly; along
+    dim, the element at the index gets it. Raises ShapeError if there is no element to pick.
     """
+    return _extremum("max", np.argmax, a, dim, keepdim)
+
+
+def min(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
+    """Return the smallest element, or the smallest along dim with their indices. Otherwise like `max`."""
+    return _extremum("min", np.argmin, a, dim, keepdim)
+
+
+def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bool) -> Tensor | Extremum:
     indices = position(a, find, dim, keepdim=True)
     if dim is not None:
-        values = record(np.take_along_axis(a.data, indices.data, dim), (a,), _scatter(a, indices.data, dim))
-        return Extremum(values, indices) if keepdim else Extremum(values.squeeze(dim), indices.squeeze(dim))
+        out = np.take_along_axis(a.data, indices.data, dim)
+        values = record(name, out if keepdim else out.squeeze(dim), (a,), _scatter(a, indices.data, dim))
+        return Extremum(values, indices if keepdim else indices.squeeze(dim))
     x, picked = a.data, a.data.reshape(-1)[indices.data.reshape(())]
     tied = np.isnan(x) if picked != picked else x == picked
     out = picked.reshape((1,) * a.ndim if keepdim else ())
-    return record(out, (a,), lambda g: (tied * (g / tied.sum(dtype=a.dtype)),))
+    return record(name, out, (a,), lambda g: (tied * (g / tied.sum(dtype=a.dtype)),))
 
 
 def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor:
@@ -88,7 +98,7 @@ def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray],
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
         full = np.zeros(shape, dtype)
-        np.put_along_axis(full, indices, g, dim)
+        np.put_along_axis(full, indices, g.reshape(indices.shape), dim)
         return (full,)
 
     return backward

@@ -54,7 +54,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
             np.add.at(full, index, g)
         return (full,)
 
-    return record(out, (a,), backward)
+    return record("getitem", out, (a,), backward)
 
 
 def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -64,7 +64,7 @@ def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
         out = a.data.reshape(shape)
     except ValueError as error:
         raise ShapeError(f"cannot reshape {before}, which is {a.numel()} elements, to {shape}.") from error
-    return record(out, (a,), lambda g: (g.reshape(before),))
+    return record("reshape", out, (a,), lambda g: (g.reshape(before),))
 
 
 def view(a: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -91,13 +91,13 @@ def permute(a: Tensor, dims: tuple[int, ...]) -> Tensor:
     axes = tuple(_axis(a, dim) for dim in dims)
     if sorted(axes) != list(range(a.ndim)):
         raise ShapeError(f"permute({', '.join(map(str, dims))}) does not name each axis of shape {a.shape} once.")
-    return record(a.data.transpose(axes), (a,), lambda g: (g.transpose(np.argsort(axes)),))
+    return record("permute", a.data.transpose(axes), (a,), lambda g: (g.transpose(np.argsort(axes)),))
 
 
 def transpose(a: Tensor, dim0: int, dim1: int) -> Tensor:
     """Return a view with two axes exchanged."""
     first, second = _axis(a, dim0), _axis(a, dim1)
-    return record(a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
+    return record("transpose", a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
 
 
 def squeeze(a: Tensor, dim: Dim = None) -> Tensor:
@@ -105,7 +105,7 @@ def squeeze(a: Tensor, dim: Dim = None) -> Tensor:
     dims = range(a.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     before, dropped = a.shape, {_axis(a, axis) for axis in dims}
     after = [size for axis, size in enumerate(before) if size != 1 or axis not in dropped]
-    return record(a.data.reshape(after), (a,), lambda g: (g.reshape(before),))
+    return record("squeeze", a.data.reshape(after), (a,), lambda g: (g.reshape(before),))
 
 
 def unsqueeze(a: Tensor, dim: int) -> Tensor:
@@ -113,7 +113,7 @@ def unsqueeze(a: Tensor, dim: int) -> Tensor:
     if not -a.ndim - 1 <= dim <= a.ndim:
         raise ShapeError(f"unsqueeze({dim}) is outside a tensor of shape {a.shape}.")
     before = a.shape
-    return record(np.expand_dims(a.data, dim), (a,), lambda g: (g.reshape(before),))
+    return record("unsqueeze", np.expand_dims(a.data, dim), (a,), lambda g: (g.reshape(before),))
 
 
 def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -124,7 +124,7 @@ def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
         out = np.broadcast_to(a.data, target)
     except ValueError as error:
         raise ShapeError(f"cannot expand {a.shape} to {shape}: only axes of size 1 can be repeated.") from error
-    return record(out, (a,), lambda g: (g,))
+    return record("expand", out, (a,), lambda g: (g,))
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -133,7 +133,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if len({part.shape for part in parts}) != 1:
         raise ShapeError(f"stack needs tensors of one shape, not {[part.shape for part in parts]}.")
     out = np.stack([part.data for part in parts], axis=dim)
-    return record(out, parts, lambda g: list(np.moveaxis(g, dim, 0)))
+    return record("stack", out, parts, lambda g: list(np.moveaxis(g, dim, 0)))
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -144,7 +144,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     except ValueError as error:
         raise ShapeError(f"cat along dim {dim} cannot join the shapes {[part.shape for part in parts]}.") from error
     ends = np.cumsum([part.shape[dim] for part in parts])[:-1]
-    return record(out, parts, lambda g: np.split(g, ends, axis=dim))
+    return record("cat", out, parts, lambda g: np.split(g, ends, axis=dim))
 
 
 def _axis(a: Tensor, dim: int) -> int:

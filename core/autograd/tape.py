@@ -29,9 +29,9 @@ Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-# What is done with each operation: it is recorded (True), it is not (False), or instead a function is told its result,
-# operands and backward. A context variable: every thread and every asyncio task has its own.
-Observer = Callable[["Tensor", tuple["Tensor", ...], Backward], None]
+# What is done with each operation: it is recorded (True), it is not (False), or instead a function is told its name,
+# result and operands. A context variable: every thread and every asyncio task has its own.
+Observer = Callable[[str, "Tensor", tuple["Tensor", ...]], None]
 recording: ContextVar[bool | Observer] = ContextVar("statezoo_recording", default=True)
 
 
@@ -106,7 +106,7 @@ def run_backward(root: Tensor, gradient: np.ndarray) -> None:
             node._parents, node._backward = (), spent
         parts = (None,) * len(parents) if given is None else backward(given)
         if len(parts) != len(parents):
-            raise GraphError(f"{backward.__qualname__} returned {len(parts)} gradients for {len(parents)} operands.")
+            raise GraphError(f"{node._operation} returned {len(parts)} gradients for {len(parents)} operands.")
         for parent, part in zip(parents, parts):  # noqa: B905 (it has just been compared; strict=True is slower)
             if not parent._requires_grad:
                 continue

@@ -39,7 +39,7 @@ class Tensor:
     or if requires_grad is asked of anything but floats.
     """
 
-    __slots__ = ("__weakref__", "_backward", "_parents", "_requires_grad", "data", "grad")
+    __slots__ = ("__weakref__", "_backward", "_operation", "_parents", "_requires_grad", "data", "grad")
 
     # True where the link to `_parents` is part of what the tensor is (a parameter that views another's memory):
     # backward() then leaves it in place.
@@ -50,14 +50,14 @@ class Tensor:
 
     data: np.ndarray
     grad: np.ndarray | None
+    _operation: str  # the name of the recorded operation that computed it, "" if there is none
     _parents: tuple[Tensor, ...]
     _backward: Backward | None
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self.data = _to_array(data)
         self.grad = None
-        self._parents = ()
-        self._backward = None
+        self._operation, self._parents, self._backward = "", (), None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
@@ -339,12 +339,12 @@ class Tensor:
         return reductions.std(self, dim, correction, keepdim)
 
     def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Return the largest element, or (values, indices) of the largest along dim; see reductions.extremum."""
-        return reductions.extremum(self, np.argmax, dim, keepdim)
+        """Return the largest element, or (values, indices) of the largest along dim; see reductions.max."""
+        return reductions.max(self, dim, keepdim)
 
     def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Return the smallest element, or (values, indices) of the smallest along dim; see reductions.extremum."""
-        return reductions.extremum(self, np.argmin, dim, keepdim)
+        """Return the smallest element, or (values, indices) of the smallest along dim; see reductions.max."""
+        return reductions.min(self, dim, keepdim)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Return the int64 index of the (first) largest along dim, or in the flattened tensor."""
@@ -406,7 +406,7 @@ class Tensor:
 
     def clone(self) -> Tensor:
         """Return a copy that gradients flow through."""
-        return record(self.data.copy(), (self,), lambda g: (g,))
+        return record("clone", self.data.copy(), (self,), lambda g: (g,))
 
     def contiguous(self) -> Tensor:
         """Return self if the memory is in row-major order, else a copy that is."""
@@ -417,7 +417,7 @@ class Tensor:
         if self.dtype == dtype:
             return self
         cast = self.data.astype(dtype)
-        return record(cast, (self,), lambda g: (g,)) if cast.dtype.kind in "fV" else Tensor(cast)
+        return record("to", cast, (self,), lambda g: (g,)) if cast.dtype.kind in "fV" else Tensor(cast)
 
     def double(self) -> Tensor:
         """Return `to(float64)`."""
@@ -432,10 +432,11 @@ class Tensor:
         return self.to(np.float32)
 
 
-def record(data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
+def record(operation: str, data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
     """Return the Tensor of an operation's result, on the tape if recording is on and a parent needs a gradient.
 
-    data: an array or NumPy scalar. backward: as tape.py describes it.
+    operation: the name under which doctor() and summary() know it. data: an array or NumPy scalar.
+    backward: as tape.py describes it.
     """
     out = Tensor.__new__(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)
@@ -444,11 +445,11 @@ def record(data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor
     if recorded is True:
         for parent in parents:
             if parent._requires_grad:
-                out._requires_grad, out._parents, out._backward = True, parents, backward
+                out._requires_grad, out._operation, out._parents, out._backward = True, operation, parents, backward
                 return out
-    out._requires_grad, out._parents, out._backward = False, (), None
+    out._requires_grad, out._operation, out._parents, out._backward = False, "", (), None
     if recorded is not True and recorded is not False:
-        recorded(out, parents, backward)
+        recorded(operation, out, parents)
     return out
 
 

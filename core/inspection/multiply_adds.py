@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..autograd.tape import Backward, recording
+from ..autograd.tape import recording
 
 if TYPE_CHECKING:
     from ..autograd.tensor import Tensor
@@ -36,7 +36,7 @@ def _of_packed_attention(out: Tensor, packed: Tensor, bias: Tensor | None = None
     return out.numel() * 2 * out.shape[1]
 
 
-# An operation goes by the name of the function that defines its backward.
+# By the name that each operation gives to `record`.
 _COSTS: dict[str, Callable[..., int]] = {
     "linear": _of_linear,
     "matmul": _of_matmul,
@@ -49,8 +49,8 @@ _COSTS: dict[str, Callable[..., int]] = {
 def counting(count: Callable[[int], None]) -> Iterator[None]:
     """Compute without recording, and call count with the multiply-adds of each product of matrices."""
 
-    def tell(out: Tensor, operands: tuple[Tensor, ...], backward: Backward) -> None:
-        cost = _COSTS.get(backward.__qualname__.partition(".")[0])
+    def tell(operation: str, out: Tensor, operands: tuple[Tensor, ...]) -> None:
+        cost = _COSTS.get(operation)
         if cost is not None:
             count(cost(out, *operands))
 

@@ -10,7 +10,7 @@ from ...nn.module.parameter import Parameter
 
 
 class Node(NamedTuple):
-    """A recorded operation, by the name of the function that defines its gradient."""
+    """A recorded operation, under the name that was given to `record`."""
 
     operation: str
     out: Tensor
@@ -25,8 +25,7 @@ def recorded(roots: Iterable[Tensor]) -> list[Node]:
     while stack:
         tensor, operands_done = stack.pop()
         if operands_done:
-            assert tensor._backward is not None
-            order.append(Node(tensor._backward.__qualname__.partition(".")[0], tensor, tensor._parents))
+            order.append(Node(tensor._operation, tensor, tensor._parents))
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             if tensor._parents and not isinstance(tensor, Parameter):

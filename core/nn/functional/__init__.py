@@ -70,7 +70,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return (by_x, by_weight) if bias is None else (by_x, by_weight, sum_rows(by_rows))
 
     parents = (x, weight) if bias is None else (x, weight, bias)
-    return record(out if is_flat else out.reshape(*shape[:-1], len(w)), parents, backward)
+    return record("linear", out if is_flat else out.reshape(*shape[:-1], len(w)), parents, backward)
 
 
 def _refuse_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:
@@ -103,7 +103,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
             full[padding_idx] = 0
         return (full,)
 
-    return record(weight.data[index], (weight,), backward)
+    return record("embedding", weight.data[index], (weight,), backward)
 
 
 def _sums_by_row(ids: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

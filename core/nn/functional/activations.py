@@ -100,7 +100,7 @@ def _gelu_exact(x: Tensor) -> Tensor:
         slope *= g
         return (slope,)
 
-    return record(a * phi, (x,), backward)
+    return record("gelu", a * phi, (x,), backward)
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def _gelu_tanh(x: Tensor) -> Tensor:
         inner = slope * (1 + 3 * cubic * a * a)
         return (g * (0.5 * (1 + bend) + 0.5 * a * (1 - bend * bend) * inner),)
 
-    return record(0.5 * a * (1 + bend), (x,), backward)
+    return record("gelu", 0.5 * a * (1 + bend), (x,), backward)
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
@@ -123,13 +123,13 @@ def softmax(x: Tensor, dim: int) -> Tensor:
         weighed = g * p
         return (weighed - p * weighed.sum(axis=dim, keepdims=True),)
 
-    return record(p, (x,), backward)
+    return record("softmax", p, (x,), backward)
 
 
 def log_softmax(x: Tensor, dim: int) -> Tensor:
     """Return the logarithm of softmax, exact also where softmax itself is nearly 0."""
     out = _log_probabilities(x, dim)
-    return record(out, (x,), lambda g: (g - np.exp(out) * g.sum(axis=dim, keepdims=True),))
+    return record("log_softmax", out, (x,), lambda g: (g - np.exp(out) * g.sum(axis=dim, keepdims=True),))
 
 
 def _log_probabilities(x: Tensor, dim: int) -> np.ndarray:

@@ -41,7 +41,9 @@ def scaled_dot_product_attention(
         by_q, by_k, by_v, by_scores = attention.backward(g, (None, None, None))
         return (by_q, by_k, by_v) if bias is None else (by_q, by_k, by_v, by_scores)
 
-    return record(attention.out, (q, k, v) if bias is None else (q, k, v, bias), backward)
+    return record(
+        "scaled_dot_product_attention", attention.out, (q, k, v) if bias is None else (q, k, v, bias), backward
+    )
 
 
 def packed_attention(
@@ -75,7 +77,7 @@ def packed_attention(
         return (by_all,) if bias is None else (by_all, by_scores)
 
     joined = attention.out.transpose(0, 2, 1, 3).reshape(batch, length, features // 3)
-    return record(joined, (packed,) if bias is None else (packed, bias), backward)
+    return record("packed_attention", joined, (packed,) if bias is None else (packed, bias), backward)
 
 
 class _Attention(NamedTuple):

@@ -70,7 +70,7 @@ def cross_entropy(
         shape = logits.shape
         return _classes_second(by_logits, shape), None if by_truth is None else _classes_second(by_truth, shape)
 
-    return record(out.astype(x.dtype) if is_narrow else out, (x, y), backward)
+    return record("cross_entropy", out.astype(x.dtype) if is_narrow else out, (x, y), backward)
 
 
 def _factors(weight: Any, logits: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def mse_loss(input: Tensor, target: Any, reduction: Reduction = "mean") -> Tenso
         by_x = difference * (2 * per_element(g))
         return by_x, -by_x if y._requires_grad else None
 
-    return record(out, (x, y), backward)
+    return record("mse_loss", out, (x, y), backward)
 
 
 def binary_cross_entropy_with_logits(
@@ -64,7 +64,7 @@ def binary_cross_entropy_with_logits(
         each = per_element(g) * scale
         return each * (1 - truth - positive * complement), each * (extra * softplus - logits)
 
-    return record(out, (x, y), backward)
+    return record("binary_cross_entropy_with_logits", out, (x, y), backward)
 
 
 def reduced(losses: np.ndarray, reduction: Reduction, count: Any) -> tuple[Any, Callable[[np.ndarray], Any]]:

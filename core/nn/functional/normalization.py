@@ -50,7 +50,7 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
             parts.append(sum_rows(g))
         return parts
 
-    return record(out.reshape(shape), tuple(t for t in (x, weight, bias) if t is not None), backward)
+    return record("layer_norm", out.reshape(shape), tuple(t for t in (x, weight, bias) if t is not None), backward)
 
 
 def batch_norm(
@@ -104,7 +104,7 @@ def batch_norm(
             parts.append(g.sum(axis=axes))
         return parts
 
-    return record(out, tuple(t for t in (x, weight, bias) if t is not None), backward)
+    return record("batch_norm", out, tuple(t for t in (x, weight, bias) if t is not None), backward)
 
 
 def _batch_statistics(
