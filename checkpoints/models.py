@@ -77,7 +77,7 @@ def plan_model(
     prefix: str = "",
 ) -> Callable[[], LoadResult]:
     """Return what does the rest of load_model, having read all and changed nothing. Raises MismatchError."""
-    from ..core.errors import MismatchError as ModelMismatchError
+    from ..core.errors import StateDictError
     from ..core.nn.module.loading import plan_load
 
     live = {name: array for name, array in model.state_dict().items() if isinstance(array, np.ndarray)}
@@ -86,20 +86,23 @@ def plan_model(
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
     source = os.path.basename(checkpoint.name)
 
+    def without_prefix(more: str) -> str:
+        return f"load_model(model, file, prefix={prefix + more!r})"
+
     def apply() -> LoadResult:
         try:
             result = plan.apply()
-        except ModelMismatchError as error:  # what a set_extra_state refuses
+        except StateDictError as error:  # what a set_extra_state refuses
             raise MismatchError(source, error.model, error.problems, error.advice) from error
         for remake in remakes:
             remake()
         return result
 
     try:
-        plan, cause = plan_load(model, loaded.state, strict, cast, source, "the file"), None
+        plan, cause = plan_load(model, loaded.state, strict, cast, source, "the file", without_prefix), None
         if not problems:
             return apply
-    except ModelMismatchError as error:
+    except StateDictError as error:
         problems, advice, cause = problems + error.problems, [*advice, error.advice], error
     raise MismatchError(source, type(model).__name__, problems, "\n".join(advice)) from cause
 

@@ -9,7 +9,15 @@ from . import blas, nn, optim
 from .autograd.operations import where
 from .autograd.shaping import cat, stack
 from .autograd.tensor import Tensor, is_grad_enabled, no_grad, tensor
-from .errors import ArgumentError, GraphError, MismatchError, ModuleError, OptimizerError, RegistrationError, ShapeError
+from .errors import (
+    ArgumentError,
+    GraphError,
+    ModuleError,
+    OptimizerError,
+    RegistrationError,
+    ShapeError,
+    StateDictError,
+)
 from .inspection.capture import capture
 from .inspection.doctor import doctor
 from .nn import (
@@ -59,7 +67,6 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MSELoss",
-    "MismatchError",
     "Module",
     "ModuleDict",
     "ModuleError",
@@ -74,6 +81,7 @@ __all__ = [
     "ShapeError",
     "Sigmoid",
     "Softmax",
+    "StateDictError",
     "Tanh",
     "Tensor",
     "TransformerBlock",

@@ -1,4 +1,6 @@
-"""Every error that core raises on purpose: one base class, each child also the builtin that people expect."""
+"""The errors that core raises: one base class, each child also the builtin that people expect."""
+
+from collections.abc import Iterable
 
 
 class ModuleError(Exception):
@@ -25,8 +27,8 @@ class OptimizerError(ModuleError, ValueError):
     """Parameters that an optimizer cannot train as given."""
 
 
-class MismatchError(ModuleError, RuntimeError):
-    """A state that does not fit a model. Nothing was changed when this is raised.
+class StateDictError(ModuleError, RuntimeError):
+    """A state that does not fit a model. Nothing has changed when this is raised.
 
     problems: one line for each, in the order of the model's names. advice: what to do about them.
     """
@@ -39,3 +41,19 @@ class MismatchError(ModuleError, RuntimeError):
 
     def __str__(self) -> str:
         return self._text
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name most similar to `name`, or None if none is similar.
+
+    cutoff: the least similarity, from 0 to 1.
+    """
+    from difflib import get_close_matches  # slow to import, and needed for errors only
+
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return " Did you mean 'x'?" for the nearest known name, or "" if none is similar."""
+    near = nearest(name, known, cutoff)
+    return "" if near is None else f" Did you mean {near!r}?"

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any, Literal, TypeVar
 
 from ..core import Module, ModuleError
+from ..core.errors import did_you_mean
 from .errors import EntryError, UnknownNameError, ZooError
 
 ModelClass = TypeVar("ModelClass", bound=type[Module])
@@ -86,9 +87,6 @@ def import_built_in(architecture: str, module: Literal["model", "recipe"]) -> No
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: the nearest known one, and all of them."""
-    from difflib import get_close_matches  # only errors need it
-
     names = sorted(known)
-    nearest = get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    hint = did_you_mean(name, names, cutoff=0.4)
     return f"there is no {kind} named {name!r}.{hint} Known: {', '.join(names) or 'none'}"

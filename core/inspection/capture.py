@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..autograd.tensor import Tensor
-from ..errors import ArgumentError
-from ..nn.module.registration import UnknownNameError, did_you_mean
+from ..errors import ArgumentError, did_you_mean
+from ..nn.module.registration import UnknownMemberError
 
 if TYPE_CHECKING:
     from ..nn.module.module import Module
@@ -38,7 +38,7 @@ def capture(model: Module, *names: str, detach: bool = False) -> Iterator[dict[s
     block, "blocks.*.attention" the attention of each. A module that has several names has the same calls under each.
     Calls hold the tensors themselves, after the hooks there were: gradients flow through them, and a later change in
     place shows. detach=True takes them out of the graph, so that they keep none of it in memory.
-    Raises UnknownNameError for a name that no module has. Nothing is left on the model afterwards.
+    Raises UnknownMemberError for a name that no module has. Nothing is left on the model afterwards.
     """
     found = _named(model, names)
     calls: dict[int, list[Call]] = {id(module): [] for module in found.values()}
@@ -64,7 +64,7 @@ def _named(model: Module, names: tuple[str, ...]) -> dict[str, Module]:
     for name in names:
         matches = [known for known in tree if known == name or _matches(known, name)]
         if not matches:
-            raise UnknownNameError(f"{type(model).__name__} has no module {name!r}.{did_you_mean(name, tree)}")
+            raise UnknownMemberError(f"{type(model).__name__} has no module {name!r}.{did_you_mean(name, tree)}")
         found.update((match, tree[match]) for match in matches)
     return found
 

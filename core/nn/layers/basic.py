@@ -6,7 +6,7 @@ Initial values are drawn from the default generator (random.py).
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -152,6 +152,8 @@ class BatchNorm1d(Module):
     running_mean: Buffer | None
     running_var: Buffer | None
     num_batches_tracked: Buffer | None
+    # Files of early versions of torch do not have it; torch accepts them, too.
+    _may_be_absent: ClassVar[frozenset[str]] = frozenset({"num_batches_tracked"})
 
     def __init__(
         self,

@@ -7,11 +7,12 @@ import operator
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
 
+from ...errors import did_you_mean
 from ..module.module import Module
-from ..module.registration import Kind, NameRefusedError, UnknownNameError, did_you_mean
+from ..module.registration import Kind, NameRefusedError, UnknownMemberError
 
 
-class UnknownKeyError(UnknownNameError, KeyError):
+class UnknownKeyError(UnknownMemberError, KeyError):
     """A key that a ModuleDict does not have."""
 
     __str__ = Exception.__str__  # KeyError would put the message in quotes

@@ -1,41 +1,63 @@
-"""The plan of a load: everything that does not fit is found, and said in one error, before anything changes.
+"""The plan of a load: one error lists everything that does not fit, before anything changes.
 
-First each name is looked up and its value compared with the array in the model: shape, dtype, whether it can be written
-to. Then the values of arrays that share memory are compared with each other. What is left is a list of copies, which
-cannot fail.
+First each value is compared with the array of its name in the model: shape, dtype, whether it is writable. Then the
+values of arrays that share memory are compared with each other. What remains is a list of copies, which cannot fail.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...autograd.memory import is_floating, overlapping, zeros_sharing
-from ...errors import ArgumentError, MismatchError
+from ...errors import ArgumentError, StateDictError
+from . import hints
 
 if TYPE_CHECKING:
     from .module import Module
 
-# To look for a similar name takes time for each pair of names, and nobody reads more hints than these.
-_MOST_HINTS = 50
+Shape = tuple[int, ...]
+Mismatch = tuple[str, Shape, Shape]  # name, shape in the state, shape in the model
 
-_REBUILD = "Build the model as it was when the state was saved, or pass strict=False to load the rest."
+_REBUILD = "Build the model as it was when the state was saved"
+_REST = f"{_REBUILD}, or pass strict=False to load the rest."
+_RENAME = "Load the state of this model, or rename its keys to the model's names."
 _CAST = "Pass cast=True to convert to the model's dtypes."
-_CONVERT = "Convert the values themselves: no cast keeps what they mean."
+_CONVERT = "Convert the values yourself: no cast preserves their meaning."
 _UNTIE = "Give the names that share memory equal values, or build the model without that sharing."
-_UNLOCK = "Load into copy.deepcopy(model), whose arrays can be written to."
-_EXTRA = "Look at set_extra_state() of that module."
+_UNLOCK = "Load into copy.deepcopy(model), whose arrays are writable."
+_EXTRA = "Check set_extra_state() of that module."
 
 
-class LoadResult(NamedTuple):
-    """The names that only the model, or only the state, has; with strict=False also those whose shapes differ."""
-
+class _Keys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
+
+
+class LoadResult(_Keys):
+    """The names that were not loaded: (missing_keys, unexpected_keys), as in torch.
+
+    mismatched_keys: (name, shape in the state, shape in the model) for each value of another shape. With strict=False
+    such a name is in all three lists: the model did not get a value for it, and the state's value was not used.
+    """
+
+    mismatched_keys: list[Mismatch]
+
+    def __new__(cls, missing: list[str], unexpected: list[str], mismatched: list[Mismatch]) -> LoadResult:
+        result = super().__new__(cls, missing, unexpected)
+        result.mismatched_keys = mismatched
+        return result
+
+    def __getnewargs__(self) -> Any:
+        return (*self, self.mismatched_keys)
+
+    def __repr__(self) -> str:
+        fields = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        return f"LoadResult({', '.join(f'{name}={getattr(self, name)!r}' for name in fields)})"
 
 
 def plan_load(
@@ -45,18 +67,21 @@ def plan_load(
     cast: bool = False,
     source: str = "the state",
     place: str = "the state",
+    without_prefix: Callable[[str], str] = hints.load_without_prefix,
 ) -> LoadPlan:
     """Return a plan whose `apply()` copies the values of state into the model's own arrays.
 
-    state: by name, whatever numpy.asarray takes. strict=False leaves out names that only one side has and values whose
-    shape differs. cast=True converts between floats, between integers and from integers to floats, as long as every
-    integer stays the same and every finite float finite.
-    source, place: what an error calls the state at its start and within: "run7.h5", "the file".
-    Raises MismatchError with every problem there is; nothing has changed then.
+    state: values by name, of any type that numpy.asarray takes. strict=False skips names that only one side has and
+    values of another shape. cast=True converts between floats, between integers, and from integers to floats, if every
+    integer keeps its value and every finite float stays finite. As in torch, a number in the model takes an array of
+    shape (1,), and a module's `_may_be_absent` names are not missed.
+    source, place: how an error refers to the state at its start and within: "run7.h5", "the file".
+    without_prefix: returns the code that loads the state without a prefix of its names, for an error to suggest.
+    Raises StateDictError listing every problem, or if nothing matches; nothing has changed in that case.
     """
     if not isinstance(state, Mapping):
         raise ArgumentError(f"a state is a dict of arrays by name, not {type(state).__name__}.")
-    plan = LoadPlan(model, strict, cast, source, place)
+    plan = LoadPlan(model, strict, cast, source, place, without_prefix)
     plan._match(state)
     plan._find_conflicts()
     plan._refuse_problems()
@@ -65,45 +90,64 @@ def plan_load(
 
 
 class LoadPlan:
-    """What `apply()` will do; made by plan_load. missing_keys, unexpected_keys: what LoadResult has."""
+    """What `apply()` will do, made by plan_load. missing_keys, unexpected_keys, mismatched_keys: as in LoadResult."""
 
-    def __init__(self, model: Module, strict: bool, cast: bool, source: str, place: str) -> None:
+    def __init__(
+        self,
+        model: Module,
+        strict: bool,
+        cast: bool,
+        source: str,
+        place: str,
+        without_prefix: Callable[[str], str],
+    ) -> None:
         self.missing_keys: list[str] = []
         self.unexpected_keys: list[str] = []
+        self.mismatched_keys: list[Mismatch] = []
         self._model, self._strict, self._cast, self._source, self._place = model, strict, cast, source, place
+        self._without_prefix = without_prefix
         self._copies: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # name -> (array of the model, its new values)
         self._extra: dict[str, tuple[Module, Any]] = {}
         self._problems: dict[str, tuple[str, str]] = {}  # name -> (what is wrong, advice)
         self._position: dict[str, int] = {}  # of each name in the model
 
     def apply(self) -> LoadResult:
-        """Return (missing_keys, unexpected_keys), after changing the model."""
-        # First what may fail: code of the user's.
+        """Change the model and return (missing_keys, unexpected_keys)."""
+        # First what may fail: the user's code.
         self._set_extra_state()
         for target, values in self._copies.values():
             target[...] = values
-        return LoadResult(self.missing_keys, self.unexpected_keys)
+        return LoadResult(self.missing_keys, self.unexpected_keys, self.mismatched_keys)
 
     # --- one name at a time
 
     def _match(self, state: Mapping[str, Any]) -> None:
-        known = {}
-        for path, module in self._model._tree(distinct=False):
-            dot = f"{path}." if path else ""
-            known.update((dot + name, tensor.data) for name, tensor in module._own_state())
-            if module._has_extra_state():
-                known[f"{dot}_extra_state"] = module
+        known, optional = self._known()
         for name, target in known.items():
             if name not in state:
-                self.missing_keys.append(name)
+                self.missing_keys += [] if name in optional else [name]
             elif isinstance(target, np.ndarray):
                 self._compare(name, target, state[name])
             else:
                 self._extra[name] = (target, state[name])
         self.unexpected_keys += [name for name in state if name not in known]
-        if self._strict:
-            self._blame_names()
         self._position = {name: position for position, name in enumerate(known)}
+        matches = bool(self._copies or self._extra)
+        if self._strict:
+            self._blame_names(state, known, _REST if matches else f"{_REBUILD}.")
+        elif known and not matches and not self._problems:
+            self._blame_all(state, known)
+
+    def _known(self) -> tuple[dict[str, Any], set[str]]:
+        """Return the model's arrays and its modules with extra state, by name, and the names that may be absent."""
+        known, optional = {}, set()
+        for path, module in self._model._tree(distinct=False):
+            dot = f"{path}." if path else ""
+            known.update((dot + name, tensor.data) for name, tensor in module._own_state())
+            if module._has_extra_state():
+                known[f"{dot}_extra_state"] = module
+            optional.update(dot + name for name in module._may_be_absent)
+        return known, optional
 
     def _compare(self, name: str, target: np.ndarray, value: Any) -> None:
         try:
@@ -111,6 +155,8 @@ class LoadPlan:
         except (TypeError, ValueError, RuntimeError) as error:
             self._problems[name] = (f"cannot be read as an array: {error}", _CONVERT)
             return
+        if values.shape == (1,) and target.shape == ():
+            values = values.reshape(())  # numbers in files of early versions of torch
         if values.shape != target.shape:
             self._blame_shape(name, values, target)
         elif not target.flags.writeable:
@@ -127,23 +173,38 @@ class LoadPlan:
             self._copies[name] = (target, converted)
 
     def _blame_shape(self, name: str, values: np.ndarray, target: np.ndarray) -> None:
-        if self._strict:
-            text = f"is {values.shape} in {self._place}, {target.shape} in the model"
-            self._problems[name] = (text, _REBUILD)
-        else:
+        self.mismatched_keys.append((name, values.shape, target.shape))
+        if not self._strict:
             self.missing_keys.append(name)
             self.unexpected_keys.append(name)
 
     def _blame_dtype(self, name: str, values: np.ndarray, target: np.ndarray, advice: str) -> None:
         self._problems[name] = (f"is {values.dtype} in {self._place}, {target.dtype} in the model", advice)
 
-    def _blame_names(self) -> None:
+    def _blame_names(self, state: Mapping[str, Any], known: dict[str, Any], advice: str) -> None:
+        """Note the names that only one side has, and the shapes that differ, as problems."""
+        self._blame_shapes(advice)
+        advice = self._prefix_advice() or advice
         for name in self.missing_keys:
-            self._problems[name] = (f"is missing from {self._place}", _REBUILD)
-        for position, name in enumerate(self.unexpected_keys):
-            near = _nearest(str(name), self.missing_keys) if position < _MOST_HINTS else None
-            hint = f"; did you mean {near}?" if near else ""
-            self._problems[name] = (f"is not in the model{hint}", _REBUILD)
+            self._problems[name] = (f"is missing from {self._place}", advice)
+        unexpected = {name: getattr(state[name], "shape", None) for name in self.unexpected_keys}
+        missing = {name: getattr(known[name], "shape", None) for name in self.missing_keys}
+        for name, near in hints.similar_names(unexpected, missing):
+            self._problems[name] = (f"is not in the model{f'; did you mean {near}?' if near else ''}", advice)
+
+    def _blame_shapes(self, advice: str) -> None:
+        for name, theirs, ours in self.mismatched_keys:
+            self._problems[name] = (f"is {theirs} in {self._place}, {ours} in the model", advice)
+
+    def _blame_all(self, state: Mapping[str, Any], known: dict[str, Any]) -> None:
+        """Note why strict=False would load nothing."""
+        self._blame_shapes(f"{_REBUILD}.")
+        if not self.mismatched_keys:
+            found = f"{self._place} has {hints.some(state)}; the model has {hints.some(known)}"
+            self._problems["no name matches"] = (found, self._prefix_advice() or _RENAME)
+
+    def _prefix_advice(self) -> str | None:
+        return hints.prefix_advice(self.unexpected_keys, self.missing_keys, self._place, self._without_prefix)
 
     # --- names that share memory
 
@@ -183,15 +244,15 @@ class LoadPlan:
     # --- the rest
 
     def _refuse_problems(self) -> None:
-        """Raise MismatchError if there are problems."""
+        """Raise StateDictError if there are problems."""
         if not self._problems:
             return
-        # In the order of the model's names; those it does not have come last, in the order of the state.
+        # In the order of the model's names, then of the state's.
         ordered = sorted(self._problems, key=lambda name: self._position.get(name, len(self._position)))
         width = max(len(str(name)) for name in ordered)
         lines = [f"{name!s:{width}}  {self._problems[name][0]}" for name in ordered]
-        advice = dict.fromkeys(advice for _, advice in self._problems.values())
-        raise MismatchError(type(self._model).__name__, lines, "\n".join(advice), self._source)
+        advice = dict.fromkeys(self._problems[name][1] for name in ordered)
+        raise StateDictError(type(self._model).__name__, lines, "\n".join(advice), self._source)
 
     def _set_extra_state(self) -> None:
         """Call set_extra_state of every module that has one; if one raises, restore all."""
@@ -205,13 +266,7 @@ class LoadPlan:
                     with contextlib.suppress(Exception):
                         changed.set_extra_state(old)
                 what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
-                raise MismatchError(type(self._model).__name__, [f"{name}  {what}"], _EXTRA, self._source) from error
-
-
-def _nearest(name: str, known: list[str]) -> str | None:
-    from difflib import get_close_matches  # only errors need it
-
-    return next(iter(get_close_matches(name, known, n=1)), None)
+                raise StateDictError(type(self._model).__name__, [f"{name}  {what}"], _EXTRA, self._source) from error
 
 
 def _native(dtype: np.dtype) -> np.dtype:

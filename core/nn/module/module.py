@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ...autograd.memory import copy_sharing, count_elements, is_floating
-from ...errors import ArgumentError, ModuleError
+from ...errors import ArgumentError, ModuleError, did_you_mean
 from .loading import LoadResult, plan_load
 from .parameter import Parameter
-from .registration import UnknownNameError, did_you_mean
+from .registration import UnknownMemberError
 from .traversal import Traversal
 
 if TYPE_CHECKING:
@@ -118,11 +118,12 @@ class Module(Traversal):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, cast: bool = False) -> LoadResult:
-        """Return (missing_keys, unexpected_keys), after copying the values of state into the model's own arrays.
+        """Copy the values of state into the model's own arrays and return (missing_keys, unexpected_keys).
 
-        state: arrays or Tensors by name. strict=False leaves out what only one side has or what differs in shape, and
-        lists it. cast=True converts to the model's dtypes, see `state.plan_load`.
-        Raises MismatchError with every problem there is, before anything changes.
+        state: arrays or Tensors by name. strict=False skips the names that only one side has and the values of another
+        shape; the result lists them, the latter also as `mismatched_keys`. cast=True converts to the model's dtypes,
+        see `loading.plan_load`.
+        Raises StateDictError listing every problem, or if nothing matches; nothing has changed in that case.
         """
         return plan_load(self, state, strict, cast).apply()
 
@@ -212,21 +213,23 @@ class Module(Traversal):
     # --- looking into it
 
     def get_submodule(self, target: str) -> Module:
-        """Return the module with a name as in named_modules(), "" being self. Raises UnknownNameError."""
+        """Return the module with a name as in named_modules(), "" being self. Raises UnknownMemberError."""
         found: Any = self
         for part in target.split(".") if target else ():
             found = found._modules.get(part)
             if found is None:
                 known = (name for name, _ in self._tree())
-                raise UnknownNameError(f"{type(self).__name__} has no module {target!r}.{did_you_mean(target, known)}")
+                raise UnknownMemberError(
+                    f"{type(self).__name__} has no module {target!r}.{did_you_mean(target, known)}"
+                )
         return found
 
     def get_parameter(self, target: str) -> Parameter:
-        """Return the parameter with a name as in named_parameters(). Raises UnknownNameError."""
+        """Return the parameter with a name as in named_parameters(). Raises UnknownMemberError."""
         return self._named("_parameters", "parameter", target)
 
     def get_buffer(self, target: str) -> Any:
-        """Return the buffer with a name as in named_buffers(). Raises UnknownNameError."""
+        """Return the buffer with a name as in named_buffers(). Raises UnknownMemberError."""
         return self._named("_buffers", "buffer", target)
 
     def num_parameters(self) -> int:

@@ -13,13 +13,13 @@ them. What is assigned next decides:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NoReturn
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
 from ...autograd.tensor import Tensor
-from ...errors import ModuleError, RegistrationError
+from ...errors import ModuleError, RegistrationError, did_you_mean
 from . import ownership
 from .parameter import Buffer, Parameter
 
@@ -36,7 +36,7 @@ class NameRefusedError(RegistrationError, KeyError):
     __str__ = Exception.__str__  # KeyError would put the message in quotes
 
 
-class UnknownNameError(ModuleError, AttributeError):
+class UnknownMemberError(ModuleError, AttributeError):
     """A name that a module has no attribute, parameter, buffer or module for."""
 
 
@@ -65,6 +65,8 @@ class Registry:
     _modules: Mapping[str, Any]
     _non_persistent_buffers_set: set[str]
     _containers: set[str]
+    # Names of parameters and buffers that a state may leave out: they then keep their values.
+    _may_be_absent: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self) -> None:
         for kind in KINDS:
@@ -128,7 +130,7 @@ class Registry:
                 f"{type(self).__name__} has not run Module.__init__(). Call super().__init__() at the start of "
                 f"{type(self).__name__}.__init__()."
             )
-        raise UnknownNameError(f"{type(self).__name__} has no attribute {name!r}.{did_you_mean(name, dir(self))}")
+        raise UnknownMemberError(f"{type(self).__name__} has no attribute {name!r}.{did_you_mean(name, dir(self))}")
 
     def __delattr__(self, name: str) -> None:
         kind = self._kind_of(name)
@@ -223,14 +225,6 @@ class Registry:
             unregistered.refuse_unheld(self, name, value)
             vars(self).setdefault("_containers", set()).add(name)
         super().__setattr__(name, value)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest of known names, or nothing if none is near."""
-    from difflib import get_close_matches  # only errors need it
-
-    near = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 # Last, as it looks for what the class above defines.

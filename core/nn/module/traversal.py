@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...autograd.tensor import Tensor
+from ...errors import did_you_mean
 from . import unregistered
 from .parameter import Buffer, Parameter
-from .registration import Kind, Registry, UnknownNameError, did_you_mean
+from .registration import Kind, Registry, UnknownMemberError
 
 if TYPE_CHECKING:
     from .module import Module
@@ -102,7 +103,7 @@ class Traversal(Registry):
         """Return the parameter or buffer with this dotted name."""
         known = dict(self._named_members(kind, "", recurse=True, distinct=False))
         if target not in known:
-            raise UnknownNameError(f"{type(self).__name__} has no {word} {target!r}.{did_you_mean(target, known)}")
+            raise UnknownMemberError(f"{type(self).__name__} has no {word} {target!r}.{did_you_mean(target, known)}")
         return known[target]
 
     def _own_state(self) -> Iterator[tuple[str, Tensor]]:

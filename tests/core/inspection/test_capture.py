@@ -22,7 +22,7 @@ from statezoo.core import (
     manual_seed,
 )
 from statezoo.core import functional as F
-from statezoo.core.nn.module.registration import UnknownNameError
+from statezoo.core.nn.module.registration import UnknownMemberError
 
 B, T, C, HEADS = 2, 5, 8, 2
 
@@ -103,7 +103,7 @@ def test_no_hook_is_left_on_the_model_by_an_error_inside_or_a_name_that_is_refus
     model = Net()
     with pytest.raises(ZeroDivisionError), capture(model, "head"):
         raise ZeroDivisionError
-    with pytest.raises(UnknownNameError), capture(model, "head", "haed"):
+    with pytest.raises(UnknownMemberError), capture(model, "head", "haed"):
         pass
     assert hooks_on(model) == []
 
@@ -155,9 +155,9 @@ def test_detached_calls_are_outside_the_graph_in_whatever_they_were_returned():
 
 
 def test_a_name_that_no_module_has_is_refused_with_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"^Net has no module 'haed'\. Did you mean 'head'\?$"):
+    with pytest.raises(UnknownMemberError, match=r"^Net has no module 'haed'\. Did you mean 'head'\?$"):
         capture(Net(), "blocks.*", "haed").__enter__()
-    with pytest.raises(UnknownNameError, match=r"^Net has no module 'block\.\*'\."):
+    with pytest.raises(UnknownMemberError, match=r"^Net has no module 'block\.\*'\."):
         capture(Net(), "block.*").__enter__()
 
 

@@ -14,12 +14,12 @@ from statezoo.core import (
     BatchNorm1d,
     Buffer,
     Linear,
-    MismatchError,
     Module,
     ModuleError,
     Parameter,
     ReLU,
     Sequential,
+    StateDictError,
     Tensor,
 )
 from statezoo.core.nn.module.loading import plan_load
@@ -46,7 +46,7 @@ def filled(model: Module, value: float) -> dict[str, np.ndarray]:
 def refused(model: Module, state: Any, **options: Any) -> str:
     """The text of the error, after checking that nothing changed."""
     before = {name: copy.deepcopy(value) for name, value in model.state_dict().items()}
-    with pytest.raises(MismatchError) as caught:
+    with pytest.raises(StateDictError) as caught:
         model.load_state_dict(state, **options)
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
@@ -95,13 +95,13 @@ def test_one_error_lists_every_problem_in_the_order_of_the_model():
 
 
 def test_a_plan_for_a_file_names_the_file():
-    with pytest.raises(MismatchError) as caught:
+    with pytest.raises(StateDictError) as caught:
         plan_load(Linear(1, 1), {"bias": np.zeros(2, np.float32)}, source="run7.h5", place="the file")
     assert str(caught.value) == (
         "run7.h5 does not fit Linear; nothing was changed.\n"
         "  weight  is missing from the file\n"
         "  bias    is (2,) in the file, (1,) in the model\n"
-        "Build the model as it was when the state was saved, or pass strict=False to load the rest."
+        "Build the model as it was when the state was saved."
     )
     assert caught.value.problems == [
         "weight  is missing from the file",
@@ -128,9 +128,105 @@ def test_without_strict_the_rest_is_loaded_and_what_was_left_out_is_returned():
     result = model.load_state_dict(state, strict=False)
     assert result.missing_keys == ["layers.0.bias", "layers.3.weight"]
     assert result.unexpected_keys == ["layers.3.weight", "other"]
+    assert result.mismatched_keys == [("layers.3.weight", (7, 7), (1, 2))]
+    missing, unexpected = result  # as torch's result
+    assert (missing, unexpected) == (result.missing_keys, result.unexpected_keys)
     left_out = {"layers.0.bias", "layers.3.weight"}
     for name, array in model.state_dict().items():
         assert (array == 5).all() == (name not in left_out)
+
+
+def test_a_result_shows_its_three_lists_and_survives_a_pickle():
+    result = Net().load_state_dict({"layers.0.bias": np.zeros(2, np.float32), "layers.0.weight": [[1.0]]}, strict=False)
+    assert repr(result).endswith("mismatched_keys=[('layers.0.weight', (1, 1), (2, 3))])")
+    sent = pickle.loads(pickle.dumps(result))
+    assert sent == result
+    assert sent.mismatched_keys == result.mismatched_keys
+
+
+def test_a_state_that_matches_nothing_is_an_error_also_without_strict():
+    assert refused(Net(), {"fc.weight": np.zeros((2, 3)), "fc.bias": np.zeros(2)}, strict=False) == (
+        "the state does not fit Net; nothing was changed.\n"
+        "  no name matches  the state has fc.weight, fc.bias; the model has layers.0.weight, layers.0.bias, "
+        "layers.1.weight and 6 more\n"
+        "Load the state of this model, or rename its keys to the model's names."
+    )
+    assert "the state has no names; the model has weight, bias" in refused(Linear(1, 1), {}, strict=False)
+    assert ReLU().load_state_dict({"weight": np.zeros(1)}, strict=False) == ([], ["weight"])  # nothing to load
+
+
+def test_a_state_of_which_every_shape_differs_is_an_error_also_without_strict():
+    assert refused(Linear(2, 1), filled(Linear(3, 4), 1), strict=False) == (
+        "the state does not fit Linear; nothing was changed.\n"
+        "  weight  is (4, 3) in the state, (1, 2) in the model\n"
+        "  bias    is (4,) in the state, (1,) in the model\n"
+        "Build the model as it was when the state was saved."
+    )
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_a_prefix_of_all_names_is_named_with_the_line_that_removes_it(prefix, strict):
+    state = {prefix + name: value for name, value in filled(Net(), 2).items()}
+    text = refused(Net(), state, strict=strict)
+    assert text.endswith(
+        f"\nAll unexpected names in the state start with '{prefix}', which the model's do not. Remove it: "
+        f"model.load_state_dict({{name.removeprefix('{prefix}'): value for name, value in state.items()}})."
+    )
+    model = Net()
+    model.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
+    assert (model.layers[0].weight.data == 2).all()
+
+
+def test_a_prefix_of_most_names_is_named_and_so_is_one_that_the_state_does_not_have():
+    state = {f"model.{name}": value for name, value in filled(Net(), 2).items()}
+    text = refused(Net(), {**state, "criterion.weight": np.zeros(1)})
+    assert "9 of the 10 unexpected names in the state start with 'model.'" in text
+    wrapper = Module()
+    wrapper.net = Net()
+    assert refused(wrapper, filled(Net(), 2)).endswith(
+        "\nAll missing names in the model start with 'net.', which those in the state do not. "
+        "Load into model.get_submodule('net')."
+    )
+
+
+def test_a_hint_names_a_missing_name_of_the_same_shape_first():
+    model = Module()
+    model.proj_in, model.proj_out = Linear(2, 3, bias=False), Linear(3, 2, bias=False)
+    state = filled(model, 1)
+    state["proj_i.weight"] = state.pop("proj_out.weight")
+    del state["proj_in.weight"]
+    assert "proj_i.weight    is not in the model; did you mean proj_out.weight?" in refused(model, state)
+
+
+def test_a_number_takes_an_array_of_shape_1_and_the_count_of_batches_may_be_absent():
+    model = BatchNorm1d(2)
+    state = filled(model, 3)
+    model.load_state_dict({**state, "num_batches_tracked": np.array([7])})
+    assert model.state_dict()["num_batches_tracked"] == 7
+    del state["num_batches_tracked"]
+    assert model.load_state_dict(state) == ([], [])
+    assert model.state_dict()["num_batches_tracked"] == 7
+    del state["running_mean"]
+    assert "running_mean  is missing from the state" in refused(model, state)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("count", [None, [3], [3, 4], 3])
+def test_torch_takes_the_same_counts_of_batches(count):
+    torch = pytest.importorskip("torch")
+    state = {name: value for name, value in filled(BatchNorm1d(2), 1).items() if name != "num_batches_tracked"}
+    if count is not None:
+        state["num_batches_tracked"] = np.array(count)
+    ours, theirs = BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    if count == [3, 4]:
+        refused(ours, state)
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            theirs.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+        return
+    ours.load_state_dict(state)
+    theirs.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+    assert ours.state_dict()["num_batches_tracked"] == theirs.num_batches_tracked.item()
 
 
 def test_without_strict_a_wrong_dtype_is_still_an_error():
@@ -171,7 +267,7 @@ def test_a_cast_that_would_change_the_kind_of_value_is_refused_also_when_asked_f
     model = Module()
     model.x = Buffer(np.zeros(1, new))
     text = refused(model, {"x": np.ones(1, old)}, cast=True)
-    assert text.endswith("Convert the values themselves: no cast keeps what they mean.")
+    assert text.endswith("Convert the values yourself: no cast preserves their meaning.")
 
 
 @pytest.mark.parametrize(("value", "new"), [(300, np.int8), (-1, np.uint8), (1e39, np.float32), (1e6, np.float16)])
@@ -198,7 +294,7 @@ def test_a_read_only_array_in_the_model_is_named_before_anything_changes():
     model.bias.data.flags.writeable = False
     text = refused(model, filled(model, 1))
     assert text.endswith(
-        "  bias  is read-only in the model\nLoad into copy.deepcopy(model), whose arrays can be written to."
+        "  bias  is read-only in the model\nLoad into copy.deepcopy(model), whose arrays are writable."
     )
     assert copy.deepcopy(model).load_state_dict(filled(model, 1)) == ([], [])
 
@@ -333,7 +429,7 @@ def test_extra_state_that_is_refused_leaves_arrays_and_extra_state_as_they_were(
     state = {"0.scale": [9.0], "0._extra_state": {"count": 7}, "1.scale": [9.0], "1._extra_state": bad}
     text = refused(model, {name: np.float32(v) if "scale" in name else v for name, v in state.items()}, cast=True)
     assert "1._extra_state  was refused by Counter.set_extra_state(): " in text
-    assert text.endswith("Look at set_extra_state() of that module.")
+    assert text.endswith("Check set_extra_state() of that module.")
     assert (model[0].count, model[1].count) == (1, 2)
 
 
@@ -361,7 +457,7 @@ def test_extra_state_that_cannot_be_taken_back_does_not_keep_the_others_from_it(
 
 
 def test_an_error_can_be_copied_and_sent_to_another_process():
-    with pytest.raises(MismatchError) as caught:
+    with pytest.raises(StateDictError) as caught:
         Linear(1, 1).load_state_dict({})
     sent = pickle.loads(pickle.dumps(caught.value))
     assert (str(sent), sent.problems) == (str(caught.value), caught.value.problems)
@@ -375,7 +471,8 @@ def test_an_error_can_be_copied_and_sent_to_another_process():
 def test_whatever_is_wrong_with_a_state_nothing_changes(data):
     model = Net()
     state: dict[str, Any] = filled(model, 3)
-    names = data.draw(st.lists(st.sampled_from(sorted(state)), min_size=1, unique=True))
+    required = sorted(set(state) - {"layers.1.num_batches_tracked"})
+    names = data.draw(st.lists(st.sampled_from(required), min_size=1, unique=True))
     for name in names:
         defect = data.draw(st.sampled_from(["missing", "shape", "dtype", "renamed", "junk"]))
         value = state.pop(name)
