@@ -16,15 +16,11 @@ from ..entry import Entry, open_entry
 from ..errors import DataError, RunError
 from ..loading import find, load_entry
 from ..training.recipe import Recipe
-from ..training.run.environment import changes
+from ..training.run.environment import changes, same_bits
 from ..training.run.reporting import Progress
 from ..training.training import Run, open_run, train
 from .text import table
 from .verification import Metric, compare_metrics, recipe_of
-
-# Where all of these are the same, so is every bit. The commit is not among them: a change of the code that moves a bit
-# has to publish the entries again, and only a release may come with others.
-DECISIVE = ("statezoo", "numpy", "simd", "blas", "blas_kernel", "blas_threads", "platform", "cpu")
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Reproduction:
 
     weights: in what the new state differs from the published one. weight_tolerance: by how much each weight may, where
     the environment is another. metrics: of the new weights, beside those on the card. environment: what differs, as
-    published and as it is here.
+    published and as it is here. comparable: whether the two environments must give the same bits.
     """
 
     name: str
@@ -41,16 +37,12 @@ class Reproduction:
     weight_tolerance: float
     metrics: tuple[Metric, ...]
     environment: Mapping[str, tuple[str, str]]
+    comparable: bool
 
     @property
     def identical(self) -> bool:
         """Whether every bit of the state came out as published."""
         return self.weights.same
-
-    @property
-    def comparable(self) -> bool:
-        """Whether the environment is the published one in all that a bit depends on."""
-        return not any(key in self.environment for key in DECISIVE)
 
     @property
     def largest_deviation(self) -> float:
@@ -130,6 +122,7 @@ def repro(name: str, data_folder: str | None = None) -> Reproduction:
         weight_tolerance=entry.manifest["tolerances"]["weights"],
         metrics=tuple(compare_metrics(entry, recipe, run.history[-1])),
         environment=changes(entry.manifest["environment"], run.made.environment),
+        comparable=same_bits(entry.manifest["environment"], run.made.environment),
     )
 
 

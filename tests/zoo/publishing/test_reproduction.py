@@ -34,12 +34,13 @@ def change_manifest(entry: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def reproduced(change: float, environment: dict[str, tuple[str, str]], metric: float = 0.9) -> zoo.Reproduction:
+def reproduced(change: float, metric: float = 0.9, *, comparable: bool = False) -> zoo.Reproduction:
     """The weights come out with one value changed, and the metric 0.9 as given, where each may differ by 0.01."""
     again = WEIGHT.copy()
     again[1, 2] += change
     weights = diff({"weight": WEIGHT}, {"weight": again})
-    return zoo.Reproduction("net", weights, 0.01, (Metric("accuracy", 0.9, metric, 0.01),), environment)
+    environment = {"numpy": ("old", "new")}
+    return zoo.Reproduction("net", weights, 0.01, (Metric("accuracy", 0.9, metric, 0.01),), environment, comparable)
 
 
 def test_a_fresh_process_makes_the_weights_of_an_entry_again():
@@ -57,26 +58,22 @@ def test_bits_that_are_the_same_are_said_so_whatever_the_environment(tiny_entry:
     assert "published ->" not in str(found)
 
 
-@pytest.mark.parametrize(
-    "kind", ["numpy", "simd", "blas", "blas_kernel", "blas_threads", "platform", "cpu", "statezoo"]
-)
-def test_another_environment_may_differ_within_the_tolerance(kind: str):
-    found = reproduced(0.005, {kind: ("old", "new")})
+def test_another_environment_may_differ_within_the_tolerance():
+    found = reproduced(0.005)
     assert found.passed
     assert "reproduced within the tolerance of its card: weights differ by up to 0.005, 0.01 allowed" in str(found)
-    assert re.search(rf"{kind.replace('_', ' ')} +old +new", str(found))
+    assert re.search(r"numpy +old +new", str(found))
 
 
-@pytest.mark.parametrize("environment", [{}, {"commit": ("a", "b")}, {"python": ("3.11.7", "3.12.1")}])
-def test_in_the_same_environment_one_bit_is_too_many(environment: dict[str, tuple[str, str]]):
-    found = reproduced(1e-6, environment)
+def test_in_the_same_environment_one_bit_is_too_many():
+    found = reproduced(1e-6, comparable=True)
     assert not found.passed
     assert "not reproduced: every bit must be the same in this environment, but weights differ" in str(found)
 
 
 @pytest.mark.parametrize(("change", "metric"), [(0.02, 0.9), (0.005, 0.8), (np.nan, 0.9), (0.005, np.nan)])
 def test_beyond_the_tolerance_of_weights_or_metrics_nothing_is_reproduced(change: float, metric: float):
-    found = reproduced(change, {"numpy": ("2.1", "2.4")}, metric)
+    found = reproduced(change, metric)
     assert not found.passed
     assert "not reproduced: beyond the tolerance of its card" in str(found)
     json.dumps(found.as_dict(), allow_nan=False)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from statezoo.zoo.training.run import environment as recorded
-from statezoo.zoo.training.run.determinism import one_thread
-from statezoo.zoo.training.run.environment import changes, environment, merged
+from statezoo.zoo.training.run.determinism import PINNED, one_thread
+from statezoo.zoo.training.run.environment import changes, environment, is_pinned, merged, same_bits
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -87,3 +87,41 @@ def test_a_run_that_goes_on_elsewhere_names_both_environments_once():
 def test_changes_name_what_differs_and_what_one_of_the_two_does_not_know():
     found = changes({"numpy": "2.1", "cpu": "A"}, {"numpy": "2.4", "cpu": "A", "simd": "X"})
     assert found == {"numpy": ("2.1", "2.4"), "simd": ("unknown", "X")}
+
+
+RECORDED = {
+    "python": "3.11.7",
+    "statezoo": "0.1.0",
+    "commit": "a",
+    "numpy": "2.4.6",
+    "simd": "X86_V2 X86_V3",
+    "blas": "scipy-openblas 0.3.31",
+    "blas_kernel": "Haswell",
+    "blas_threads": "1",
+    "pin": PINNED,
+    "platform": "Linux x86_64",
+    "cpu": "AMD EPYC",
+}
+UNPINNED = RECORDED | {"pin": "none: OpenBLAS uses its Zen kernel"}
+
+
+@pytest.mark.parametrize("key", ["python", "commit", "simd", "blas_kernel", "cpu"])
+def test_two_pinned_processes_must_give_the_same_bits_on_any_processor(key: str):
+    assert is_pinned(RECORDED)
+    assert same_bits(RECORDED, RECORDED | {key: "other"})
+
+
+@pytest.mark.parametrize("key", ["statezoo", "numpy", "blas", "platform", "pin"])
+def test_another_version_or_no_pin_may_give_other_bits(key: str):
+    assert not same_bits(RECORDED, RECORDED | {key: "other"})
+
+
+def test_without_a_pin_the_processor_decides_too():
+    assert same_bits(UNPINNED, UNPINNED | {"commit": "b", "python": "3.12.1"})
+    for key in ("numpy", "simd", "blas", "blas_kernel", "blas_threads", "platform", "cpu"):
+        assert not same_bits(UNPINNED, UNPINNED | {key: "other"}), key
+
+
+def test_a_run_that_went_on_without_the_pin_is_not_pinned():
+    assert not is_pinned(merged(RECORDED, UNPINNED))
+    assert is_pinned(merged(RECORDED, RECORDED))

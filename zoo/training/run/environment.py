@@ -4,10 +4,11 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...extras import require
+from .determinism import PINNED, find_blas, pin, simd_features
 
 # In a checkout the packages stand side by side under its top folder; an installed copy has no history.
 CHECKOUT = Path(__file__).parents[3]
@@ -17,29 +18,46 @@ _THEN = ", then "
 
 
 def environment() -> dict[str, str]:
-    """The environment of this process, as a run and a manifest record it.
+    """Return the environment of this process, as a run and a manifest record it.
 
-    blas_threads is the number at the moment of the call: ask inside `one_thread`, where recipes run. commit is the
-    checkout's, with "-dirty" behind it if library code was changed since, and "unknown" for an installed copy.
-    Raises MissingExtraError without threadpoolctl.
+    blas_threads is the current number, and pin says whether the pin is in effect: call this inside `one_thread`, where
+    recipes run. commit is the checkout's, with "-dirty" appended if library code was changed since, and "unknown" for
+    an installed copy. Raises MissingExtraError if threadpoolctl is not installed.
     """
     from importlib.metadata import version  # slow to import, and needed by nothing else here
 
-    built, blas = np.show_config(mode="dicts"), _blas()
-    library = built["Build Dependencies"]["blas"]  # pyright: ignore[reportOptionalSubscript]
-    extensions = built["SIMD Extensions"]  # pyright: ignore[reportOptionalSubscript]
+    blas = find_blas()
+    library: Any = np.show_config(mode="dicts")
+    built = library["Build Dependencies"]["blas"]
     return {
         "python": platform.python_version(),
         "statezoo": version("statezoo"),
         "commit": _commit(),
         "numpy": np.__version__,
-        "simd": " ".join([*extensions.get("baseline", []), *extensions.get("found", [])]),  # none found: no such key
-        "blas": f"{library['name']} {library['version']}",
+        "simd": " ".join([*simd_features("baseline"), *simd_features()]),
+        "blas": f"{built['name']} {built['version']}",
         "blas_kernel": str(blas.get("architecture", UNKNOWN)),
         "blas_threads": str(blas.get("num_threads", UNKNOWN)),
+        "pin": pin(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
     }
+
+
+def is_pinned(environment: Mapping[str, str]) -> bool:
+    """Return whether the pin was in effect in a recorded environment."""
+    return environment.get("pin") == PINNED
+
+
+def same_bits(recorded: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    """Return whether a recipe must give the same bits in two environments.
+
+    The commit is not compared: a change that moves a bit publishes the entries again, and ships with a release.
+    """
+    decisive = ("statezoo", "numpy", "blas", "platform", "pin")
+    if not (is_pinned(recorded) and is_pinned(here)):
+        decisive += ("simd", "blas_kernel", "blas_threads", "cpu")
+    return not changes(recorded, here).keys() & set(decisive)
 
 
 def merged(recorded: Mapping[str, str], here: Mapping[str, str]) -> dict[str, str]:
@@ -55,13 +73,6 @@ def changes(recorded: Mapping[str, str], here: Mapping[str, str]) -> dict[str, t
     """What differs between two environments: key -> the recorded value and the one here."""
     pairs = {key: (recorded.get(key, UNKNOWN), here.get(key, UNKNOWN)) for key in {**recorded, **here}}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _blas() -> dict[str, object]:
-    """What threadpoolctl finds of NumPy's linear algebra library; empty if it knows it not, as Apple's."""
-    found = require("threadpoolctl", "threadpoolctl").threadpool_info()
-    # SciPy may bring one of its own. NumPy's was loaded first.
-    return next((library for library in found if library["user_api"] == "blas"), {})
 
 
 def _commit() -> str:
