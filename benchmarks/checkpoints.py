@@ -17,17 +17,15 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-import cold
-import marks
 import numpy as np
-import scale
+from files import cold, marks, scale
+from files.peers import PEERS, SAFETENSORS
+from files.workers import Measured, State, Worker
 from machine import describe
-from peers import PEERS, SAFETENSORS
 from tables import MIB, Results, compare, milliseconds, ratio, show
-from workers import Measured, State, Worker
 
 # Of this checkout, and in no commit.
-BUILD = Path(__file__).parent.parent / "build"
+BUILD = Path(__file__).parents[1] / "build"
 
 PACKAGES = ("numpy", "h5py", "safetensors", "xxhash", "torch", "orbax-checkpoint", "mlx", "tinygrad")
 

@@ -6,7 +6,7 @@
 Each contestant works in a process of its own, once with one thread and once with the threads it takes by itself. All
 start from the same weights and data, and their losses over 20 steps and their outputs must agree before anything is
 timed. In a round each does a block of steps, in turn; figures are medians of the rounds. "numpy" is the floor: the
-same by hand, without an engine (engine_numpy.py says what is spared).
+same by hand, without an engine (engines/in_numpy.py says what is spared).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import statistics
 from collections.abc import Iterable
 
 import numpy as np
-from engine_marks import FLOOR, JAX, OURS, TORCH, Results, Times, show_marks
-from engine_work import WORK
-from engine_workers import Memory, Proof, Worker
+from engines.marks import FLOOR, JAX, OURS, TORCH, Results, Times, show_marks
+from engines.work import WORK
+from engines.workers import Memory, Proof, Worker
 from machine import describe
 from tables import show
 

@@ -17,8 +17,8 @@ from collections import Counter
 from pathlib import Path
 from types import FrameType
 
-from engine_statezoo import build
-from engine_work import WORK
+from engines.in_statezoo import build
+from engines.work import WORK
 from tables import show
 
 _SECONDS, _BLOCK, _SHOWN = 10, 50, 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from workers import Measured, Worker, median
+from files.workers import Measured, Worker, median
 
 MIB, GIB = 1 << 20, 1 << 30
 

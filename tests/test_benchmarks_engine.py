@@ -28,8 +28,8 @@ def engine() -> Iterator[Any]:
 
 
 def proof(engine: Any, contestant: str, name: str) -> Any:
-    work = engine("engine_work").WORK[name]()
-    return engine("engine_workers").prove(engine(f"engine_{contestant}").build(work), 20)
+    work = engine("engines.work").WORK[name]()
+    return engine("engines.workers").prove(engine(f"engines.in_{contestant}").build(work), 20)
 
 
 @pytest.mark.parametrize("name", WORK)
@@ -41,7 +41,7 @@ def test_the_floor_has_the_losses_and_the_output_of_statezoo(engine: Any, name: 
 
 
 def test_every_kind_of_work_is_tested(engine: Any) -> None:
-    assert tuple(engine("engine_work").WORK) == WORK
+    assert tuple(engine("engines.work").WORK) == WORK
 
 
 @pytest.mark.torch
@@ -54,7 +54,7 @@ def test_pytorch_has_them_too(engine: Any, name: str) -> None:
 
 
 def test_contestants_that_compute_different_things_are_not_timed(engine: Any) -> None:
-    module, workers = engine("engine"), engine("engine_workers")
+    module, workers = engine("engine"), engine("engines.workers")
     ours = workers.Proof(np.array([2.0, 1.0]), np.zeros((1, 5)))
     wrong = workers.Proof(np.array([2.0, 1.1]), np.zeros((1, 5)))
     module.require_equal("tense", {"statezoo": ours, "numpy": ours})

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax  # pyright: ignore[reportMissingImports]
 import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
-from engine_work import HEADS, Task, Work
+from engines.work import HEADS, Task, Work
 
 Weights = dict[str, Any]
 

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from files.workers import Measured
 from tables import Results, milliseconds, ratio, show
-from workers import Measured
 
 NUMPY = "import numpy"
 PREDICT = "from statezoo import zoo; zoo.load('tense-mlp').predict('hablar', 'yo')"

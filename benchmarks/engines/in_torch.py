@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from engine_work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
+from engines.work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
 from torch import nn
 from torch.nn import functional as F
 

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
-from engine_work import WORK, Task
+from engines.work import WORK, Task
 
 # What each library reads when it starts: OpenBLAS, OpenMP (PyTorch), XLA.
 ONE_THREAD = {
@@ -87,7 +87,7 @@ def _environment(one_thread: bool) -> Iterator[None]:
 
 def _serve(pipe: Connection, name: str) -> None:
     try:
-        build = importlib.import_module(f"engine_{name}").build
+        build = importlib.import_module(f"engines.in_{name}").build
     except ImportError as error:
         pipe.send(f"{type(error).__name__}: {error}")
         return

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from workers import Actions, Peer, State
+from files.workers import Actions, Peer, State
 
 LIMIT = "limit"
 OURS, OURS_HDF5 = "statezoo safetensors", "statezoo hdf5"

@@ -1,4 +1,4 @@
-"""The floor of the transformer: a language model of one block by hand, laid out as engine_numpy.py says.
+"""The floor of the transformer: a language model of one block by hand, laid out as engines/in_numpy.py says.
 
 N = B T positions of all sequences, one column each.  C: features.  h: heads.  d = C / h.  Every matrix is (rows, N).
 Names: by_x is dL/dx; where by_x takes the memory of a value, that value is no longer needed.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from engine_numpy import adamw, cross_entropy, flatten, step_of, with_ones
-from engine_work import EMBED_DIM, HEADS, VOCABULARY, Task, Work
+from engines.in_numpy import adamw, cross_entropy, flatten, step_of, with_ones
+from engines.work import EMBED_DIM, HEADS, VOCABULARY, Task, Work
 
 C, HIDDEN, D = EMBED_DIM, 4 * EMBED_DIM, EMBED_DIM // HEADS
 

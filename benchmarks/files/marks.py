@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cold import NUMPY, PREDICT
-from peers import LIMIT, OURS, OURS_HDF5, SAFETENSORS
-from scale import COUNTS, SIZES
+from files.cold import NUMPY, PREDICT
+from files.peers import LIMIT, OURS, OURS_HDF5, SAFETENSORS
+from files.scale import COUNTS, SIZES
+from files.workers import Measured
 from tables import MIB, Results, show
-from workers import Measured
 
 # What the machine can do at best, by what is asked of it: the fastest of these actions of LIMIT.
 _LIMITS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from engine_work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
+from engines.work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
 
 from statezoo.core import Embedding, LayerNorm, Linear, Module, Tensor, TransformerBlock, no_grad, optim
 from statezoo.core import functional as F

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from engine_work import Task, Work
+from engines.work import Task, Work
 
 np.ones((64, 384), np.float32).dot(np.ones((384, 352), np.float32))
 
@@ -29,7 +29,7 @@ LAYERS = {"tense": ("fc1.", "fc2."), "mlp": ("layers.0.", "layers.2.", "layers.4
 
 def build(work: Work) -> Task:
     if work.name == "transformer":
-        from engine_numpy_transformer import build as build_transformer
+        from engines.in_numpy_transformer import build as build_transformer
 
         return build_transformer(work)
     names = LAYERS[work.name]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from peers import LIMIT, OURS, OURS_HDF5, PEERS
+from files.peers import LIMIT, OURS, OURS_HDF5, PEERS
+from files.workers import Measured, State, Worker
 from tables import GIB, MIB, Results, compare, milliseconds, show
-from workers import Measured, State, Worker
 
 COUNTS = (10, 100, 1_000, 10_000, 100_000)
 SIZES = (MIB, 16 * MIB, 256 * MIB, GIB, 4 * GIB)
