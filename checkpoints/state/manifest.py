@@ -22,7 +22,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring_ascii as json_text
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from xxhash import xxh3_128_hexdigest
 
@@ -127,12 +127,11 @@ def parse(
     """
     try:
         content = _DECODER.decode(text)
-        _refuse_newer(content["version"], path)
+        if _version_of(content) > VERSION:
+            _refuse_newer(content, text, metadata, path)
         manifest = _checked(content, tensors)
         user = _of_user(manifest, metadata)
-        checksum = content["checksum"]
-        # It is that of the text without itself.
-        if checksum != _checksum(text.replace(f'"checksum":"{checksum}",', "", 1), user):
+        if not _fits(content["checksum"], text, user):
             _fail("its checksum does not fit: names, ties or metadata were changed")
         if manifest.fingerprint_of(tensors) != manifest.fingerprint:
             _fail("its fingerprint does not fit: names, dtypes or shapes were changed")
@@ -146,14 +145,28 @@ def parse(
     return manifest, user
 
 
-def _refuse_newer(version: Any, path: str) -> None:
-    if not 1 <= _count(version) < 1 << 31:
-        _fail("its version is none")
-    if version > VERSION:
-        raise VersionError(
-            f"{path} was written by a newer statezoo (its version of the file is {version}, and this statezoo reads "
-            f"up to {VERSION}). Upgrade statezoo to load it."
-        )
+def _version_of(content: dict[str, Any]) -> int:
+    version = _count(content["version"])
+    return version if 1 <= version < 1 << 31 else _fail("its version is invalid")
+
+
+def _refuse_newer(content: dict[str, Any], text: str, metadata: Mapping[str, str], path: str) -> NoReturn:
+    """Raise VersionError, or ValueError if the checksum does not fit: then the version number itself is damaged.
+
+    So every later version must keep "aliases", "own" and "checksum" as they are now.
+    """
+    repeated = {name for _, name, *_ in content["aliases"]} - set(content["own"])
+    if not _fits(content["checksum"], text, {key: value for key, value in metadata.items() if key not in repeated}):
+        _fail("its checksum does not fit: its version was changed")
+    raise VersionError(
+        f"{path} was written by a newer statezoo (its version of the file is {content['version']}, and this statezoo "
+        f"reads up to {VERSION}). Upgrade statezoo to load it."
+    )
+
+
+def _fits(checksum: str, text: str, user: Mapping[str, str]) -> bool:
+    """Return True if a checksum is that of the text without the checksum itself, and of the user's metadata."""
+    return checksum == _checksum(text.replace(f'"checksum":"{checksum}",', "", 1), user)
 
 
 def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -12,9 +12,11 @@ its process dies. Where there are no locks (Windows, some file systems across a 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from numbers import Real
@@ -49,7 +51,7 @@ class Log:
     def records(self) -> list[Record]:
         """Return all lines that can be read, in the order in which they were written; none if there is no log."""
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=_opened) as file:
                 lines = file.read().split(b"\n")
         except FileNotFoundError:
             return []
@@ -81,7 +83,7 @@ class Log:
 
     def _locked_descriptor(self) -> int:
         while True:
-            descriptor = os.open(self.path, _FLAGS, 0o666)
+            descriptor = _opened(self.path, _FLAGS)
             try:
                 if fcntl is None:
                     return descriptor
@@ -142,6 +144,15 @@ def numbers_from_json(content: Any) -> dict[str, float]:
         return {name: float(value) for name, value in content.items()}
     except OverflowError as error:  # JSON has integers of any size
         raise ValueError("a metric is larger than a float can be") from error
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a regular file. Raises OSError at once for a named pipe, which would be waited for."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "It is not a regular file", path)
 
 
 _TEXTS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

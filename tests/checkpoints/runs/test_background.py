@@ -215,7 +215,7 @@ PROGRAM = """
 import os, signal, sys, threading, time
 import numpy as np
 from statezoo.checkpoints import History
-from statezoo.checkpoints.runs import history as module
+from statezoo.checkpoints.runs.history import history as module
 
 quick = module.save_file
 def slow(*arguments, **keywords):

@@ -38,6 +38,18 @@ def test_a_damaged_one_is_passed_over_with_a_warning_that_names_it_and_the_one_b
     np.testing.assert_array_equal(loaded[1]["weight"], state(2)["weight"])
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_in_the_version_number_is_damage_and_no_newer_version(three: History, bit: int):
+    path = Path(list(three)[-1].path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"1", content.rfind(b"version"))] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.warns(DamagedWarning, match=path.name):
+        found = three.latest()
+    assert found is not None
+    assert found.step == 2
+
+
 @pytest.mark.parametrize("damage", [flip_a_byte, cut, empty])
 def test_the_best_is_passed_over_if_it_is_damaged(three: History, damage: Any):
     damage(Path(list(three)[1].path))

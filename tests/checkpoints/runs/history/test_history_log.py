@@ -13,7 +13,7 @@ from history_states import LOWEST, state, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statezoo.checkpoints import History, WriteError, save_file
+from statezoo.checkpoints import History, ReadError, WriteError, save_file
 from statezoo.checkpoints.runs.history.log import Log
 
 
@@ -106,6 +106,17 @@ def test_numbers_that_are_none_cost_the_line_or_the_metrics_they_stand_in_and_no
     assert history.log()[-1].metrics == {"loss": -1.0}
     assert [saved.step for saved in history] == [1, 2]
     assert history.best() is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_in_place_of_the_log_is_an_error_and_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "history.jsonl")
+    history = History(tmp_path, durable=False)
+    with pytest.raises(ReadError, match=r"history.jsonl could not be read: it is not a regular file\."):
+        history.log()
+    with pytest.raises(WriteError, match=r"history.jsonl could not be opened, .*: it is not a regular file\."):
+        history.save(1, state())
+    assert steps(tmp_path) == []
 
 
 @settings(deadline=None)

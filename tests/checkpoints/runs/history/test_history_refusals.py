@@ -7,7 +7,7 @@ import pytest
 from history_states import LOWEST, names, state, steps
 
 from statezoo.checkpoints import ArgumentError, History, MissingFileError, ReadError, StateError, WriteError
-from statezoo.checkpoints.runs import history as history_module
+from statezoo.checkpoints.runs.history import history as history_module
 
 
 @pytest.mark.parametrize(

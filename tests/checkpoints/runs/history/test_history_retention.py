@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import History, load_file, read_metadata
-from statezoo.checkpoints.runs import history as history_module
 from statezoo.checkpoints.runs.history import files as history_files
+from statezoo.checkpoints.runs.history import history as history_module
 from statezoo.checkpoints.runs.history.retention import Retention, Saved
 
 
