@@ -201,7 +201,7 @@ def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
     return Checkpoint(Reader(open_header(file), verify))
 
 
-def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True) -> dict[str, Any]:
+def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupported: bool = False) -> dict[str, Any]:
     """Return the state in a file: arrays by name, in the order they were saved in, sharing memory as they did.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
@@ -209,13 +209,15 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True) -> dict[str
     be written to, what is written staying in memory (copy-on-write). The file may be replaced meanwhile with save_file,
     but must not be cut or overwritten in place. Tensors that a file holds compressed are fresh in any case.
     verify: check every byte against the digests in the file (files of other writers carry none).
-    Raises MissingFileError, CorruptError naming the damaged tensors, or another CheckpointError.
+    skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
+    Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that
+    cannot be read, or another CheckpointError.
     """
     if mmap not in (False, True, "r", "c"):
         raise ArgumentError(f'mmap is False, True, "r" or "c", not {mmap!r}.')
     reader = Reader(open_header(file), verify)
     try:
-        return load_state(reader, mmap)
+        return load_state(reader, mmap, skip_unsupported)
     finally:
         reader.close()
 

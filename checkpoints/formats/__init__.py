@@ -39,13 +39,14 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class Opened:
-    """What the header of a file says.
+    """The content of a file's header.
 
-    tensors: those stored, in order. offsets: where the bytes of each are, C-contiguous and little-endian; a tensor that
-    is kept in another way is not in it, but comes from read(name). metadata: all there are but the manifest.
-    manifest: its text, None in a file of another writer, whose own ties are in ties, a kept name for each further one.
-    links: the same in a file of ours, if the format has ties of its own, to be compared with the manifest; None if they
-    were compared already. close: ends what read needs.
+    tensors: the stored tensors, in order. offsets: where the bytes of each start, C-contiguous and little-endian. A
+    tensor that is stored in another way has no offset; read(name) returns its values. metadata: all entries except the
+    manifest. manifest: its text, or None in a foreign file. ties: of a foreign file, the kept name for each further
+    name. links: of a file of ours, the ties that the format itself records, to be compared with the manifest; None if
+    there are none to compare. close: frees what `read` needs. unsupported: the entries that cannot be read, each with
+    the reason, a clause such as "it holds text". notes: what a tensor is beyond its dtype, such as an enumeration.
     """
 
     tensors: dict[str, Tensor]
@@ -56,6 +57,8 @@ class Opened:
     links: dict[str, str] | None = None
     read: Callable[[str], np.ndarray] | None = None
     close: Callable[[], None] = _nothing
+    unsupported: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 class Format(Protocol):

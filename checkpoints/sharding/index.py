@@ -27,8 +27,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ..errors import ArgumentError, CorruptError
+from ..formats.entries import InvalidError, parsed
 from ..formats.recognise import HEAD_BYTES, cause_of
-from ..formats.safetensors_ import InvalidError, parsed
 from ..state import dtypes
 from ..state.deferred import Deferred
 from ..state.manifest import Manifest, Tensor, looks_like_manifest

@@ -122,16 +122,16 @@ def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, Tensor
     for tensor, shard in index.weight_map.items():
         expected[shard].add(tensor)
     for names, part in zip(expected.values(), parts, strict=True):
-        found = part.opened.tensors
-        if names != found.keys():
-            lacking, further = sorted(names - found.keys()), sorted(found.keys() - names)
+        tensors |= part.opened.tensors
+        found = part.opened.tensors.keys() | part.opened.unsupported.keys()
+        if names != found:
+            lacking, further = sorted(names - found), sorted(found - names)
             what = f"lacks {lacking[0]!r:.200}" if lacking else f"also has {further[0]!r:.200}"
             raise CorruptError(
                 f"{part.source.name} does not hold the tensors that {path} says: it {what}. One of the two may be that "
                 "of another checkpoint. Use files that were saved together.",
                 (*lacking, *further),
             )
-        tensors |= found
     return tensors
 
 

@@ -29,7 +29,6 @@ A file without the footer is of another writer, of version 1, or damaged: see hd
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
@@ -41,7 +40,7 @@ from ...state.manifest import Tensor
 from ...state.sharing import Alias
 from ...storage.source import Source
 from .. import Layout, Opened
-from ..safetensors_ import InvalidError, checked_entries, checked_metadata, data_offsets, entries_text, parsed
+from ..entries import InvalidError, checked_entries, checked_metadata, data_offsets, encode, entries_text, parsed
 from .names import RESERVED, paths_of
 from .structure import Dataset, structure_of
 
@@ -62,11 +61,11 @@ def lay_out(
             raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
     offsets = data_offsets(tensors)
     data_bytes = sum(tensor.size_bytes for tensor in tensors.values())
-    strings = _json(dict(sorted(metadata.items())))
+    strings = encode(dict(sorted(metadata.items())))
     entries = entries_text(tensors, offsets)
 
     def index(manifest: str) -> bytes:
-        members = f'"manifest":{_json(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
+        members = f'"manifest":{encode(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
         return f"{{{members}}}".encode()
 
     tail = Tensor("U8", (len(index(manifest)) + _FOOTER_BYTES,))
@@ -85,9 +84,6 @@ def footer_text(structure_digest: str, structure_bytes: int, index: bytes) -> by
     """Return the footer of a file with this structure and index."""
     text = f"\nstatezoo.hdf5 {structure_digest} {structure_bytes:016x} {xxh3_128_hexdigest(index)} {len(index):016x}\n"
     return text.encode()
-
-
-_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offsets: Mapping[str, int]) -> list[Dataset]:
@@ -151,7 +147,9 @@ def _read_index(source: Source, footer: _Footer) -> Opened:
         raise InvalidError("its index has no manifest or no tensors")
     metadata = checked_metadata(index.get("metadata"))
     data_bytes = footer.index_start - footer.start
-    tensors, offsets = checked_entries(entries, footer.start, data_bytes, source.name)
+    tensors, offsets, unsupported = checked_entries(entries, footer.start, data_bytes)
+    if unsupported:
+        raise InvalidError("its index has a tensor of an unknown dtype")
     return Opened(tensors, offsets, metadata, manifest)
 
 

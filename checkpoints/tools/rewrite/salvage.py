@@ -14,12 +14,12 @@ import os
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ...errors import CorruptError
+from ...errors import CorruptError, FormatError, RulesError
 from ...files import open_header
-from ...formats import Format, Opened, format_of, format_of_content, hdf5
+from ...formats import Format, Opened, format_of, format_of_content, hdf5, safetensors_
+from ...formats.entries import InvalidError, parsed
 from ...formats.hdf5.structure_reader import read_structure
-from ...formats.safetensors_ import InvalidError, parsed
-from ...reading.header import Header, Part, header_of
+from ...reading.header import Header, Part, checked_header, header_of
 from ...storage.source import Source, bytes_of, source_of
 from ..printing import printable
 
@@ -50,7 +50,7 @@ def open_damaged(file: Any) -> Damaged:
     try:
         header = open_header(content)
         return Damaged(header, sum(part.source.size_bytes for part in header.parts), [], {})
-    except CorruptError as error:
+    except (CorruptError, RulesError) as error:
         form = _format_of_file(content)
         if form is None:
             raise
@@ -65,7 +65,7 @@ def _format_of_file(content: Any) -> Format | None:
     return None if path.endswith(".index.json") or not os.path.isfile(path) else format_of(path)
 
 
-def _salvaged(content: Any, form: Format, error: CorruptError) -> Damaged:
+def _salvaged(content: Any, form: Format, error: FormatError) -> Damaged:
     source = source_of(content)
     notes: list[str] = []
     lost: dict[str, str] = {}
@@ -77,7 +77,9 @@ def _salvaged(content: Any, form: Format, error: CorruptError) -> Damaged:
         return Damaged(header, source.size_bytes, notes, lost)
     except (InvalidError, CorruptError, EOFError) as reason:
         source.close()
-        raise CorruptError(f"{error}\nToo much of it is damaged to be repaired.", error.tensors) from reason
+        raise CorruptError(
+            f"{error}\nToo much of it is damaged to be repaired.", getattr(error, "tensors", ())
+        ) from reason
     except BaseException:
         source.close()
         raise
@@ -85,7 +87,7 @@ def _salvaged(content: Any, form: Format, error: CorruptError) -> Damaged:
 
 def _salvaged_safetensors(source: Source, form: Format, notes: list[str], lost: dict[str, str]) -> Header:
     length = int.from_bytes(source.read(0, 8), "little")
-    header = parsed(source.read(8, length))
+    header = parsed(source.read(8, length).rstrip(b"\0"))
     header.pop("__metadata__", None)
     try:
         size_bytes = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
@@ -93,10 +95,12 @@ def _salvaged_safetensors(source: Source, form: Format, notes: list[str], lost: 
         raise InvalidError("its entries are damaged") from error
     _note_size(source, size_bytes, notes)
     spliced = _Spliced(source, size_bytes)
+    opened, broken = safetensors_.read_header(spliced)
+    notes += broken
     try:
-        return header_of(spliced, form)
+        return checked_header(spliced, form.NAME, opened)
     except CorruptError:
-        opened = form.open_source(spliced)
+        opened, _ = safetensors_.read_header(spliced)
     notes.append(_NO_MANIFEST)
     lost |= {name: f"whether it is a tie or a view of {printable(kept)} is lost" for name, kept in opened.ties.items()}
     opened.metadata = {key: value for key, value in opened.metadata.items() if key not in lost}
