@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ..checkpoints.formats import SUFFIXES
+from ..checkpoints.formats import known_suffixes
 from ..zoo.errors import InputError
 from ..zoo.loading import FILE, find, list_models
 from ..zoo.publishing.text import table
@@ -58,7 +58,7 @@ def _is_entry(what: str) -> bool:
     """Whether a word means an entry: by its name, or because it is neither a file nor looks like the path of one."""
     if what.startswith(FILE) or what in list_models():
         return True
-    return not (os.path.exists(what) or os.path.dirname(what) or what.endswith((*SUFFIXES, ".json")))
+    return not (os.path.exists(what) or os.path.dirname(what) or what.endswith((*known_suffixes(), ".json")))
 
 
 def _verify_entry(parsed: argparse.Namespace) -> Outcome:

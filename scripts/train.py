@@ -20,7 +20,7 @@ from typing import Any
 
 from statezoo import zoo
 from statezoo.checkpoints import CheckpointError
-from statezoo.checkpoints.formats import SUFFIX_OF
+from statezoo.checkpoints.formats import known_formats
 from statezoo.core import ModuleError
 from statezoo.zoo.training.run.interruption import Interruption, interruptible
 from statezoo.zoo.training.run.reporting import EventLog, Progress
@@ -63,7 +63,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log-dir", type=Path, help="write events for TensorBoard into this folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
     parser.add_argument("--save-every", type=int, metavar="STEPS", help="save the state also within an epoch")
-    parser.add_argument("--format", choices=SUFFIX_OF, default="safetensors", help="of the checkpoints of a new run")
+    formats = [form.name for form in known_formats()]
+    parser.add_argument("--format", choices=formats, default="safetensors", help="of the checkpoints of a new run")
     return parser.parse_args(arguments)
 
 

@@ -26,7 +26,7 @@ says so, and repair() keeps the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,10 @@ from ..state import dtypes
 from ..state.manifest import Tensor
 from ..state.sharing import Alias
 from ..storage.source import Source
-from . import Layout, Opened, packing
+from . import Layout, Opened, Salvaged, packing
 from .entries import BITS, InvalidError, checked_entries, data_offsets, encode, entries_text, parsed
 from .recognise import HEAD_BYTES, cause_of
 
-NAME = "safetensors"
 _METADATA = "__metadata__"
 _MANIFEST = "statezoo"
 # How a header shows that it had a manifest, even where damage has made it part of another value.
@@ -92,6 +91,27 @@ def _refuse_unsupported(tensors: Mapping[str, Tensor]) -> None:
         raise StateError(f"a safetensors file cannot hold a tensor named {_METADATA!r}. Rename it, or save to .h5.")
 
 
+def matches(source: Source) -> bool:
+    """Return True if a file starts with a length and an opening brace."""
+    head = source.read(0, min(9, source.size_bytes))
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= _MOST_HEADER_BYTES
+
+
+def salvage(source: Source) -> Iterator[Salvaged]:
+    """Yield what can be read of a file whose header is valid JSON."""
+    from .damaged import salvage_safetensors  # only a repair needs it
+
+    return salvage_safetensors(source)
+
+
+def read_as_stock(path: str) -> dict[str, bytes]:
+    """Return the bytes of each tensor as the safetensors library reads them."""
+    import safetensors
+
+    with open(path, "rb") as file:
+        return {name: bytes(tensor["data"]) for name, tensor in safetensors.deserialize(file.read())}
+
+
 def open_source(source: Source) -> Opened:
     """Return the content of the header, checked against the size of the file. Raises CorruptError or RulesError."""
     opened, broken = read_header(source)
@@ -111,7 +131,7 @@ def read_header(source: Source) -> tuple[Opened, list[str]]:
     try:
         return _read_header(source)
     except (InvalidError, EOFError) as error:
-        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, NAME)
+        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, "safetensors")
         reason = str(error) or "it was cut off while it was read"
         raise CorruptError(f"{source.name} is not a valid safetensors file: {reason}. {cause}") from error
 

@@ -25,7 +25,7 @@ class Part(NamedTuple):
 class Header:
     """What a checkpoint says of itself; its files are open until close().
 
-    name: the path, for messages. format: "safetensors" or "hdf5". parts: the files that hold the tensors, one unless it
+    name: the path, for messages. format: its name. parts: the files that hold the tensors, one unless it
     is sharded. tensors: all that are stored, in order. manifest: None in files of another writer. metadata: the user's.
     unsupported: the entries that cannot be read, with the reason. notes: what a tensor is beyond its dtype.
     """
@@ -87,18 +87,14 @@ def open_one(file: Any, form: Format | None) -> Header:
     source = source_of(file)
     try:
         with without_collection():
-            return header_of(source, form or format_of_content(source))
+            form = form or format_of_content(source)
+            return header_of(source, form, form.codec.open_source(source))
     except BaseException:
         source.close()
         raise
 
 
-def header_of(source: Source, form: Format) -> Header:
-    """Return the header of a source in a format, checked."""
-    return checked_header(source, form.NAME, form.open_source(source))
-
-
-def checked_header(source: Source, format: str, opened: Opened) -> Header:
+def header_of(source: Source, form: Format, opened: Opened) -> Header:
     """Return the header of an open source, its manifest checked. Raises CorruptError, and closes what is open."""
     try:
         manifest, metadata, ties = None, opened.metadata, opened.ties
@@ -106,7 +102,7 @@ def checked_header(source: Source, format: str, opened: Opened) -> Header:
             _refuse_unknown_dtypes(opened, source.name)
             manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name)
             _refuse_other_links(opened.links, manifest, source.name)
-        return Header(source.name, format, [Part(source, opened)], opened.tensors, manifest, metadata, ties)
+        return Header(source.name, form.name, [Part(source, opened)], opened.tensors, manifest, metadata, ties)
     except BaseException:
         opened.close()
         raise

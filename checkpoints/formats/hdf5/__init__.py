@@ -30,7 +30,7 @@ A file without the footer is of another writer, of version 1, or damaged: see hd
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from xxhash import xxh3_128, xxh3_128_hexdigest
@@ -39,12 +39,12 @@ from ...errors import CorruptError, StateError, VersionError
 from ...state.manifest import Tensor
 from ...state.sharing import Alias
 from ...storage.source import Source
-from .. import Layout, Opened
+from .. import Layout, Opened, Salvaged
 from ..entries import InvalidError, checked_entries, checked_metadata, data_offsets, encode, entries_text, parsed
 from .names import RESERVED, paths_of
 from .structure import Dataset, structure_of
 
-NAME = "hdf5"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _VERSION = 2
 _MOST_AXES = 32
 _FOOTER = re.compile(rb"\nstatezoo\.hdf5 ([0-9a-f]{32}) ([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9a-f]{16})\n")
@@ -94,6 +94,30 @@ def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offse
     for name, kept in ties.items():
         datasets[kept].paths.append(paths[name])
     return list(datasets.values())
+
+
+def matches(source: Source) -> bool:
+    """Return True if an HDF5 file starts at byte 0, or after a user block of 512, 1024, 2048, ... bytes."""
+    places = [0, *(512 << n for n in range(source.size_bytes.bit_length()))]
+    return any(
+        source.read(place, len(SIGNATURE)) == SIGNATURE
+        for place in places
+        if place + len(SIGNATURE) <= source.size_bytes
+    )
+
+
+def salvage(source: Source) -> Iterator[Salvaged]:
+    """Yield what can be read of a file whose index or structure is whole."""
+    from .damaged import salvage_hdf5  # only a repair needs it
+
+    return salvage_hdf5(source)
+
+
+def read_as_stock(path: str) -> dict[str, bytes]:
+    """Return the bytes of each dataset as h5py reads them."""
+    from .stock import read_with_h5py
+
+    return read_with_h5py(path)
 
 
 def open_source(source: Source) -> Opened:

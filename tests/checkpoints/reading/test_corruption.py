@@ -325,9 +325,9 @@ def test_a_file_of_the_other_format_says_to_rename_it(tmp_path: Path):
     save_file({"x": np.ones(2)}, tmp_path / "b.h5")
     (tmp_path / "a.safetensors").rename(tmp_path / "a.h5")
     (tmp_path / "b.h5").rename(tmp_path / "b.safetensors")
-    with pytest.raises(CorruptError, match=r"looks like a safetensors file. Rename it to end in .safetensors"):
+    with pytest.raises(CorruptError, match=r"looks like safetensors. Rename it to end in .safetensors"):
         load_file(tmp_path / "a.h5")
-    with pytest.raises(CorruptError, match=r"looks like an HDF5 file. Rename it to end in .h5"):
+    with pytest.raises(CorruptError, match=r"looks like hdf5. Rename it to end in .h5"):
         load_file(tmp_path / "b.safetensors")
 
 
