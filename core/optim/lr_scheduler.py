@@ -42,7 +42,7 @@ class Schedule:
         Raises OptimizerError if it is of another schedule or number of groups; then nothing was changed.
         """
         own = self.state_dict()
-        if own.keys() != state_dict.keys() or len(state_dict["base_lrs"]) != len(self.base_lrs):
+        if own.keys() != state_dict.keys() or len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
             raise OptimizerError(
                 f"the state does not fit this {type(self).__name__} of {len(self.base_lrs)} groups; nothing was "
                 f"changed. It has {sorted(state_dict)}, needed are {sorted(own)}."
@@ -51,6 +51,9 @@ class Schedule:
         self._apply()
 
     def _apply(self) -> None:
+        # A group that was added to the optimizer since then starts from the rate it has.
+        added = self.optimizer.param_groups[len(self.base_lrs) :]
+        self.base_lrs = self.base_lrs + [float(group["lr"]) for group in added]
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = self._lr(base)
 

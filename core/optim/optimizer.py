@@ -31,16 +31,31 @@ class Optimizer:
     _remembers: ClassVar[dict[str, bool]] = {}
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
-        self.param_groups = _groups(params, defaults)
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, np.ndarray]] = {}
-        _require_in_one_group(self.param_groups)
-        _drop_views(self.param_groups)
-        _require_apart(list(named_parameters(self.param_groups)))
-        for group in self.param_groups:
-            self._check(group)
-        self._roots = {parameter: ownership.roots(parameter) for _, parameter in named_parameters(self.param_groups)}
+        self._roots: dict[Tensor, Any] = {}
+        self._add(_groups(params, defaults))
         self._version = ownership.version()
         _keep_freed_memory()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters to train from now on, such as layers that were frozen before.
+
+        param_group: {"params": ...} and any hyperparameters; the others are those the optimizer was made with.
+        Raises OptimizerError for parameters that could not be trained as given. Nothing is changed in that case.
+        """
+        self._add(_groups([param_group], self.defaults))
+
+    def _add(self, added: list[dict[str, Any]]) -> None:
+        groups = [*self.param_groups, *added]
+        _require_in_one_group(groups)
+        _drop_views(groups)
+        _require_apart(list(named_parameters(groups)))
+        for group in added:
+            self._check(group)
+        self._roots |= {parameter: ownership.roots(parameter) for _, parameter in named_parameters(added)}
+        self.param_groups = groups
 
     def step(self) -> None:
         """Change every parameter that has a gradient, in place. The arrays stay the same objects.

@@ -1,17 +1,18 @@
-"""What a training checkpoint says of optimizer, schedule and generators, and how it differs from those at hand."""
+"""What a training file says of optimizer, schedule and generators, and how that differs from those at hand."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import FormatError
+from ...errors import FormatError, StateError
 from ...reading.lazy import Checkpoint
 from ...state.validation import EXTRA
+from .values import from_json, to_json
 
 if TYPE_CHECKING:
     from ....core.optim.lr_scheduler import Schedule
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Saved:
-    """All of a training checkpoint but the model.
+class SavedTraining:
+    """A training file, except for the model.
 
-    optimizer: {"class", "param_groups"}, the parameters by name. arrays: parameter -> what is kept of it. schedule:
-    {"class", "state"}, empty if there is none. generators: states by name, as NumPy has them.
+    optimizer: {"class", "param_groups"}, with parameters by name. arrays: the optimizer's state, parameter -> key ->
+    array. schedule: {"class", "state"}, empty if there is none. generators: states by name, in NumPy's form.
     """
 
     optimizer: dict[str, Any]
@@ -33,25 +34,28 @@ class Saved:
     progress: dict[str, Any]
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> Saved:
+    def of(cls, checkpoint: Checkpoint) -> SavedTraining:
         """Read an open checkpoint. Raises FormatError if it holds no training."""
         for name in (f"optimizer.{EXTRA}", f"progress.{EXTRA}"):
             if name not in checkpoint:
-                raise FormatError(f"{checkpoint.name} holds no training: {name} is missing. For a model: load_model.")
+                raise FormatError(
+                    f"{checkpoint.name} holds no training: {name} is missing. To load a model, use load_model."
+                )
         try:
-            generators = dict(_generator_states(checkpoint))
             saved = cls(
-                optimizer=checkpoint[f"optimizer.{EXTRA}"],
+                optimizer=from_json(checkpoint[f"optimizer.{EXTRA}"]),
                 arrays=_arrays(checkpoint),
-                schedule=checkpoint.get(f"schedule.{EXTRA}", {}),
-                generators=generators,
-                progress=checkpoint[f"progress.{EXTRA}"],
+                schedule=from_json(checkpoint.get(f"schedule.{EXTRA}", {})),
+                generators=dict(_generator_states(checkpoint)),
+                progress=from_json(checkpoint[f"progress.{EXTRA}"]),
             )
             saved._check()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, FormatError):
                 raise
-            raise FormatError(f"{checkpoint.name} holds no training that makes sense: {error}") from error
+            raise FormatError(
+                f"{checkpoint.name} holds a training that is invalid: {error}. Use another copy of the file."
+            ) from error
         return saved
 
     def _check(self) -> None:
@@ -60,68 +64,102 @@ class Saved:
         if self.schedule:
             texts += [self.schedule["class"], *self.schedule["state"].keys()]
         if not all(isinstance(text, str) for text in texts) or not isinstance(self.progress, dict):
-            raise TypeError("a name that is no text, or a progress that is no dict")
+            raise TypeError("a name is not a string, or progress is not a dict")
 
-    def optimizer_state(self, optimizer: Optimizer, names: list[str]) -> dict[str, Any]:
-        """Return what optimizer.load_state_dict takes, given the names of its parameters in its order."""
+    def matches(self, optimizer: Optimizer, names: list[str], allow: Collection[str]) -> list[int | None]:
+        """Return the number in the file of each parameter group of the optimizer, None for a group that is new."""
+        groups = self.optimizer["param_groups"]
+        if "param_groups" not in allow:
+            return list(range(len(groups)))
+        numbers = {frozenset(group["params"]): number for number, group in enumerate(groups)}
+        return [numbers.get(frozenset(members)) for members in _members(optimizer, names)]
+
+    def optimizer_state(self, optimizer: Optimizer, names: list[str], allow: Collection[str]) -> dict[str, Any]:
+        """Return what `optimizer.load_state_dict` takes. names: of its parameters, in its order."""
         position = {name: i for i, name in enumerate(names)}
         groups = []
-        for own, group in zip(optimizer.param_groups, self.optimizer["param_groups"], strict=True):
-            values = {key: tuple(value) if isinstance(own[key], tuple) else value for key, value in _options(group)}
-            groups.append({**values, "params": [position[name] for name in group["params"]]})
+        matches, members = self.matches(optimizer, names, allow), _members(optimizer, names)
+        for own, number, params in zip(optimizer.param_groups, matches, members, strict=True):
+            values = dict(_options(own))
+            if number is not None:
+                group = self.optimizer["param_groups"][number]
+                params = group["params"]
+                values = {key: _as_in(own, key, value) for key, value in _options(group)} | _only(values, allow)
+            groups.append({**values, "params": [position[name] for name in params]})
         arrays = sorted((position[name], arrays) for name, arrays in self.arrays.items())
         return {"state": dict(arrays), "param_groups": groups}
 
+    def schedule_state(
+        self, schedule: Schedule, optimizer: Optimizer, names: list[str], allow: Collection[str]
+    ) -> dict[str, Any]:
+        """Return what `schedule.load_state_dict` takes."""
+        own, state = schedule.state_dict(), self.schedule["state"]
+        merged = state | _only(own, allow)
+        if "base_lrs" in own and "lr" in allow:
+            merged["base_lrs"] = own["base_lrs"]
+        elif "base_lrs" in own and "param_groups" in allow:
+            rates = zip(optimizer.param_groups, self.matches(optimizer, names, allow), strict=True)
+            merged["base_lrs"] = [g["lr"] if number is None else state["base_lrs"][number] for g, number in rates]
+        return merged
 
-def optimizer_problems(optimizer: Optimizer, names: list[str], saved: Saved) -> list[str]:
-    """Return a line for each difference between the optimizer and the saved one; names: of its parameters."""
+
+def optimizer_problems(
+    optimizer: Optimizer, names: list[str], saved: SavedTraining, allow: Collection[str]
+) -> list[str]:
+    """Return a line for each difference between the optimizer and the saved one. names: of its parameters."""
     kind, was = type(optimizer).__name__, saved.optimizer["class"]
     if kind != was:
         return [f"optimizer is {was} in the file, {kind} here"]
     own, groups = optimizer.param_groups, saved.optimizer["param_groups"]
-    if len(own) != len(groups):
-        return [f"optimizer has {len(groups)} parameter groups in the file, {len(own)} here"]
+    if len(own) != len(groups) and "param_groups" not in allow:
+        return [f"optimizer has {_counted(len(groups))} in the file, {len(own)} here"]
     problems: list[str] = []
-    rest = iter(names)
-    for i, (here, group) in enumerate(zip(own, groups, strict=True)):
-        where = f"optimizer.param_groups[{i}]"
-        problems += _differences(where, dict(_options(group)), dict(_options(here)), changing=("lr",))
-        problems += _membership(where, group["params"], [next(rest) for _ in here["params"]])
+    matches = saved.matches(optimizer, names, allow)
+    for i, (here, number, members) in enumerate(zip(own, matches, _members(optimizer, names), strict=True)):
+        if number is not None:
+            group, where = groups[number], f"optimizer.param_groups[{i}]"
+            options = dict(_options(group)) | _only(dict(_options(here)), allow)
+            problems += _differences(where, options, dict(_options(here)), changing=("lr",))
+            problems += _membership(where, group["params"], members)
+    for number in sorted(set(range(len(groups))) - set(matches)):
+        members = ", ".join(groups[number]["params"])
+        problems.append(f"optimizer has no group here that trains what group {number} in the file does: {members:.200}")
     foreign = saved.arrays.keys() - set(names)
-    problems += [f"optimizer keeps state of {name} in the file, which it does not train here" for name in foreign]
+    problems += [f"optimizer has state of {name} in the file, but does not train it here" for name in foreign]
     if problems:
         return sorted(problems)
     trial = copy.copy(optimizer)
     trial.param_groups = [dict(group) for group in own]
     try:
-        trial.load_state_dict(saved.optimizer_state(optimizer, names))
-    except Exception as error:  # of an optimizer of the user's, anything
+        trial.load_state_dict(saved.optimizer_state(optimizer, names, allow))
+    except Exception as error:  # a user's own optimizer may raise anything
         return [f"optimizer: {line.strip()}" for line in str(error).splitlines()[1:] or [str(error)]]
     return []
 
 
-def schedule_problems(schedule: Schedule | None, saved: Saved) -> list[str]:
+def schedule_problems(
+    schedule: Schedule | None, optimizer: Optimizer, names: list[str], saved: SavedTraining, allow: Collection[str]
+) -> list[str]:
     """Return a line for each difference between the schedule and the saved one."""
     kind = "none" if schedule is None else type(schedule).__name__
     was = saved.schedule["class"] if saved.schedule else "none"
     if kind != was or schedule is None:
         return [] if kind == was else [f"schedule is {was} in the file, {kind} here"]
-    own, state = schedule.state_dict(), saved.schedule["state"]
-    problems = _differences("schedule", state, own, changing=schedule.advances)
-    if problems:
-        return problems
     trial = copy.copy(schedule)
     trial.optimizer = copy.copy(schedule.optimizer)
     trial.optimizer.param_groups = [dict(group) for group in schedule.optimizer.param_groups]
     try:
-        trial.load_state_dict(state)
-    except Exception as error:
+        state = saved.schedule_state(schedule, optimizer, names, allow)
+        problems = _differences("schedule", state, schedule.state_dict(), changing=schedule.advances)
+        if not problems:
+            trial.load_state_dict(state)
+    except Exception as error:  # a user's own schedule may raise anything
         return [f"schedule: {error}"]
-    return []
+    return problems
 
 
-def generator_problems(own: Mapping[str, np.random.Generator], saved: Saved) -> list[str]:
-    """Return a line for each generator that only one side has, or that is of another kind."""
+def generator_problems(own: Mapping[str, np.random.Generator], saved: SavedTraining) -> list[str]:
+    """Return a line for each generator that only one side has, or whose kind differs."""
     from ....core.random import get_rng_state, set_rng_state
 
     problems = [f"generators.{name} is in the file, but was not given" for name in saved.generators if name not in own]
@@ -141,19 +179,46 @@ def generator_problems(own: Mapping[str, np.random.Generator], saved: Saved) -> 
     return problems
 
 
+def _counted(groups: int) -> str:
+    return f"{groups} parameter group{'s' if groups != 1 else ''}"
+
+
+def _members(optimizer: Optimizer, names: list[str]) -> list[list[str]]:
+    """Return the names of the parameters in each group of the optimizer."""
+    rest = iter(names)
+    return [[next(rest) for _ in group["params"]] for group in optimizer.param_groups]
+
+
+def _only(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in keys}
+
+
+def _as_in(own: Mapping[str, Any], key: str, value: Any) -> Any:
+    """Return a value from JSON, which has no tuples, as a tuple if the optimizer's own value is one."""
+    return tuple(value) if isinstance(own[key], tuple) else value
+
+
 def _options(group: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     return ((key, value) for key, value in group.items() if key not in ("params", "param_names"))
 
 
 def _differences(where: str, saved: Mapping[str, Any], own: Mapping[str, Any], changing: tuple[str, ...]) -> list[str]:
-    """Return a line for each key that one side lacks, or whose values differ though training does not change them."""
+    """Return a line for each key that only one side has, or whose values differ unless training changes them."""
     lines = [f"{where} has {key} only in the file" for key in saved.keys() - own.keys()]
     lines += [f"{where} has no {key} in the file" for key in own.keys() - saved.keys()]
     for key in saved.keys() & own.keys() - set(changing):
         here = list(own[key]) if isinstance(own[key], tuple) else own[key]
-        if saved[key] != here:
+        if saved[key] != here and not _is_same_json(saved[key], here):
             lines.append(f"{where} has {key} {saved[key]!r:.60} in the file, {here!r:.60} here")
     return sorted(lines)
+
+
+def _is_same_json(saved: Any, own: Any) -> bool:
+    """Return True if two values are stored alike: then they are equal, even where they hold a NaN."""
+    try:
+        return to_json(saved, "") == to_json(own, "")
+    except StateError:
+        return False
 
 
 def _membership(where: str, saved: list[str], own: list[str]) -> list[str]:
@@ -162,7 +227,7 @@ def _membership(where: str, saved: list[str], own: list[str]) -> list[str]:
 
 
 def _arrays(checkpoint: Checkpoint) -> dict[str, dict[str, np.ndarray]]:
-    """Return what the optimizer keeps: parameter -> key -> array. A key has no dot in it, a parameter's name may."""
+    """Return the optimizer's state: parameter -> key -> array. A key has no dot in it, a parameter's name may have."""
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name in checkpoint:
         part, _, rest = name.partition(".")
@@ -173,7 +238,7 @@ def _arrays(checkpoint: Checkpoint) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _generator_states(checkpoint: Checkpoint) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the name and the state of each generator, with its arrays where None stands for them."""
+    """Yield the name and the state of each generator, with its arrays in place of None."""
 
     def with_arrays(part: dict[str, Any], path: str) -> dict[str, Any]:
         whole = {}
@@ -186,4 +251,4 @@ def _generator_states(checkpoint: Checkpoint) -> Iterator[tuple[str, dict[str, A
     for name in checkpoint:
         stem = name.removesuffix(f".{EXTRA}")
         if stem != name and stem.startswith("generators."):
-            yield stem.removeprefix("generators."), with_arrays(checkpoint[name], stem)
+            yield stem.removeprefix("generators."), with_arrays(from_json(checkpoint[name]), stem)

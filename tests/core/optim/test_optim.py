@@ -367,6 +367,56 @@ def test_a_parameter_in_two_groups_is_named() -> None:
         optim.SGD([{"params": [first, second]}, {"params": second}])
 
 
+# --- groups that are added later
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_group_that_is_added_later_is_trained_as_in_torch(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    algorithm, options = ALGORITHMS[name]
+    made = parameters((2, 3), (3,))
+    reference = [torch.nn.Parameter(torch.tensor(parameter.data.copy())) for parameter in made]
+    ours, theirs = (
+        getattr(optim, algorithm)(made[:1], **options),
+        getattr(torch.optim, algorithm)(reference[:1], **options),
+    )
+    for step in range(6):
+        if step == 3:
+            ours.add_param_group({"params": made[1], "lr": 0.2})
+            theirs.add_param_group({"params": reference[1], "lr": 0.2})
+        for parameter, tensor in zip(made, reference, strict=True):
+            parameter.grad = np.cos(parameter.data)
+            tensor.grad = torch.cos(tensor.detach())
+        ours.step()
+        theirs.step()
+    for parameter, tensor in zip(made, reference, strict=True):
+        np.testing.assert_allclose(parameter.data, tensor.detach().numpy(), rtol=1e-5, atol=1e-6)
+    for own, other in zip(ours.param_groups, theirs.param_groups, strict=True):
+        assert all(own[key] == other[key] for key in own.keys() - {"params"})
+
+
+def test_a_group_that_cannot_be_added_changes_nothing() -> None:
+    first, second = parameters((2,), (3,))
+    optimizer = optim.SGD([first], lr=0.1)
+    for group in ({"params": [second, first]}, {"params": [second], "lr": -1.0}, {"params": []}, {"params": [3]}):
+        with pytest.raises(OptimizerError):
+            optimizer.add_param_group(group)
+    assert [group["params"] for group in optimizer.param_groups] == [[first]]
+    optimizer.add_param_group({"params": [second]})
+    assert optimizer.param_groups[1]["lr"] == 0.1
+
+
+def test_a_schedule_moves_the_rate_of_a_group_that_was_added_later() -> None:
+    first, second = parameters((2,), (3,))
+    optimizer = optim.SGD([first], lr=1.0)
+    schedule = optim.StepLR(optimizer, 2)
+    schedule.step()
+    optimizer.add_param_group({"params": [second], "lr": 0.5})
+    schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([0.1, 0.05])
+
+
 # --- clipping
 
 

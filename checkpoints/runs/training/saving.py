@@ -1,0 +1,180 @@
+"""Saving the whole state of a training in one checkpoint.
+
+    save_training(model, optimizer, "run.safetensors", schedule=schedule, generators={"order": order},
+                  progress={"epoch": 3, "step": 1200, "position": 40, "best": 0.97, "history": rows})
+
+Arrays are tensors: `model.<name>`, `optimizer.<what>.<name of the parameter>` such as `optimizer.exp_avg.fc.weight`,
+and `generators.<name>.<what>`. Everything else is JSON (see values.py), in the extra state of `optimizer`, `schedule`,
+`generators.<name>` and `progress`. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from ... import files
+from ...errors import ArgumentError, StateError
+from ...models import checked_model
+from ...state.validation import EXTRA
+from .values import to_json
+
+if TYPE_CHECKING:
+    from ....core.nn.module.module import Module
+    from ....core.optim.lr_scheduler import Schedule
+    from ....core.optim.optimizer import Optimizer
+
+Generators = Mapping[str, np.random.Generator]
+
+
+def save_training(
+    model: Module,
+    optimizer: Optimizer,
+    file: str | os.PathLike[str] | BinaryIO,
+    *,
+    schedule: Schedule | None = None,
+    generators: Generators | None = None,
+    progress: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    durable: bool = True,
+    format: str | None = None,
+) -> None:
+    """Save everything that a training needs to continue bit for bit.
+
+    Save between two steps: gradients are not kept. generators, progress: as in `training_state`. The other arguments,
+    and the errors: as in `save_file`.
+    """
+    state = training_state(model, optimizer, schedule=schedule, generators=generators, progress=progress)
+    files.save_file(state, file, metadata, durable=durable, format=format)
+
+
+def training_state(
+    model: Module,
+    optimizer: Optimizer,
+    *,
+    schedule: Schedule | None = None,
+    generators: Generators | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what `save_training` saves, by name, for `save_file` or a History. The arrays are the live ones.
+
+    generators: the generators that the training draws from, by name, such as the one that shuffles the data. The
+    default generator, and generators that modules hold as attributes, are always saved.
+    progress: where the training stands, such as epoch, step, position in the epoch, best metric and history. It may
+    hold None, bool, int, float (also infinite or NaN), str, NumPy scalars, and lists and dicts of these.
+    Raises StateError for a value that cannot be saved, or for a parameter of the optimizer that is not in the model.
+    Raises ArgumentError for a schedule of another optimizer, or a generator that is not a numpy.random.Generator.
+    """
+    names = parameter_names(model, optimizer)
+    require_scheduled(optimizer, schedule)
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    kept = optimizer.state_dict()
+    for position in sorted(kept["state"]):
+        state |= _optimizer_state(names[position], kept["state"][position])
+    groups = [_named_group(group, names) for group in kept["param_groups"]]
+    optimizer_parts = {"class": type(optimizer).__name__, "param_groups": groups}
+    state[f"optimizer.{EXTRA}"] = to_json(optimizer_parts, "optimizer")
+    if schedule is not None:
+        parts = {"class": type(schedule).__name__, "state": schedule.state_dict()}
+        state[f"schedule.{EXTRA}"] = to_json(parts, "schedule")
+    for name, generator in all_generators(model, generators or {}).items():
+        state |= _generator_state(f"generators.{name}", generator)
+    state[f"progress.{EXTRA}"] = _progress_json(progress or {})
+    return state
+
+
+def parameter_names(model: Module, optimizer: Optimizer) -> list[str]:
+    """Return the names that the optimizer's parameters have in the model, in the optimizer's order.
+
+    Raises StateError if a parameter is not in the model.
+    """
+    known = {id(parameter): name for name, parameter in checked_model(model).named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for position, parameter in enumerate(parameters):
+        if id(parameter) not in known:
+            raise StateError(
+                f"parameter {position} of the optimizer, with shape {parameter.shape}, is not in the model. Pass the "
+                "model that the optimizer trains. If there are several, put them into one ModuleDict."
+            )
+    return [known[id(parameter)] for parameter in parameters]
+
+
+def all_generators(model: Module, given: Generators) -> dict[str, np.random.Generator]:
+    """Return each generator of a training once: the default one, the given ones, and those that modules hold.
+
+    Raises ArgumentError for a name or a value that cannot be used.
+    """
+    from ....core.random import default_generator
+
+    found = {"default": default_generator(), **given}
+    if "default" in given:
+        raise ArgumentError('the name "default" belongs to the default generator, which is always saved. Use another.')
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, np.random.Generator):
+            raise ArgumentError(
+                f"generators must be numpy.random.Generator objects by name, but {name!r} is a "
+                f"{type(value).__name__}. Make one with numpy.random.default_rng(seed)."
+            )
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, np.random.Generator):
+                found[".".join(filter(None, ("model", path, name)))] = value
+    return {name: generator for name, generator in found.items() if not _has_earlier_name(name, generator, found)}
+
+
+def _has_earlier_name(name: str, generator: np.random.Generator, found: Generators) -> bool:
+    return next(other for other, value in found.items() if value is generator) != name
+
+
+def require_scheduled(optimizer: Optimizer, schedule: Schedule | None) -> None:
+    """Raise ArgumentError if the schedule does not set the learning rates of this optimizer."""
+    if schedule is not None and getattr(schedule, "optimizer", None) is not optimizer:
+        raise ArgumentError(
+            f"the {type(schedule).__name__} given does not belong to this optimizer. Build it from the one that trains."
+        )
+
+
+def _optimizer_state(parameter: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the optimizer's arrays for a parameter by their names in the file. The first dot ends the array's name."""
+    for key in arrays:
+        if "." in key or key == EXTRA:
+            raise StateError(
+                f"the optimizer's state of {parameter} has the name {key!r}, which a training file reserves. Use "
+                "another name."
+            )
+    return {f"optimizer.{key}.{parameter}": array for key, array in arrays.items()}
+
+
+def _named_group(group: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    params = [names[position] for position in group["params"]]
+    return {"params": params, **{key: value for key, value in group.items() if key not in ("params", "param_names")}}
+
+
+def _generator_state(prefix: str, generator: np.random.Generator) -> dict[str, Any]:
+    """Return a generator's arrays as tensors, and the rest as extra state with None in place of each array."""
+    from ....core.random import get_rng_state
+
+    tensors: dict[str, Any] = {}
+
+    def without_arrays(part: Mapping[str, Any], path: str) -> dict[str, Any]:
+        rest = {}
+        for key, value in part.items():
+            if isinstance(value, np.ndarray):
+                tensors[f"{path}.{key}"], value = value, None
+            rest[key] = without_arrays(value, f"{path}.{key}") if isinstance(value, dict) else value
+        return rest
+
+    rest = without_arrays(get_rng_state(generator), prefix)
+    return {**tensors, f"{prefix}.{EXTRA}": to_json(rest, prefix)}
+
+
+def _progress_json(progress: Any) -> Any:
+    if not isinstance(progress, Mapping):
+        raise ArgumentError(f"progress must be a dict, not {type(progress).__name__}.")
+    try:
+        return to_json(progress, "progress")
+    except RecursionError:
+        raise StateError("progress is nested too deeply, or contains itself. Use a flatter dict.") from None
