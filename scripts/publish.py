@@ -1,34 +1,35 @@
-"""Publish a finished run as a zoo entry: evaluated, written, loaded back and compared before it appears.
-
-    python scripts/publish.py runs/tense-mlp --zoo my-zoo
-    python scripts/publish.py runs/tense-mlp --force
-
-Without --zoo the entry goes beside its architecture in this checkout, as the zoo's own entries do.
-"""
+"""The command publish. `python scripts/publish.py` is `statezoo publish`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from statezoo import zoo
-from statezoo.checkpoints import CheckpointError
-from statezoo.core import ModuleError
+from statezoo.scripts.verbs import Outcome, Verb
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a folder made by scripts/train.py")
-    parser.add_argument("--zoo", type=Path, help="the folder that holds the entry's folder")
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="a folder that `statezoo train` made")
+    parser.add_argument("--zoo", type=Path, required=True, metavar="FOLDER", help="write the entry into this folder")
     parser.add_argument("--force", action="store_true", help="replace an entry of the same name")
-    parsed = parser.parse_args(arguments)
-    try:
-        entry = zoo.publish(parsed.run, parsed.zoo, force=parsed.force)
-    except (CheckpointError, ModuleError, zoo.ZooError, OSError) as error:
-        print(f"publish.py: {error}", file=sys.stderr)
-        return 1
-    print(f'published; load it with: zoo.load("file:{entry}")')
-    return 0
 
+
+def _publish(parsed: argparse.Namespace) -> Outcome:
+    from statezoo import zoo
+
+    entry = zoo.publish(parsed.run, parsed.zoo, force=parsed.force)
+    return Outcome(f'published; load it with: zoo.load("file:{entry}")')
+
+
+VERBS = {
+    "publish": Verb(
+        _add_arguments,
+        _publish,
+        ("statezoo publish runs/tense-mlp --zoo my-zoo", "statezoo publish runs/tense-mlp --zoo my-zoo --force"),
+        pinned=True,
+    )
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from statezoo.scripts.command import run_program
+
+    sys.exit(run_program(["publish", *sys.argv[1:]]))

@@ -1,13 +1,7 @@
-"""Train a zoo entry by its recipe.
+"""The command train. `python scripts/train.py` is `statezoo train`.
 
-    python scripts/train.py tense-mlp
-    python scripts/train.py simple-mlp.digits --epochs 5 --out runs/short
-    python scripts/train.py simple-mlp.digits --resume             # goes on where it was stopped, in the same bits
-    python scripts/train.py simple-mlp.digits --log-dir events     # then: tensorboard --logdir events
-    python scripts/train.py mnist-classifier.digits28 --data folder-with-mnist-files
-
-The run folder holds the weights after the last finished epoch and the history; scripts/publish.py makes it an entry.
-Ctrl-C and SIGTERM save the whole state and stop; a second one stops at once.
+The run folder holds the weights after the last finished epoch, and the history of metrics. Ctrl-C and SIGTERM save the
+full training state and stop; a second one stops at once.
 """
 
 import argparse
@@ -16,60 +10,64 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from statezoo import zoo
-from statezoo.checkpoints import CheckpointError
-from statezoo.checkpoints.formats import known_formats
-from statezoo.core import ModuleError
-from statezoo.zoo.training.run.interruption import Interruption, interruptible
-from statezoo.zoo.training.run.reporting import EventLog, Progress
-from statezoo.zoo.training.run.run_folder import recorded_settings
-from statezoo.zoo.training.training import Step
+from statezoo.scripts.verbs import Outcome, Verb, printable
+
+if TYPE_CHECKING:
+    from statezoo import zoo
+    from statezoo.zoo.training.run.interruption import Interruption
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parsed = parse(arguments)
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="the name of a model that `statezoo list` shows")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME)")
+    parser.add_argument("--seed", type=int, help="the seed of the initial weights and of the order of the data")
+    parser.add_argument("--epochs", type=int, help="how often to go through the data")
+    parser.add_argument("--batch-size", type=int, metavar="SIZE", help="how many examples a step takes")
+    parser.add_argument(
+        "--lr", type=float, help="the learning rate; like the settings above, the recipe has the default"
+    )
+    parser.add_argument(
+        "--data", dest="data_folder", metavar="FOLDER", type=os.path.abspath, help="read the data from this folder"
+    )
+    parser.add_argument("--log-dir", type=Path, metavar="FOLDER", help="write events for TensorBoard to this folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
+    parser.add_argument("--save-every", type=int, metavar="STEPS", help="also save the state within an epoch")
+    parser.add_argument(
+        "--format",
+        choices=("safetensors", "hdf5"),
+        default="safetensors",
+        help="the format of the checkpoints (default: safetensors)",
+    )
+
+
+def _train(parsed: argparse.Namespace) -> Outcome:
+    from statezoo import zoo
+    from statezoo.zoo.training.run.interruption import interruptible
+    from statezoo.zoo.training.run.reporting import EventLog, Progress
+
     with interruptible() as interruption:
+        recipe, out = _recipe_and_folder(parsed)
         try:
-            recipe, out = recipe_and_folder(parsed)
             with ExitStack() as stack:
-                reporters: list[Any] = [stack.enter_context(Progress(recipe.name, recipe.epochs))]
+                reporters: list[Any] = [stack.enter_context(Progress(printable(recipe.name), recipe.epochs))]
                 if parsed.log_dir:
                     reporters.append(stack.enter_context(EventLog(parsed.log_dir)))
-                train_and_tell(recipe, out, reporters, parsed, interruption)
+                _run(recipe, out, reporters, parsed, interruption)
         except zoo.StoppedError as error:
-            print(f"train.py: {error}", file=sys.stderr)
-            return 128 + (interruption.signal or 0)
-        except (CheckpointError, ModuleError, zoo.ZooError, OSError) as error:
-            print(f"train.py: {error}", file=sys.stderr)
-            return 1
+            command = shlex.join(["statezoo", "train", recipe.name, "--out", str(out), "--resume"])
+            return Outcome(status=128 + (interruption.signal or 0), note=f"{error}\nTo continue: {command}")
         except KeyboardInterrupt:
-            print("train.py: stopped at once; the last state saved is still there", file=sys.stderr)
-            return 130
-    print(f"trained; publish it with: python scripts/publish.py {shlex.quote(str(out))}")
-    return 0
+            return Outcome(status=130, note="stopped at once; the last saved state is still there")
+    return Outcome(f"trained; publish it with: statezoo publish {shlex.quote(str(out))} --zoo my-zoo")
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=f"one of {', '.join(zoo.recipes())}")
-    parser.add_argument("--out", type=Path, help="the run folder (runs/NAME)")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--lr", type=float)
-    parser.add_argument("--data", dest="data_folder", type=os.path.abspath, help="read real data from this folder")
-    parser.add_argument("--log-dir", type=Path, help="write events for TensorBoard into this folder")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
-    parser.add_argument("--save-every", type=int, metavar="STEPS", help="save the state also within an epoch")
-    formats = [form.name for form in known_formats()]
-    parser.add_argument("--format", choices=formats, default="safetensors", help="of the checkpoints of a new run")
-    return parser.parse_args(arguments)
+def _recipe_and_folder(parsed: argparse.Namespace) -> "tuple[zoo.Recipe, Path]":
+    """Return the recipe and its run folder. A resumed run keeps its recorded settings unless others are given."""
+    from statezoo import zoo
+    from statezoo.zoo.training.run.run_folder import recorded_settings
 
-
-def recipe_and_folder(parsed: argparse.Namespace) -> tuple[zoo.Recipe, Path]:
-    """The recipe and where it runs. A run that goes on has the settings it began with, unless others are given."""
     settings = {key: getattr(parsed, key) for key in ("seed", "epochs", "batch_size", "lr", "data_folder")}
     recipe = zoo.get_recipe(parsed.name).with_settings(**settings)
     out = parsed.out or Path("runs") / recipe.name
@@ -79,14 +77,16 @@ def recipe_and_folder(parsed: argparse.Namespace) -> tuple[zoo.Recipe, Path]:
     return recipe, out
 
 
-def train_and_tell(
-    recipe: zoo.Recipe, out: Path, reporters: list[Any], parsed: argparse.Namespace, interruption: Interruption
+def _run(
+    recipe: "zoo.Recipe", out: Path, reporters: list[Any], parsed: argparse.Namespace, interruption: "Interruption"
 ) -> None:
+    from statezoo import zoo
+
     def report(row: dict[str, float]) -> None:
         for reporter in reporters:
             reporter.epoch(row)
 
-    def on_step(step: Step) -> None:
+    def on_step(step: Any) -> None:
         for reporter in reporters:
             reporter.step(step)
 
@@ -102,5 +102,22 @@ def train_and_tell(
     )
 
 
+VERBS = {
+    "train": Verb(
+        _add_arguments,
+        _train,
+        (
+            "statezoo train tense-mlp",
+            "statezoo train simple-mlp.digits --epochs 5 --out runs/short",
+            "statezoo train simple-mlp.digits --resume            # continues a stopped run, to the same bits",
+            "statezoo train simple-mlp.digits --log-dir events    # then: tensorboard --logdir events",
+            "statezoo train mnist-classifier.digits28 --data folder-with-mnist-files",
+        ),
+        pinned=True,
+    )
+}
+
 if __name__ == "__main__":
-    sys.exit(main())
+    from statezoo.scripts.command import run_program
+
+    sys.exit(run_program(["train", *sys.argv[1:]]))

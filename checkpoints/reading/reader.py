@@ -156,8 +156,7 @@ class Reader:
 
     def _from_format(self, part: Part, name: str) -> np.ndarray:
         assert part.opened.read is not None  # a format that gives no offset gives this
-        with self._reading(part):
-            return part.opened.read(name)
+        return part.opened.read(name)
 
     def _wanted(self, part: Part, names: Iterable[str]) -> list[Wanted]:
         names, offsets = list(names), part.opened.offsets

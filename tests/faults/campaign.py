@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 from tracing import Fault, Trial, marked, run, why_not
-from ways import APIS, SUFFIXES
+from ways import APIS
 
 from statezoo.checkpoints import CheckpointError, load_file
+from statezoo.checkpoints.formats import SUFFIXES
 from statezoo.checkpoints.testing import compare_states
 
 FAULTS = {

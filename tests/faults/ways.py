@@ -10,9 +10,7 @@ import numpy as np
 
 from statezoo import core as nn
 from statezoo.checkpoints import save_file, save_model
-from statezoo.checkpoints.formats import known_formats
-
-SUFFIXES = tuple(form.suffix for form in known_formats())
+from statezoo.checkpoints.formats import SUFFIXES
 
 
 def state_of(seed: int) -> dict[str, np.ndarray]:

@@ -61,8 +61,8 @@ def test_a_run_that_is_told_to_stop_saves_says_how_to_go_on_and_does(
     _, errors = process.communicate()
     assert process.returncode == 128 + number
     line = re.fullmatch(
-        r"train\.py: linear-regression was stopped after step \d+ of 480 and saved; go on with: python "
-        r"scripts/train\.py (linear-regression --out \S+ --resume)\n",
+        r"statezoo: linear-regression was stopped after step \d+ of 480 .*\n"
+        r"To continue: statezoo train (linear-regression --out \S+ --resume)\n",
         errors,
     )
     assert line, errors

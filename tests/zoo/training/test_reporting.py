@@ -137,4 +137,4 @@ def test_without_tensorboardx_the_error_holds_the_install_command(tmp_path: Path
 def test_train_names_the_command_that_publishes_as_a_shell_takes_it(tmp_path: Path):
     command = [sys.executable, str(TRAIN), "linear-regression", "--epochs", "1", "--out", "a run"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.stdout.endswith("trained; publish it with: python scripts/publish.py 'a run'\n")
+    assert result.stdout.endswith("trained; publish it with: statezoo publish 'a run' --zoo my-zoo\n")

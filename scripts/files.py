@@ -1,0 +1,95 @@
+"""Commands on checkpoint files: inspect, diff, convert, repair and fingerprint; and verify of a file."""
+
+import argparse
+import os
+
+from statezoo import checkpoints
+from statezoo.checkpoints import CheckpointError
+from statezoo.scripts.verbs import Outcome, Verb, add_json, json_text, outcome, progress
+
+FILE = "a .safetensors or .h5 file, or the index or the folder of a sharded checkpoint"
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help=FILE)
+    add_json(parser)
+
+
+def _add_two_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", help=FILE)
+    parser.add_argument("after", help="another one")
+    add_json(parser)
+
+
+def _add_conversion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help=FILE)
+    parser.add_argument("target", help="a path ending in .safetensors, .h5 or .npz: the suffix picks the format")
+    parser.add_argument("--max-shard-size", metavar="SIZE", type=_size, help="the largest size of a shard, such as 5GB")
+    add_json(parser)
+
+
+def _add_repair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help=FILE)
+    parser.add_argument("out", nargs="?", help="the file to write; by default model.repaired.h5 for model.h5")
+    add_json(parser)
+
+
+def _size(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _inspect(parsed: argparse.Namespace) -> Outcome:
+    return outcome(checkpoints.inspect(parsed.file), parsed.json)
+
+
+def verify_file(file: str, as_json: bool) -> Outcome:
+    """Check every byte of a file against its digests: the part of `verify` that is about files."""
+    with progress("verify", _stored_bytes(file)) as update:
+        found = checkpoints.verify(file, progress=update)
+    return outcome(found, as_json, 0 if found.intact else 1)
+
+
+def _diff(parsed: argparse.Namespace) -> Outcome:
+    with progress("diff", _stored_bytes(parsed.before)) as update:
+        found = checkpoints.diff(parsed.before, parsed.after, progress=update)
+    return outcome(found, parsed.json, 0 if found.same else 1)
+
+
+def _convert(parsed: argparse.Namespace) -> Outcome:
+    stored_bytes = _stored_bytes(parsed.source)
+    with progress("convert", stored_bytes) as update:
+        checkpoints.convert(parsed.source, parsed.target, max_shard_size=parsed.max_shard_size, progress=update)
+    if parsed.json:
+        return Outcome(json_text({"source": parsed.source, "target": parsed.target, "stored_bytes": stored_bytes}))
+    return Outcome(f"{parsed.source} -> {parsed.target}: {stored_bytes:,} bytes of tensors")
+
+
+def _repair(parsed: argparse.Namespace) -> Outcome:
+    stem, suffix = os.path.splitext(parsed.file)
+    size_bytes = os.path.getsize(parsed.file) if os.path.isfile(parsed.file) else 0
+    with progress("repair", 2 * size_bytes) as update:  # every byte is read twice: to check it, and to copy it
+        found = checkpoints.repair(parsed.file, parsed.out or f"{stem}.repaired{suffix}", progress=update)
+    return outcome(found, parsed.json, 0 if found.complete else 1)
+
+
+def _fingerprint(parsed: argparse.Namespace) -> Outcome:
+    with progress("fingerprint", _stored_bytes(parsed.file)) as update:
+        found = checkpoints.fingerprint(parsed.file, progress=update)
+    return Outcome(json_text({"path": parsed.file, "fingerprint": found}) if parsed.json else found)
+
+
+def _stored_bytes(file: str) -> int:
+    """Return how many bytes there are to read, or 0 for a file that the verb itself is going to refuse."""
+    try:
+        return checkpoints.inspect(file).stored_bytes
+    except (CheckpointError, OSError):
+        return 0
+
+
+VERBS = {
+    "inspect": Verb(_add_file, _inspect, ("statezoo inspect model.safetensors --json",)),
+    "diff": Verb(_add_two_files, _diff, ("statezoo diff before.safetensors after.h5",)),
+    "convert": Verb(_add_conversion, _convert, ("statezoo convert model.h5 model.safetensors --max-shard-size 5GB",)),
+    "repair": Verb(_add_repair, _repair, ("statezoo repair model.safetensors intact.safetensors",)),
+    "fingerprint": Verb(_add_file, _fingerprint, ("statezoo fingerprint model.h5",)),
+}

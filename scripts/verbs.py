@@ -1,0 +1,169 @@
+"""What a verb of the command line is: its arguments, its outcome and exit status. All output passes through this file.
+
+Text and messages may quote names from foreign files, so control characters are escaped before anything is printed.
+"""
+
+import argparse
+import io
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+# Shorter work is done before anyone could read a progress bar.
+_LONG_BYTES = 1 << 26
+NAME = "a model's name, or file:FOLDER for an entry of your own"
+
+
+class Outcome(NamedTuple):
+    """What a verb prints (`note` on stderr), and its exit status: 1 for a negative answer, such as a damaged file."""
+
+    text: str = ""
+    status: int = 0
+    note: str = ""
+
+
+class Verb(NamedTuple):
+    """One verb: what it takes, what it does, and commands that show how it is used.
+
+    pinned: whether its results depend on the BLAS kernel, so that it runs in a process that is pinned to one.
+    """
+
+    arguments: Callable[[argparse.ArgumentParser], object]
+    run: Callable[[argparse.Namespace], Outcome]
+    examples: tuple[str, ...]
+    pinned: bool = False
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str, **settings: Any):
+        super().__init__(prog, max_help_position=28, **settings)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that knows its options by the names of their values, and escapes the words that its errors quote."""
+
+    def __init__(self, **settings: Any):
+        self.options: dict[str, str] = {}
+        super().__init__(formatter_class=_Help, **settings)
+
+    def add_argument(self, *flags: Any, **settings: Any) -> argparse.Action:
+        """Add an argument and remember the flag of an option."""
+        action = super().add_argument(*flags, **settings)
+        if action.option_strings:
+            self.options[action.dest] = action.option_strings[-1]
+        return action
+
+    def error(self, message: str) -> Any:
+        """Print the usage and the message, and exit with status 2."""
+        super().error(printable(message))
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def outcome(found: Any, as_json: bool, status: int = 0) -> Outcome:
+    """Return a report as text, or as JSON."""
+    return Outcome(json_text(found.as_dict()) if as_json else str(found), status)
+
+
+def json_text(content: Any) -> str:
+    """Return the JSON that verbs print."""
+    return json.dumps(content, indent=1)
+
+
+def finish(run: Callable[[], Outcome], options: Mapping[str, str]) -> int:
+    """Run a verb, print what it returns, and return the exit status.
+
+    Known errors are one message on stderr, with the library's keyword arguments spelled as `options` of the verb.
+    """
+    # A terminal that cannot show an accent gets an escape for it, not a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            text, status, note = run()
+        except KeyboardInterrupt:
+            text, status, note = "", 130, "interrupted"
+        except _known_errors() as error:
+            text, status, note = "", 1, spoken(error, options)
+    if note:
+        complain(note)
+    return (_show(text) if text else 0) or status
+
+
+def spoken(error: Exception, options: Mapping[str, str]) -> str:
+    """Return an error's message as a person at a terminal needs it: `force=True` is the option --force there."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}."
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match["name"] or match["quoted"], match["value"]
+        if name not in options:
+            return match[0]
+        return match["tick"] + options[name] + (f" {value}" if value and value != "True" else "") + match["tick"]
+
+    return re.sub(
+        r"(?<![\w/.-])(?P<tick>`?)(?:(?P<name>[a-z_]+)=(?P<value>[\w.\-]*)|(?<=`)(?P<quoted>[a-z_]+)(?=`))(?P=tick)",
+        option,
+        str(error),
+    )
+
+
+def complain(message: str) -> None:
+    """Print one message on stderr."""
+    print(f"statezoo: {printable(message)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Return text with control characters escaped and line breaks kept: others could move a terminal's cursor."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def progress(verb: str, total_bytes: int) -> Iterator[Callable[[int], object] | None]:
+    """Yield a function that moves a bar on stderr, or None if stderr is no terminal or the work is short."""
+    if total_bytes < _LONG_BYTES or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total_bytes, desc=verb, unit="B", unit_scale=True, leave=False) as bar:
+        yield bar.update
+
+
+def _show(text: str) -> int:
+    """Print text on stdout and return the exit status."""
+    try:
+        print(printable(text), flush=True)
+    except OSError as error:
+        # Python flushes what is still buffered when it exits: without this, it would fail again with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in `statezoo list | head -1`
+            return 0
+        complain(f"the output could not be written: {error}")
+        return 1
+    return 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    complain(f"warning: {message}")
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that are one message. Imported when one occurs: the library imports NumPy."""
+    from statezoo.checkpoints import CheckpointError
+    from statezoo.core import ModuleError
+    from statezoo.zoo import ZooError
+
+    return CheckpointError, ModuleError, ZooError, OSError
