@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .tools.compare.comparison import diff
     from .tools.fingerprints import fingerprint
     from .tools.inspection import inspect
+    from .tools.rewrite.averaging import average
     from .tools.rewrite.conversion import convert
     from .tools.rewrite.repairing import repair
     from .tools.verification import verify
@@ -57,6 +58,7 @@ else:
         "DamagedWarning": ".runs.history",
         "History": ".runs.history",
         "Saved": ".runs.history.retention",
+        "average": ".tools.rewrite.averaging",
         "convert": ".tools.rewrite.conversion",
         "diff": ".tools.compare.comparison",
         "fingerprint": ".tools.fingerprints",
@@ -96,6 +98,7 @@ __all__ = [
     "UnsupportedTypeError",
     "VersionError",
     "WriteError",
+    "average",
     "convert",
     "diff",
     "fingerprint",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...state.manifest import Tensor
-from ..printing import counted, printable, rows_of
+from ..printing import counted, kind_text, printable, rows_of
 from .deviation import Deviation
 
 # What can be said of a tensor that changed, the most significant first, and how it is summed up.
@@ -105,7 +105,7 @@ def _text(difference: Difference) -> str:
 
 
 def _row(change: TensorChange) -> tuple[str, ...]:
-    kinds = [_kind(tensor) for tensor in (change.before, change.after) if tensor]
+    kinds = [kind_text(tensor) for tensor in (change.before, change.after) if tensor]
     kind = " -> ".join(dict.fromkeys(kinds))
     found = change.deviation
     if found is None:
@@ -113,10 +113,6 @@ def _row(change: TensorChange) -> tuple[str, ...]:
     cosine = "none" if found.cosine is None else f"{found.cosine:.6f}"
     numbers = f"{found.differing:,} of {found.size:,}", f"{found.max_absolute:.3g}", f"{found.max_relative:.3g}", cosine
     return change.kind, printable(change.name), kind, *numbers
-
-
-def _kind(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {list(tensor.shape)}"
 
 
 def _tie(change: TieChange) -> str:

@@ -1,0 +1,60 @@
+"""One of the states that are compared: its names, tensors and ties."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ...files import packed_of
+from ...reading.lazy import Checkpoint
+from ...state import dtypes
+from ...state import validation as state
+from ...state.manifest import Tensor
+from ...state.sharing import View
+from .difference import TieChange
+
+
+class Side:
+    """A state. packed: the same, with every shared byte once. tensors: dtype and shape by name, in order.
+
+    values: the arrays of the same names. name: the path of a file. fingerprint: None if unknown.
+    """
+
+    def __init__(self, mapping: Mapping[str, Any]) -> None:
+        self.packed = packed = packed_of(mapping)
+        self.names, self.extra = packed.names, packed.extra
+        if isinstance(mapping, Checkpoint):
+            self.name, self.fingerprint, self._digests = mapping.name, mapping.fingerprint, mapping.digests
+            self.values = {name: mapping[name] for name in packed.names if name not in packed.extra}
+        else:
+            self.name, self.fingerprint, self._digests = "<state>", None, {}
+            self.values, _, _ = state.checked_state(mapping)
+        self.tensors = {n: Tensor(dtypes.name_of(array.dtype, n), array.shape) for n, array in self.values.items()}
+
+    def content(self, name: str) -> tuple[Any, ...] | None:
+        """Return a key that is equal for tensors of equal dtype and shape if their bytes are; None if unknown."""
+        kept, view = self.place(name)
+        digest = self._digests.get(kept)
+        return None if digest is None else (digest, view, self.packed.layouts.get(kept) if view else None)
+
+    def place(self, name: str) -> tuple[str, View | None]:
+        """Return the name under which the memory of a tensor is stored, and its view of that, None for all of it."""
+        return self.packed.aliases.get(name, (name, None))
+
+
+def tie_changes(one: Side, other: Side) -> Iterator[TieChange]:
+    """Yield the names in both states that share memory with other names than before, or in another way."""
+    common = [name for name in one.tensors if name in other.tensors]
+    first_before, first_after = _first_of_each(common, one.place), _first_of_each(common, other.place)
+    for name in common:
+        (kept_before, view_before), (kept_after, view_after) = one.place(name), other.place(name)
+        before, after = first_before[kept_before], first_after[kept_after]
+        if before != after or (kept_before == kept_after and view_before != view_after):
+            yield TieChange(name, None if before == name else before, None if after == name else after)
+
+
+def _first_of_each(names: list[str], place: Callable[[str], tuple[str, View | None]]) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(place(name)[0], name)
+    return first
