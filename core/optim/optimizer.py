@@ -13,7 +13,6 @@ import numpy as np
 from ..autograd.memory import byte_bounds
 from ..autograd.tensor import Tensor
 from ..errors import OptimizerError
-from ..nn.module import ownership
 
 NamedOrNot = Tensor | tuple[str, Tensor]
 Params = Iterable[NamedOrNot] | Iterable[dict[str, Any]]
@@ -34,9 +33,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, np.ndarray]] = {}
-        self._roots: dict[Tensor, Any] = {}
         self._add(_groups(params, defaults))
-        self._version = ownership.version()
         _keep_freed_memory()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -54,16 +51,13 @@ class Optimizer:
         _require_apart(list(named_parameters(groups)))
         for group in added:
             self._check(group)
-        self._roots |= {parameter: ownership.roots(parameter) for _, parameter in named_parameters(added)}
         self.param_groups = groups
 
     def step(self) -> None:
         """Change every parameter that has a gradient, in place. The arrays stay the same objects.
 
-        Raises OptimizerError if no parameter has a gradient, or if one is no longer part of its model.
+        Raises OptimizerError if no parameter has a gradient.
         """
-        if self._version != ownership.version():
-            self._require_owned()
         work = []
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -140,17 +134,6 @@ class Optimizer:
         if parameter.grad is not None and parameter.grad.shape != parameter.shape:
             raise OptimizerError(f"{name} has a gradient of shape {parameter.grad.shape}, not {parameter.shape}.")
         raise OptimizerError(f"{name} is read-only memory, perhaps of a file. Train copy.deepcopy(model) instead.")
-
-    def _require_owned(self) -> None:
-        """Raise OptimizerError if a parameter has left the model it was in. To be asked when some model has changed."""
-        version = ownership.version()
-        for name, parameter in named_parameters(self.param_groups):
-            if not ownership.still_owned(parameter, self._roots[parameter]):
-                raise OptimizerError(
-                    f"{name} is no longer part of the model, so that stepping it trains nothing. "
-                    "Build the optimizer again from model.parameters()."
-                )
-        self._version = version
 
     def _group_problems(self, groups: list[dict[str, Any]]) -> list[str]:
         if len(groups) != len(self.param_groups):

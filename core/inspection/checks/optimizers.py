@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ...autograd.tensor import Tensor
-from ...nn.module import ownership
 from ...optim.optimizer import Optimizer, named_parameters
 from ..examination.arguments import Patient
 from ..examination.report import Finding, in_code
@@ -70,7 +69,7 @@ def _twice(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
 
 def _lost(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
     for name, parameter, optimizer in held:
-        if id(parameter) not in patient.names and not ownership.still_owned(parameter, optimizer._roots[parameter]):
+        if id(parameter) not in patient.names and id(parameter) in patient.replaced:
             yield Finding(
                 "optimizer",
                 name,

@@ -1,6 +1,6 @@
-"""Ties between parameters that hold no longer: broken by an assignment, by a copy, or by new memory.
+"""Broken ties between parameters: broken by an assignment, by a copy, or by new memory.
 
-Which ones an assignment broke is noted when it happens, see ownership.note_untied.
+A module remembers the parameters that an assignment replaced, see Registry._replaced.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from ...nn.layers.basic import Embedding, Linear
-from ...nn.module import ownership
+from ...nn.module.module import Module
 from ...nn.module.parameter import Parameter
 from ..examination.arguments import Patient
 from ..examination.report import Finding, in_code
@@ -26,7 +26,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 def _replaced(patient: Patient) -> Iterator[Finding]:
     for path, module in patient.model.named_modules():
-        for name, former in ownership.untied(module).items():
+        for name, former in _formers(module):
             now, full = module._parameters.get(name), f"{path}.{name}" if path else name
             other = patient.names.get(id(former))
             if now is not None and other is not None and not np.may_share_memory(now.data, former.data):
@@ -38,6 +38,14 @@ def _replaced(patient: Patient) -> Iterator[Finding]:
                     f"{in_code(full)} = {_tie(other, former, now)}; or, to part them for good, del {in_code(full)} "
                     "before the assignment",
                 )
+
+
+def _formers(module: Module) -> Iterator[tuple[str, Parameter]]:
+    """Yield the parameters that assignments to this module replaced, and that still exist, with their names."""
+    for name, references in module._replaced.items():
+        for reference in references:
+            if (former := reference()) is not None:
+                yield name, former
 
 
 def _views(patient: Patient) -> Iterator[Finding]:
@@ -53,7 +61,7 @@ def _views(patient: Patient) -> Iterator[Finding]:
                 "replaced: they share no memory",
                 f"{in_code(name)}.data[...] = values, which writes in place; and tie them anew",
             )
-        elif id(base) not in patient.names and not ownership.same_model(base, parameter):
+        elif id(base) not in patient.names and id(base) in patient.replaced:
             heir = _heir(patient, base)
             yield Finding(
                 "tie",

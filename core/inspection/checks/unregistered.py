@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import ModuleError
-from ...nn.module import ownership
 from ...nn.module.module import Module
 from ...nn.module.parameter import Parameter
 from ..examination.arguments import Patient
@@ -32,16 +31,17 @@ def check(patient: Patient) -> Iterator[Finding]:
     """Yield what is in use, or could be, and is not registered."""
     strangers: dict[int, Way] = {}
     for way, tensor in reachable(patient.model):
-        if not ownership.same_model(tensor, patient.model):
+        if id(tensor) not in patient.names:
             strangers.setdefault(id(tensor), way)
     if patient.run is None:
         yield from (_stranger(way) for way in strangers.values() if not way.on_purpose)
         return
-    run = patient.run
+    run, step = patient.run, patient.step
+    assert step is not None
     for tensor in leaves(node for node in run.nodes if id(node.out) in run.of_model):
         if id(tensor) in strangers:
             yield _stranger(strangers[id(tensor)])
-        elif isinstance(tensor, Parameter) and not ownership.roots(tensor):
+        elif isinstance(tensor, Parameter) and id(tensor) in step.made_in_forward:
             yield _made_in_forward(tensor, patient)
     yield from _accumulating(patient)
 

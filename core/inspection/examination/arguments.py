@@ -35,6 +35,12 @@ class Patient:
         return dict(self.model.named_parameters())
 
     @cached_property
+    def replaced(self) -> set[int]:
+        """The ids of the parameters that assignments or deletions took out of the model, and that still exist."""
+        notes = (reference for m in self.model.modules() for noted in m._replaced.values() for reference in noted)
+        return {id(parameter) for parameter in (reference() for reference in notes) if parameter is not None}
+
+    @cached_property
     def names(self) -> dict[int, str]:
         """The full name of each parameter and buffer, by id."""
         tensors: list[tuple[str, Any]] = [*self.model.named_parameters(), *self.model.named_buffers()]

@@ -57,6 +57,9 @@ class Step:
     next_gradients: Gradients = field(default_factory=dict)
     moved: dict[str, bool] = field(default_factory=dict)  # of what they hold and has a gradient
     accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run builds on
+    made_in_forward: set[int] = field(
+        default_factory=set
+    )  # ids of leaves of the first run that another run did not use
     in_eval: Run | None = None
     error: ModuleError | None = None
 
@@ -84,7 +87,7 @@ class Observer:
         with np.errstate(all="ignore"):
             try:
                 self._train(step)
-                step.accumulating = self._accumulating()
+                step.accumulating = self._accumulating(step)
             except ModuleError as error:
                 step.error = error
                 step.run = step.run or self._forward()
@@ -178,15 +181,17 @@ class Observer:
         length = float(np.sqrt(moved / sum(np.square(values).sum() for values in was.values())))
         return np.inf if np.isnan(length) else length  # an infinite rate makes NaN of a gradient of 0
 
-    def _accumulating(self) -> list[tuple[str, str]]:
+    def _accumulating(self, step: Step) -> list[tuple[str, str]]:
         """Return the plain attributes with an array that depends on what it was before the run.
 
         What forward() merely leaves behind, such as the last attention pattern, is the same after a second run.
         """
         before = self._plain_arrays()
         with self._undisturbed():
-            self._run()
+            again = self._run()
             first = self._plain_arrays()
+        assert step.run is not None
+        step.made_in_forward = {id(t) for t in leaves(step.run.nodes)} - {id(t) for t in leaves(again.nodes)}
         changed = {at: values for at, values in first.items() if at in before and not _same(before[at], values)}
         if not changed:
             return []

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...autograd.tensor import Tensor
-from ...nn.module import ownership
 from ...nn.module.module import Module
-from ...nn.module.registration import KINDS, Members
+from ...nn.module.registration import Members
 from ...optim.optimizer import Optimizer
 from ...random import undisturbed_generator
 
@@ -75,8 +74,6 @@ class Memory:
         self._undo.append(undo)
         if not hasattr(thing, "__dict__"):
             return list(values.values())
-        if isinstance(thing, Module):
-            self._undo.append(_registered(thing))
         return [*values.values(), vars(thing)]
 
 
@@ -116,30 +113,12 @@ def _container(container: Any) -> Callable[[], None]:
     contents = container.copy()
 
     def undo() -> None:
-        if isinstance(container, Members):  # which refuses to be changed; ownership is told by _registered
+        if isinstance(container, Members):  # without writing to the attributes, which are restored by themselves
             dict.clear(container)
             dict.update(container, contents)
             return
         container.clear()
         (container.extend if isinstance(container, list) else container.update)(contents)
-
-    return undo
-
-
-def _registered(module: Module) -> Callable[[], None]:
-    """Tell ownership what a layer that forward() made or replaced leaves behind. The dicts come back by themselves."""
-    before = {kind: dict(vars(module).get(kind, {})) for kind in KINDS}
-
-    def undo() -> None:
-        for kind, held in before.items():
-            now = vars(module).get(kind, {})
-            for name in {*held, *now}:
-                old, new = held.get(name), now.get(name)
-                if old is not new:
-                    if old is not None:
-                        ownership.hold(module, old)
-                    if new is not None:
-                        ownership.release(module, new)
 
     return undo
 

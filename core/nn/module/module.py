@@ -207,7 +207,7 @@ class Module(Traversal):
             if isinstance(tensor, Parameter) and tensor.base is not None:
                 memo[id(tensor)]._link(memo[id(tensor.base)])
         new = memo[id(self)] = type(self).__new__(type(self))
-        new.__setstate__(copy.deepcopy(vars(self), memo))
+        new.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return new
 
     # --- looking into it

@@ -28,12 +28,13 @@ class Parameter(Tensor):
     Raises ArgumentError if data are no floats and requires_grad is True.
     """
 
-    __slots__ = ()
+    __slots__ = ("_holders",)  # the number of names under which modules hold it
     # The link of a view to its base outlives every backward pass.
     _keep_graph: ClassVar[bool] = True
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
+        self._holders = 0
         base = _viewed_parameter(data) if isinstance(data, Tensor) else None
         if base is not None:
             self._link(base)

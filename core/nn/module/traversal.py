@@ -1,7 +1,7 @@
-"""Traversal: the walk through a module and the modules below it; the middle part of Module.
+"""Traversal: the part of Module that walks through the modules below it.
 
 A module used in two places, or a tensor under two names, comes once, under its first name, unless
-remove_duplicate=False. A walk first looks for modules that would be missed, see unregistered.py.
+remove_duplicate=False. Each walk checks for modules that it would miss, see unregistered.py.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 class Traversal(Registry):
-    """A Registry that finds what is registered in it and below."""
+    """A Registry that finds the modules, parameters and buffers registered in it and below."""
 
     def named_modules(
         self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Module]]:
         """Yield self and every module below, each with its dotted name, parents before children.
 
-        memo: modules to leave out; those that were found are added to it.
+        memo: modules to skip; each module found is added to it.
         """
         memo = set() if memo is None else memo
-        unregistered.refuse_strangers(self, self._walk("", set()))
+        self._check_tree("")
         for path, module in self._walk(prefix, set(map(id, memo)) if remove_duplicate else None):
             memo.add(module)
             yield path, module
@@ -41,7 +41,7 @@ class Traversal(Registry):
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Yield the modules directly in this one, each once, with their names."""
-        unregistered.refuse_strangers(self, [("", self)])
+        unregistered.refuse_unheld_in(self, "")
         seen: set[int] = set()
         for name, child in self._modules.items():
             if child is not None and id(child) not in seen:
@@ -72,15 +72,20 @@ class Traversal(Registry):
         """Yield the buffers here and, with recurse, below, each once."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
-    # --- how
+    # --- details
 
     def _tree(self, prefix: str = "", distinct: bool = True) -> Iterator[tuple[str, Any]]:
-        """Yield what named_modules does, after a check that nothing would be missed."""
-        unregistered.refuse_strangers(self, self._walk(prefix, set()))
+        """Return what named_modules yields, after checking that no module would be missed."""
+        self._check_tree(prefix)
         return self._walk(prefix, set() if distinct else None)
 
+    def _check_tree(self, prefix: str) -> None:
+        for path, module in self._walk(prefix, set()):
+            if module._containers:
+                unregistered.refuse_unheld_in(module, path)
+
     def _walk(self, prefix: str, seen: set[int] | None) -> Iterator[tuple[str, Any]]:
-        """Yield every module with its path; with seen, leave out modules in it and what is below them."""
+        """Yield every module with its path, without the modules in `seen` and those below them."""
         if seen is not None:
             if id(self) in seen:
                 return
@@ -113,7 +118,7 @@ class Traversal(Registry):
                 yield name, tensor
 
     def _tensors(self) -> list[Any]:
-        """Return each parameter and buffer in the tree once, and the parameters that some of them are views of."""
+        """Return each parameter and buffer in the tree once, with the bases of those that are views."""
         found: dict[int, Tensor] = {}
         for _, module in self._tree():
             for tensor in (*module._parameters.values(), *module._buffers.values()):

@@ -119,3 +119,33 @@ def test_a_loss_that_reaches_no_optimizer_at_all_is_no_loss_of_another_one(gan: 
         report = doctor(gan, optimizer, loss=lambda: other(Tensor(X)).mean())
         assert report.findings[0].seen == "step() found no gradient in any parameter: call loss.backward() first."
         assert [finding.kind for finding in report.findings] == ["step"] + 8 * ["gradient"]
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda gan: setattr(gan, "critic", Linear(4, 1)),
+        lambda gan: delattr(gan, "critic"),
+        lambda gan: gan._modules.pop("critic"),
+        lambda gan: gan.critic.__setitem__(0, Linear(4, 16)),
+        lambda gan: gan.critic.__delitem__(0),
+        lambda gan: setattr(gan.critic[0], "weight", Parameter(np.ones((16, 4), np.float32))),
+        lambda gan: [gan.critic.__setitem__(0, Linear(4, 16)) for _ in range(3)],
+    ],
+)
+def test_what_the_optimizer_holds_is_found_however_the_model_lost_it(gan: Gan, lose: Any):
+    optimizer = optim.SGD(gan.named_parameters(), lr=0.1)
+    lose(gan)
+    lost = [finding for finding in doctor(gan, optimizer).findings if "no longer" in finding.seen]
+    assert "critic.0.weight" in [finding.name for finding in lost]
+
+
+def test_an_optimizer_of_two_models_holds_nothing_that_is_lost(gan: Gan):
+    other = Linear(4, 4)
+    assert doctor(gan, optim.SGD([*gan.parameters(), *other.parameters()], lr=0.1))
+
+
+def test_a_layer_that_moved_within_the_model_is_not_lost(gan: Gan):
+    optimizer = optim.SGD(gan.parameters(), lr=0.1)
+    gan.moved, gan.critic = gan.critic, Sequential()
+    assert doctor(gan, optimizer)

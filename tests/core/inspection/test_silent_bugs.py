@@ -96,9 +96,9 @@ def test_a_list_that_is_filled_after_its_assignment_is_caught_at_the_next_traver
     with pytest.raises(RegistrationError) as caught:
         traverse(Stack())
     assert str(caught.value) == (
-        "Stack.layers is a list that holds layers[0], a Linear the model does not know of: it would not be trained, "
-        "saved or moved. Use ModuleList for it (there are ModuleList, ModuleDict and ParameterList). To keep it out of "
-        "the model on purpose, write object.__setattr__(self, 'layers', ...)."
+        "Stack.layers is a list that holds layers[0], a Linear that no module has registered: it would not be trained, "
+        "saved or converted. Use ModuleList instead (or ModuleDict, ParameterList). To keep it out of the model on "
+        "purpose, write object.__setattr__(self, 'layers', ...)."
     )
 
 
@@ -118,8 +118,8 @@ def test_a_filled_container_is_caught_at_its_assignment(value, path, use):
     net = Net()
     with pytest.raises(RegistrationError) as caught:
         net.parts = value()
-    assert str(caught.value).startswith(f"Net.parts is {path} the model does not know of: ")
-    assert f"Use {use} for it" in str(caught.value)
+    assert str(caught.value).startswith(f"Net.parts is {path} that no module has registered: ")
+    assert f"Use {use} instead" in str(caught.value)
     assert not hasattr(net, "parts")
 
 
@@ -229,7 +229,7 @@ def test_a_tensor_that_requires_a_gradient_is_no_attribute_and_the_error_says_pa
     with pytest.raises(RegistrationError) as caught:
         model.scale = Tensor([1.0], requires_grad=True)
     assert str(caught.value) == (
-        "Net.scale is a Tensor that requires a gradient but is no Parameter: it would not be trained or saved. "
+        "Net.scale is a Tensor that requires a gradient but is not a Parameter: it would not be trained or saved. "
         "Write self.scale = Parameter(...)."
     )
     model.scale = Parameter([1.0])
