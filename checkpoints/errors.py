@@ -35,6 +35,10 @@ class CorruptError(FormatError):
         super().__init__(message)
 
 
+class RulesError(FormatError):
+    """A file that breaks the rules of its format, but whose tensors can be read: repair() writes a valid file."""
+
+
 class VersionError(FormatError):
     """A file written by a newer statezoo than this one."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from .errors import ArgumentError, CheckpointError, FormatError, MissingFileError, ReadError, WriteError
-from .formats import Format, format_named, format_of
+from .formats import DEFAULT, Format, format_named, format_of
 from .reading.header import Header, open_one
 from .reading.lazy import Checkpoint, load_state
 from .reading.reader import Mmap, Reader
@@ -38,7 +38,7 @@ def save_file(
     stored once and load sharing it. A Deferred is made when its turn comes, so that a state need not fit into memory;
     an open Checkpoint is copied tensor by tensor. Values named `_extra_state`, or so after a dot, may be anything JSON
     holds exactly. file: a path, whose suffix picks the format: .safetensors, .h5 or .hdf5; or a file open for writing
-    in binary mode, and then format says it: "safetensors" (if not given) or "hdf5".
+    in binary mode, and then `format` says it: "safetensors" (the default) or "hdf5", or a suffix.
     metadata: strings by name, see `read_metadata`. durable: whether to wait until the disk has it, so that even a power
     cut leaves the old file or the new one. max_shard_size: a number of bytes, or text such as "5GB": a state whose
     tensors take more goes into several .safetensors files and an index (see index.py), which take the place of what
@@ -49,16 +49,18 @@ def save_file(
     if isinstance(file, str | os.PathLike):
         path = os.fsdecode(file)
         form = format_of(path)
-        if format not in (None, form.NAME):
-            raise ArgumentError(f"{path} names the format {form.NAME} by its suffix, not {format}. Leave out format.")
+        if format is not None and format_named(format) is not form:
+            raise ArgumentError(f"{path} names the format {form.name} by its suffix, not {format}. Leave out format.")
         if max_shard_size is None:
             _save_whole(packed_of(state_dict), form, strings, path, durable)
         else:
             _save_in_shards(state_dict, form, strings, path, durable, max_shard_size)
     elif max_shard_size is not None:
-        raise ArgumentError("an open file takes no shards: give a path ending in .safetensors, or no max_shard_size.")
+        raise ArgumentError(
+            f"an open file takes no shards: give a path ending in {DEFAULT.suffix}, or no max_shard_size."
+        )
     elif hasattr(file, "write"):
-        _save_to_open_file(_Plan(packed_of(state_dict), format_named(format or "safetensors"), strings), file)
+        _save_to_open_file(_Plan(packed_of(state_dict), format_named(format or DEFAULT.name), strings), file)
     else:
         raise ArgumentError(
             f"a state is saved to a path (str or os.PathLike) or to a file open for writing in binary mode, not to "
@@ -77,7 +79,7 @@ class _Plan:
     def __init__(self, packed: Packed, form: Format, metadata: dict[str, str]) -> None:
         tensors = {name: Tensor(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
         self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata), tensors, metadata
-        self._layout = form.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
+        self._layout = form.codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
         offsets = self._layout.offsets
         self.placed = [Placed(offsets[name], tensors[name].size_bytes, name, a) for name, a in packed.stored.items()]
 
@@ -89,7 +91,7 @@ class _Plan:
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
     _save_to_path(_Plan(packed, form, metadata), path, durable)
-    if form.NAME == "safetensors" and os.path.lexists(path + INDEX_SUFFIX):
+    if form.shards and os.path.lexists(path + INDEX_SUFFIX):
         writer.remove_shards(path)
 
 
@@ -102,8 +104,8 @@ def _save_in_shards(
     max_shard_size: int | str,
 ) -> None:
     most_bytes = index.most_bytes_of(max_shard_size)
-    if form.NAME != "safetensors":
-        raise ArgumentError(f"{path} is {form.NAME}, which has no shards. Save to .safetensors, or in one file.")
+    if not form.shards:
+        raise ArgumentError(f"{path} is {form.name}, which has no shards. Save to {DEFAULT.suffix}, or in one file.")
     packed = packed_of(state_dict)
     parts = index.split(packed, most_bytes)
     if len(parts) < 2:
@@ -201,7 +203,7 @@ def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
     return Checkpoint(Reader(open_header(file), verify))
 
 
-def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True) -> dict[str, Any]:
+def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupported: bool = False) -> dict[str, Any]:
     """Return the state in a file: arrays by name, in the order they were saved in, sharing memory as they did.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
@@ -209,13 +211,15 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True) -> dict[str
     be written to, what is written staying in memory (copy-on-write). The file may be replaced meanwhile with save_file,
     but must not be cut or overwritten in place. Tensors that a file holds compressed are fresh in any case.
     verify: check every byte against the digests in the file (files of other writers carry none).
-    Raises MissingFileError, CorruptError naming the damaged tensors, or another CheckpointError.
+    skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
+    Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that
+    cannot be read, or another CheckpointError.
     """
     if mmap not in (False, True, "r", "c"):
         raise ArgumentError(f'mmap is False, True, "r" or "c", not {mmap!r}.')
     reader = Reader(open_header(file), verify)
     try:
-        return load_state(reader, mmap)
+        return load_state(reader, mmap, skip_unsupported)
     finally:
         reader.close()
 

@@ -49,21 +49,22 @@ def load_model(
     *,
     prefix: str = "",
     verify: bool = True,
+    skip_unsupported: bool = False,
 ) -> LoadResult:
     """Return (missing_keys, unexpected_keys), after copying the values in a file into the model's own arrays.
 
     strict=False leaves out what only one side has, or what differs in shape, and lists it. cast=True converts to the
     model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer,
     or a view of it; make the optimizer afterwards, since a tied name gets another object. prefix: only names in the
-    file that start with it are taken, without it: "model." for the checkpoint of a training. file, verify: as for
-    load_file.
+    file that start with it are taken, without it: "model." for the checkpoint of a training. file, verify,
+    skip_unsupported: as for load_file.
     Raises MismatchError with every problem there is, or what load_file raises; nothing has changed then.
     """
     checked_model(model)
     if ties not in ("error", "restore"):
         raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
     with open_checkpoint(file, verify=verify) as checkpoint:
-        load = plan_model(model, checkpoint, strict, cast, ties, prefix=prefix)
+        load = plan_model(model, checkpoint, strict, cast, ties, prefix=prefix, skip_unsupported=skip_unsupported)
     return load()
 
 
@@ -75,13 +76,14 @@ def plan_model(
     ties: Literal["error", "restore"] = "error",
     *,
     prefix: str = "",
+    skip_unsupported: bool = False,
 ) -> Callable[[], LoadResult]:
     """Return what does the rest of load_model, having read all and changed nothing. Raises MismatchError."""
     from ..core.errors import StateDictError
     from ..core.nn.module.loading import plan_load
 
     live = {name: array for name, array in model.state_dict().items() if isinstance(array, np.ndarray)}
-    loaded = _with_shapes_of(live, _part(checkpoint, prefix))
+    loaded = _with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported))
     remakes, problems = _plan_ties(model, live, loaded, ties == "restore")
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
     source = os.path.basename(checkpoint.name)
@@ -107,12 +109,14 @@ def plan_model(
     raise MismatchError(source, type(model).__name__, problems, "\n".join(advice)) from cause
 
 
-def _part(checkpoint: Checkpoint, prefix: str) -> _Loaded:
+def _part(checkpoint: Checkpoint, prefix: str, skip_unsupported: bool) -> _Loaded:
     """Return what a checkpoint holds under names with a prefix, which is cut off."""
     ours = checkpoint.fingerprint is not None
+    skip = skip_unsupported or not any(name.startswith(prefix) for name in checkpoint.unsupported)
+    whole = checkpoint.load(skip_unsupported=skip)
     if not prefix:
-        return _Loaded(checkpoint.load(), checkpoint.aliases, ours)
-    state = {name.removeprefix(prefix): value for name, value in checkpoint.load().items() if name.startswith(prefix)}
+        return _Loaded(whole, checkpoint.aliases, ours)
+    state = {name.removeprefix(prefix): value for name, value in whole.items() if name.startswith(prefix)}
     aliases = {
         name.removeprefix(prefix): alias._replace(kept=alias.kept.removeprefix(prefix))
         for name, alias in checkpoint.aliases.items()

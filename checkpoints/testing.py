@@ -18,7 +18,7 @@ import numpy as np
 from . import files
 from .errors import CheckpointError
 from .files import open_header
-from .formats import SUFFIXES
+from .formats import format_named, format_of, known_formats
 from .state import dtypes, sharing
 from .state import validation as state
 from .storage import streams
@@ -31,20 +31,21 @@ _MOST_LINES = 30
 _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efcode"}
 
 
-def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] = SUFFIXES) -> None:
-    """Raise AssertionError, with a line for each difference, if a model or state does not survive both formats.
+def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] | None = None) -> None:
+    """Raise AssertionError, with a line for each difference, if a model or state does not survive a save and a load.
 
-    Compared are, in each format (a suffix): names and their order, dtypes, shapes, every bit, extra state, metadata,
-    and which arrays share memory and how; what a load into a copy of the model leaves there; whether a second save,
-    and a save of what was loaded, give the same bytes; and what the stock readers, safetensors and h5py, see.
-    The model or state is not changed. Needs no test framework.
+    formats: names or suffixes, all known formats if not given. In each format this compares names and their order,
+    dtypes, shapes, every bit, extra state, metadata, and which arrays share memory and how; the values that a load puts
+    into a copy of the model; the bytes of a second save, and of a save of the loaded state; and the bytes that the
+    stock reader of the format (safetensors, h5py) returns. The model or state is not changed. No test framework is
+    needed.
     """
     import tempfile
 
     is_state = isinstance(model_or_state, Mapping)
     problems: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in formats:
+        for suffix in _suffixes(formats):
             path = os.path.join(folder, f"state{suffix}")
             found: list[str] = []
             try:
@@ -59,6 +60,11 @@ def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterab
     if problems:
         what = "the state" if is_state else type(model_or_state).__name__
         raise AssertionError("\n  ".join([f"{what} does not survive a save and a load:", *problems]))
+
+
+def _suffixes(formats: Iterable[str] | None) -> list[str]:
+    found = known_formats() if formats is None else map(format_named, formats)
+    return [form.suffix for form in found]
 
 
 def _differences(before: dict[str, Any], path: str) -> Iterator[str]:
@@ -145,34 +151,12 @@ def _relation(packed: sharing.Packed, name: str) -> str:
 
 def _differences_to_stock_reader(after: dict[str, Any], path: str) -> Iterator[str]:
     """Give the names whose bytes a stock reader of the format does not see, or sees otherwise. It never sees views."""
-    seen = _seen_by_safetensors(path) if path.endswith(".safetensors") else _seen_by_h5py(path)
+    seen = format_of(path).codec.read_as_stock(path)
     with open_header(path) as header:
         expected = [name for name in header.tensors if name in after]
     for name in expected:
         if seen.get(name) != streams.memory_of(after[name]).tobytes():
             yield f"{name!r}: a stock reader of the format sees something else"
-
-
-def _seen_by_safetensors(path: str) -> dict[str, bytes]:
-    import safetensors
-
-    return {name: bytes(tensor["data"]) for name, tensor in safetensors.deserialize(_bytes_of(path))}
-
-
-def _seen_by_h5py(path: str) -> dict[str, bytes]:
-    import h5py
-
-    from .formats.hdf5.names import RESERVED, name_of
-
-    def datasets(group: h5py.Group, place: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-        for leaf, thing in group.items():
-            if isinstance(thing, h5py.Group):
-                yield from datasets(thing, (*place, leaf))
-            else:
-                yield "/".join((*place, leaf)), np.asarray(thing[()]).tobytes()
-
-    with h5py.File(path, "r") as file:
-        return {name_of(place.split("/")): data for place, data in datasets(file, ()) if place != RESERVED}
 
 
 def _bytes_of(path: str) -> bytes:

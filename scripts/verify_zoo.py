@@ -57,12 +57,12 @@ def _verify(parsed: argparse.Namespace) -> Outcome:
 
 def _is_entry(what: str) -> bool:
     """Return True for the name of an entry, and for a word that is neither a file nor looks like a path."""
-    from statezoo.checkpoints.formats import SUFFIXES
+    from statezoo.checkpoints.formats import known_suffixes
     from statezoo.zoo.loading import FILE, list_models
 
     if what.startswith(FILE) or what in list_models():
         return True
-    return not (os.path.exists(what) or os.path.dirname(what) or what.endswith((*SUFFIXES, ".json")))
+    return not (os.path.exists(what) or os.path.dirname(what) or what.endswith((*known_suffixes(), ".json")))
 
 
 def _verify_entry(parsed: argparse.Namespace) -> Outcome:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoints
+from ..checkpoints.formats import format_named
 from ..core import Module, init
 from ..core.random import undisturbed_generator
 from .entry import MANIFEST, WEIGHTS, Entry, open_entry
@@ -37,7 +38,7 @@ def load(name: str, format: str | None = None) -> Module:
     """The model of an entry in eval mode, with its published weights.
 
     name: an entry's name, or "file:FOLDER" for an entry in a folder of your own. format: "safetensors" (the default)
-    or "hdf5"; the weights are the same. The file's SHA-256 is checked against the manifest.
+    or "hdf5", or a suffix such as "h5"; the weights are the same. The file's SHA-256 is checked against the manifest.
     Raises UnknownNameError for an unknown name or architecture, EntryError for an entry that is not what it should be.
     """
     return load_entry(open_entry(find(name)), format or "safetensors")
@@ -60,10 +61,12 @@ def find(name: str) -> Path:
 
 def load_entry(entry: Entry, format: str = "safetensors") -> Module:
     """The model of an opened entry in eval mode, with its published weights."""
-    if format not in WEIGHTS:
-        raise EntryError(f"an entry has no weights in {format!r}; choose one of {', '.join(WEIGHTS)}")
+    try:
+        name = WEIGHTS[format_named(format).name]
+    except (checkpoints.FormatError, KeyError) as error:
+        raise EntryError(f"an entry has no weights in {format!r}; choose one of {', '.join(WEIGHTS)}") from error
     get_architecture(entry.manifest["architecture"])
-    weights = entry.path(WEIGHTS[format])
+    weights = entry.path(name)
     _refuse_strangers(entry, weights)
     # Every parameter comes from the file, so none is drawn; and a configuration that is far too large for the file
     # takes no memory before it turns out not to fit.

@@ -1,7 +1,8 @@
-"""What a format is to the rest of the library, and the table of them.
+"""The formats that the library knows: what a format is, and the table of them.
 
-A format knows where things stand in a file; it knows nothing of sharing, digests or models, nor does it move the bytes
-of tensors. A further one is a module with what Format says, and a row in the table.
+A format is one module and one row. The row is a `Format`; the module has the functions of a `Codec`. A codec knows
+where things stand in a file. It knows nothing of sharing, digests or models, and does not move the bytes of tensors.
+The module of a built-in format is imported when the first file of it is met. `register` adds a format from outside.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
-from ..errors import FormatError
+from ..errors import ArgumentError, FormatError
 from ..state.manifest import Tensor
 from ..state.sharing import Alias
 from ..storage.source import Source
@@ -25,7 +25,7 @@ from ..storage.source import Source
 class Layout(NamedTuple):
     """Where the bytes of a file that is to be written go.
 
-    offsets: of each tensor in the file. seal: gives, for the final manifest, all the rest of the file as offsets and
+    offsets: of each tensor in the file. seal: takes the final manifest and returns the rest of the file as offsets and
     bytes.
     """
 
@@ -39,13 +39,14 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class Opened:
-    """What the header of a file says.
+    """The content of a file's header.
 
-    tensors: those stored, in order. offsets: where the bytes of each are, C-contiguous and little-endian; a tensor that
-    is kept in another way is not in it, but comes from read(name). metadata: all there are but the manifest.
-    manifest: its text, None in a file of another writer, whose own ties are in ties, a kept name for each further one.
-    links: the same in a file of ours, if the format has ties of its own, to be compared with the manifest; None if they
-    were compared already. close: ends what read needs.
+    tensors: the stored tensors, in order. offsets: where the bytes of each start, C-contiguous and little-endian. A
+    tensor that is stored in another way has no offset; read(name) returns its values. metadata: all entries except the
+    manifest. manifest: its text, or None in a foreign file. ties: of a foreign file, the kept name for each further
+    name. links: of a file of ours, the ties that the format itself records, to be compared with the manifest; None if
+    there are none to compare. close: frees what `read` needs. unsupported: the entries that cannot be read, each with
+    the reason, a clause such as "it holds text". notes: what a tensor is beyond its dtype, such as an enumeration.
     """
 
     tensors: dict[str, Tensor]
@@ -56,12 +57,29 @@ class Opened:
     links: dict[str, str] | None = None
     read: Callable[[str], np.ndarray] | None = None
     close: Callable[[], None] = _nothing
+    unsupported: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
-class Format(Protocol):
-    """What the module of a format offers."""
+class Salvaged(NamedTuple):
+    """What can be read of a damaged file.
 
-    NAME: str
+    source: where to read from; it may stand for the file with its size or its structure put right. opened: the header.
+    notes: what is wrong with the file outside of its tensors. lost: names that are known but cannot be read, and why.
+    """
+
+    source: Source
+    opened: Opened
+    notes: list[str]
+    lost: dict[str, str]
+
+
+class Codec(Protocol):
+    """The functions of the module of a format."""
+
+    def matches(self, source: Source) -> bool:
+        """Return True if the first bytes of a file are those of this format."""
+        ...
 
     def lay_out(
         self,
@@ -77,58 +95,111 @@ class Format(Protocol):
         ...
 
     def open_source(self, source: Source) -> Opened:
-        """Return what the header says, checked. Raises FormatError or CorruptError."""
+        """Parse and validate the header of a file. Raises FormatError or CorruptError."""
+        ...
+
+    def salvage(self, source: Source) -> Iterator[Salvaged]:
+        """Yield what can be read of a damaged file, the most complete reading first; the caller takes the first whose
+        manifest is valid. Raises CorruptError if too much is damaged.
+        """
+        ...
+
+    def read_as_stock(self, path: str) -> dict[str, bytes]:
+        """Return the bytes of each stored tensor as the usual library for the format reads them."""
         ...
 
 
-# The suffixes of a format, and its module, which is imported when a file of it is met.
-_TABLE = {
-    ".safetensors": ".safetensors_",
-    ".h5": ".hdf5",
-    ".hdf5": ".hdf5",
+@dataclass(frozen=True)
+class Format:
+    """A row of the table.
+
+    name: what users call it. suffixes: those of its files; files are saved under the first. module: the codec, or the
+    name of the module that is one, imported when it is needed. shards: whether a state may be split over several files.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    module: str | Codec
+    shards: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """The suffix that files are saved under."""
+        return self.suffixes[0]
+
+    @functools.cached_property
+    def codec(self) -> Codec:
+        """The module that reads and writes the format."""
+        if isinstance(self.module, str):
+            return cast(Codec, importlib.import_module(self.module, __package__))
+        return self.module
+
+
+DEFAULT = Format("safetensors", (".safetensors",), ".safetensors_", shards=True)
+
+_FORMATS = {
+    DEFAULT.name: DEFAULT,
+    "hdf5": Format("hdf5", (".h5", ".hdf5"), ".hdf5"),
 }
-# The suffix that a format is saved under, by its name.
-SUFFIX_OF = {"safetensors": ".safetensors", "hdf5": ".h5"}
-SUFFIXES = tuple(SUFFIX_OF.values())
+
+
+def register(form: Format) -> None:
+    """Add a format: from now on every function of the library takes its files. Raises ArgumentError for a clash."""
+    for suffix in form.suffixes:
+        if not suffix.startswith(".") or suffix != suffix.lower():
+            raise ArgumentError(f"{suffix!r} is not a suffix: write a dot and lower-case letters.")
+        if suffix in known_suffixes():
+            raise ArgumentError(
+                f"the suffix {suffix!r} already belongs to {format_named(suffix).name}. Choose another."
+            )
+    if form.name in _FORMATS:
+        raise ArgumentError(f"a format named {form.name!r} is already registered. Choose another name.")
+    _FORMATS[form.name] = form
+
+
+def known_formats() -> tuple[Format, ...]:
+    """Return all formats, the default one first."""
+    return tuple(_FORMATS.values())
+
+
+def known_suffixes() -> tuple[str, ...]:
+    """Return all suffixes of all formats."""
+    return tuple(suffix for form in _FORMATS.values() for suffix in form.suffixes)
+
+
+def format_named(name: str) -> Format:
+    """Return the format of a name ("hdf5") or a suffix ("h5" or ".h5"). Raises FormatError listing the known ones."""
+    wanted = str(name).lower()
+    for form in _FORMATS.values():
+        if wanted == form.name or f".{wanted.removeprefix('.')}" in form.suffixes:
+            return form
+    known = ", ".join(f"{form.name} ({' or '.join(form.suffixes)})" for form in _FORMATS.values())
+    raise FormatError(f"{name!r} is not a format. The known formats are {known}.")
 
 
 def format_of(path: str) -> Format:
     """Return the format that the suffix of path names. Raises FormatError listing the known suffixes."""
     if "\0" in path:
-        raise FormatError(f"{path!r} is no path: it has a NUL character in it.")
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in _TABLE:
-        known = ", ".join(_TABLE)
+        raise FormatError(f"{path!r} is not a path: it contains a NUL character.")
+    form = _by_suffix(path)
+    if form is None:
+        suffix = os.path.splitext(path)[1].lower()
+        known = ", ".join(known_suffixes())
         raise FormatError(f"{path} names no format: its suffix is {suffix!r}, and the known ones are {known}.")
-    return _module_of(suffix)
+    return form
+
+
+def is_shardable(path: str) -> bool:
+    """Return True if the suffix of path names a format whose states may be split over several files."""
+    form = _by_suffix(path)
+    return form is not None and form.shards
 
 
 def format_of_content(source: Source) -> Format:
-    """Return the format of what has no path, from its bytes: safetensors unless it is HDF5."""
-    return format_named("hdf5" if any(map(partial(_has_signature, source), _starts(source))) else "safetensors")
+    """Return the format of something without a path, from its bytes. What matches no format has the default one."""
+    return next((form for form in _FORMATS.values() if form.codec.matches(source)), DEFAULT)
 
 
-def _starts(source: Source) -> Iterator[int]:
-    """Give the places where HDF5 may begin, after whatever a user put before it: 0, 512, 1024, 2048, ..."""
-    yield 0
-    # A header of safetensors begins with a brace; what looks like HDF5 in its tensors is none.
-    start = 512 if source.size_bytes > 9 and source.read(8, 1) != b"{" else source.size_bytes
-    while start < source.size_bytes:
-        yield start
-        start *= 2
-
-
-def _has_signature(source: Source, start: int) -> bool:
-    return source.read(start, min(8, source.size_bytes - start)) == b"\x89HDF\r\n\x1a\n"
-
-
-def format_named(name: str) -> Format:
-    """Return a format by its name, "safetensors" or "hdf5". Raises FormatError for another."""
-    if name not in SUFFIX_OF:
-        raise FormatError(f"{name!r} names no format; the known ones are {', '.join(SUFFIX_OF)}.")
-    return _module_of(SUFFIX_OF[name])
-
-
-@functools.cache
-def _module_of(suffix: str) -> Format:
-    return cast(Format, importlib.import_module(_TABLE[suffix], __package__))
+def _by_suffix(path: str) -> Format | None:
+    suffix = os.path.splitext(path)[1].lower()
+    return next((form for form in _FORMATS.values() if suffix in form.suffixes), None)

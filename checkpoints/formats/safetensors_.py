@@ -1,43 +1,45 @@
 """safetensors: a JSON header and the memory of the tensors.
 
     8 bytes        N, little-endian, at most 100,000,000
-    N bytes        a JSON object, starting with "{", and spaces, so that the data start at a multiple of 64
+    N bytes        a JSON object, padded with spaces so that the data start at a multiple of 64
     the rest       the tensors, little-endian, C-contiguous, without gaps
 
 The header has `name: {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}` for each stored tensor, in the
-order of the state, the offsets counting from the end of the header. The data are in descending size of an element, so
-that each tensor is aligned; in the order of the state within a size.
+order of the state. The offsets count from the end of the header. Tensors with larger elements come first in the data,
+so that each is aligned; those with elements of one size keep the order of the state.
 
-`__metadata__` comes first, with sorted keys and strings as values: the user's entries; for each alias that the user
-has no entry of the same name for, `alias: kept`, as safetensors.torch.save_model writes it; and `statezoo`, the
+`__metadata__` comes first. Its keys are sorted and its values are strings: the entries of the user; `alias: kept` for
+each alias, as safetensors.torch.save_model writes it, unless the user has an entry of that name; and `statezoo`, the
 manifest.
 
-Limitations. The format has no complex128. No tensor can be called `__metadata__`. The header ends at 100,000,000 bytes,
-which is about a million tensors. Names are Unicode text without lone surrogates.
+Limitations. The format has no complex128. No tensor can be named `__metadata__`. The header ends at 100,000,000 bytes,
+which is about a million tensors. Names are Unicode text without lone surrogates. F4, F6_E2M3 and F6_E3M2 are read
+(packing.py says how they are packed), but not written.
 
-Of other writers every valid file is read. In it, a metadata entry `name: kept` where kept is a tensor and name is not
-makes name a tie of kept. Refused are: a name given twice; the dtypes F4, F6_E2M3 and F6_E3M2, which NumPy has not.
+Every valid file of another library is read, and JSON white space before the header, as safetensors 0.8 allows. If such
+a file has a metadata entry `name: kept`, where `kept` is a tensor and `name` is not, `name` is a tie to `kept`. A
+tensor of an unknown dtype is listed as unsupported. A name that occurs twice is an error.
+
+A header padded with NUL characters, or metadata that are not strings, break the rules but hide no tensor: the error
+says so, and repair() keeps the tensors.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Container, Mapping
-from itertools import chain, repeat
-from json.encoder import encode_basestring as json_text
-from operator import add, itemgetter, sub
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from ..errors import CorruptError, FormatError, StateError, UnsupportedTypeError
+import numpy as np
+
+from ..errors import CorruptError, RulesError, StateError, UnsupportedTypeError
 from ..state import dtypes
 from ..state.manifest import Tensor
 from ..state.sharing import Alias
 from ..storage.source import Source
-from . import Layout, Opened
+from . import Layout, Opened, Salvaged, packing
+from .entries import BITS, InvalidError, checked_entries, data_offsets, encode, entries_text, parsed
 from .recognise import HEAD_BYTES, cause_of
 
-NAME = "safetensors"
 _METADATA = "__metadata__"
 _MANIFEST = "statezoo"
 # How a header shows that it had a manifest, even where damage has made it part of another value.
@@ -45,16 +47,14 @@ _MANIFEST_PIECES = tuple(
     rf"\"{key}\":".encode() for key in ("aliases", "checksum", "digests", "fingerprint", "layouts", "storages")
 )
 _MOST_HEADER_BYTES = 100_000_000
-# More than NumPy allows. Without a limit a header of a few megabytes, all of it one shape, takes hours to multiply.
-_MOST_AXES = 1000
 _ALIGNMENT_BYTES = 64
-_ITEM_BYTES = {dtype: size for dtype, size in dtypes.ITEM_BYTES.items() if dtype != "C128"}  # which is HDF5's alone
+_BITS = {dtype: size for dtype, size in (BITS | packing.BITS).items() if dtype != "C128"}  # C128 is HDF5's alone
 
 
 def lay_out(
     tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
-    """Return where things go. The header comes first, and its length depends on that of the manifest alone."""
+    """Return the layout. The header comes first; its length depends only on the length of the manifest."""
     _refuse_unsupported(tensors)
     offsets = data_offsets(tensors)
     strings = {name: alias.kept for name, alias in aliases.items()} | dict(metadata)
@@ -62,7 +62,7 @@ def lay_out(
 
     def seal(manifest: str) -> list[tuple[int, bytes]]:
         metadata = dict(sorted((strings | {_MANIFEST: manifest}).items()))
-        text = f'{{"{_METADATA}":{_json(metadata)}{"," if entries else ""}{entries}}}'.encode()
+        text = f'{{"{_METADATA}":{encode(metadata)}{"," if entries else ""}{entries}}}'.encode()
         text += b" " * (-(8 + len(text)) % _ALIGNMENT_BYTES)
         return [(0, len(text).to_bytes(8, "little") + text)]
 
@@ -75,9 +75,6 @@ def lay_out(
     return Layout({name: start + offset for name, offset in offsets.items()}, seal)
 
 
-_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
 def _refuse_unsupported(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype == "C128":
@@ -85,197 +82,114 @@ def _refuse_unsupported(tensors: Mapping[str, Tensor]) -> None:
                 f"tensor {name!r} is complex128, which safetensors does not have. Save to .h5, or as complex64, or "
                 "save its real and imaginary parts."
             )
+        if tensor.dtype in packing.BITS:
+            raise UnsupportedTypeError(
+                f"tensor {name!r} is {dtypes.numpy_dtype(tensor.dtype)}, which statezoo does not write to safetensors. "
+                "Save to .h5, or convert it with array.astype(numpy.float32)."
+            )
     if _METADATA in tensors:
         raise StateError(f"a safetensors file cannot hold a tensor named {_METADATA!r}. Rename it, or save to .h5.")
 
 
-def data_offsets(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return where each tensor begins, counted from the first: in descending size of an element, without gaps."""
-    offsets, end = {}, 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: -dtypes.ITEM_BYTES[item[1].dtype]):
-        offsets[name] = end
-        end += tensor.size_bytes
-    return offsets
+def matches(source: Source) -> bool:
+    """Return True if a file starts with a length and an opening brace."""
+    head = source.read(0, min(9, source.size_bytes))
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= _MOST_HEADER_BYTES
 
 
-def entries_text(tensors: Mapping[str, Tensor], offsets: Mapping[str, int]) -> str:
-    """Return the JSON of the entries, without braces; the encoder of the standard library takes far longer."""
-    kinds = {tensor: f'{{"dtype":"{tensor.dtype}","shape":{tensor.shape_text}' for tensor in set(tensors.values())}
-    sizes = {tensor: tensor.size_bytes for tensor in kinds}
-    entries = []
-    for name, tensor in tensors.items():
-        begin = offsets[name]
-        entries.append(f'{json_text(name)}:{kinds[tensor]},"data_offsets":[{begin},{begin + sizes[tensor]}]}}')
-    return ",".join(entries)
+def salvage(source: Source) -> Iterator[Salvaged]:
+    """Yield what can be read of a file whose header is valid JSON."""
+    from .damaged import salvage_safetensors  # only a repair needs it
+
+    return salvage_safetensors(source)
+
+
+def read_as_stock(path: str) -> dict[str, bytes]:
+    """Return the bytes of each tensor as the safetensors library reads them."""
+    import safetensors
+
+    with open(path, "rb") as file:
+        return {name: bytes(tensor["data"]) for name, tensor in safetensors.deserialize(file.read())}
 
 
 def open_source(source: Source) -> Opened:
-    """Return what the header says, checked against the size of the file."""
+    """Return the content of the header, checked against the size of the file. Raises CorruptError or RulesError."""
+    opened, broken = read_header(source)
+    if broken:
+        raise RulesError(
+            f"{source.name} breaks the rules of safetensors: {'; '.join(broken)}. Its tensors can be read: save them "
+            "to a valid file with repair."
+        )
+    return opened
+
+
+def read_header(source: Source) -> tuple[Opened, list[str]]:
+    """Return the content of the header, and the rules that it breaks without hiding a tensor.
+
+    Raises CorruptError for any other broken rule.
+    """
     try:
         return _read_header(source)
     except (InvalidError, EOFError) as error:
-        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, NAME)
+        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, "safetensors")
         reason = str(error) or "it was cut off while it was read"
         raise CorruptError(f"{source.name} is not a valid safetensors file: {reason}. {cause}") from error
 
 
-class InvalidError(Exception):
-    """What in the header breaks the rules of the format."""
-
-
-def _read_header(source: Source) -> Opened:
+def _read_header(source: Source) -> tuple[Opened, list[str]]:
     size = source.size_bytes
     length = int.from_bytes(source.read(0, min(8, size)), "little")
     if size < 8 or length > min(_MOST_HEADER_BYTES, size - 8):
         raise InvalidError(f"its header should take {length:,} bytes, and the file has {size:,}")
     text = source.read(8, length)
-    header = parsed(text)
-    metadata = checked_metadata(header.pop(_METADATA, None))
+    header = parsed(text.rstrip(b"\0"))
+    broken = ["its header is padded with NUL characters, not with spaces"] if text.endswith(b"\0") else []
+    metadata = _strings(header.pop(_METADATA, None), broken)
     start = 8 + length
-    tensors, offsets = checked_entries(header, start, size - start, source.name, _ITEM_BYTES)
+    tensors, offsets, unsupported = checked_entries(header, start, size - start, _BITS)
     manifest = metadata.pop(_MANIFEST, None)
     if manifest is None and sum(piece in text for piece in _MANIFEST_PIECES) > 1:
         raise InvalidError(f"the metadata key {_MANIFEST!r} was changed")
     ties = {name: kept for name, kept in metadata.items() if kept in tensors and name not in tensors}
     if manifest is None and ties:
         metadata = {key: value for key, value in metadata.items() if key not in ties}
-    return Opened(tensors, offsets, metadata, manifest, ties)
+    packed = {name: offsets.pop(name) for name, tensor in tensors.items() if tensor.dtype in packing.BITS}
+    opened = Opened(tensors, offsets, metadata, manifest, ties, unsupported=unsupported)
+    if packed:
+        opened.read = _reader_of(source, tensors, packed)
+    return opened, broken
 
 
-def parsed(text: bytes) -> dict[str, Any]:
-    """Return the JSON object in text. Raises InvalidError, also if a name occurs twice in an object of it."""
-    try:
-        header = _DECODER.decode(text.decode())
-        if not text.startswith(b"{"):
-            raise ValueError("it starts with something else than an object")
-        if b"\\u" in text:  # Python's JSON lets lone surrogates through, which only an escape can give
-            json.dumps(header, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidError(f"its header is not the JSON it should be ({error})") from error
-    return header
+def _strings(metadata: Any, broken: list[str]) -> dict[str, str]:
+    """Return the metadata of a header, which may be any JSON value, and note in `broken` what is not text.
 
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
-        raise ValueError(f"{twice!r:.200} occurs twice")
-    return found
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-
-
-def checked_metadata(metadata: Any) -> dict[str, str]:
-    """Return metadata from a header, which may be anything. Raises InvalidError."""
-    # Some writers put null where there is none.
-    if metadata is None:
+    Such a value is kept as JSON, unless the file has a manifest, which is of the strings alone.
+    """
+    if metadata is None:  # some libraries write null where there are none
         return {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise InvalidError("its metadata are not strings by name")
-    return metadata
+    if not isinstance(metadata, dict):
+        broken.append(f"its metadata are {_kind_of(metadata)}, not an object")
+        return {}
+    others = {key: value for key, value in metadata.items() if not isinstance(value, str)}
+    broken += [f"its metadata {key!r:.200} is {_kind_of(value)}, not a string" for key, value in others.items()][:10]
+    strings = {key: value for key, value in metadata.items() if key not in others}
+    return strings if _MANIFEST in strings else strings | {key: encode(value) for key, value in others.items()}
 
 
-def checked_entries(
-    entries: Mapping[str, Any],
-    start: int,
-    size_bytes: int,
-    source: str,
-    item_bytes: Mapping[str, int] = dtypes.ITEM_BYTES,
-) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Return what the entries of a header say: tensors, and the offset of each in the file.
-
-    start, size_bytes: where in the file its data are. source: the name of the file, for messages. item_bytes: the
-    bytes of an element of each dtype that the format has. The entries may be anything that JSON can hold.
-    Raises InvalidError, or FormatError for a dtype that NumPy has not.
-    """
-    if not entries:
-        _check_spans([], size_bytes)
-        return {}, {}
-    try:
-        kinds, shapes, spans = zip(*map(_FIELDS, entries.values()), strict=True)
-        flat = list(chain.from_iterable(spans))
-        _check_counts(spans, shapes, flat)
-        tensors = _tensors_of(kinds, shapes, item_bytes)
-    except (LookupError, TypeError, ValueError):
-        _refuse_bad_entry(entries, source, item_bytes)
-    begins, ends = flat[::2], flat[1::2]
-    sizes = {tensor: tensor.size_bytes for tensor in set(tensors)}
-    taken, given = list(map(sizes.__getitem__, tensors)), list(map(sub, ends, begins))
-    if taken != given:
-        name, *amounts = next(entry for entry in zip(entries, taken, given, strict=True) if entry[1] != entry[2])
-        takes, gives = (_amount(amount, "") for amount in amounts)
-        raise InvalidError(f"tensor {name!r:.200} takes {takes} bytes, and its entry gives it {gives}")
-    _check_spans(sorted(zip(begins, ends, strict=True)), size_bytes)
-    offsets = map(add, begins, repeat(start))
-    return dict(zip(entries, tensors, strict=True)), dict(zip(entries, offsets, strict=True))
+def _kind_of(value: Any) -> str:
+    if isinstance(value, bool | None):
+        return encode(value)
+    kinds = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds[type(value)]
 
 
-# From here on whole columns are looked at, each in one call: a header can have a hundred thousand entries.
-_FIELDS = itemgetter("dtype", "shape", "data_offsets")
+def _reader_of(source: Source, tensors: Mapping[str, Tensor], packed: Mapping[str, int]) -> Callable[[str], np.ndarray]:
+    """Return the function that reads tensors of packed elements, whose offsets are in `packed`."""
 
+    def read(name: str) -> np.ndarray:
+        tensor = tensors[name]
+        content = source.read(packed[name], tensor.size_bytes * packing.BITS[tensor.dtype] // 8)
+        elements = packing.unpacked(content, tensor.dtype)
+        return elements.view(dtypes.numpy_dtype(tensor.dtype)).reshape(tensor.shape)
 
-def _check_counts(spans: tuple[Any, ...], shapes: tuple[Any, ...], flat: list[Any]) -> None:
-    """Raise ValueError or TypeError unless spans are pairs, and both they and shapes lists of integers from 0 on.
-
-    JSON's true and 1.0 are no integers, though Python takes them for some.
-    """
-    if set(map(len, spans)) != {2} or {*map(type, spans), *map(type, shapes)} != {list}:
-        raise ValueError
-    numbers = set(chain.from_iterable(shapes))
-    if set(map(type, chain(flat, chain.from_iterable(shapes)))) - {int} or min(flat) < 0:
-        raise ValueError
-    if max(map(len, shapes)) > _MOST_AXES or min(numbers, default=0) < 0 or max(numbers, default=0) >= 1 << 63:
-        raise ValueError
-
-
-def _tensors_of(kinds: tuple[Any, ...], shapes: tuple[Any, ...], item_bytes: Mapping[str, int]) -> list[Tensor]:
-    """Return the tensors; equal ones are one object. Raises ValueError or TypeError for an unknown dtype."""
-    pairs = list(zip(kinds, map(tuple, shapes), strict=True))
-    if set(kinds) - item_bytes.keys():
-        raise ValueError
-    distinct = {pair: Tensor(*pair) for pair in set(pairs)}
-    return list(map(distinct.__getitem__, pairs))
-
-
-def _refuse_bad_entry(entries: Mapping[str, Any], source: str, item_bytes: Mapping[str, int]) -> NoReturn:
-    """Raise an error that names the first entry that is none."""
-    for name, entry in entries.items():
-        try:
-            dtype, shape, span = _FIELDS(entry)
-            _check_counts((span,), (shape,), list(span))
-            _tensors_of((dtype,), (shape,), item_bytes)
-        except (LookupError, TypeError, ValueError):
-            _refuse_entry(name, entry, source, item_bytes)
-    raise InvalidError("its entries are not what they should be")
-
-
-def _refuse_entry(name: str, entry: Any, source: str, known: Container[str]) -> NoReturn:
-    dtype = entry.get("dtype") if isinstance(entry, dict) else None
-    if isinstance(dtype, str) and dtype not in known:
-        raise FormatError(
-            f"tensor {name!r:.200} in {source} has the dtype {dtype!r:.200}, which NumPy has not. Convert it with the "
-            "library that wrote it."
-        )
-    raise InvalidError(f"the entry of tensor {name!r:.200} is not a dtype, a shape and two offsets")
-
-
-def _check_spans(spans: list[tuple[int, int]], size_bytes: int) -> None:
-    """Make sure that the tensors, sorted, follow each other without gap or overlap up to the end of the file."""
-    position = 0
-    for begin, end in spans:
-        if begin != position:
-            place = _amount(min(begin, position))
-            raise InvalidError(f"its tensors leave a gap or overlap at byte {place} of the data")
-        position = end
-    if position != size_bytes:
-        raise InvalidError(f"its tensors take {_amount(position)} bytes, and {size_bytes:,} follow the header")
-
-
-def _amount(number: int, grouping: str = ",") -> str:
-    """Return a number as text: a header can give one of more digits than Python prints."""
-    return format(number, grouping) if abs(number) < 1 << 128 else "far too many"
+    return read

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import CorruptError
+from ..errors import CorruptError, UnsupportedTypeError
 from ..formats import Format, Opened, format_of_content
 from ..state.manifest import Manifest, Tensor, parse
 from ..state.sharing import Alias
 from ..storage.gc_pause import without_collection
 from ..storage.source import Source, source_of
+
+_MOST_LINES = 30
 
 
 class Part(NamedTuple):
@@ -23,8 +25,9 @@ class Part(NamedTuple):
 class Header:
     """What a checkpoint says of itself; its files are open until close().
 
-    name: the path, for messages. format: "safetensors" or "hdf5". parts: the files that hold the tensors, one unless it
+    name: the path, for messages. format: its name. parts: the files that hold the tensors, one unless it
     is sharded. tensors: all that are stored, in order. manifest: None in files of another writer. metadata: the user's.
+    unsupported: the entries that cannot be read, with the reason. notes: what a tensor is beyond its dtype.
     """
 
     def __init__(
@@ -43,11 +46,23 @@ class Header:
             self.aliases: Mapping[str, Alias] = manifest.aliases
         else:
             self.aliases = {name: Alias(kept) for name, kept in ties.items()}
+        self.unsupported = {name: why for part in parts for name, why in part.opened.unsupported.items()}
+        self.notes = {name: note for part in parts for name, note in part.opened.notes.items()}
 
     @property
     def names(self) -> list[str]:
-        """The names of the state, in order."""
+        """The names of the state, in order; those of `unsupported` are not among them."""
         return list(self.manifest.names if self.manifest else (*self.tensors, *self.aliases))
+
+    def refuse_unsupported(self, left_out: Container[str] = ()) -> None:
+        """Raise UnsupportedTypeError listing the entries that cannot be read, except those left out."""
+        lines = [f"\n  {name!r:.200}: {why}" for name, why in self.unsupported.items() if name not in left_out]
+        if lines:
+            more = f"\n  and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else ""
+            raise UnsupportedTypeError(
+                f"{self.name} has entries that cannot be read.{''.join(lines[:_MOST_LINES])}{more}\n"
+                "Load the rest with skip_unsupported=True, or save it to a new file with repair."
+            )
 
     @property
     def digests(self) -> dict[str, str]:
@@ -72,24 +87,31 @@ def open_one(file: Any, form: Format | None) -> Header:
     source = source_of(file)
     try:
         with without_collection():
-            return header_of(source, form or format_of_content(source))
+            form = form or format_of_content(source)
+            return header_of(source, form, form.codec.open_source(source))
     except BaseException:
         source.close()
         raise
 
 
-def header_of(source: Source, form: Format) -> Header:
-    """Return the header of a source in a format, checked."""
-    opened = form.open_source(source)
+def header_of(source: Source, form: Format, opened: Opened) -> Header:
+    """Return the header of an open source, its manifest checked. Raises CorruptError, and closes what is open."""
     try:
         manifest, metadata, ties = None, opened.metadata, opened.ties
         if opened.manifest is not None:
+            _refuse_unknown_dtypes(opened, source.name)
             manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name)
             _refuse_other_links(opened.links, manifest, source.name)
-        return Header(source.name, form.NAME, [Part(source, opened)], opened.tensors, manifest, metadata, ties)
+        return Header(source.name, form.name, [Part(source, opened)], opened.tensors, manifest, metadata, ties)
     except BaseException:
         opened.close()
         raise
+
+
+def _refuse_unknown_dtypes(opened: Opened, path: str) -> None:
+    """Raise CorruptError if a file of ours has entries that cannot be read: none was written."""
+    for name, why in opened.unsupported.items():
+        raise CorruptError(f"{path} is damaged: of tensor {name!r:.200}, {why}. Use another copy of the file.", (name,))
 
 
 def _refuse_other_links(links: Mapping[str, str] | None, manifest: Manifest, path: str) -> None:

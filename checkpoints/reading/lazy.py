@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import UnknownTensorError
+from ..errors import UnknownTensorError, UnsupportedTypeError
 from ..state import dtypes
 from ..state.deferred import Deferred
 from ..state.manifest import Tensor
@@ -72,12 +72,49 @@ class LazyTensor(Deferred):
         return rebuilt(memory if order is None else memory.transpose(order), self._alias.view)
 
 
+class UnsupportedEntry:
+    """An entry of an open checkpoint that cannot be read. reason: why.
+
+    Its shape, its dtype and its values raise UnsupportedTypeError.
+    """
+
+    def __init__(self, name: str, reason: str, path: str) -> None:
+        self.name, self.reason, self._path = name, reason, path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Raise UnsupportedTypeError."""
+        self._refuse()
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Raise UnsupportedTypeError."""
+        self._refuse()
+
+    def __getitem__(self, key: Any) -> NoReturn:
+        self._refuse()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        self._refuse()
+
+    def __repr__(self) -> str:
+        return f"<UnsupportedEntry {self.name!r}: {self.reason}>"
+
+    def _refuse(self) -> NoReturn:
+        raise UnsupportedTypeError(f"{self.name!r} in {self._path} cannot be read: {self.reason}.")
+
+
 class Checkpoint(Mapping[str, Any]):
     """An open checkpoint. Its values are LazyTensors; those of `_extra_state` names are what was saved.
+
+    An entry that cannot be read is an UnsupportedEntry, and `unsupported` has its reason.
 
     Several threads may read at once. When the file is replaced meanwhile by save_file, this goes on giving what was
     there when it was opened.
     """
+
+    # The names whose absence from packed() is no error.
+    _left_out: Container[str] = ()
 
     def __init__(self, reader: Reader) -> None:
         header = reader.header
@@ -85,6 +122,7 @@ class Checkpoint(Mapping[str, Any]):
         self._extra = dict(header.manifest.extra) if header.manifest else {}
         self._stored = {name: LazyTensor(reader, name, tensor) for name, tensor in header.tensors.items()}
         self._values = {name: self._value(name) for name in header.names}
+        self._values |= {name: UnsupportedEntry(name, why, header.name) for name, why in header.unsupported.items()}
 
     def _value(self, name: str) -> Any:
         alias = self._header.aliases.get(name)
@@ -144,6 +182,11 @@ class Checkpoint(Mapping[str, Any]):
         return self._header.aliases
 
     @property
+    def unsupported(self) -> dict[str, str]:
+        """The names of the entries that cannot be read, each with the reason."""
+        return dict(self._header.unsupported)
+
+    @property
     def fingerprint(self) -> str | None:
         """The hash of the content, equal for the same state in both formats; None in files of other writers."""
         return self._header.manifest.fingerprint if self._header.manifest else None
@@ -163,7 +206,11 @@ class Checkpoint(Mapping[str, Any]):
         return self._reader.digest_of(name) != self._reader.digests[name] if name in self._reader.digests else False
 
     def packed(self) -> Packed:
-        """Return the state as sharing.pack() would, its arrays still to be read."""
+        """Return the state as sharing.pack() would, its arrays still to be read.
+
+        Raises UnsupportedTypeError if an entry cannot be read.
+        """
+        self._header.refuse_unsupported(self._left_out)
         header, manifest = self._header, self._header.manifest
         packed = Packed(header.names, dict(self._stored), dict(header.aliases), extra=dict(self._extra))
         if manifest is not None:
@@ -171,13 +218,18 @@ class Checkpoint(Mapping[str, Any]):
             packed.storages = list(self._stored)[len(self._stored) - manifest.storages :]
         return packed
 
-    def load(self, mmap: Mmap = False) -> dict[str, Any]:
+    def load(self, mmap: Mmap = False, *, skip_unsupported: bool = False) -> dict[str, Any]:
         """Return the whole state, as load_file does."""
-        return load_state(self._reader, mmap)
+        return load_state(self._reader, mmap, skip_unsupported)
 
 
-def load_state(reader: Reader, mmap: Mmap) -> dict[str, Any]:
-    """Return the state that a reader reads: arrays that share memory as they did, and the extra state."""
+def load_state(reader: Reader, mmap: Mmap, skip_unsupported: bool = False) -> dict[str, Any]:
+    """Return the state that a reader reads: arrays that share memory as they did, and the extra state.
+
+    Raises UnsupportedTypeError if an entry cannot be read, unless these are skipped.
+    """
+    if not skip_unsupported:
+        reader.header.refuse_unsupported()
     header, manifest = reader.header, reader.header.manifest
     with without_collection():
         packed = Packed(header.names, dict(reader.all(mmap)), dict(header.aliases))

@@ -156,7 +156,8 @@ class Reader:
 
     def _from_format(self, part: Part, name: str) -> np.ndarray:
         assert part.opened.read is not None  # a format that gives no offset gives this
-        return part.opened.read(name)
+        with self._reading(part):
+            return part.opened.read(name)
 
     def _wanted(self, part: Part, names: Iterable[str]) -> list[Wanted]:
         names, offsets = list(names), part.opened.offsets

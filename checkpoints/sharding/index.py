@@ -27,8 +27,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ..errors import ArgumentError, CorruptError
+from ..formats import DEFAULT, is_shardable
+from ..formats.entries import InvalidError, parsed
 from ..formats.recognise import HEAD_BYTES, cause_of
-from ..formats.safetensors_ import InvalidError, parsed
 from ..state import dtypes
 from ..state.deferred import Deferred
 from ..state.manifest import Manifest, Tensor, looks_like_manifest
@@ -39,13 +40,12 @@ INDEX_SUFFIX = ".index.json"
 # Parsed, it takes several times as much memory. A million names fit.
 _MOST_INDEX_BYTES = 100_000_000
 _MOST_NAME_LENGTH = 255  # of a file, in all file systems
-_SUFFIX = ".safetensors"
 _MANIFEST = "statezoo"
 _UNITS = {
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
 }  # fmt: skip
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?B)\s*", re.IGNORECASE)
-_NUMBERED = re.compile(r".*-[0-9]{5,}-of-[0-9]{5,}\.safetensors", re.IGNORECASE | re.DOTALL)
+_NUMBERED = re.compile(r".*-[0-9]{5,}-of-[0-9]{5,}", re.DOTALL)
 
 
 def most_bytes_of(size: Any) -> int:
@@ -102,13 +102,13 @@ def is_shard_of(path: str, name: str) -> bool:
 
 def is_numbered(name: str) -> bool:
     """Whether a name says that it is a shard, of whatever checkpoint."""
-    return _NUMBERED.fullmatch(name) is not None
+    return is_shardable(name) and _NUMBERED.fullmatch(os.path.splitext(name)[0]) is not None
 
 
 def is_shard_name(name: str) -> bool:
-    """Whether an index may name this: a safetensors file in the folder of the index, on any system."""
+    """Return True if an index may name this: a file in its folder, on any system, in a format that has shards."""
     leads_out = set(name) & {"/", "\\", "\0"} or os.path.splitdrive(name)[0]
-    return not leads_out and name.lower().endswith(_SUFFIX)
+    return not leads_out and is_shardable(name)
 
 
 class Index(NamedTuple):
@@ -182,8 +182,8 @@ def _refuse_other_names(weight_map: Mapping[str, Any], path: str) -> None:
         if not named or (shard not in valid and not is_shard_name(shard)):
             _refuse(
                 path,
-                f"it says that tensor {name!r:.200} is in {shard!r:.200}, which is not the name of a .safetensors file "
-                "beside it. Do not use it, unless you can say how that came about.",
+                f"it says that tensor {name!r:.200} is in {shard!r:.200}, which is not the name of a {DEFAULT.suffix} "
+                "file beside it. Do not use it, unless you can say how that came about.",
             )
         valid.add(shard)
 

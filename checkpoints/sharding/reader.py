@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from ..errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
-from ..formats import SUFFIXES, format_named
+from ..formats import DEFAULT, format_of, is_shardable, known_suffixes
 from ..reading.header import Header, Part
 from ..state.manifest import Tensor, parse
 from ..storage.source import FileSource, Source
@@ -46,8 +46,8 @@ def checkpoint_in(folder: str) -> str:
             error,
         ) from error
     # A plain file goes before an index of its name, as Hugging Face's libraries see it.
-    indexes = [name for name in names if name.endswith(SUFFIXES[0] + INDEX_SUFFIX)]
-    files = [name for name in names if os.path.splitext(name)[1].lower() in (*SUFFIXES, ".hdf5")]
+    indexes = [n for n in names if n.endswith(INDEX_SUFFIX) and is_shardable(n.removesuffix(INDEX_SUFFIX))]
+    files = [name for name in names if os.path.splitext(name)[1].lower() in known_suffixes()]
     # A killed save over a plain file may have left shards beside it.
     unnumbered = [name for name in files if not is_numbered(name)]
     found = [name.removesuffix(INDEX_SUFFIX) for name in indexes] or unnumbered or files
@@ -88,11 +88,15 @@ def _header(path: str, index: Index) -> Header:
             return _of_another_writer(path, index, parts, tensors)
         manifest, metadata = parse(index.manifest, tensors, index.metadata, path)
         _refuse_other_saves(path, parts, dict(zip(tensors, manifest.digests, strict=True)))
-        return Header(path, "safetensors", parts, tensors, manifest, metadata, {})
+        return Header(path, _format_of(index), parts, tensors, manifest, metadata, {})
     except BaseException:
         for part in parts:
             part.source.close()
         raise
+
+
+def _format_of(index: Index) -> str:
+    return next((format_of(name).name for name in index.shards), DEFAULT.name)
 
 
 def _refuse_missing(path: str, index: Index) -> None:
@@ -109,7 +113,7 @@ def _refuse_missing(path: str, index: Index) -> None:
 def _part(path: str, shards: int) -> Part:
     source = FileSource(path) if shards <= _MOST_OPEN else _Reopened(path)
     try:
-        return Part(source, format_named("safetensors").open_source(source))
+        return Part(source, format_of(path).codec.open_source(source))
     except BaseException:
         source.close()
         raise
@@ -122,16 +126,16 @@ def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, Tensor
     for tensor, shard in index.weight_map.items():
         expected[shard].add(tensor)
     for names, part in zip(expected.values(), parts, strict=True):
-        found = part.opened.tensors
-        if names != found.keys():
-            lacking, further = sorted(names - found.keys()), sorted(found.keys() - names)
+        tensors |= part.opened.tensors
+        found = part.opened.tensors.keys() | part.opened.unsupported.keys()
+        if names != found:
+            lacking, further = sorted(names - found), sorted(found - names)
             what = f"lacks {lacking[0]!r:.200}" if lacking else f"also has {further[0]!r:.200}"
             raise CorruptError(
                 f"{part.source.name} does not hold the tensors that {path} says: it {what}. One of the two may be that "
                 "of another checkpoint. Use files that were saved together.",
                 (*lacking, *further),
             )
-        tensors |= found
     return tensors
 
 
@@ -165,7 +169,7 @@ def _of_another_writer(path: str, index: Index, parts: Sequence[Part], tensors: 
     named = index.metadata.items()
     ties = {name: kept for name, kept in named if kept in tensors and name not in tensors}
     metadata = {key: value for key, value in named if key not in ties}
-    return Header(path, "safetensors", list(parts), tensors, None, metadata, ties)
+    return Header(path, _format_of(index), list(parts), tensors, None, metadata, ties)
 
 
 class _Reopened:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 
 from ..errors import ArgumentError, CheckpointError, MissingFileError, WriteError
-from ..formats import format_named
+from ..formats import format_of
 from ..storage import durable as files
 from ..storage.source import FileSource
 from .index import (
@@ -238,7 +238,7 @@ def _is_ours(path: str, name: str) -> bool:
     try:
         source = FileSource(os.path.join(os.path.dirname(path), name))
         try:
-            opened = format_named("safetensors").open_source(source)
+            opened = format_of(name).codec.open_source(source)
         finally:
             source.close()
     except CheckpointError:

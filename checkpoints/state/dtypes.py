@@ -37,6 +37,9 @@ ML_DTYPES = {
     "F8_E8M0": "float8_e8m0fnu",
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F6_E2M3": "float6_e2m3fn",
+    "F6_E3M2": "float6_e3m2fn",
+    "F4": "float4_e2m1fn",
 }
 ITEM_BYTES = {name: np.dtype(numpy_name).itemsize for name, numpy_name in NUMPY.items()}
 ITEM_BYTES |= {name: 2 if name == "BF16" else 1 for name in ML_DTYPES}  # known without importing ml_dtypes

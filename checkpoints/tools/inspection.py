@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..files import open_header
@@ -20,7 +20,8 @@ class TensorInfo:
 
     shares_with: the name whose memory it shares, None if it has its own. view: whether it is another shape, dtype or
     part of that memory, not the same array. digest: the xxh3-128 that the file has for it; None for what
-    shares memory, whose bytes are under the other name, and in files of other writers.
+    shares memory, whose bytes are under the other name, and in files of other writers. note: what it is
+    beyond its dtype, such as an HDF5 enumeration.
     """
 
     name: str
@@ -30,6 +31,7 @@ class TensorInfo:
     shares_with: str | None = None
     view: bool = False
     digest: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Inspection:
 
     tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: of all tensors, shared
     memory counted once. fingerprint: of the content, equal for the same state in both formats; None in a file of
-    another writer, which carries no digests either. Nothing here says that the tensors are intact: see verify().
+    another writer, which carries no digests either. unsupported: the entries that cannot be read,
+    with the reason. Nothing here says that the tensors are intact: see verify().
     """
 
     path: str
@@ -49,6 +52,7 @@ class Inspection:
     file_bytes: int
     metadata: dict[str, str]
     fingerprint: str | None
+    unsupported: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -68,6 +72,7 @@ class Inspection:
         lines += rows_of(
             [(printable(t.name), t.dtype, str(list(t.shape)), f"{t.size_bytes:,}", _origin(t)) for t in self.tensors]
         )
+        lines += rows_of([(printable(name), "unsupported", printable(why)) for name, why in self.unsupported.items()])
         lines += [f"  {printable(name)}  {value!r}" for name, value in self.extra.items()]
         lines += [f"metadata {printable(key)}: {printable(value)}" for key, value in self.metadata.items()]
         return "\n".join(lines)
@@ -90,6 +95,7 @@ def inspect(file: Any) -> Inspection:
             file_bytes=sum(part.source.size_bytes for part in header.parts),
             metadata=header.metadata,
             fingerprint=manifest.fingerprint if manifest else None,
+            unsupported=dict(header.unsupported),
         )
 
 
@@ -101,10 +107,12 @@ def _info(header: Header, digests: Mapping[str, str], name: str) -> TensorInfo:
         tensor, kept, view = header.tensors[alias.kept], alias.kept, False
     else:
         tensor, kept, view = Tensor(alias.view.dtype, alias.view.shape), alias.kept, True
-    return TensorInfo(name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view, digests.get(name))
+    return TensorInfo(
+        name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view, digests.get(name), header.notes.get(name, "")
+    )
 
 
 def _origin(tensor: TensorInfo) -> str:
     if tensor.shares_with is None:
-        return tensor.digest or ""
+        return tensor.digest or printable(tensor.note)
     return f"{'view of' if tensor.view else 'tied to'} {printable(tensor.shares_with)}"

@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 from tracing import Fault, Trial, marked, run, why_not
-from ways import APIS
+from ways import APIS, SUFFIXES
 
 from statezoo.checkpoints import CheckpointError, load_file
-from statezoo.checkpoints.formats import SUFFIXES
 from statezoo.checkpoints.testing import compare_states
 
 FAULTS = {

@@ -85,7 +85,7 @@ INDEXES: dict[str, tuple[Change, str]] = {
     "offsets the wrong way": (_entry("w", data_offsets=[48, 0]), "its entry gives it -48"),
     "a shape larger than its place": (_entry("w", shape=[1 << 40]), "and its entry gives it 48"),
     "a shape of a product of thousands of digits": (_entry("w", shape=[(1 << 62)] * 900), ANYTHING),
-    "a dtype that is unknown": (_entry("w", dtype="O"), "which NumPy has not"),
+    "a dtype that is unknown": (_entry("w", dtype="O"), "an unknown dtype"),
     "another dtype of the same size": (_entry("w", dtype="I64"), DAMAGED),
     "another shape of the same size": (_entry("w", shape=[3, 2]), DAMAGED),
     "tensors that change places": (

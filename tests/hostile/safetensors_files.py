@@ -13,7 +13,9 @@ from hostile_file import ANYTHING, HostileFile, bytes_of
 from statezoo.checkpoints import save_file
 
 DATA = b"\1\2"
-JSON = "not the JSON it should be"
+JSON = "not valid JSON"
+DTYPE = "which this version does not support"
+STRINGS = "not a string|not an object"
 ENTRY = "not a dtype, a shape and two offsets"
 
 
@@ -29,10 +31,10 @@ def _entries(*entries: bytes) -> bytes:
     return b"{" + b",".join(entries) + b"}"
 
 
-HEADERS: dict[str, tuple[bytes, str]] = {
+HEADERS: dict[str, tuple[bytes, str | None]] = {
     # JSON that is none, or deep, or enormous.
     "header that ends early": (_entries(entry())[:-1], JSON),
-    "header that starts with a space": (b" " + _entries(entry()), JSON),
+    "header that starts with a space": (b" " + _entries(entry()), None),
     "header with a byte order mark": (b"\xef\xbb\xbf" + _entries(entry()), JSON),
     "header in UTF-16": (_entries(entry()).decode().encode("utf-16"), JSON),
     "header in overlong UTF-8": (_entries(entry(name="a\0")).replace(b"\0", b"\xc0\x80"), JSON),
@@ -42,7 +44,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "header that is a string": (b'"x"', JSON),
     "header that is nothing": (b"", ANYTHING),
     "header that is an empty object with data": (b"{}", r"take 0 bytes, and 2 follow"),
-    "header that ends in NUL": (_entries(entry()) + b"\0\0", JSON),
+    "header that ends in NUL": (_entries(entry()) + b"\0\0", "padded with NUL"),
     "header that ends in another header": (_entries(entry()) * 2, JSON),
     "header with a comment": (_entries(entry()) + b"/**/", JSON),
     "header with a raw NUL in a name": (_entries(entry(name="a\0b")), JSON),
@@ -56,7 +58,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "a shape of a million axes": (_entries(entry(shape=f"[{','.join(['2'] * 1_000_000)}]")), ENTRY),
     "a shape of a million axes of one": (_entries(entry(shape=f"[{','.join(['1'] * 1_000_000)}]")), ENTRY),
     "a name of five million letters": (_entries(entry(name="a" * 5_000_000, shape="[3]")), "takes 3 bytes"),
-    "a dtype of five million letters": (_entries(entry(dtype='"' + "U" * 5_000_000 + '"')), "which NumPy has not"),
+    "a dtype of five million letters": (_entries(entry(dtype='"' + "U" * 5_000_000 + '"')), DTYPE),
     # Numbers.
     "an integer of five thousand digits": (_entries(entry(shape=f"[{'9' * 5_000}]")), JSON),
     "an integer of a million digits": (_entries(entry(offsets=f"[0,{'9' * 1_000_000}]")), JSON),
@@ -99,20 +101,20 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "a key twice in an entry": (b'{"x":{"dtype":"U8","dtype":"F4","shape":[2],"data_offsets":[0,2]}}', "twice"),
     "a name that is a lone surrogate": (_entries(entry(name="\\ud800")), JSON),
     "a metadata value that is a lone surrogate": (_entries(b'"__metadata__":{"a":"\\udfff"}', entry()), JSON),
-    "a tensor with the reserved name": (_entries(entry(name="__metadata__")), "metadata are not strings by name"),
+    "a tensor with the reserved name": (_entries(entry(name="__metadata__")), "take 0 bytes"),
     "the reserved name twice": (_entries(b'"__metadata__":{}', b'"__metadata__":{}', entry()), "occurs twice"),
     "an entry without a dtype": (b'{"x":{"shape":[2],"data_offsets":[0,2]}}', ENTRY),
     "an entry that is null": (b'{"x":null}', ENTRY),
     "an entry that is a list": (b'{"x":["U8",[2],[0,2]]}', ENTRY),
     "a dtype that is a list": (_entries(entry(dtype='["U8"]')), ENTRY),
-    "a dtype that nobody has": (_entries(entry(dtype='"object"')), "which NumPy has not"),
-    "a dtype that is a pickle": (_entries(entry(dtype='"O"')), "which NumPy has not"),
+    "a dtype that nobody has": (_entries(entry(dtype='"object"')), DTYPE),
+    "a dtype that is a pickle": (_entries(entry(dtype='"O"')), DTYPE),
     "three offsets": (_entries(entry(offsets="[0,2,2]")), ENTRY),
     "offsets that are text": (_entries(entry(offsets='"02"')), ENTRY),
-    "metadata that are a list": (_entries(b'"__metadata__":[]', entry()), "metadata are not strings by name"),
-    "metadata that hold numbers": (_entries(b'"__metadata__":{"a":1}', entry()), "metadata are not strings by name"),
-    "metadata that hold objects": (_entries(b'"__metadata__":{"a":{}}', entry()), "metadata are not strings by name"),
-    "metadata that hold null": (_entries(b'"__metadata__":{"a":null}', entry()), "metadata are not strings by name"),
+    "metadata that are a list": (_entries(b'"__metadata__":[]', entry()), STRINGS),
+    "metadata that hold numbers": (_entries(b'"__metadata__":{"a":1}', entry()), STRINGS),
+    "metadata that hold objects": (_entries(b'"__metadata__":{"a":{}}', entry()), STRINGS),
+    "metadata that hold null": (_entries(b'"__metadata__":{"a":null}', entry()), STRINGS),
     "ties in a circle": (_entries(b'"__metadata__":{"a":"b","b":"a"}', entry("[1]", "[0,1]")), "take 1 bytes"),
     "a manifest that is no manifest": (_entries(b'"__metadata__":{"statezoo":"{}"}', entry()), "its manifest"),
     "a manifest that is deep": (
@@ -174,7 +176,13 @@ def _with_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path
 
 FILES = [
     *(
-        HostileFile(title, ".safetensors", bytes_of(with_header(h)), cause, "NumPy cannot hold" in cause)
+        HostileFile(
+            title,
+            ".safetensors",
+            bytes_of(with_header(h)),
+            cause,
+            cause == DTYPE or "NumPy cannot hold" in (cause or ""),
+        )
         for title, (h, cause) in HEADERS.items()
     ),
     *(

@@ -1,76 +1,69 @@
-"""Putting a folder in its place whole: whoever looks sees the old one or the new one, complete."""
+"""Putting a folder in its place whole: a crash at any step leaves the old folder or the new one for the next to find.
 
-import ctypes
+While it works, a publishing owns one folder beside its target, `.NAME.publishing`. It holds
+
+    written-by-statezoo     a mark, empty: without it nothing here is touched
+    new/                    the folder that is being written
+    old/                    the folder that stood at the target, between the two renames that replace it
+"""
+
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_SUFFIX = ".publishing"
+_MARK = "written-by-statezoo"
 
 
 @contextmanager
 def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """A new folder beside the target that takes its place if the block ends well, and is removed if it does not.
+    """Yield a new, empty folder that replaces the target if the block succeeds, and is removed otherwise.
 
-    check: raises if what stands at the target must stay. One process at a time may do this in a parent folder; a
-    second one waits, and then runs its check. What a killed one left behind is put right first.
+    check: raises if what stands at the target must stay. One process at a time may do this in a parent folder; a second
+    one waits, and then runs its check. What killed publishings left in the parent folder is cleared away first.
+
+    Raises FileExistsError if `.NAME.publishing` exists and is not the work of this function.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    work = target.parent / f".{target.name}{_SUFFIX}"
     with _locked(target.parent):
-        _put_right(target)
+        for left in target.parent.glob(f".*{_SUFFIX}"):
+            _clear(left)
+        if os.path.lexists(work) and (work.is_symlink() or not work.is_dir() or any(work.iterdir())):
+            raise FileExistsError(f"{work} is in the way and was not written by a publishing; move it")
         check(target)
-        aside = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        work.mkdir(exist_ok=True)
+        (work / _MARK).touch()
         try:
-            folder = aside / "new"
+            folder = work / "new"
             folder.mkdir()
             yield folder
-            _synchronise(folder, *folder.iterdir())
-            _exchange(folder, target, aside / "old")
+            _synchronise(folder, *folder.iterdir(), work, target.parent)
+            # A folder cannot be renamed over another that has content. Between these two steps the target is missing:
+            # an exception puts the old one back, and so does the next publishing if this process is killed.
+            if target.exists():
+                target.rename(work / "old")
+            folder.rename(target)
             _synchronise(target.parent)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            _clear(work)
 
 
-def _prefix(target: Path) -> str:
-    return f".{target.name}-"
-
-
-def _exchange(folder: Path, target: Path, old: Path) -> None:
-    """Rename the folder to the target; what stands there goes out of the way in the same step, where that can be."""
-    if not target.exists():
-        folder.rename(target)
+def _clear(work: Path) -> None:
+    """Remove what a publishing left, once its target has its old folder back. Do nothing if `work` has no mark."""
+    target = work.with_name(work.name[1 : -len(_SUFFIX)])
+    if work.is_symlink() or not (work / _MARK).is_file():
         return
-    if _renameat2(folder, target):
-        return
-    # A folder cannot be renamed over another that has content. Between these two steps the target is missing: an
-    # interrupt puts the old one back, and so does the next to publish here if this process is killed.
-    try:
-        target.rename(old)
-        folder.rename(target)
-    except BaseException:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
-
-
-def _renameat2(one: Path, other: Path) -> bool:
-    """Exchange two names in one step. Returns False where the system or the file system cannot."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):  # not Linux
-        return False
-    return call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
-
-
-def _put_right(target: Path) -> None:
-    """Undo what processes that were killed left: give the target its old folder back, remove the rest."""
-    for aside in target.parent.glob(f"{_prefix(target)}*"):
-        if (aside / "old").exists() and not target.exists():
-            (aside / "old").rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
+    if (work / "old").exists() and not target.exists():
+        (work / "old").rename(target)
+    for name in ("new", "old"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    # The mark goes last, and only with the folder: a process killed before leaves what the next one can recognise.
+    if [path.name for path in work.iterdir()] == [_MARK]:
+        (work / _MARK).unlink()
+        work.rmdir()
 
 
 @contextmanager

@@ -1,11 +1,7 @@
 """Reproduction: does an entry's recipe, run again in a fresh process, still make the weights that were published?"""
 
-import multiprocessing
-import sys
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +9,10 @@ from typing import Any
 from ... import checkpoints
 from ...checkpoints.tools.compare.difference import Difference
 from ..entry import Entry, open_entry
-from ..errors import DataError, RunError
+from ..errors import DataError
 from ..loading import find, load_entry
-from ..training.recipe import Recipe
-from ..training.run.environment import changes, same_bits
-from ..training.run.reporting import Progress
-from ..training.training import Run, open_run, train
+from ..training.child import train_apart
+from ..training.run.environment import changes, is_pinned, same_bits
 from .text import table
 from .verification import Metric, compare_metrics, recipe_of
 
@@ -113,7 +107,7 @@ def repro(name: str, data_folder: str | None = None) -> Reproduction:
     published = load_entry(entry)
     _refuse_other_data(entry, recipe.data().sha256)
     with tempfile.TemporaryDirectory() as scratch:
-        run = _run_apart(recipe, Path(scratch) / "run")
+        run = train_apart(recipe, Path(scratch) / "run", is_pinned(entry.manifest["environment"]))
     return Reproduction(
         name=entry.name,
         weights=replace(
@@ -124,28 +118,6 @@ def repro(name: str, data_folder: str | None = None) -> Reproduction:
         environment=changes(entry.manifest["environment"], run.made.environment),
         comparable=same_bits(entry.manifest["environment"], run.made.environment),
     )
-
-
-def _run_apart(recipe: Recipe, folder: Path) -> Run:
-    """Run a recipe in a process that has done nothing else."""
-    # Spawned, not forked; and unlike a command line it takes recipes that this program registered itself.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        try:
-            process.submit(_train, recipe, str(folder)).result()
-        except BrokenProcessPool as error:
-            raise RunError(
-                f"the process that ran the recipe of {recipe.name} ended before it was done. In a program of your own, "
-                'call zoo.repro under `if __name__ == "__main__":`, and from a file'
-            ) from error
-    return open_run(folder)
-
-
-def _train(recipe: Recipe, folder: str) -> None:
-    if sys.stderr is None or not sys.stderr.isatty():
-        train(recipe, folder)
-        return
-    with Progress(recipe.name, recipe.epochs) as progress:
-        train(recipe, folder, progress.epoch, progress.step)
 
 
 def _refuse_other_data(entry: Entry, sha256: str) -> None:

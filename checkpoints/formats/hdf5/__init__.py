@@ -29,9 +29,8 @@ A file without the footer is of another writer, of version 1, or damaged: see hd
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from xxhash import xxh3_128, xxh3_128_hexdigest
@@ -40,12 +39,12 @@ from ...errors import CorruptError, StateError, VersionError
 from ...state.manifest import Tensor
 from ...state.sharing import Alias
 from ...storage.source import Source
-from .. import Layout, Opened
-from ..safetensors_ import InvalidError, checked_entries, checked_metadata, data_offsets, entries_text, parsed
+from .. import Layout, Opened, Salvaged
+from ..entries import InvalidError, checked_entries, checked_metadata, data_offsets, encode, entries_text, parsed
 from .names import RESERVED, paths_of
 from .structure import Dataset, structure_of
 
-NAME = "hdf5"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _VERSION = 2
 _MOST_AXES = 32
 _FOOTER = re.compile(rb"\nstatezoo\.hdf5 ([0-9a-f]{32}) ([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9a-f]{16})\n")
@@ -62,11 +61,11 @@ def lay_out(
             raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
     offsets = data_offsets(tensors)
     data_bytes = sum(tensor.size_bytes for tensor in tensors.values())
-    strings = _json(dict(sorted(metadata.items())))
+    strings = encode(dict(sorted(metadata.items())))
     entries = entries_text(tensors, offsets)
 
     def index(manifest: str) -> bytes:
-        members = f'"manifest":{_json(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
+        members = f'"manifest":{encode(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
         return f"{{{members}}}".encode()
 
     tail = Tensor("U8", (len(index(manifest)) + _FOOTER_BYTES,))
@@ -87,9 +86,6 @@ def footer_text(structure_digest: str, structure_bytes: int, index: bytes) -> by
     return text.encode()
 
 
-_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
 def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offsets: Mapping[str, int]) -> list[Dataset]:
     """Return a dataset for each tensor, with the paths of its name and of those tied to it."""
     ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
@@ -98,6 +94,30 @@ def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offse
     for name, kept in ties.items():
         datasets[kept].paths.append(paths[name])
     return list(datasets.values())
+
+
+def matches(source: Source) -> bool:
+    """Return True if an HDF5 file starts at byte 0, or after a user block of 512, 1024, 2048, ... bytes."""
+    places = [0, *(512 << n for n in range(source.size_bytes.bit_length()))]
+    return any(
+        source.read(place, len(SIGNATURE)) == SIGNATURE
+        for place in places
+        if place + len(SIGNATURE) <= source.size_bytes
+    )
+
+
+def salvage(source: Source) -> Iterator[Salvaged]:
+    """Yield what can be read of a file whose index or structure is whole."""
+    from .damaged import salvage_hdf5  # only a repair needs it
+
+    return salvage_hdf5(source)
+
+
+def read_as_stock(path: str) -> dict[str, bytes]:
+    """Return the bytes of each dataset as h5py reads them."""
+    from .stock import read_with_h5py
+
+    return read_with_h5py(path)
 
 
 def open_source(source: Source) -> Opened:
@@ -151,7 +171,9 @@ def _read_index(source: Source, footer: _Footer) -> Opened:
         raise InvalidError("its index has no manifest or no tensors")
     metadata = checked_metadata(index.get("metadata"))
     data_bytes = footer.index_start - footer.start
-    tensors, offsets = checked_entries(entries, footer.start, data_bytes, source.name)
+    tensors, offsets, unsupported = checked_entries(entries, footer.start, data_bytes)
+    if unsupported:
+        raise InvalidError("its index has a tensor of an unknown dtype")
     return Opened(tensors, offsets, metadata, manifest)
 
 

@@ -28,12 +28,12 @@ from ...state import dtypes
 from ...state.manifest import Tensor
 from ...storage.source import Source
 from .. import Opened
+from . import matches
 from .names import RESERVED, name_of
 from .process import Hdf5Process, invalid, nonsense, not_loaded, path_text
 
 _MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20
 _MOST_AXES = 32
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DTYPES = {numpy_name: name for name, numpy_name in dtypes.NUMPY.items()}
 _DTYPES |= {f"opaque {numpy_name}": name for name, numpy_name in dtypes.ML_DTYPES.items()}
 
@@ -50,7 +50,7 @@ class _Found(NamedTuple):
 
 def open_foreign(source: Source) -> Opened:
     """Return what is in a file. Raises FormatError for what is not loaded, CorruptError, ReadError."""
-    if not _is_signed(source):
+    if not matches(source):
         raise invalid(source, "file signature not found")
     most_bytes = _MOST_EXPANSION * source.size_bytes + _FREE_EXPANSION_BYTES
     process = Hdf5Process(source, most_bytes)
@@ -73,16 +73,6 @@ def open_foreign(source: Source) -> Opened:
 
     opened.read, opened.close = read, process.close
     return opened
-
-
-def _is_signed(source: Source) -> bool:
-    """Whether there is an HDF5 file in source: at its start, or behind a block of 512 bytes or a doubling of that."""
-    places = [0, *(512 << n for n in range(source.size_bytes.bit_length()))]
-    return any(
-        source.read(place, len(_SIGNATURE)) == _SIGNATURE
-        for place in places
-        if place + len(_SIGNATURE) <= source.size_bytes
-    )
 
 
 class _Links:

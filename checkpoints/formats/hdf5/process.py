@@ -20,7 +20,8 @@ from typing import IO, BinaryIO
 
 from ...errors import CorruptError, FormatError, ReadError
 from ...storage.source import FileSource, Source
-from ..recognise import HEAD_BYTES, cause_of
+from ..recognise import AGAIN, HEAD_BYTES, cause_of
+from . import SIGNATURE
 
 # Between two answers. libhdf5 goes through 20 MB of names in a second, and through more of values.
 _LEAST_SECONDS, _BYTES_IN_A_SECOND = 5, 10_000_000
@@ -222,8 +223,19 @@ def _end(process: subprocess.Popen[bytes], requests: BinaryIO) -> None:
 def invalid(source: Source, reason: str) -> CorruptError:
     """Return the error for a file that libhdf5 cannot read."""
     head = source.read(0, min(HEAD_BYTES, source.size_bytes))
-    cause = cause_of(head, source.size_bytes, "hdf5")
+    whole_bytes = _size_in(head)
+    if whole_bytes > source.size_bytes:
+        cause = f"It was cut off: {whole_bytes:,} bytes were written, and {source.size_bytes:,} are there. {AGAIN}"
+    else:
+        cause = cause_of(head, source.size_bytes, "hdf5")
     return CorruptError(f"{source.name} is not a valid HDF5 file: {reason}. {cause}")
+
+
+def _size_in(head: bytes) -> int:
+    """Return the end of file that the superblock states, 0 if there is none or nobody writes its version."""
+    # Where it stands in each version of the superblock, with offsets of 8 bytes.
+    place = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8]) if head[8:9] and head.startswith(SIGNATURE) else None
+    return int.from_bytes(head[place : place + 8], "little") if place else 0
 
 
 def nonsense(source: Source) -> CorruptError:

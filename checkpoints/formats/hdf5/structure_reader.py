@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ...state import dtypes
 from ...state.manifest import Tensor
 from ...storage.source import Source
-from ..safetensors_ import InvalidError
+from ..entries import InvalidError
 from .names import RESERVED, name_of
 from .structure import dataset_header
 

@@ -20,14 +20,15 @@ from typing import Any, NamedTuple
 
 from ...errors import ArgumentError, CheckpointError, ReadError, WriteError
 from ...files import read_metadata
+from ...formats import DEFAULT, known_formats
 from ...sharding.index import INDEX_SUFFIX, is_numbered
 from ...storage import durable
 from .log import Record, numbers_from_json, numbers_to_json
 
 KEY = "history"
-_NAME = re.compile(r"step-([0-9]{8,})(\.safetensors|\.h5)?")
+_NAME = re.compile(r"step-([0-9]{8,})(\..+)?")
 _DIGITS = 100
-_IN_FOLDER = "model.safetensors"
+_IN_FOLDER = f"model{DEFAULT.suffix}"
 _TEMPORARY = re.compile(r"\.statezoo-[0-9a-f]{16}-[0-9]+\.tmp")
 
 
@@ -140,9 +141,10 @@ def remove_unfinished(folder: str) -> None:
 
 def _steps(folder: str) -> list[tuple[int, str]]:
     """Return step and suffix of each name that path_of gives."""
+    suffixes = {"", *(form.suffix for form in known_formats())}
     names = [(name, _NAME.fullmatch(name)) for name in _listed(folder)]
     found = [(name, int(match[1]), match[2] or "") for name, match in names if match]
-    return [(step, suffix) for name, step, suffix in found if name == f"step-{step:08}{suffix}"]
+    return [(step, end) for name, step, end in found if end in suffixes and name == f"step-{step:08}{end}"]
 
 
 def _listed(folder: str) -> list[str]:

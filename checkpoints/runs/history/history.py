@@ -21,11 +21,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
 
 from ...errors import ArgumentError, CorruptError, FormatError, MissingFileError, ReadError, StateError, VersionError
 from ...files import load_file, save_file
-from ...formats import SUFFIX_OF, format_named
+from ...formats import DEFAULT, format_named
 from ...state.validation import checked_metadata
 from . import files
 from .background import Background, Snapshot
@@ -64,15 +64,16 @@ class History:
         metric: str | None = None,
         mode: Mode | None = None,
         *,
-        format: Literal["safetensors", "hdf5"] = "safetensors",
+        format: str = "safetensors",
         background: bool = False,
         share: bool = False,
         durable: bool = True,
     ) -> None:
         self._retention = Retention(keep_last, keep_best, keep_every, metric, mode)
-        self._suffix = "" if share else SUFFIX_OF[format_named(format).NAME]
-        if share and format != "safetensors":
-            raise ArgumentError(f"{format} has no shards that checkpoints could share. Leave out share, or format.")
+        form = format_named(format)
+        self._suffix = "" if share else form.suffix
+        if share and form is not DEFAULT:
+            raise ArgumentError(f"checkpoints can share shards only in {DEFAULT.name}. Leave out share, or format.")
         self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its folder meanwhile
         files.make_folder(self.folder, durable)
         self._durable, self._log = durable, Log(self.folder)

@@ -21,11 +21,11 @@ class Copied(Checkpoint):
 
     def __init__(self, reader: Reader, progress: Progress, lost: Container[str] = ()) -> None:
         super().__init__(reader)
-        self._progress, self._lost = progress, lost
+        self._progress, self._left_out = progress, lost
 
     def packed(self) -> Packed:
         """Return what is copied, its arrays still to be read."""
-        packed, lost = super().packed(), self._lost
+        packed, lost = super().packed(), self._left_out
         return Packed(
             names=[name for name in packed.names if name not in lost],
             stored={name: self._watched(array) for name, array in packed.stored.items() if name not in lost},

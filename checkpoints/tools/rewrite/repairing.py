@@ -70,7 +70,7 @@ def repair(file: Any, out: str | os.PathLike[str], *, progress: Progress | None 
         if lost and not saved:
             raise CorruptError(f"no tensor in {header.name} is intact, and nothing was saved.", tuple(lost))
         save_file(Copied(reader, progress, lost), out, header.metadata)
-        names = set(header.names)
+        names = {*header.names, *header.unsupported}
         return Repair(
             path=header.name,
             out=os.fsdecode(out),
@@ -97,7 +97,7 @@ def _lost(reader: Reader, size_bytes: int, progress: Progress) -> dict[str, str]
         if alias.kept in lost:
             shared = f"it shares the memory of {printable(alias.kept)}: " if alias.kept in of_state else ""
             lost[name] = shared + lost[alias.kept]
-    return lost
+    return lost | {name: f"it cannot be read: {printable(why)}" for name, why in header.unsupported.items()}
 
 
 def _missing(opened: Opened, name: str, size_bytes: int) -> str | None:

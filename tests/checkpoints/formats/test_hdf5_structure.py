@@ -350,9 +350,9 @@ LIES = {
     "metadata that are none": (rb'"key":"\xc3\xa9"', b'"key":1', "its metadata are not strings by name"),
     "no version": (rb',"version":2', b"", "its index has no version"),
     "another version": (rb'"version":2', b'"version":true', "its index has no version"),
-    "no object": (rb"^.*$", b"[]", "is not the JSON it should be"),
-    "no JSON": (rb"^\{", b"{{", "is not the JSON it should be"),
-    "a depth without end": (rb"^.*$", b"[" * 100_000, "is not the JSON it should be"),
+    "no object": (rb"^.*$", b"[]", "is not valid JSON"),
+    "no JSON": (rb"^\{", b"{{", "is not valid JSON"),
+    "a depth without end": (rb"^.*$", b"[" * 100_000, "is not valid JSON"),
 }
 
 

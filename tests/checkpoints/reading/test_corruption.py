@@ -19,6 +19,7 @@ from statezoo.checkpoints import (
     FormatError,
     MissingFileError,
     ReadError,
+    UnsupportedTypeError,
     VersionError,
     inspect,
     load_file,
@@ -232,14 +233,13 @@ def test_an_h5_file_whose_own_dataset_is_nonsense_is_refused(tmp_path: Path, con
 
 
 HEADERS = {
-    b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}': "not the JSON",
-    b' {"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not the JSON",
-    b'[]': "not the JSON",
-    b'\xef\xbb\xbf{}': "not the JSON",
-    b'{"\xff":1}': "not the JSON",
-    b'{"\\ud800":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not the JSON",
-    b"[" * 100_000: "not the JSON",
-    b'{"a":' * 100_000: "not the JSON",
+    b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}': "not valid JSON",
+    b'[]': "not valid JSON",
+    b'\xef\xbb\xbf{}': "not valid JSON",
+    b'{"\xff":1}': "not valid JSON",
+    b'{"\\ud800":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not valid JSON",
+    b"[" * 100_000: "not valid JSON",
+    b'{"a":' * 100_000: "not valid JSON",
     b'{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"x":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}':
         "twice",
     b'{"x":{"dtype":"U8","dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "twice",
@@ -261,8 +261,6 @@ HEADERS = {
     b'{"x":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}': "take 9 bytes, and 2 follow",
     b'{"x":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,2]}}': "takes 73786976294838206464 bytes",
     b'{"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"y":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}': "gap",
-    b'{"__metadata__":{"a":1},"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not strings by name",
-    b'{"__metadata__":[],"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}': "not strings by name",
 }  # fmt: skip
 
 
@@ -282,11 +280,11 @@ def test_a_safetensors_header_length_that_lies_is_refused(tmp_path: Path, length
         load_file(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F6_E3M2", "C128", "X"])
-def test_a_dtype_that_numpy_has_not_is_refused_by_name(tmp_path: Path, dtype: str):
+@pytest.mark.parametrize("dtype", ["C128", "X"])
+def test_an_unknown_dtype_is_refused_by_name(tmp_path: Path, dtype: str):
     header = json.dumps({"deep.x": {"dtype": dtype, "shape": [4], "data_offsets": [0, 2]}}).encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\1\2")
-    with pytest.raises(FormatError, match=rf"'deep.x'.*'{dtype}', which NumPy has not"):
+    with pytest.raises(UnsupportedTypeError, match=rf"'deep.x': its dtype is '{dtype}', which this version"):
         load_file(tmp_path / "x.safetensors")
 
 
@@ -327,9 +325,9 @@ def test_a_file_of_the_other_format_says_to_rename_it(tmp_path: Path):
     save_file({"x": np.ones(2)}, tmp_path / "b.h5")
     (tmp_path / "a.safetensors").rename(tmp_path / "a.h5")
     (tmp_path / "b.h5").rename(tmp_path / "b.safetensors")
-    with pytest.raises(CorruptError, match=r"looks like a safetensors file. Rename it to end in .safetensors"):
+    with pytest.raises(CorruptError, match=r"looks like safetensors. Rename it to end in .safetensors"):
         load_file(tmp_path / "a.h5")
-    with pytest.raises(CorruptError, match=r"looks like an HDF5 file. Rename it to end in .h5"):
+    with pytest.raises(CorruptError, match=r"looks like hdf5. Rename it to end in .h5"):
         load_file(tmp_path / "b.safetensors")
 
 

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from statezoo.zoo.publishing import placing
 from statezoo.zoo.publishing.placing import placed
 
+STEPS = 18  # one more than there are
 PLACE = """
 import os, signal, sys
 from pathlib import Path
 from statezoo.zoo.publishing import placing
 
-kill_at, exchange = int(sys.argv[2]), sys.argv[3] == "exchange"
-if not exchange:
-    placing._renameat2 = lambda one, other: False
+kill_at = int(sys.argv[2])
 calls = 0
 
 def counting(function):
@@ -32,23 +30,17 @@ def counting(function):
         return result
     return call
 
-Path.rename, os.fsync = counting(Path.rename), counting(os.fsync)
-placing._renameat2 = counting(placing._renameat2)
+for name in ("rename", "mkdir", "touch", "unlink", "rmdir"):
+    setattr(Path, name, counting(getattr(Path, name)))
+os.fsync, os.unlink, os.rmdir = counting(os.fsync), counting(os.unlink), counting(os.rmdir)
 with placing.placed(Path(sys.argv[1]), lambda target: None) as folder:
     (folder / "content").write_text("new")
+print(calls)
 """
 
 
 def free(target: Path) -> None:
     """Let whatever stands there be replaced."""
-
-
-@pytest.fixture(params=["exchange", "two renames"])
-def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Once as Linux does it, once as a system without an exchange of names does."""
-    if request.param == "two renames":
-        monkeypatch.setattr(placing, "_renameat2", lambda one, other: False)
-    return request.param
 
 
 @pytest.fixture
@@ -62,7 +54,7 @@ def content(target: Path) -> str:
     return (target / "content").read_text()
 
 
-def test_a_new_folder_replaces_the_old_one_and_nothing_is_left_over(target: Path, exchange: str):
+def test_a_new_folder_replaces_the_old_one_and_nothing_is_left_over(target: Path):
     with placed(target, free) as folder:
         (folder / "content").write_text("new")
         assert content(target) == "old"
@@ -100,26 +92,73 @@ def test_an_interrupt_between_the_two_renames_puts_the_old_folder_back(
             raise error
         return rename(self, to)
 
-    monkeypatch.setattr(placing, "_renameat2", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(error), placed(target, free) as folder:
         (folder / "content").write_text("new")
     assert content(target) == "old"
 
 
-@pytest.mark.parametrize("way", ["exchange", "two renames"])
-@pytest.mark.parametrize("kill_at", range(1, 8))
-def test_killed_at_any_step_the_old_or_the_new_folder_is_there_for_the_next(target: Path, kill_at: int, way: str):
-    command = [sys.executable, "-c", PLACE, str(target), str(kill_at), way]
-    killed = subprocess.run(command, capture_output=True)
+@pytest.mark.parametrize("kill_at", range(1, STEPS + 1))
+def test_killed_at_any_step_the_old_or_the_new_folder_is_there_for_the_next(target: Path, kill_at: int):
+    command = [sys.executable, "-c", PLACE, str(target), str(kill_at)]
+    killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode in (0, -signal.SIGKILL), killed.stderr
-    if way == "exchange":
-        assert content(target) in ("old", "new")
+    assert killed.returncode == 0 or kill_at < STEPS, "there are more steps than this test knows"
     with placed(target, free) as folder:
         assert content(target) in ("old", "new")
         (folder / "content").write_text("newest")
     assert content(target) == "newest"
     assert os.listdir(target.parent) == ["entry"]
+
+
+def killed_between_the_renames(target: Path) -> None:
+    """Leave what a publishing leaves that is killed while its target is missing."""
+    for step in range(1, STEPS + 1):
+        subprocess.run([sys.executable, "-c", PLACE, str(target), str(step)], capture_output=True)
+        if not target.exists():
+            return
+    raise AssertionError("the target was never missing")
+
+
+def test_an_entry_that_a_killed_publishing_took_away_is_put_back_by_the_next_one_of_its_neighbour(tmp_path: Path):
+    shorter, longer = tmp_path / "net.digits", tmp_path / "net.digits-bn"
+    longer.mkdir()
+    (longer / "content").write_text("the only copy")
+    killed_between_the_renames(longer)
+    with placed(shorter, free) as folder:
+        (folder / "content").write_text("shorter")
+    assert content(shorter) == "shorter"
+    assert content(longer) == "the only copy"
+    assert sorted(os.listdir(tmp_path)) == ["net.digits", "net.digits-bn"]
+
+
+@pytest.mark.parametrize(
+    "name", [".entry-backup", ".entry-x1y2z3", ".entry.publishing.old", "entry.publishing", ".a.publishing"]
+)
+def test_a_folder_of_somebody_else_stays_whatever_its_name(target: Path, name: str):
+    (target.parent / name / "new").mkdir(parents=True)
+    (target.parent / name / "new" / "precious").write_text("mine")
+    with placed(target, free) as folder:
+        (folder / "content").write_text("new")
+    assert content(target) == "new"
+    assert (target.parent / name / "new" / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_is_in_the_way_is_an_error_and_stays(target: Path, tmp_path: Path, kind: str):
+    work = target.parent / ".entry.publishing"
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "new").mkdir(parents=True)
+    if kind == "folder":
+        elsewhere.rename(work)
+    elif kind == "file":
+        work.write_text("mine")
+    else:
+        work.symlink_to(elsewhere)
+    with pytest.raises(FileExistsError, match=r"\.entry\.publishing is in the way .*; move it"), placed(target, free):
+        pytest.fail("the block must not run")
+    assert content(target) == "old"
+    assert os.path.lexists(work)
 
 
 def test_a_second_process_has_to_wait(target: Path):

@@ -26,7 +26,11 @@ WEIGHT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run recipes of these tests here: a fresh process does not know them."""
-    monkeypatch.setattr(reproduction, "_run_apart", train)
+
+    def train_here(recipe: zoo.Recipe, folder: Path, pinned: bool) -> object:
+        return train(recipe, folder)
+
+    monkeypatch.setattr(reproduction, "train_apart", train_here)
 
 
 def change_manifest(entry: Path, **changes: Any) -> None:
@@ -100,25 +104,11 @@ def test_what_differs_in_the_environment_is_named(tiny_entry: Path, in_this_proc
 
 
 def test_other_data_are_an_error_before_anything_is_trained(tiny_entry: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reproduction, "_run_apart", None)
+    monkeypatch.setattr(reproduction, "train_apart", None)
     manifest = json.loads((tiny_entry / "manifest.json").read_text())
     change_manifest(tiny_entry, data=manifest["data"] | {"sha256": "0" * 64})
     with pytest.raises(zoo.DataError, match=r"makes other data here: SHA-256 \w{64}, published 0{64}\. Install the"):
         zoo.repro(f"file:{tiny_entry}")
-
-
-def test_an_error_of_the_training_comes_out_of_its_process(tmp_path: Path):
-    recipe = zoo.get_recipe("linear-regression").with_settings(lr=1e30)
-    with pytest.raises(zoo.RunError, match="Lower lr"):
-        reproduction._run_apart(recipe, tmp_path / "run")
-
-
-def test_a_program_that_lacks_its_guard_is_told_so(tmp_path: Path):
-    (tmp_path / "program.py").write_text("from statezoo import zoo\n\nzoo.repro('linear-regression')\n")
-    result = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "RunError: the process that ran the recipe of linear-regression ended before it was done." in result.stderr
-    assert 'call zoo.repro under `if __name__ == "__main__":`' in result.stderr
 
 
 def test_the_verb_repro_shows_the_same_and_fails_where_it_is_not_reproduced(

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ....checkpoints import inspect, save_model
-from ....checkpoints.formats import SUFFIX_OF
+from ....checkpoints import FormatError, inspect, save_model
+from ....checkpoints.formats import format_named, known_formats
 from ....checkpoints.storage import durable
 from ....core import Module
 from ...errors import RunError, UnknownNameError, ZooError
@@ -72,11 +72,11 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        return self.path / f"checkpoint{SUFFIX_OF[self.format]}"
+        return self.path / f"checkpoint{format_named(self.format).suffix}"
 
     @property
     def state(self) -> Path:
-        return self.path / f"training{SUFFIX_OF[self.format]}"
+        return self.path / f"training{format_named(self.format).suffix}"
 
     def keep(self, recipe: Recipe, model: Module, history: list[Row], made: Made) -> None:
         """Keep the weights after an epoch, and the record."""
@@ -103,13 +103,11 @@ def read_record(folder: Path) -> Record:
         made: dict[str, Any] | None = content["made"]  # None, before the first epoch has ended
         record = Record(
             recipe=get_recipe(content["recipe"]).with_settings(**content["settings"]),
-            format=content["format"],
+            format=format_named(content["format"]).name,
             history=[{name: _number(value) for name, value in row.items()} for row in content["history"]],
             fingerprint=content["fingerprint"],
             made=None if made is None else Made(**made),
         )
-        if record.format not in SUFFIX_OF:
-            raise ValueError(f"there is no format {record.format!r}")
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} holds no run ({RUN} is missing); make one with scripts/train.py NAME") from None
     except OSError as error:
@@ -133,8 +131,11 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Re
     A new run is of that format, one that goes on keeps its own. Raises RunError if the folder holds a run and resume
     is False, or one of another recipe or of other settings, or if it cannot be made.
     """
-    if format not in SUFFIX_OF:
-        raise RunError(f"the format of a run is {' or '.join(SUFFIX_OF)}, not {format!r}")
+    try:
+        format = format_named(format).name
+    except FormatError as error:
+        known = " or ".join(form.name for form in known_formats())
+        raise RunError(f"the format of a run is {known}, not {format!r}") from error
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

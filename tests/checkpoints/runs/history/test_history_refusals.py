@@ -18,8 +18,8 @@ from statezoo.checkpoints.runs.history import history as history_module
         ({"keep_every": 2.5}, "keep_every is a whole number of at least 1, not 2.5"),
         ({"metric": "loss"}, 'mode is "min" if the lowest loss is the best, or "max", not None. Give one of them'),
         ({"mode": "max"}, "mode='max' says what is best of a metric: give metric too"),
-        ({"format": "zip"}, "'zip' names no format; the known ones are safetensors, hdf5"),
-        ({"format": "hdf5", "share": True}, "hdf5 has no shards that checkpoints could share. Leave out share"),
+        ({"format": "zip"}, "'zip' is not a format. The known formats are safetensors"),
+        ({"format": "hdf5", "share": True}, "checkpoints can share shards only in safetensors. Leave out share"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_and_no_folder_is_made(

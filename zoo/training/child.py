@@ -1,0 +1,144 @@
+"""A training in a process of its own, which starts pinned if that is asked for."""
+
+import multiprocessing.spawn as spawn
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import RunError, ZooError
+from ..registry import get_architecture
+from .recipe import Recipe
+from .run.determinism import pinned_environment
+from .run.reporting import Progress
+from .training import Run, open_run, train
+
+# The parent decides what Ctrl-C ends. sys.path comes first: nothing of the project may be importable without it.
+_START = (
+    "import pickle, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    f"sys.path[:] = pickle.load(sys.stdin.buffer); from {__name__} import main; main()"
+)
+_in_child = False
+
+
+class _Job(NamedTuple):
+    """What a child does. recipe: pickled, beside the class of its model, so that unpickling registers both."""
+
+    main: dict[str, Any]
+    recipe: bytes
+    folder: str
+    outcome: str
+
+
+def train_apart(recipe: Recipe, folder: Path, pinned: bool = True) -> Run:
+    """Run a recipe to its end in a fresh process, into a folder that does not exist. Return the finished run.
+
+    pinned: whether the process starts with `pinned_environment()`, or with the environment of this one. The process
+    shows its progress if stderr is a terminal, and ends when this process ends, however that happens.
+
+    Raises RunError if the recipe cannot be handed to a process or the process dies, and what the training raises.
+    """
+    if _in_child:
+        raise RunError(
+            "the program that defines the recipe trains it while a fresh process imports the program. "
+            'Put what the program does under `if __name__ == "__main__":`.'
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    outcome = folder.parent / f"{folder.name}-outcome.pickle"
+    job = _Job(_main_module(recipe), _pickled(recipe), str(folder), str(outcome))
+    status = _run(pickle.dumps(sys.path) + pickle.dumps(tuple(job)), pinned_environment() if pinned else None)
+    if not outcome.exists():
+        raise RunError(
+            f"the process that ran the recipe of {recipe.name} ended with status {status} before it was done."
+        )
+    error = pickle.loads(outcome.read_bytes())
+    if error is not None:
+        raise error
+    return open_run(folder)
+
+
+def _run(message: bytes, environ: dict[str, str] | None) -> int:
+    """Start a child, send it a message, and return its exit status. No exception leaves it running."""
+    with subprocess.Popen([sys.executable, "-c", _START], stdin=subprocess.PIPE, env=environ) as process:
+        assert process.stdin is not None
+        try:
+            try:
+                process.stdin.write(message)
+                process.stdin.flush()
+            except BrokenPipeError:
+                pass  # its exit status says more
+            return process.wait()  # stdin stays open: the child ends when it is closed
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _pickled(recipe: Recipe) -> bytes:
+    try:
+        return pickle.dumps((get_architecture(recipe.architecture), recipe))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise RunError(
+            f"the recipe of {recipe.name} cannot be handed to another process: {error}. "
+            "Define it and its model at the top level of a module."
+        ) from error
+
+
+def _main_module(recipe: Recipe) -> dict[str, Any]:
+    """Return how a child imports the program of this process; empty if neither recipe nor model is defined there."""
+    if "__main__" not in (type(recipe).__module__, get_architecture(recipe.architecture).__module__):
+        return {}
+    found = spawn.get_preparation_data("training")
+    return {key: value for key, value in found.items() if key.startswith(("init_main", "sys_argv"))}
+
+
+def main() -> None:
+    """Do the job that stands in stdin, and leave None or the error it raised in the file of its outcome."""
+    global _in_child
+    job = _Job(*pickle.load(sys.stdin.buffer))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    error: BaseException | None = None
+    try:
+        _in_child = True
+        _train(_imported(job), job.folder)
+    except BaseException as reason:
+        error = reason
+    Path(job.outcome).write_bytes(_portable(error))
+
+
+def _imported(job: _Job) -> Recipe:
+    spawn.prepare(job.main)
+    try:
+        return pickle.loads(job.recipe)[1]
+    except (AttributeError, ImportError) as error:
+        raise RunError(
+            f"a fresh process cannot import the recipe: {error}. Define it in a module or a file of a program."
+        ) from error
+
+
+def _end_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing more is sent: this returns when the parent's end is closed
+    os._exit(1)
+
+
+def _train(recipe: Recipe, folder: str) -> None:
+    if sys.stderr is None or not sys.stderr.isatty():
+        train(recipe, folder)
+        return
+    with Progress(recipe.name, recipe.epochs) as progress:
+        train(recipe, folder, progress.epoch, progress.step)
+
+
+def _portable(error: BaseException | None) -> bytes:
+    """Pickle an error with its traceback as a note; an error that cannot be pickled becomes a RunError."""
+    if error is not None and not isinstance(error, ZooError):
+        error.add_note("".join(traceback.format_exception(error)))
+    try:
+        message = pickle.dumps(error)
+        pickle.loads(message)
+    except Exception:
+        return pickle.dumps(RunError(f"{type(error).__name__}: {error}"))
+    return message
