@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    from statezoo.checkpoints.formats import known_formats
+
     parser.add_argument("name", help="the name of a model that `statezoo list` shows")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME)")
     parser.add_argument("--seed", type=int, help="the seed of the initial weights and of the order of the data")
@@ -33,10 +35,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log-dir", type=Path, metavar="FOLDER", help="write events for TensorBoard to this folder")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
+    formats = [form.name for form in known_formats()]
     parser.add_argument("--save-every", type=int, metavar="STEPS", help="also save the state within an epoch")
     parser.add_argument(
         "--format",
-        choices=("safetensors", "hdf5"),
+        choices=formats,
         default="safetensors",
         help="the format of the checkpoints (default: safetensors)",
     )
