@@ -71,6 +71,10 @@ class WriteError(_SystemError):
     """A file that could not be written. What was at the path before is still there."""
 
 
+class LockedError(WriteError, TimeoutError):
+    """A file or folder that another process or thread kept locked for too long. Nothing was written."""
+
+
 class ClosedError(CheckpointError, ValueError):
     """A tensor that was asked for after its checkpoint was closed."""
 

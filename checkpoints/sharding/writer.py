@@ -22,6 +22,7 @@ from itertools import count
 from ..errors import ArgumentError, CheckpointError, MissingFileError, WriteError
 from ..formats import format_of
 from ..storage import durable as files
+from ..storage.locks import locked
 from ..storage.source import FileSource
 from .index import (
     INDEX_SUFFIX,
@@ -33,11 +34,6 @@ from .index import (
     shard_metadata,
     shard_names,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 _TEMPORARY = re.compile(r"\.statezoo-[0-9a-f]{16}-[0-9]+\.tmp")
 
@@ -78,8 +74,8 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
     """
     path = os.path.abspath(path)  # the program may change its folder while it makes arrays
     folder, index_path = os.path.dirname(path), path + INDEX_SUFFIX
-    with _locked(folder) as locked:
-        if locked:
+    with locked(folder) as is_locked:
+        if is_locked:
             _remove_leftovers(path)
         old = _named_by(index_path) or set()
         new = NewShards(folder, _free_names(path, count))
@@ -120,7 +116,7 @@ def _old_is_left(path: str, reason: str, error: OSError) -> WriteError:
 
 def remove_shards(path: str) -> None:
     """Remove the index and the shards of a path to which a plain file has been saved, which readers prefer to them."""
-    with _locked(os.path.dirname(path)) as locked:
+    with locked(os.path.dirname(path) or os.curdir) as is_locked:
         old = _named_by(path + INDEX_SUFFIX)
         # A writer of shards has replaced the plain file since, or that is no index.
         if not os.path.exists(path) or old is None:
@@ -128,40 +124,8 @@ def remove_shards(path: str) -> None:
         with suppress(OSError):
             os.unlink(path + INDEX_SUFFIX)
         _remove_unneeded(os.path.dirname(path), old)
-        if locked:
+        if is_locked:
             _remove_leftovers(path)
-
-
-@contextmanager
-def _locked(folder: str) -> Iterator[bool]:
-    """Hold the lock on a folder; say whether there is one."""
-    descriptor = _lock(folder or os.curdir)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None and fcntl is not None:
-            with suppress(OSError):
-                # A process forked meanwhile has the descriptor too, and would keep the lock.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-            with suppress(OSError):
-                os.close(descriptor)
-
-
-def _lock(folder: str) -> int | None:
-    if fcntl is None:
-        return None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # what is wrong with it, the first shard says
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except BaseException as error:
-        os.close(descriptor)
-        if isinstance(error, OSError):
-            return None
-        raise
-    return descriptor
 
 
 def _free_names(path: str, number: int) -> list[str]:

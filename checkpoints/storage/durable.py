@@ -21,18 +21,14 @@ from typing import TYPE_CHECKING
 from xxhash import xxh3_64_hexdigest
 
 from ..errors import CheckpointError, WriteError
-
-try:
-    import fcntl
-except ImportError:  # Windows: no locks, so nobody tells a dead writer's file from a living one's
-    fcntl = None
+from . import locks
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 # Whatever somebody has put at the name of a leftover, opening it must neither wait nor lead elsewhere.
-_LEFT = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_LEFT = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # Some systems refuse to write 2 GiB at a time.
 _MOST_BYTES = 1 << 30
 
@@ -90,7 +86,7 @@ def replace(path: str, durable: bool = True) -> Iterator[int]:
             temporary.discard()
             raise
         with contextlib.suppress(OSError):
-            temporary.close()
+            temporary.file.close()
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
@@ -140,46 +136,38 @@ def _target_of(path: str) -> tuple[str, int | None]:
 
 
 class _Temporary:
-    """An open file at a name of its own beside the target."""
+    """A file at a name of its own beside the target, removed at the latest when the object is freed."""
 
-    __slots__ = ("descriptor", "path")
+    __slots__ = ("file", "path", "process")
 
-    def __init__(self, path: str, descriptor: int) -> None:
-        self.path, self.descriptor = path, descriptor
+    def __init__(self, path: str) -> None:
+        self.path, self.file, self.process = path, locks.OwnFile(), os.getpid()
 
-    def lock(self) -> bool | None:
-        """Say whether the lock is ours now, not another's; None without locks, where no writer seems dead."""
-        if fcntl is None:
-            return None
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return None
-        return True
+    @property
+    def descriptor(self) -> int:
+        return self.file.number
 
     def is_there(self) -> bool:
-        """Say whether the file at the path is the open one: others may have removed it and made one of that name."""
+        """Return whether the file at the path is the open one: another program may have replaced it."""
         try:
-            return fcntl is None or os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
+            return locks.fcntl is None or os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
         except FileNotFoundError:
             return False
 
-    def close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
     def discard(self) -> None:
-        """Remove the file; not if it has taken its place already, as the name may be another writer's then."""
+        """Remove the file, unless it has been renamed: its old name may belong to another writer by now."""
+        if self.descriptor < 0:
+            return
         with contextlib.suppress(OSError):
-            if fcntl is None:  # Windows removes no open file
-                self.close()
+            if locks.fcntl is None:  # Windows removes no open file
+                self.file.close()
             if self.is_there():
                 os.unlink(self.path)
         with contextlib.suppress(OSError):
-            self.close()
+            self.file.close()
+
+    def __del__(self) -> None:
+        self.discard()
 
 
 def _open_temporary(target: str, mode: int | None) -> _Temporary:
@@ -203,15 +191,16 @@ def _open_temporary(target: str, mode: int | None) -> _Temporary:
 
 
 def _create(path: str, mode: int | None) -> _Temporary | None:
-    """Return a new file at path, locked, with these permissions; None if there is one already."""
+    """Create a file at path with these permissions and lock it. Return None if there is one already."""
+    temporary = _Temporary(path)
     try:
-        temporary = _Temporary(path, os.open(path, _NEW, 0o666 if mode is None else mode & 0o777))
+        temporary.file.open(path, _NEW, 0o666 if mode is None else mode & 0o777)
     except FileExistsError:
         return None
     try:
-        locked, status = temporary.lock(), os.fstat(temporary.descriptor)
-        if locked is False or not status.st_nlink:  # before it was locked, another took it for a dead writer's
-            temporary.close()
+        locked, status = locks.try_lock(temporary.descriptor), os.fstat(temporary.descriptor)
+        if locked is False or not status.st_nlink:  # another writer took it for a dead one's before it was locked
+            temporary.file.close()
             return None
         if mode is not None and stat.S_IMODE(status.st_mode) != mode:
             os.chmod(temporary.descriptor if os.chmod in os.supports_fd else path, mode)
@@ -222,12 +211,13 @@ def _create(path: str, mode: int | None) -> _Temporary | None:
 
 
 def remove_dead(path: str) -> bool:
-    """Remove what a dead writer left at path; say whether there was such a thing."""
+    """Remove the temporary file of a dead writer at path. Return whether there was one."""
+    left = locks.OwnFile()
     with contextlib.suppress(OSError):
-        left = _Temporary(path, os.open(path, _LEFT))
+        left.open(path, _LEFT)
         try:
-            # A writer that has finished since has given the file another name, and that one may be used anew.
-            if left.lock() and left.is_there():
+            # A writer that has finished meanwhile has renamed its file, and another may use the name.
+            if locks.try_lock(left.number) and os.path.samestat(os.stat(path), os.fstat(left.number)):
                 os.unlink(path)
                 return True
         finally:
@@ -237,13 +227,18 @@ def remove_dead(path: str) -> bool:
 
 def _put(temporary: _Temporary, target: str, path: str) -> None:
     """Rename a finished temporary file to target; path is for messages."""
+    if temporary.process != os.getpid():
+        raise WriteError(
+            f"{path} was not written: this process was forked from the one that is saving it, which goes on.\n"
+            "Save again in this process if you need to."
+        )
     if not temporary.is_there():
         raise WriteError(
             f"{path} could not be written: its temporary file {temporary.path} was removed meanwhile, by a program "
             "that clears such files or by a writer on another machine. What was there before is unchanged.\nSave again."
         )
-    if fcntl is None:  # Windows renames no open file
-        temporary.close()
+    if locks.fcntl is None:  # Windows renames no open file
+        temporary.file.close()
     try:
         os.replace(temporary.path, target)
     except OSError as error:

@@ -14,7 +14,7 @@ import pytest
 from xxhash import xxh3_64_hexdigest
 
 from statezoo.checkpoints import WriteError, load_file, save_file
-from statezoo.checkpoints.storage import durable
+from statezoo.checkpoints.storage import durable, locks
 
 
 def temporary(path: Path, number: int) -> Path:
@@ -147,7 +147,7 @@ def test_where_there_are_no_locks_a_save_works_and_removes_nothing(path: Path, m
         patch.setattr(fcntl, "flock", refuse)
         replace_with(path, b"without locks")
     assert path.read_bytes() == b"without locks"
-    monkeypatch.setattr(durable, "fcntl", None)
+    monkeypatch.setattr(locks, "fcntl", None)
     replace_with(path, b"on another system")
     assert path.read_bytes() == b"on another system"
     with pytest.raises(RuntimeError, match="stop"), durable.replace(str(path)):

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...checkpoints.storage.locks import locked
+
 _SUFFIX = ".publishing"
 _MARK = "written-by-statezoo"
 
@@ -28,7 +30,7 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     work = target.parent / f".{target.name}{_SUFFIX}"
-    with _locked(target.parent):
+    with locked(target.parent):
         for left in target.parent.glob(f".*{_SUFFIX}"):
             _clear(left)
         if os.path.lexists(work) and (work.is_symlink() or not work.is_dir() or any(work.iterdir())):
@@ -64,21 +66,6 @@ def _clear(work: Path) -> None:
     if [path.name for path in work.iterdir()] == [_MARK]:
         (work / _MARK).unlink()
         work.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    if os.name != "posix":
-        yield
-        return
-    import fcntl  # POSIX only
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _synchronise(*paths: Path) -> None:

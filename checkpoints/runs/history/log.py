@@ -18,16 +18,12 @@ import math
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, NamedTuple
 
 from ...errors import ReadError, WriteError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from ...storage.locks import locked
 
 NAME = "history.jsonl"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -63,39 +59,20 @@ class Log:
 
     @contextmanager
     def locked(self) -> Iterator[OpenLog]:
-        """Give the log to append to, while no other process changes the folder. Raises WriteError."""
-        try:
-            descriptor = self._locked_descriptor()
-        except OSError as error:
-            raise WriteError(
-                f"{self.path} could not be opened, and nothing was saved: {(error.strerror or str(error)).lower()}.\n"
-                "Check the folder and its permissions.",
-                error,
-            ) from error
-        try:
-            yield OpenLog(self.path, descriptor)
-        finally:
-            if fcntl is not None:
-                with suppress(OSError):
-                    # A process forked meanwhile has the descriptor too, and would keep the lock.
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
-
-    def _locked_descriptor(self) -> int:
-        while True:
-            descriptor = _opened(self.path, _FLAGS)
+        """Yield the log to append to, while no other process changes the folder. Raises WriteError, LockedError."""
+        with locked(self.path, create=True):
             try:
-                if fcntl is None:
-                    return descriptor
-                with suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                with suppress(FileNotFoundError):  # somebody removed the log while we waited
-                    if os.path.samestat(os.stat(self.path), os.fstat(descriptor)):
-                        return descriptor
-            except BaseException:
+                descriptor = _opened(self.path, _FLAGS)
+            except OSError as error:
+                raise WriteError(
+                    f"{self.path} could not be opened, and nothing was saved: "
+                    f"{(error.strerror or str(error)).lower()}.\nCheck the folder and its permissions.",
+                    error,
+                ) from error
+            try:
+                yield OpenLog(self.path, descriptor)
+            finally:
                 os.close(descriptor)
-                raise
-            os.close(descriptor)
 
 
 class OpenLog(NamedTuple):

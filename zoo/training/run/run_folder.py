@@ -1,25 +1,21 @@
 """The folder of a run: its record, the weights after its last epoch, and while it is not finished, its whole state."""
 
 import json
-import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ....checkpoints import FormatError, inspect, save_model
+from ....checkpoints.errors import LockedError
 from ....checkpoints.formats import format_named, known_formats
 from ....checkpoints.storage import durable
+from ....checkpoints.storage.locks import locked
 from ....core import Module
 from ...errors import RunError, UnknownNameError, ZooError
 from ..recipe import Recipe, get_recipe
-
-try:
-    import fcntl
-except ImportError:  # Windows: nobody is told that another process trains into the folder
-    fcntl = None
 
 RUN = "run.json"
 
@@ -183,19 +179,15 @@ def _refuse_other(out: Path, recorded: Recipe, asked: Recipe) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which the system takes back when the process dies."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    """Hold the lock on a folder. Raises RunError if another process holds it."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"another process is training into {folder}; wait for it, or name another --out") from None
+            stack.enter_context(locked(folder, wait_s=0))
+        except LockedError as error:
+            raise RunError(
+                f"another process is training into {folder}; wait for it, or name another --out\n{error}"
+            ) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _number(value: Any) -> float:

@@ -1,0 +1,389 @@
+"""One lock for the library: processes and threads wait for each other, signal handlers and forks do not."""
+
+import dis
+import errno
+import fcntl
+import itertools
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statezoo.checkpoints.errors import CheckpointError, LockedError, WriteError
+from statezoo.checkpoints.storage import locks
+from statezoo.checkpoints.storage.locks import locked
+
+HOLD = """
+import sys, time
+from statezoo.checkpoints.storage.locks import locked
+with locked(sys.argv[1]) as is_locked:
+    print(is_locked, flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock on tmp_path."""
+    process = hold(tmp_path, 60)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def hold(path: Path, for_s: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(path), str(for_s)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    return process
+
+
+def is_free(path: Path) -> bool:
+    """Return whether another process could lock path now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def in_thread(work: Callable[[], object]) -> list[BaseException]:
+    """Run work on another thread, and return what it raised."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return errors
+
+
+def enter(path: Path, wait_s: float = 0) -> None:
+    with locked(path, wait_s=wait_s):
+        pass
+
+
+def test_a_lock_is_held_in_the_block_and_free_after_it(tmp_path: Path):
+    with locked(tmp_path) as is_locked:
+        assert is_locked
+        assert not is_free(tmp_path)
+    assert is_free(tmp_path)
+
+
+def test_a_lock_is_free_after_an_exception(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="stop"), locked(tmp_path):
+        raise RuntimeError("stop")
+    assert is_free(tmp_path)
+
+
+def test_a_file_to_lock_is_made_if_asked_for(tmp_path: Path):
+    with locked(tmp_path / "log", create=True) as is_locked:
+        assert is_locked
+    assert (tmp_path / "log").read_bytes() == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="only Linux says who holds a lock")
+def test_the_error_names_the_path_the_process_and_its_command(tmp_path: Path, holder: subprocess.Popen[str]):
+    with pytest.raises(LockedError) as info:
+        enter(tmp_path)
+    text = str(info.value)
+    assert text.startswith(f"{tmp_path} is locked by process {holder.pid} ({sys.executable} -c ")
+    assert text.endswith("\nWait until it has finished, or stop it, and try again.")
+
+
+def test_a_wait_ends_with_an_error_after_its_limit(tmp_path: Path, holder: subprocess.Popen[str]):
+    start = time.monotonic()
+    with pytest.raises(LockedError, match=r"and was not released within 0\.3 s\."):
+        enter(tmp_path, wait_s=0.3)
+    assert 0.3 <= time.monotonic() - start < 10
+
+
+def test_the_error_is_the_one_that_people_expect_and_can_be_pickled(tmp_path: Path, holder: subprocess.Popen[str]):
+    with pytest.raises(TimeoutError) as info:
+        enter(tmp_path)
+    assert isinstance(info.value, CheckpointError)
+    assert isinstance(info.value, WriteError)
+    assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)
+
+
+def test_another_process_waits_until_the_lock_is_released(tmp_path: Path):
+    process = hold(tmp_path, 0.3)
+    with locked(tmp_path, wait_s=60) as is_locked:
+        assert is_locked
+        assert process.wait(60) == 0
+    process.communicate()
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path, holder: subprocess.Popen[str]):
+    holder.kill()
+    holder.wait()
+    enter(tmp_path, wait_s=0)
+
+
+def test_the_same_thread_enters_again_and_only_the_last_exit_releases(tmp_path: Path):
+    before = open_files()
+    with locked(tmp_path):
+        with locked(tmp_path, wait_s=0) as is_locked:
+            assert is_locked
+        assert not is_free(tmp_path)
+    assert is_free(tmp_path)
+    assert open_files() == before
+
+
+def test_one_file_under_two_names_is_one_lock(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    with locked(tmp_path / "file"), locked(tmp_path / "link", wait_s=0) as is_locked:
+        assert is_locked
+
+
+def test_another_thread_waits_and_is_told_that_a_thread_holds_the_lock(tmp_path: Path):
+    with locked(tmp_path):
+        (error,) = in_thread(lambda: enter(tmp_path, wait_s=0.05))
+        assert isinstance(error, LockedError)
+        if os.path.exists("/proc/locks"):
+            assert "is locked by another thread of this process" in str(error)
+    assert in_thread(lambda: enter(tmp_path)) == []
+
+
+def test_only_one_of_many_threads_is_in_the_block(tmp_path: Path):
+    inside, most = [0], [0]
+
+    def work() -> None:
+        for _ in range(20):
+            with locked(tmp_path):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.0002)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert is_free(tmp_path)
+
+
+class Interrupt(KeyboardInterrupt):
+    """What the traced interrupts below raise."""
+
+
+# After these opcodes Python looks for signals.
+INTERRUPTIBLE = {"RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"}
+
+
+def at_each_moment(work: Callable[[], None], act: Callable[[], None]) -> int:
+    """Run work once for each moment at which a signal can interrupt the code in locks.py, and call act there.
+
+    Return the number of moments.
+    """
+    for count in itertools.count():
+        moments = itertools.count()
+
+        def trace(frame: Any, event: str, arg: Any, moments: Any = moments, at: int = count) -> Any:
+            if frame.f_code.co_filename != locks.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            before = ""
+
+            def follow(frame: Any, event: str, arg: Any) -> Any:
+                nonlocal before
+                if event == "opcode":
+                    last, before = before, dis.opname[frame.f_code.co_code[frame.f_lasti]]
+                    if last in INTERRUPTIBLE and next(moments) == at:
+                        act()
+                return follow
+
+            return follow
+
+        sys.settrace(trace)
+        try:
+            work()
+        finally:
+            sys.settrace(None)
+        if next(moments) <= count:
+            return count
+    raise AssertionError
+
+
+def test_a_signal_handler_enters_at_any_moment_of_the_code_that_it_interrupts(tmp_path: Path):
+    entered: list[bool] = []
+
+    def handler(*_: Any) -> None:
+        with locked(tmp_path, wait_s=0) as is_locked:
+            entered.append(is_locked)
+            assert not is_free(tmp_path)
+
+    def work() -> None:
+        with locked(tmp_path, wait_s=0) as is_locked:
+            assert is_locked
+            assert not is_free(tmp_path)
+        assert is_free(tmp_path)
+
+    before = open_files()
+    original = signal.signal(signal.SIGUSR1, handler)
+    try:
+        moments = at_each_moment(work, lambda: signal.raise_signal(signal.SIGUSR1))
+    finally:
+        signal.signal(signal.SIGUSR1, original)
+    assert entered == [True] * moments
+    assert moments > 30
+    assert open_files() == before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in __del__
+def test_an_interrupt_at_any_moment_leaves_no_lock_and_no_open_file(tmp_path: Path):
+    interrupted = []
+
+    def interrupt() -> None:
+        raise Interrupt
+
+    def work() -> None:
+        try:
+            with locked(tmp_path, wait_s=0):
+                pass
+        except Interrupt:
+            interrupted.append(True)
+        assert is_free(tmp_path)
+        assert open_files() == before
+
+    before = open_files()
+    moments = at_each_moment(work, interrupt)
+    assert moments > 30
+    assert len(interrupted) > moments - 10  # those in __del__ are reported by the interpreter
+
+
+def test_a_forked_child_does_not_hold_the_lock_and_waits_as_another_process(tmp_path: Path):
+    with locked(tmp_path):
+        child = os.fork()
+        if not child:
+            try:
+                enter(tmp_path)
+            except LockedError as error:
+                os._exit(0 if f"process {os.getppid()}" in str(error) or not os.path.exists("/proc/locks") else 2)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert not is_free(tmp_path)
+    assert is_free(tmp_path)
+
+
+def test_a_forked_child_that_leaves_the_block_does_not_release_the_lock(tmp_path: Path):
+    child = 0
+    with locked(tmp_path):
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            assert not is_free(tmp_path)
+    if not child:
+        os._exit(0)
+    assert is_free(tmp_path)
+
+
+FORK_AND_DIE = """
+import os, signal, sys, threading, time
+from statezoo.checkpoints.storage.locks import locked
+ready = threading.Event()
+def hold():
+    with locked(sys.argv[1]):
+        ready.set()
+        time.sleep(60)
+threading.Thread(target=hold, daemon=True).start()
+ready.wait()
+child = os.fork()
+if not child:
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_free_though_a_child_that_it_forked_lives(tmp_path: Path):
+    command = [sys.executable, "-W", "ignore", "-c", FORK_AND_DIE, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.wait()
+    try:
+        enter(tmp_path, wait_s=5)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_a_file_that_a_forked_child_must_not_share_is_the_null_device_there(tmp_path: Path):
+    file = locks.OwnFile()
+    file.open(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT)
+    child = os.fork()
+    if not child:
+        os.write(file.number, b"of the child")
+        os._exit(0 if os.path.samestat(os.fstat(file.number), os.stat(os.devnull)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.fstat(file.number).st_size == 0
+    file.close()
+
+
+def test_a_file_that_is_replaced_while_one_waits_is_locked_under_its_name(tmp_path: Path):
+    log = tmp_path / "log"
+    log.touch()
+    holder = hold(log, 60)
+    errors: list[list[BaseException]] = []
+
+    def wait_and_check() -> None:
+        with locked(log, wait_s=60, create=True):
+            assert not is_free(log)
+
+    thread = threading.Thread(target=lambda: errors.append(in_thread(wait_and_check)))
+    thread.start()
+    time.sleep(0.1)
+    log.unlink()
+    holder.kill()
+    holder.communicate()
+    thread.join()
+    assert errors == [[]]
+    assert log.exists()
+
+
+@pytest.mark.parametrize("how", ["refused", "absent"])
+def test_without_locks_the_block_runs_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str):
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if how == "refused":
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    else:
+        monkeypatch.setattr(locks, "fcntl", None)
+    before = open_files()
+    with locked(tmp_path) as is_locked:
+        assert is_locked is False
+    assert open_files() == before
+
+
+def test_a_path_that_cannot_be_opened_counts_as_one_without_locks(tmp_path: Path):
+    with locked(tmp_path / "absent") as is_locked:
+        assert is_locked is False
+    assert list(tmp_path.iterdir()) == []
