@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format faults resume repro hostile damage fuzz bench wheel-check clean
+.PHONY: help demo test test-all check format faults resume repro arm hostile damage fuzz bench wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ resume: $(VENV)/.ready-test  ## kill the training of every entry 16 times, resum
 
 repro: $(VENV)/.ready-train  ## train every entry again and compare the weights with the published ones
 	@$(BIN)/python scripts/verify_zoo.py --repro
+
+arm:  ## verify, save, load and train on an emulated aarch64 processor (needs apt-get; no privileges)
+	@PYTHON=$(PYTHON) bash .ci/arm
 
 hostile: $(VENV)/.ready-test  ## read every hostile file in every way, and print the outcomes
 	@$(BIN)/python tests/hostile/hostile_campaign.py
