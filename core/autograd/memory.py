@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def is_floating(dtype: np.dtype) -> bool:
-    """Whether dtype holds floating-point numbers, those of ml_dtypes included."""
-    if dtype.kind != "V":
-        return dtype.kind == "f"
-    # ml_dtypes registers its integers as kind "V" too; no integer holds one half.
-    return dtype.type is not np.void and bool(dtype.type(0.5) == 0.5)
-
-
 def byte_bounds(array: np.ndarray) -> tuple[int, int]:
     """Return the addresses of the first byte of array and of the byte after its last."""
     low = high = array.__array_interface__["data"][0]

@@ -1,9 +1,9 @@
 """Elementwise operations and matmul, each forward beside its gradient.
 
-Operands are Tensors, arrays or Python numbers. dtypes follow torch where NumPy would leave float32 unasked: a Python
-number takes the dtype of the tensor it meets, integers that meet floats take the floats' dtype, and dividing integers
-gives float32. Where a function has a pole or overflows (x / 0, log(0), exp(1000)) the result is the infinity or NaN
-it should be, without a warning; sums and products that overflow keep NumPy's.
+Operands are Tensors, arrays or numbers. dtypes follow torch where NumPy would promote float32: a number takes the
+dtype of the tensor it is combined with, integers combined with floats take the dtype of the floats, and dividing
+integers gives float32. At a pole or on overflow (x / 0, log(0), exp(1000)) the result is infinity or NaN, without a
+warning; sums and products that overflow keep NumPy's warning.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, GraphError, ShapeError
+from .dtypes import narrowed, widened
 from .shaping import broadcasts_to
 from .silence import silently
 from .tape import is_grad_enabled
@@ -20,22 +21,22 @@ from .tensor import Number, Tensor, record
 
 
 def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Return both as Tensors whose dtypes NumPy combines as this module promises."""
+    """Return both as Tensors, with dtypes that NumPy combines as this module promises."""
     if not isinstance(b, Tensor):
         b = _alike(b, a)
     elif not isinstance(a, Tensor):
         a = _alike(a, b)
     if a.data.dtype is not b.data.dtype:
-        if a.dtype.kind in "iub" and b.dtype.kind == "f":
+        if a.dtype.kind in "iub" and b.dtype.kind in "fV":
             a = a.to(b.dtype)
-        elif b.dtype.kind in "iub" and a.dtype.kind == "f":
+        elif b.dtype.kind in "iub" and a.dtype.kind in "fV":
             b = b.to(a.dtype)
     return a, b
 
 
 def _alike(value: Any, tensor: Tensor) -> Tensor:
-    """Return value as a Tensor; a Python number in the dtype of the tensor it meets, if that can hold it."""
-    if isinstance(value, float):
+    """Return value as a Tensor. A number takes the dtype of the tensor it is combined with, if that can hold it."""
+    if isinstance(value, float | np.floating):
         return Tensor(np.asarray(value, tensor.dtype if tensor.dtype.kind in "fcV" else np.float32))
     if isinstance(value, int) and tensor.dtype.kind != "b":
         return Tensor(np.asarray(value, tensor.dtype))
@@ -47,8 +48,12 @@ def _apply(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
         return ufunc(a.data, b.data)
     except ValueError as error:
         if ufunc is np.power and b.dtype.kind in "iu" and (b.data < 0).any():
-            raise ArgumentError("an integer to a negative integer power is no integer. Call .float() first.") from error
+            raise ArgumentError(
+                "an integer raised to a negative integer power is not an integer. Call .float() first."
+            ) from error
         raise ShapeError(f"{ufunc.__name__} cannot combine shapes {a.shape} and {b.shape}.") from error
+    except TypeError as error:
+        raise ArgumentError(f"{ufunc.__name__} is not defined for {a.dtype} and {b.dtype}.") from error
 
 
 def add(a: Any, b: Any) -> Tensor:
@@ -97,11 +102,16 @@ def power(a: Any, b: Any) -> Tensor:
 
 
 def matmul(a: Any, b: Any) -> Tensor:
-    """Return a @ b as NumPy and torch define it: leading axes broadcast, a vector is a row left and a column right."""
+    """Return a @ b as NumPy and torch do: leading axes broadcast.
+
+    A vector is a row on the left and a column on the right.
+    """
     a, b = _operands(a, b)
     if a.ndim == 0 or b.ndim == 0:
-        raise ShapeError(f"matmul cannot combine shapes {a.shape} and {b.shape}: use * with a single number.")
+        raise ShapeError(f"matmul cannot combine shapes {a.shape} and {b.shape}. Use * with a single number.")
     out = _apply(np.matmul, a, b)
+    if out.dtype is not a.data.dtype and a.dtype == b.dtype:
+        out = out.astype(a.dtype)  # bfloat16, which NumPy multiplies in float32
     x = a.data if a.ndim > 1 else a.data[None, :]  # (..., n, k)
     y = b.data if b.ndim > 1 else b.data[:, None]  # (..., k, m)
     b_is_vector, for_a, for_b = b.ndim == 1, a._requires_grad, b._requires_grad
@@ -121,18 +131,25 @@ def negative(a: Tensor) -> Tensor:
     return record("negative", -a.data, (a,), lambda g: (-g,))
 
 
+def invert(a: Tensor) -> Tensor:
+    """Return ~a, which has no gradient. Raises ArgumentError unless a holds integers or booleans."""
+    if a.dtype.kind not in "iub":
+        raise ArgumentError(f"invert is not defined for {a.dtype}.")
+    return Tensor(np.invert(a.data))
+
+
 def without_gradient(ufunc: np.ufunc, a: Any, b: Any) -> Tensor:
-    """Return a comparison or bitwise combination, which has no gradient."""
+    """Return a comparison or a bitwise combination, which has no gradient."""
     a, b = _operands(a, b)
     return Tensor(np.asarray(_apply(ufunc, a, b)))
 
 
 def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
-    """Return target, after its array has been changed to ufunc(target, other)."""
+    """Change the array of target to ufunc(target, other) and return target."""
     require_outside_graph(target, other)
     array = np.asarray(other)
     if not broadcasts_to(array.shape, target.shape):
-        raise ShapeError(f"{ufunc.__name__} in place cannot fit shape {array.shape} into {target.shape}.")
+        raise ShapeError(f"{ufunc.__name__} in place cannot broadcast shape {array.shape} to {target.shape}.")
     if target.dtype.kind in "iub" and (ufunc is np.true_divide or array.dtype.kind == "f"):
         raise ArgumentError(f"{ufunc.__name__} in place cannot keep floats in {target.dtype}. Call .float() first.")
     silently(ufunc, target.data, array, out=target.data, casting="same_kind")
@@ -143,13 +160,13 @@ def require_outside_graph(target: Tensor, other: Any) -> None:
     """Raise GraphError if changing target in place would leave the recorded graph wrong."""
     if is_grad_enabled() and (target._requires_grad or (isinstance(other, Tensor) and other._requires_grad)):
         raise GraphError(
-            "an in-place change where gradients are recorded. For an update of values do it under no_grad(); "
-            "for a step of the computation write a = a + b instead of a += b."
+            "tensors that are part of a recorded graph cannot be changed in place. To update values, do it under "
+            "no_grad(); for a step of the computation, write a = a + b instead of a += b."
         )
 
 
 def absolute(a: Tensor) -> Tensor:
-    """Return |a|; the gradient at 0 is 0, at NaN it is NaN."""
+    """Return |a|. The gradient is 0 at 0 and NaN at NaN."""
     x = a.data
     return record("abs", np.abs(x), (a,), lambda g: (g * np.sign(x),))
 
@@ -180,47 +197,63 @@ def tanh(a: Tensor) -> Tensor:
 
 
 def sigmoid(a: Tensor) -> Tensor:
-    """Return 1 / (1 + exp(-a)), in (0, 1), for a of any size without overflow."""
-    x = _floats(a)
+    """Return 1 / (1 + exp(-a)), in (0, 1), without overflow for any a."""
+    x = widened(_floats(a))
     small = np.exp(-np.abs(x))  # at most 1
     out = np.where(x >= 0, 1, small) / (1 + small)
-    return record("sigmoid", out, (a,), lambda g: (g * (out * (1 - out)),))
+    return record("sigmoid", narrowed(out, a), (a,), lambda g: (g * (out * (1 - out)),))
 
 
 def relu(a: Tensor) -> Tensor:
-    """Return max(a, 0); NaN stays NaN. The gradient at 0 and at NaN is 0."""
+    """Return max(a, 0); NaN stays NaN. The gradient at 0 and NaN is 0."""
     x = a.data
-    out = np.maximum(x, np.zeros(x.shape, x.dtype))  # with the number 0 itself NumPy takes several times as long
+    out = np.maximum(x, np.zeros(x.shape, x.dtype))  # several times faster than with the number 0
     return record("relu", out, (a,), lambda g: (g * (out > 0),))
 
 
 def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
-    """Return a limited to [low, high]; the gradient is 0 outside and passes at the limits themselves."""
+    """Return a limited to [low, high]. The gradient is 0 outside; at the limits it passes.
+
+    Floats keep their dtype; integers limited by a float become float32.
+    """
     if low is None and high is None:
         raise ArgumentError("clamp needs a min, a max, or both.")
     x = a.data
-    inside = np.ones(x.shape, bool) if low is None else x >= low
-    if high is not None:
-        inside = inside & (x <= high)
-    return record("clamp", np.clip(x, low, high), (a,), lambda g: (g * inside,))
+    if x.dtype.kind in "iub" and any(isinstance(bound, float) for bound in (low, high)):
+        x = _floats(a)
+    least, most = (None if bound is None else _limit(bound, x.dtype) for bound in (low, high))
+    out, inside = x, np.ones(x.shape, bool)
+    if least is not None:
+        out, inside = np.maximum(x, least), x >= least
+    if most is not None:
+        out, inside = np.minimum(out, most), inside & (x <= most)
+    return record("clamp", out, (a,), lambda g: (g * inside,))
+
+
+def _limit(bound: Number, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return a limit in dtype: infinite if it exceeds the range of a float, the nearest integer for integers."""
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        bound = min(max(bound, info.min), info.max)
+    return silently(np.asarray, bound, dtype)
 
 
 def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
-    """Return a, but value where mask is True. mask: bool, broadcastable to a's shape."""
+    """Return a with value wherever mask is True. mask: bool, broadcastable to the shape of a."""
     masked = np.asarray(mask)
     if masked.dtype != bool:
-        raise ArgumentError(f"masked_fill needs a mask of bool, not {masked.dtype}.")
+        raise ArgumentError(f"masked_fill needs a bool mask, not {masked.dtype}.")
     if not broadcasts_to(masked.shape, a.shape):
-        raise ShapeError(f"masked_fill cannot fit a mask of shape {masked.shape} onto {a.shape}.")
+        raise ShapeError(f"masked_fill cannot broadcast a mask of shape {masked.shape} to {a.shape}.")
     out = np.where(masked, np.asarray(value, a.dtype), a.data)
     return record("masked_fill", out, (a,), lambda g: (np.where(masked, 0, g),))
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """Return a where condition is True and b elsewhere, all three broadcast together. condition: bool."""
+    """Return a where condition is True and b elsewhere; all three broadcast. condition: bool."""
     chosen = np.asarray(condition)
     if chosen.dtype != bool:
-        raise ArgumentError(f"where needs a condition of bool, not {chosen.dtype}.")
+        raise ArgumentError(f"where needs a bool condition, not {chosen.dtype}.")
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a = Tensor(a)
     a, b = _operands(a, b)
@@ -229,5 +262,5 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 
 
 def _floats(a: Tensor) -> np.ndarray:
-    """Return the array for a function on reals: integers as float32."""
+    """Return the array for a function of real numbers: integers become float32."""
     return a.data if a.dtype.kind not in "iub" else a.data.astype(np.float32)

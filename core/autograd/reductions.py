@@ -1,6 +1,7 @@
 """Reductions, each forward beside its gradient.
 
-dim is one axis, a tuple of axes, or None for all of them; keepdim leaves them as axes of size 1.
+dim is one axis, a tuple of axes, or None for all; keepdim=True keeps them as axes of size 1. 16-bit floats are summed
+in float32 and the result is rounded once.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
+from .dtypes import narrowed, widened
 from .tensor import Dim, Tensor, record
 
 
 class Extremum(NamedTuple):
-    """The largest or smallest values along one axis, and where (the first of equal ones) they stand."""
+    """The largest or smallest values along one axis, and their indices (the first of equal values)."""
 
     values: Tensor
     indices: Tensor
@@ -25,38 +27,38 @@ class Extremum(NamedTuple):
 def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the sum over dim; int64 for bools and small integers."""
     axes, shape = _axes(a, dim), a.shape
-    out = a.data.sum(axis=axes, keepdims=keepdim)
+    out = narrowed(widened(a.data).sum(axis=axes, keepdims=keepdim), a)
     return record("sum", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),))
 
 
 def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Return the mean over dim; NaN over no elements. Raises ArgumentError if a holds no floats."""
+    """Return the mean over dim; NaN over no elements. Raises ArgumentError if a holds integers."""
     _require_floats("mean", a)
     axes, shape = _axes(a, dim), a.shape
     count = _count(a, axes)
-    total = a.data.sum(axis=axes, keepdims=keepdim)
+    total = widened(a.data).sum(axis=axes, keepdims=keepdim)
     out = total / count if count else np.full_like(total, np.nan)
-    return record("mean", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape) / count, shape),))
+    return record("mean", narrowed(out, a), (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape) / count, shape),))
 
 
 def var(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
     """Return the variance over dim, divided by n - correction; NaN if that is not positive."""
     axes, shape = _axes(a, dim), a.shape
     centred, freedom, out = _variance(a, axes, correction, keepdim)
-    return record("var", out, (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),))
+    return record("var", narrowed(out, a), (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),))
 
 
 def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-    """Return the square root of the variance; its gradient where all elements are equal is 0, as in torch."""
+    """Return the square root of the variance. Its gradient is 0 where all elements are equal, as in torch."""
     axes, shape = _axes(a, dim), a.shape
     centred, freedom, variance = _variance(a, axes, correction, keepdim)
     out = np.sqrt(variance)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        by_variance = np.where(out == 0, 0, g / out)  # without the factor 1/2, which the square's 2 cancels
+        by_variance = np.where(out == 0, 0, g / out)  # the factor 1/2 cancels against the 2 of the square
         return (_lift(by_variance, axes, shape) * centred / freedom,)
 
-    return record("std", out, (a,), backward)
+    return record("std", narrowed(out, a), (a,), backward)
 
 
 def max(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
@@ -82,14 +84,14 @@ def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bo
     x, picked = a.data, a.data.reshape(-1)[indices.data.reshape(())]
     tied = np.isnan(x) if picked != picked else x == picked
     out = picked.reshape((1,) * a.ndim if keepdim else ())
-    return record(name, out, (a,), lambda g: (tied * (g / tied.sum(dtype=a.dtype)),))
+    return record(name, out, (a,), lambda g: (tied * (g / np.count_nonzero(tied)),))
 
 
 def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor:
     """Return the int64 index that find (np.argmax or np.argmin) picks along dim, or in the flattened tensor."""
     (count,) = {a.data.size} if dim is None else {a.shape[axis] for axis in _axes(a, dim)}
     if not count:
-        raise ShapeError(f"{find.__name__} over no elements: the shape is {a.shape}, dim is {dim}.")
+        raise ShapeError(f"{find.__name__} needs at least one element; the shape is {a.shape} and dim is {dim}.")
     return Tensor(np.asarray(find(a.data, axis=dim, keepdims=keepdim)))
 
 
@@ -107,15 +109,15 @@ def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray],
 def _variance(a: Tensor, axes: tuple[int, ...], correction: int, keepdim: bool) -> tuple[np.ndarray, float, np.ndarray]:
     """Return the elements minus their mean, the divisor, and the variance."""
     _require_floats("var and std", a)
-    freedom = _count(a, axes) - correction
+    freedom, x = _count(a, axes) - correction, widened(a.data)
     if freedom <= 0:
-        return np.full_like(a.data, np.nan), 1, np.full_like(a.data.sum(axis=axes, keepdims=keepdim), np.nan)
-    centred = a.data - a.data.mean(axis=axes, keepdims=True)
+        return np.full_like(x, np.nan), 1, np.full_like(x.sum(axis=axes, keepdims=keepdim), np.nan)
+    centred = x - x.mean(axis=axes, keepdims=True)
     return centred, freedom, np.asarray((centred * centred).sum(axis=axes, keepdims=keepdim) / freedom)
 
 
 def _axes(a: Tensor, dim: Dim) -> tuple[int, ...]:
-    """Return dim as axes counted from the front. Raises ShapeError if the tensor has no such axis."""
+    """Return the axes in dim, counted from the front. Raises ShapeError if the tensor has no such axis."""
     given = range(a.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     for axis in given:
         if not -a.ndim <= axis < a.ndim:
@@ -128,7 +130,7 @@ def _count(a: Tensor, axes: tuple[int, ...]) -> int:
 
 
 def _lift(g: np.ndarray, axes: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of a reduction with the reduced axes put back as size 1."""
+    """Return the gradient of a reduction with the reduced axes restored as size 1."""
     return g.reshape([1 if axis in axes else size for axis, size in enumerate(shape)])
 
 
@@ -139,7 +141,7 @@ def _require_floats(name: str, a: Tensor) -> None:
 
 def sum_rows(a: np.ndarray) -> np.ndarray:
     """Return the sum over the first axis of an array (N, C): (C,)."""
-    # As a product with ones, which BLAS makes several times faster than NumPy a sum over the first axis.
+    # A product with ones: BLAS is several times faster than NumPy's sum over the first axis.
     ones = np.empty(len(a), a.dtype)
-    ones.fill(1)  # np.ones takes as long as the product
+    ones.fill(1)  # np.ones() would take as long as the product
     return ones.dot(a)

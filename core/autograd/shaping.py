@@ -1,6 +1,6 @@
 """Operations that move elements without changing them, each forward beside its gradient.
 
-Results are views of the same memory wherever NumPy can make one: basic indexing, transposes, most reshapes.
+A result is a view of the same memory wherever NumPy can make one: basic indexing, transposes, most reshapes.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from .tensor import Dim, Tensor, record
 
 
 def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    """Whether an array of this shape can be repeated to fill target."""
+    """Return True if an array of this shape broadcasts to target."""
     padded = (1,) * (len(target) - len(shape)) + shape
     return len(padded) == len(target) and all(size in (1, wanted) for size, wanted in zip(padded, target, strict=True))
 
 
 def as_tuple(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return `f(2, 3)` and `f((2, 3))` alike as (2, 3)."""
+    """Return the sizes given as `f(2, 3)` or as `f((2, 3))`: (2, 3) for both."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
 
 
 def array_index(index: Any) -> Any:
-    """Return an index for NumPy: Tensors inside it as arrays."""
+    """Return the index with its Tensors replaced by arrays."""
     if isinstance(index, tuple):
         return tuple(array_index(part) for part in index)
     return index.data if isinstance(index, Tensor) else index
@@ -35,7 +35,7 @@ def array_index(index: Any) -> Any:
 def getitem(a: Tensor, index: Any) -> Tensor:
     """Return a[index]: a view for ints and slices, a copy for arrays and lists of positions or bools.
 
-    Elements picked several times get the sum of their gradients. Raises IndexError as NumPy does.
+    An element that is picked several times gets the sum of the gradients. Raises IndexError as NumPy does.
     """
     index = array_index(index)
     parts = index if isinstance(index, tuple) else (index,)
@@ -43,11 +43,11 @@ def getitem(a: Tensor, index: Any) -> Tensor:
         part is None or part is Ellipsis or isinstance(part, slice | np.integer) or type(part) is int for part in parts
     )
     if basic and not any(part is Ellipsis for part in parts):
-        index = (*parts, ...)  # so that NumPy gives a view of one element too, not a scalar
+        index = (*parts, ...)  # so that a single element is a view as well, not a scalar
     out, shape, dtype = a.data[index], a.shape, a.dtype
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        full = np.zeros(shape, dtype)
+        full = np.zeros(shape, dtype if basic else np.result_type(dtype, np.float32))  # 16-bit sums lose small terms
         if basic:
             full[index] = g
         else:
@@ -63,31 +63,33 @@ def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
     try:
         out = a.data.reshape(shape)
     except ValueError as error:
-        raise ShapeError(f"cannot reshape {before}, which is {a.numel()} elements, to {shape}.") from error
+        raise ShapeError(f"cannot reshape {before}, which has {a.numel()} elements, to {shape}.") from error
     return record("reshape", out, (a,), lambda g: (g.reshape(before),))
 
 
 def view(a: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return `reshape` of the same memory. Raises ShapeError if that needs a copy."""
+    """Return a reshaped view of the same memory. Raises ShapeError if that needs a copy."""
     out = reshape(a, shape)
     if a.data.size and not np.may_share_memory(out.data, a.data):
-        raise ShapeError(f"a view of {a.shape} as {shape} cannot share its memory. Use reshape(), which may copy.")
+        raise ShapeError(f"a view of {a.shape} as {shape} cannot share memory. Use reshape(), which may copy.")
     return out
 
 
 def flatten(a: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Return the elements with the axes from start_dim to end_dim, both included, made one."""
+    """Return a tensor in which the axes from start_dim to end_dim (inclusive) are merged into one."""
     if a.ndim == 0:
         return reshape(a, (1,))
     start, end = _axis(a, start_dim), _axis(a, end_dim)
     if start > end:
-        raise ShapeError(f"flatten from dim {start_dim} to {end_dim}: the start comes after the end in {a.shape}.")
-    merged = int(np.prod(a.shape[start : end + 1]))  # not -1: an empty tensor leaves that open
+        raise ShapeError(
+            f"flatten from dim {start_dim} to {end_dim}: the start comes after the end for shape {a.shape}."
+        )
+    merged = int(np.prod(a.shape[start : end + 1]))  # not -1, which is ambiguous for an empty tensor
     return reshape(a, (*a.shape[:start], merged, *a.shape[end + 1 :]))
 
 
 def permute(a: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return a view with the axes in the order dims."""
+    """Return a view with the axes in the order given by dims."""
     axes = tuple(_axis(a, dim) for dim in dims)
     if sorted(axes) != list(range(a.ndim)):
         raise ShapeError(f"permute({', '.join(map(str, dims))}) does not name each axis of shape {a.shape} once.")
@@ -95,13 +97,13 @@ def permute(a: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def transpose(a: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Return a view with two axes exchanged."""
+    """Return a view with two axes swapped."""
     first, second = _axis(a, dim0), _axis(a, dim1)
     return record("transpose", a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
 
 
 def squeeze(a: Tensor, dim: Dim = None) -> Tensor:
-    """Return a view without the axes of size 1, or only without those in dim that have size 1."""
+    """Return a view without the axes of size 1. With dim, only those in dim are removed."""
     dims = range(a.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     before, dropped = a.shape, {_axis(a, axis) for axis in dims}
     after = [size for axis, size in enumerate(before) if size != 1 or axis not in dropped]
@@ -111,13 +113,13 @@ def squeeze(a: Tensor, dim: Dim = None) -> Tensor:
 def unsqueeze(a: Tensor, dim: int) -> Tensor:
     """Return a view with a new axis of size 1 at dim."""
     if not -a.ndim - 1 <= dim <= a.ndim:
-        raise ShapeError(f"unsqueeze({dim}) is outside a tensor of shape {a.shape}.")
+        raise ShapeError(f"unsqueeze({dim}) is out of range for a tensor of shape {a.shape}.")
     before = a.shape
     return record("unsqueeze", np.expand_dims(a.data, dim), (a,), lambda g: (g.reshape(before),))
 
 
 def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return a read-only view repeated along new axes and those of size 1; -1 keeps a size."""
+    """Return a read-only view, repeated along new axes and axes of size 1. -1 keeps a size."""
     own = (1,) * (len(shape) - a.ndim) + a.shape
     target = tuple(mine if size == -1 else size for mine, size in zip(own, shape, strict=False))
     try:
@@ -128,16 +130,16 @@ def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Return tensors of one shape side by side along a new axis dim."""
+    """Return tensors of the same shape joined along a new axis dim."""
     parts = tuple(tensors)
     if len({part.shape for part in parts}) != 1:
-        raise ShapeError(f"stack needs tensors of one shape, not {[part.shape for part in parts]}.")
+        raise ShapeError(f"stack needs tensors of the same shape, not {[part.shape for part in parts]}.")
     out = np.stack([part.data for part in parts], axis=dim)
     return record("stack", out, parts, lambda g: list(np.moveaxis(g, dim, 0)))
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Return tensors one after the other along the axis dim; the other axes must agree."""
+    """Return tensors joined along the existing axis dim. The other axes must agree."""
     parts = tuple(tensors)
     try:
         out = np.concatenate([part.data for part in parts], axis=dim)

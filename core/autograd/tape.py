@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
@@ -23,6 +23,7 @@ import numpy as np
 from ..errors import GraphError
 
 if TYPE_CHECKING:
+    from .base import TensorBase
     from .tensor import Tensor
 
 Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
@@ -41,7 +42,10 @@ def is_grad_enabled() -> bool:
 
 
 class no_grad:
-    """A context (`with no_grad():`) or decorator (`@no_grad()`) in which nothing is recorded for `backward()`."""
+    """A context (`with no_grad():`) or decorator (`@no_grad()`) in which nothing is recorded for `backward()`.
+
+    A decorated generator or coroutine runs its own body without recording; code that consumes it is not affected.
+    """
 
     def __init__(self) -> None:
         self._tokens: list[Token[bool | Observer]] = []
@@ -56,6 +60,8 @@ class no_grad:
     def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
         if inspect.isgeneratorfunction(function):
             return _unrecorded_generator(function)
+        if inspect.iscoroutinefunction(function):
+            return _unrecorded_coroutine(function)
 
         @functools.wraps(function)
         def unrecorded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
@@ -66,18 +72,34 @@ class no_grad:
 
 
 def _unrecorded_generator(function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
-    """Return function with recording off while its body runs, but not where the items go."""
+    """Return function with recording off while its body runs, and on again wherever its items are used."""
 
     @functools.wraps(function)
     def unrecorded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        generator, sent = function(*args, **kwargs), None
-        while True:
-            try:
-                with no_grad():
-                    item = generator.send(sent)
-            except StopIteration as end:
-                return end.value
-            sent = yield item
+        generator = function(*args, **kwargs)
+        resume = no_grad()(lambda method, *values: method(*values))
+        try:
+            item = resume(next, generator)
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    return resume(generator.close)
+                except BaseException as error:
+                    item = resume(generator.throw, error)
+                else:
+                    item = resume(generator.send, sent)
+        except StopIteration as end:
+            return end.value
+
+    return unrecorded
+
+
+def _unrecorded_coroutine(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def unrecorded(*args: Any, **kwargs: Any) -> Any:
+        with no_grad():
+            return await function(*args, **kwargs)
 
     return unrecorded
 
@@ -90,7 +112,7 @@ def spent(_: np.ndarray) -> NoReturn:
     )
 
 
-def run_backward(root: Tensor, gradient: np.ndarray) -> None:
+def run_backward(root: TensorBase, gradient: np.ndarray) -> None:
     """Accumulate into `.grad` of every leaf that root, a result, was computed from, and free the graph on the way.
 
     To be called `silently`: infinities and NaN are values here, as in the forward pass, and the loss shows them.
@@ -130,9 +152,9 @@ def run_backward(root: Tensor, gradient: np.ndarray) -> None:
                 ready.append(parent)
 
 
-def _uses(root: Tensor) -> dict[Tensor, int]:
+def _uses(root: TensorBase) -> dict[TensorBase, int]:
     """Return how often each recorded tensor behind root is used there: its gradient has as many parts."""
-    uses: dict[Tensor, int] = {}
+    uses: dict[TensorBase, int] = {}
     found = [root]
     while found:  # a loop: graphs are deeper than the stack
         node = found.pop()
@@ -154,6 +176,8 @@ def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:
     if gradient.shape != array.shape:
         extra = gradient.ndim - array.ndim
         repeated = [axis + extra for axis, size in enumerate(array.shape) if size == 1]
-        summed = gradient.sum(axis=(*range(extra), *repeated), keepdims=True)
+        # 16-bit floats are summed in float32: bfloat16 would stop growing at 256 terms.
+        dtype = np.float32 if gradient.dtype.itemsize <= 2 else None
+        summed = gradient.sum(axis=(*range(extra), *repeated), keepdims=True, dtype=dtype)
         gradient = np.asarray(summed).reshape(array.shape)
     return np.asarray(gradient, dtype=array.dtype)

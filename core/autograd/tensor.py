@@ -4,8 +4,8 @@
     loss = (w * w).sum()
     loss.backward()        # w.grad is now the array [2., 4.]
 
-The methods here say what a Tensor can do; how each is computed, forward beside gradient, stands in operations.py
-(elementwise, matmul), reductions.py and shaping.py. Every result is recorded through `record`, the tape is tape.py.
+The methods here list what can be computed with a Tensor; operations.py (elementwise, matmul), reductions.py and
+shaping.py compute it, each forward beside its gradient. `record` puts every result on the tape (tape.py).
 
 In-place changes (`w -= lr * w.grad`) are for tensors outside a graph: a change to an array that a recorded operation
 still needs for its gradient is not detected.
@@ -13,14 +13,15 @@ still needs for its gradient is not detected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, GraphError, ShapeError
-from .silence import silently
-from .tape import Backward, is_grad_enabled, no_grad, recording, run_backward
+from .base import TensorBase, to_array
+from .dtypes import holds_numbers
+from .tape import Backward, is_grad_enabled, no_grad, recording
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,203 +30,83 @@ __all__ = ["Tensor", "is_grad_enabled", "no_grad", "record", "tensor"]
 
 Number = bool | int | float
 Dim = int | tuple[int, ...] | None
+_OPERANDS = (TensorBase, int, float)  # recognized at once; for anything else NumPy is asked
 
 
-class Tensor:
-    """An n-dimensional array with an optional gradient.
+def _binary(operator: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    """Make an operator return NotImplemented for an operand that holds no numbers.
 
-    data: an ndarray is held, never copied, and keeps its dtype, as NumPy scalars do; Python floats become float32,
-    ints int64. grad: an ndarray of data's shape and dtype, or None. Raises ArgumentError if data holds no numbers,
-    or if requires_grad is asked of anything but floats.
+    Python then tries the operator of the other operand. If there is none, == is False and + raises TypeError.
     """
 
-    __slots__ = ("__weakref__", "_backward", "_operation", "_parents", "_requires_grad", "data", "grad")
+    @functools.wraps(operator)
+    def checked(self: Tensor, other: Any) -> Tensor:
+        return operator(self, other) if isinstance(other, _OPERANDS) or holds_numbers(other) else NotImplemented
 
-    # True where the link to `_parents` is part of what the tensor is (a parameter that views another's memory):
-    # backward() then leaves it in place.
-    _keep_graph: ClassVar[bool] = False
+    return checked
 
-    # NumPy must leave `array * tensor` to us, or it would build an object array of tensors.
-    __array_ufunc__ = None
 
-    data: np.ndarray
-    grad: np.ndarray | None
-    _operation: str  # the name of the recorded operation that computed it, "" if there is none
-    _parents: tuple[Tensor, ...]
-    _backward: Backward | None
+class Tensor(TensorBase):
+    """An n-dimensional array with an optional gradient.
 
-    def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self.data = _to_array(data)
-        self.grad = None
-        self._operation, self._parents, self._backward = "", (), None
-        self._requires_grad = False
-        if requires_grad:
-            self.requires_grad = True
+    data: an ndarray is held without a copy and keeps its dtype, as NumPy scalars do; Python floats become float32 and
+    ints int64. grad: an ndarray with the shape and dtype of data, or None.
+    Raises ArgumentError if data holds no numbers, or if requires_grad is True and data holds no floats.
+    """
 
-    # --- what it is
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether `backward()` finds a gradient for this tensor, or through it."""
-        return self._requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, flag: bool) -> None:
-        if flag and self.data.dtype.kind not in "fV":  # "V": bfloat16 and the like
-            raise ArgumentError(
-                f"only a tensor of floats can require a gradient, not {self.dtype}. Call .float() first."
-            )
-        if not flag and self._requires_grad and self._parents and not self._keep_graph:
-            raise GraphError("this tensor is the result of a recorded operation. Call detach() to leave the graph.")
-        self._requires_grad = flag
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Return self, after setting `requires_grad`."""
-        self.requires_grad = requires_grad
-        return self
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def T(self) -> Tensor:
-        """A view with the order of all axes reversed."""
-        return shaping.permute(self, tuple(range(self.ndim))[::-1])
-
-    def size(self, dim: int | None = None) -> tuple[int, ...] | int:
-        """Return the shape, or its entry dim."""
-        return self.data.shape if dim is None else self.data.shape[dim]
-
-    def numel(self) -> int:
-        """Return the number of elements."""
-        return self.data.size
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __repr__(self) -> str:
-        text = np.array2string(self.data, separator=", ", prefix="tensor(")
-        kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
-        return f"tensor({text}{kind}{', requires_grad=True' if self._requires_grad else ''})"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.ndim == 0 else super().__format__(spec)
-
-    # Equality is elementwise, so that only identity is left to hash by.
-    __hash__ = object.__hash__
-
-    # --- out of the graph
-
-    def item(self) -> Any:
-        """Return the one element as a Python number. Raises ShapeError if there is not exactly one."""
-        if self.data.size != 1:
-            raise ShapeError(f"only a tensor of one element has one value; this one has shape {self.shape}.")
-        return self.data.item()
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __float__(self) -> Any:
-        return float(self.item())
-
-    def __index__(self) -> int:
-        return self.item().__index__()
-
-    def numpy(self) -> np.ndarray:
-        """Return the array itself. Raises GraphError if the tensor requires a gradient, which would be lost."""
-        if self._requires_grad:
-            raise GraphError("numpy() of a tensor that requires a gradient would lose it. Call detach().numpy().")
-        return self.data
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+    __slots__ = ()
 
     def detach(self) -> Tensor:
-        """Return a tensor with the same memory that no gradient flows through."""
+        """Return a tensor with the same memory, outside the graph."""
         return Tensor(self.data)
-
-    # --- gradients
-
-    def backward(self, gradient: Tensor | npt.ArrayLike | None = None) -> None:
-        """Add the derivatives of this tensor to `.grad` of every leaf it was computed from; then the graph is gone.
-
-        gradient: what to weigh this tensor's elements with, same shape; not needed for a single number.
-        Raises GraphError if nothing requires a gradient, if it is needed and not given, or on a second pass.
-        """
-        if not self._requires_grad:
-            raise GraphError(
-                "backward() of a tensor that requires no gradient. Compute it from tensors with requires_grad=True, "
-                "outside no_grad() and without detach()."
-            )
-        if gradient is None:
-            if self.data.size != 1:
-                raise GraphError(
-                    f"backward() starts at a single number; this tensor has shape {self.shape}. "
-                    "Reduce it first, as in loss.mean().backward(), or pass backward(gradient) of that shape."
-                )
-            start = np.array(1, self.data.dtype)
-            if self.data.ndim:
-                start = start.reshape(self.data.shape)
-        else:
-            start = np.array(gradient, dtype=self.dtype)
-            if start.shape != self.shape:
-                raise ShapeError(
-                    f"backward() was given a gradient of shape {start.shape} for a tensor of {self.shape}."
-                )
-        if self._backward is not None:
-            silently(run_backward, self, start)
-        elif self.grad is None:
-            self.grad = start
-        else:
-            self.grad += start
 
     # --- arithmetic
 
+    @_binary
     def __add__(self, other: Any) -> Tensor:
         return operations.add(self, other)
 
+    @_binary
     def __radd__(self, other: Any) -> Tensor:
         return operations.add(other, self)
 
+    @_binary
     def __sub__(self, other: Any) -> Tensor:
         return operations.subtract(self, other)
 
+    @_binary
     def __rsub__(self, other: Any) -> Tensor:
         return operations.subtract(other, self)
 
+    @_binary
     def __mul__(self, other: Any) -> Tensor:
         return operations.multiply(self, other)
 
+    @_binary
     def __rmul__(self, other: Any) -> Tensor:
         return operations.multiply(other, self)
 
+    @_binary
     def __truediv__(self, other: Any) -> Tensor:
         return operations.divide(self, other)
 
+    @_binary
     def __rtruediv__(self, other: Any) -> Tensor:
         return operations.divide(other, self)
 
+    @_binary
     def __pow__(self, other: Any) -> Tensor:
         return operations.power(self, other)
 
+    @_binary
     def __rpow__(self, other: Any) -> Tensor:
         return operations.power(other, self)
 
+    @_binary
     def __matmul__(self, other: Any) -> Tensor:
         return operations.matmul(self, other)
 
+    @_binary
     def __rmatmul__(self, other: Any) -> Tensor:
         return operations.matmul(other, self)
 
@@ -233,45 +114,60 @@ class Tensor:
         return operations.negative(self)
 
     def __invert__(self) -> Tensor:
-        return Tensor(np.invert(self.data))
+        return operations.invert(self)
 
+    @_binary
     def __and__(self, other: Any) -> Tensor:
         return operations.without_gradient(np.bitwise_and, self, other)
 
+    @_binary
     def __or__(self, other: Any) -> Tensor:
         return operations.without_gradient(np.bitwise_or, self, other)
 
     # --- comparisons: tensors of bool, without gradient
 
+    @_binary
     def __eq__(self, other: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return operations.without_gradient(np.equal, self, other)
 
+    @_binary
     def __ne__(self, other: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return operations.without_gradient(np.not_equal, self, other)
 
+    # Equality is elementwise, so only identity is left to hash by.
+    __hash__ = object.__hash__
+
+    @_binary
     def __lt__(self, other: Any) -> Tensor:
         return operations.without_gradient(np.less, self, other)
 
+    @_binary
     def __le__(self, other: Any) -> Tensor:
         return operations.without_gradient(np.less_equal, self, other)
 
+    @_binary
     def __gt__(self, other: Any) -> Tensor:
         return operations.without_gradient(np.greater, self, other)
 
+    @_binary
     def __ge__(self, other: Any) -> Tensor:
         return operations.without_gradient(np.greater_equal, self, other)
 
     # --- in place: the array changes, every view of it sees the change
 
+    @_binary
     def __iadd__(self, other: Any) -> Tensor:
         return operations.in_place(np.add, self, other)
 
+    @_binary
     def __isub__(self, other: Any) -> Tensor:
         return operations.in_place(np.subtract, self, other)
 
+    @_binary
     def __imul__(self, other: Any) -> Tensor:
         return operations.in_place(np.multiply, self, other)
 
+    @_binary
     def __itruediv__(self, other: Any) -> Tensor:
         return operations.in_place(np.true_divide, self, other)
 
@@ -282,7 +178,7 @@ class Tensor:
     # --- elementwise
 
     def abs(self) -> Tensor:
-        """Return absolute values; see operations.absolute."""
+        """Return the absolute value of each element. The gradient at 0 is 0."""
         return operations.absolute(self)
 
     def __abs__(self) -> Tensor:
@@ -293,31 +189,31 @@ class Tensor:
         return operations.exp(self)
 
     def log(self) -> Tensor:
-        """Return natural logarithms: -inf at 0, NaN below."""
+        """Return the natural logarithm of each element: -inf at 0, NaN below."""
         return operations.log(self)
 
     def sqrt(self) -> Tensor:
-        """Return square roots: NaN below 0."""
+        """Return the square root of each element: NaN below 0."""
         return operations.sqrt(self)
 
     def tanh(self) -> Tensor:
-        """Return hyperbolic tangents."""
+        """Return the hyperbolic tangent of each element."""
         return operations.tanh(self)
 
     def sigmoid(self) -> Tensor:
-        """Return 1 / (1 + exp(-x)); see functional.sigmoid."""
+        """Return 1 / (1 + exp(-x)) for each element x."""
         return operations.sigmoid(self)
 
     def relu(self) -> Tensor:
-        """Return max(x, 0); see functional.relu."""
+        """Return max(x, 0) for each element x."""
         return operations.relu(self)
 
     def clamp(self, min: Number | None = None, max: Number | None = None) -> Tensor:
-        """Return the elements limited to [min, max]; the gradient is 0 where the limit holds."""
+        """Return the elements limited to [min, max]. The gradient outside the limits is 0."""
         return operations.clamp(self, min, max)
 
     def masked_fill(self, mask: Any, value: Number) -> Tensor:
-        """Return the elements, but value where mask is True. mask: bool, broadcastable to this shape."""
+        """Return the elements with value wherever mask is True. mask: bool, broadcastable to this shape."""
         return operations.masked_fill(self, mask, value)
 
     # --- reductions: over dim (an int, a tuple, or None for all), kept as size 1 if keepdim
@@ -331,7 +227,7 @@ class Tensor:
         return reductions.mean(self, dim, keepdim)
 
     def var(self, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-        """Return the variance over dim, divided by n - correction (0: of a population, 1: of a sample)."""
+        """Return the variance over dim, with divisor n - correction (0: population, 1: sample)."""
         return reductions.var(self, dim, correction, keepdim)
 
     def std(self, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
@@ -339,30 +235,35 @@ class Tensor:
         return reductions.std(self, dim, correction, keepdim)
 
     def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Return the largest element, or (values, indices) of the largest along dim; see reductions.max."""
+        """Return the largest element, or with dim the tuple (values, indices) along it; see reductions.max."""
         return reductions.max(self, dim, keepdim)
 
     def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Return the smallest element, or (values, indices) of the smallest along dim; see reductions.max."""
+        """Return the smallest element, or with dim the tuple (values, indices) along it; see reductions.max."""
         return reductions.min(self, dim, keepdim)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """Return the int64 index of the (first) largest along dim, or in the flattened tensor."""
+        """Return the int64 index of the first largest element along dim, or in the flattened tensor."""
         return reductions.position(self, np.argmax, dim, keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """Return the int64 index of the (first) smallest along dim, or in the flattened tensor."""
+        """Return the int64 index of the first smallest element along dim, or in the flattened tensor."""
         return reductions.position(self, np.argmin, dim, keepdim)
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Return whether every element is true (not 0)."""
+        """Return True if every element is nonzero."""
         return Tensor(np.asarray(self.data.all(axis=dim, keepdims=keepdim)))
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Return whether some element is true (not 0)."""
+        """Return True if any element is nonzero."""
         return Tensor(np.asarray(self.data.any(axis=dim, keepdims=keepdim)))
 
     # --- shape: views of the same memory wherever NumPy can make one
+
+    @property
+    def T(self) -> Tensor:
+        """A view with all axes in reverse order."""
+        return shaping.permute(self, tuple(range(self.ndim))[::-1])
 
     def __getitem__(self, index: Any) -> Tensor:
         return shaping.getitem(self, index)
@@ -371,27 +272,27 @@ class Tensor:
         return (self[position] for position in range(len(self)))
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Tensor:
-        """Return the elements in another shape, in row-major order; one entry may be -1."""
+        """Return the elements in another shape, in row-major order. One size may be -1."""
         return shaping.reshape(self, shaping.as_tuple(shape))
 
     def view(self, *shape: int | tuple[int, ...]) -> Tensor:
-        """Return `reshape` of the same memory. Raises ShapeError if that needs a copy."""
+        """Return a reshaped view of the same memory. Raises ShapeError if that needs a copy."""
         return shaping.view(self, shaping.as_tuple(shape))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Return the elements with the axes from start_dim to end_dim made one."""
+        """Return a tensor in which the axes from start_dim to end_dim (inclusive) are merged into one."""
         return shaping.flatten(self, start_dim, end_dim)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Return a view with two axes exchanged."""
+        """Return a view with two axes swapped."""
         return shaping.transpose(self, dim0, dim1)
 
     def permute(self, *dims: int | tuple[int, ...]) -> Tensor:
-        """Return a view with the axes in the order dims."""
+        """Return a view with the axes in the order given by dims."""
         return shaping.permute(self, shaping.as_tuple(dims))
 
     def squeeze(self, dim: Dim = None) -> Tensor:
-        """Return a view without the axes of size 1, or only without dim if it has size 1."""
+        """Return a view without the axes of size 1. With dim, only those in dim are removed."""
         return shaping.squeeze(self, dim)
 
     def unsqueeze(self, dim: int) -> Tensor:
@@ -399,21 +300,21 @@ class Tensor:
         return shaping.unsqueeze(self, dim)
 
     def expand(self, *shape: int | tuple[int, ...]) -> Tensor:
-        """Return a read-only view repeated along new axes and those of size 1; -1 keeps a size."""
+        """Return a read-only view, repeated along new axes and axes of size 1. -1 keeps a size."""
         return shaping.expand(self, shaping.as_tuple(shape))
 
     # --- copies and dtypes
 
     def clone(self) -> Tensor:
-        """Return a copy that gradients flow through."""
+        """Return a copy. Gradients flow through it."""
         return record("clone", self.data.copy(), (self,), lambda g: (g,))
 
     def contiguous(self) -> Tensor:
-        """Return self if the memory is in row-major order, else a copy that is."""
+        """Return self if the memory is in row-major order, otherwise a copy that is."""
         return self if self.data.flags.c_contiguous else self.clone()
 
     def to(self, dtype: npt.DTypeLike) -> Tensor:
-        """Return self if it has this dtype, else a copy cast to it; gradients flow between float dtypes."""
+        """Return self if it has this dtype, otherwise a copy cast to it. Gradients flow between float dtypes."""
         if self.dtype == dtype:
             return self
         cast = self.data.astype(dtype)
@@ -433,10 +334,10 @@ class Tensor:
 
 
 def record(operation: str, data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
-    """Return the Tensor of an operation's result, on the tape if recording is on and a parent needs a gradient.
+    """Return the result of an operation as a Tensor, on the tape if recording is on and a parent requires a gradient.
 
-    operation: the name under which doctor() and summary() know it. data: an array or NumPy scalar.
-    backward: as tape.py describes it.
+    operation: the name by which doctor() and summary() know it. data: an array or NumPy scalar.
+    backward: the function that tape.py describes.
     """
     out = Tensor.__new__(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)
@@ -454,25 +355,15 @@ def record(operation: str, data: Any, parents: tuple[Tensor, ...], backward: Bac
 
 
 def as_tensor(data: Any) -> Tensor:
-    """Return data if it is a Tensor, else `Tensor(data)`."""
+    """Return data if it is a Tensor, otherwise `Tensor(data)`."""
     return data if isinstance(data, Tensor) else Tensor(data)
 
 
 def tensor(data: Any, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return a Tensor of a copy of data, in dtype if given, else as `Tensor(data)` would have it."""
-    return Tensor(np.array(_to_array(data), dtype=dtype), requires_grad)
+    """Return a Tensor that holds a copy of data, in dtype if given, otherwise in the dtype of `Tensor(data)`."""
+    return Tensor(np.array(to_array(data), dtype=dtype), requires_grad)
 
 
-def _to_array(data: Any) -> np.ndarray:
-    """Return arrays, Tensors and NumPy's numbers in their own dtype, Python's as float32, int64 or bool."""
-    array = data if type(data) is np.ndarray else np.asarray(data)
-    if array.dtype.kind not in "biufcV":
-        raise ArgumentError(f"a tensor holds numbers or booleans, not {type(data).__name__} of dtype {array.dtype}.")
-    if array is data or isinstance(data, np.ndarray | Tensor | np.generic):
-        return array
-    default = {"f": np.float32, "i": np.int64}.get(array.dtype.kind)
-    return array if default is None else array.astype(default, copy=False)
-
-
-# Last, as they build on the class above: operations need Tensor to make results, Tensor needs them for its methods.
+# At the end because the dependency is mutual: the methods above call these modules, which build their results with
+# Tensor and record.
 from . import operations, reductions, shaping  # noqa: E402

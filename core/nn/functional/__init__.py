@@ -1,7 +1,8 @@
-"""Every differentiable function of a network: what torch.nn.functional is to torch.
+"""The differentiable functions of a network, as in torch.nn.functional.
 
-Here stand linear and embedding; operations.py, activations.py, normalization.py, dropout.py, dot_product_attention.py,
-loss_functions.py and cross_entropy.py hold the rest. Each is one operation, its forward beside its gradient.
+linear and embedding are defined here; the others in activations.py, attention.py, dropping.py, entropy.py, losses.py,
+normalization.py and, for relu, sigmoid and tanh, in autograd/operations.py. Each is one operation, its forward beside
+its gradient.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ...autograd.dtypes import widened
 from ...autograd.operations import relu, sigmoid, tanh
 from ...autograd.reductions import sum_rows
 from ...autograd.tensor import Tensor, as_tensor, record
@@ -45,7 +47,7 @@ __all__ = [
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x @ weight.T + bias.
 
-    x: (..., in) float, or integers, which are taken as weight's dtype.  weight: (out, in).  bias: (out,), or None.
+    x: (..., in) float; integers are cast to the dtype of weight.  weight: (out, in).  bias: (out,) or None.
     Returns (..., out).  Raises ShapeError naming all shapes if they do not fit.
     """
     x = as_tensor(x)
@@ -82,11 +84,11 @@ def _refuse_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:
 
 
 def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Return the rows of weight that ids name.
+    """Return the rows of weight at the positions ids.
 
     ids: (...) integers in [0, n).  weight: (n, features).  Returns (..., features).
     padding_idx: a row (counted from the end if negative) that gets no gradient.
-    Raises ArgumentError for ids that are no integers or out of range.
+    Raises ArgumentError if ids are not integers or out of range.
     """
     index = np.asarray(ids)
     if weight.ndim != 2:
@@ -97,7 +99,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
         full = np.zeros(shape, dtype)
         if index.size:
-            rows, sums = _sums_by_row(index.reshape(-1), g.reshape(index.size, shape[1]))
+            rows, sums = _sums_by_row(index.reshape(-1), widened(g).reshape(index.size, shape[1]))
             full[rows] = sums
         if padding_idx is not None:
             full[padding_idx] = 0
@@ -107,8 +109,8 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
 
 
 def _sums_by_row(ids: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct ids, (n,), and for each the sum of its rows of g, (n, features); ids is not empty."""
-    order = ids.argsort(kind="stable")  # brings equal ids together: several times faster than np.add.at
+    """Return the distinct ids, (n,), and the sum of the rows of g for each, (n, features). ids must not be empty."""
+    order = ids.argsort(kind="stable")  # groups equal ids: several times faster than np.add.at
     ids = ids[order]
     is_first = np.ones(ids.size, np.bool_)
     np.not_equal(ids[1:], ids[:-1], out=is_first[1:])

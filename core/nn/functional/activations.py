@@ -1,4 +1,4 @@
-"""Nonlinearities that are more than one ufunc: gelu with its erf, softmax and log_softmax."""
+"""Nonlinearities that take more than one ufunc: gelu with its erf, softmax and log_softmax."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from ...autograd.dtypes import narrowed, widened
 from ...autograd.tensor import Tensor, record
 from ...errors import ArgumentError, ShapeError
 
 # W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), 631-637, with the
-# coefficients of the author's later routine CALERF; highest power first. Errors stay below the rounding of float64.
+# coefficients of the author's later routine CALERF; highest power first. The error is below the rounding of float64.
 _NEAR_P = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2)
 _NEAR_P += (3.20937758913846947e3,)
 _NEAR_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
@@ -26,14 +27,14 @@ _FAR_Q = (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412
 _FAR_Q += (2.33520497626869185e-3,)
 
 
-# erf(x) = x p(x^2) / q(x^2) up to 3.92, where float32 no longer differs from 1: least squares in float64, weighted so
-# that the largest relative error, 2e-8, is least; highest power first.
+# erf(x) = x p(x^2) / q(x^2) up to 3.92, beyond which erf is 1 in float32. Fitted by least squares in float64, weighted
+# to minimize the largest relative error (2e-8); highest power first.
 _SINGLE_P = (2.05006185e-06, 2.84864865e-04, 3.76515885e-03, 5.27472764e-02, 1.90396872e-01, 1.12837915)
 _SINGLE_Q = (3.80905167e-05, 1.16241046e-03, 1.49683021e-02, 1.14104986e-01, 5.02067578e-01, 1.0)
 
 
 def erf(x: np.ndarray) -> np.ndarray:
-    """Return the error function of each element, in x's dtype: float32, within 4e-7 of the value, or float64, 1e-15."""
+    """Return the error function of each element, in the dtype of x. Error: 4e-7 for float32, 1e-15 for float64."""
     return _erf_single(x) if x.dtype == np.float32 else _erf_double(x)
 
 
@@ -45,7 +46,7 @@ def _erf_single(x: np.ndarray) -> np.ndarray:
 
 
 def _erf_double(x: np.ndarray) -> np.ndarray:
-    """Source: Cody 1969, eqs. 2 (|x| <= 0.46875), 3 (up to 4) and 4 (beyond, where float64 still differs from 1)."""
+    """Source: Cody 1969, eqs. 2 (|x| <= 0.46875), 3 (up to 4) and 4 (beyond)."""
     size = np.minimum(np.abs(x), 7)  # erf(7) is 1 in float64; NaN passes through
     near = x * _ratio(_NEAR_P, _NEAR_Q, np.minimum(size, 0.46875) ** 2)
     tail = _ratio(_MIDDLE_P, _MIDDLE_Q, np.minimum(size, 4))
@@ -54,7 +55,7 @@ def _erf_double(x: np.ndarray) -> np.ndarray:
         beyond = size[far]
         inverse = 1 / beyond**2
         tail[far] = (1 / math.sqrt(math.pi) - inverse * _ratio(_FAR_P, _FAR_Q, inverse)) / beyond
-    # What is left to 1 is small here, so that the rounding of the square does not show.
+    # 1 - erf is small here, so the rounding of the square does not matter.
     middle = np.copysign(1 - np.exp(-size * size) * tail, x)
     return np.where(size <= 0.46875, near, middle)
 
@@ -70,28 +71,26 @@ def _ratio(p: tuple[float, ...], q: tuple[float, ...], x: np.ndarray) -> np.ndar
 
 
 def gelu(x: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor:
-    """Return x * Phi(x), Phi the normal distribution function: exact, or in its tanh approximation.
+    """Return x * Phi(x), where Phi is the normal distribution function: exact, or its tanh approximation.
 
-    Any float dtype, kept. Raises ArgumentError for another approximate.
+    x: any float dtype.  Returns the shape and dtype of x.  Raises ArgumentError if approximate is neither.
     Source: Hendrycks and Gimpel 2016, arXiv:1606.08415, section 2.
     """
     if approximate == "none":
         return _gelu_exact(x)
     if approximate == "tanh":
         return _gelu_tanh(x)
-    raise ArgumentError(f"gelu: approximate is 'none' or 'tanh', not {approximate!r}.")
+    raise ArgumentError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}.")
 
 
 def _gelu_exact(x: Tensor) -> Tensor:
-    a = x.data
-    wide = a if a.dtype.itemsize >= 4 else a.astype(np.float32)  # the polynomials overflow float16
-    phi = erf(wide * math.sqrt(0.5))
+    a = widened(x.data)  # the polynomials overflow float16
+    phi = erf(a * math.sqrt(0.5))
     phi += 1
     phi *= 0.5
-    phi = phi.astype(a.dtype, copy=False)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        slope = np.asarray(a * a)  # phi + a exp(-a^2 / 2) / sqrt(2 pi), step by step in one array
+        slope = np.asarray(a * a)  # phi + a exp(-a^2 / 2) / sqrt(2 pi), computed in one array
         slope *= -0.5
         np.exp(slope, out=slope)
         slope *= a
@@ -100,11 +99,11 @@ def _gelu_exact(x: Tensor) -> Tensor:
         slope *= g
         return (slope,)
 
-    return record("gelu", a * phi, (x,), backward)
+    return record("gelu", narrowed(a * phi, x), (x,), backward)
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
-    a = x.data
+    a = widened(x.data)
     slope, cubic = math.sqrt(2 / math.pi), 0.044715
     bend = np.tanh(slope * a * (1 + cubic * a * a))
 
@@ -112,30 +111,35 @@ def _gelu_tanh(x: Tensor) -> Tensor:
         inner = slope * (1 + 3 * cubic * a * a)
         return (g * (0.5 * (1 + bend) + 0.5 * a * (1 - bend * bend) * inner),)
 
-    return record("gelu", 0.5 * a * (1 + bend), (x,), backward)
+    return record("gelu", narrowed(0.5 * a * (1 + bend), x), (x,), backward)
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
-    """Return exp(x) over its sum along dim, without overflow. NaN where all of a row is -inf."""
+    """Return exp(x) divided by its sum along dim, without overflow. A row of nothing but -inf gives NaN."""
     p = np.exp(_log_probabilities(x, dim))
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
         weighed = g * p
         return (weighed - p * weighed.sum(axis=dim, keepdims=True),)
 
-    return record("softmax", p, (x,), backward)
+    return record("softmax", narrowed(p, x), (x,), backward)
 
 
 def log_softmax(x: Tensor, dim: int) -> Tensor:
-    """Return the logarithm of softmax, exact also where softmax itself is nearly 0."""
+    """Return the logarithm of softmax, accurate even where softmax is nearly 0."""
     out = _log_probabilities(x, dim)
-    return record("log_softmax", out, (x,), lambda g: (g - np.exp(out) * g.sum(axis=dim, keepdims=True),))
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        g = widened(g)
+        return (g - np.exp(out) * g.sum(axis=dim, keepdims=True),)
+
+    return record("log_softmax", narrowed(out, x), (x,), backward)
 
 
 def _log_probabilities(x: Tensor, dim: int) -> np.ndarray:
     if not -x.ndim <= dim < x.ndim:
         raise ShapeError(f"there is no dim {dim} in a tensor of shape {x.shape}.")
-    a = x.data
+    a = widened(x.data)
     with np.errstate(invalid="ignore", divide="ignore"):  # -inf - -inf, or no elements
         shifted = a - a.max(axis=dim, keepdims=True, initial=-np.inf)
         return shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))

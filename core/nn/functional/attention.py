@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: of queries, keys and values apart, or of those of several heads packed side by side."""
+"""Scaled dot-product attention, with separate queries, keys and values or with several heads packed side by side."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...autograd.dtypes import narrowed, widened
 from ...autograd.shaping import broadcasts_to
 from ...autograd.tensor import Tensor, record
 from ...errors import ArgumentError, ShapeError
 from .dropping import keep_scale
 
 Mask = Tensor | np.ndarray | None
-# Where to put the gradients of q, k and v; None for arrays of their own.
+# Where to write the gradients of q, k and v; None for new arrays.
 Into = tuple["np.ndarray | None", "np.ndarray | None", "np.ndarray | None"]
 
 
@@ -30,11 +31,12 @@ def scaled_dot_product_attention(
 
     q: (..., L, d).  k: (..., S, d).  v: (..., S, e).  Returns (..., L, e); leading axes broadcast.
     attn_mask: broadcastable to (..., L, S); bool (True may attend) or float (added).  is_causal: position l attends
-    to s <= l.  A position that may attend to nothing gets 0.  Dropout, where dropout_p > 0, is on the weights.
-    Raises ShapeError if the shapes do not fit, ArgumentError for both masks at once.
+    to s <= l.  A position that may attend to nothing gets 0.  dropout_p: dropout of the attention weights.
+    Raises ShapeError if the shapes do not fit.  Raises ArgumentError if both attn_mask and is_causal are given.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
-    attention = _attend(q.data, k.data, v.data, attn_mask, dropout_p, is_causal, generator)
+    arrays = widened(q.data), widened(k.data), widened(v.data)
+    attention = _attend(*arrays, attn_mask, dropout_p, is_causal, generator)
     bias = _trained(attn_mask)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -42,7 +44,10 @@ def scaled_dot_product_attention(
         return (by_q, by_k, by_v) if bias is None else (by_q, by_k, by_v, by_scores)
 
     return record(
-        "scaled_dot_product_attention", attention.out, (q, k, v) if bias is None else (q, k, v, bias), backward
+        "scaled_dot_product_attention",
+        narrowed(attention.out, v),
+        (q, k, v) if bias is None else (q, k, v, bias),
+        backward,
     )
 
 
@@ -54,37 +59,39 @@ def packed_attention(
     is_causal: bool = False,
     generator: np.random.Generator | None = None,
 ) -> Tensor:
-    """Return `scaled_dot_product_attention` of each head, the heads side by side again.
+    """Return `scaled_dot_product_attention` of each head, with the heads side by side.
 
-    packed: (B, T, 3 C), the features of q, of k and of v, each those of num_heads heads.  Returns (B, T, C).
-    The other arguments are those of `scaled_dot_product_attention` of (B, num_heads, T, C / num_heads).
-    Raises ShapeError if packed has another number of axes, or features that cannot be split so.
+    packed: (B, T, 3 C), the features of q, k and v, each split into num_heads heads.  Returns (B, T, C).
+    The other arguments are those of `scaled_dot_product_attention` for (B, num_heads, T, C / num_heads).
+    Raises ShapeError if packed does not have three axes or its features cannot be split.
     """
     if num_heads < 1 or packed.ndim != 3 or packed.shape[-1] % (3 * num_heads):
         raise ShapeError(f"attention of {num_heads} heads: packed {packed.shape} is not (B, T, 3 * {num_heads} * d).")
     batch, length, features = packed.shape
     split = (batch, length, 3, num_heads, features // (3 * num_heads))
-    q, k, v = packed.data.reshape(split).transpose(2, 0, 3, 1, 4)  # (B, T, 3, heads, d) -> 3 x (B, heads, T, d)
+    q, k, v = (
+        widened(packed.data).reshape(split).transpose(2, 0, 3, 1, 4)
+    )  # (B, T, 3, heads, d) -> 3 x (B, heads, T, d)
     attention = _attend(q, k, v, attn_mask, dropout_p, is_causal, generator)
     bias = _trained(attn_mask)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
         by_out = g.reshape(batch, length, *split[3:]).transpose(0, 2, 1, 3)  # (B, T, C) -> (B, heads, T, d)
-        by_packed = np.empty(split, g.dtype)
+        by_packed = np.empty(split, q.dtype)
         by_q, by_k, by_v = by_packed.transpose(2, 0, 3, 1, 4)
         by_scores = attention.backward(by_out, (by_q, by_k, by_v))[3]
         by_all = by_packed.reshape(batch, length, features)
         return (by_all,) if bias is None else (by_all, by_scores)
 
     joined = attention.out.transpose(0, 2, 1, 3).reshape(batch, length, features // 3)
-    return record("packed_attention", joined, (packed,) if bias is None else (packed, bias), backward)
+    return record("packed_attention", narrowed(joined, packed), (packed,) if bias is None else (packed, bias), backward)
 
 
 class _Attention(NamedTuple):
-    """What attention computes of arrays, and what its gradient needs again.
+    """The result of attention on arrays, and the intermediate values that its gradient needs.
 
-    q, k, v: as in `scaled_dot_product_attention`.  weights: (..., L, S).  keep: what dropout multiplies them by, or
-    None.  dropped: the weights after that.  out: (..., L, e).
+    q, k, v: as in `scaled_dot_product_attention`.  weights: (..., L, S).  keep: the dropout mask of the weights, or
+    None.  dropped: the weights after dropout.  out: (..., L, e).
     """
 
     q: np.ndarray
@@ -97,7 +104,7 @@ class _Attention(NamedTuple):
     out: np.ndarray
 
     def backward(self, g: np.ndarray, into: Into) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the gradients of q, k, v and the scores, given that of out; the first three are put into `into`."""
+        """Return the gradients of q, k, v and the scores, given that of out. The first three are written to `into`."""
         q, k, v, scale, p, keep, dropped, _ = self
         by_v = np.matmul(dropped.swapaxes(-1, -2), g, out=into[2])  # (..., S, e)
         by_p = g @ v.swapaxes(-1, -2)  # (..., L, S)
@@ -126,17 +133,16 @@ def _attend(
     p = _attention_weights((q * scale) @ k.swapaxes(-1, -2), mask)  # (..., L, S)
     keep = keep_scale(p.shape, p.dtype, dropout_p, True, generator)
     dropped = p if keep is None else p * keep
-    out = (dropped @ v).astype(v.dtype, copy=False)  # a number times bfloat16 is float32
-    return _Attention(q, k, v, scale, p, keep, dropped, out)
+    return _Attention(q, k, v, scale, p, keep, dropped, dropped @ v)
 
 
 def _trained(attn_mask: Mask) -> Tensor | None:
-    """Return the mask if it is one that is added to the scores and gets a gradient, else None."""
+    """Return the mask if it requires a gradient (it is then added to the scores), otherwise None."""
     return attn_mask if isinstance(attn_mask, Tensor) and attn_mask._requires_grad else None
 
 
 def _attention_mask(q: np.ndarray, k: np.ndarray, v: np.ndarray, attn_mask: Mask, is_causal: bool) -> np.ndarray | None:
-    """Return the mask as an array, bool or float, after checking that everything fits."""
+    """Return the mask as an array, bool or float, after checking all shapes."""
     problem = f"attention: q {q.shape}, k {k.shape} and v {v.shape}"
     fits = min(q.ndim, k.ndim, v.ndim) >= 2 and q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2]
     if not fits:
@@ -145,14 +151,14 @@ def _attention_mask(q: np.ndarray, k: np.ndarray, v: np.ndarray, attn_mask: Mask
     if is_causal:
         if attn_mask is not None:
             raise ArgumentError(
-                "attention takes attn_mask or is_causal=True, not both: put the causal part in the mask."
+                "attention takes attn_mask or is_causal=True, not both. Put the causal part in the mask."
             )
         return np.tri(length, width, dtype=bool)
     if attn_mask is None:
         return None
     mask = np.asarray(attn_mask)
-    if mask.dtype.kind not in "bf":
-        raise ArgumentError(f"attention takes a mask of bool (True may attend) or float (added), not {mask.dtype}.")
+    if mask.dtype.kind not in "bfV":
+        raise ArgumentError(f"attention takes a bool mask (True may attend) or a float mask (added), not {mask.dtype}.")
     leading = np.broadcast_shapes(q.shape[:-2], k.shape[:-2])
     full = (*leading, length, width)
     if not broadcasts_to(mask.shape, full):
@@ -161,7 +167,7 @@ def _attention_mask(q: np.ndarray, k: np.ndarray, v: np.ndarray, attn_mask: Mask
 
 
 def _attention_weights(scores: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Return the softmax of the masked scores, in their memory, over the last axis; 0 where everything is masked."""
+    """Return the softmax of the masked scores over the last axis, in place. A row that is all masked gives 0."""
     if mask is not None:
         added = np.where(mask, 0, -np.inf) if mask.dtype == bool else mask
         scores = np.add(scores, added.astype(scores.dtype, copy=False), out=scores)
@@ -177,6 +183,6 @@ def _attention_weights(scores: np.ndarray, mask: np.ndarray | None) -> np.ndarra
 
 def _row_sums(a: np.ndarray) -> np.ndarray:
     """Return the sums over the last axis, which is kept: (..., 1)."""
-    # As a product with ones, which BLAS makes several times faster than NumPy many short sums.
+    # A product with ones: BLAS is several times faster than NumPy for many short sums.
     rows = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
     return rows.dot(np.ones(a.shape[-1], a.dtype)).reshape(*a.shape[:-1], 1)

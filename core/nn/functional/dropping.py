@@ -12,7 +12,7 @@ from ...random import default_generator
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Tensor:
-    """Return x with each element zeroed with probability p and the others divided by 1 - p; x itself if not training.
+    """Zero each element of x with probability p and divide the others by 1 - p. Return x itself if not training.
 
     Raises ArgumentError if p is outside [0, 1].
     Source: Srivastava et al. 2014, JMLR 15, 1929-1958, section 10 ("inverted").
@@ -22,15 +22,15 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: np.rand
 
 
 def require_probability(p: float) -> None:
-    """Raise ArgumentError unless p, of dropout, is between 0 and 1."""
+    """Raise ArgumentError unless p is between 0 and 1."""
     if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: p is a probability between 0 and 1, not {p}.")
+        raise ArgumentError(f"dropout: p must be between 0 and 1, not {p}.")
 
 
 def keep_scale(
     shape: tuple[int, ...], dtype: np.dtype[Any], p: float, training: bool, generator: np.random.Generator | None
 ) -> np.ndarray | None:
-    """Return what to multiply by: 0 with probability p, else 1 / (1 - p). None if that would change nothing."""
+    """Return the dropout mask: 0 with probability p, otherwise 1 / (1 - p). Return None if it would change nothing."""
     require_probability(p)
     if not training or p == 0:
         return None

@@ -1,7 +1,7 @@
-"""cross_entropy: the softmax and the loss of it as one operation, forward beside its gradient.
+"""cross_entropy: softmax and negative log-likelihood as one operation, forward beside its gradient.
 
-Inside, logits lie as (C, rows), the classes first: what is reduced over the classes then runs along the memory, which
-NumPy does several times faster than a reduction of many short rows.
+Internally logits are (C, rows), classes first: reductions over the classes then run along contiguous memory, which is
+several times faster in NumPy than reducing many short rows.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.dtypes import narrowed, widened
 from ...autograd.silence import silently
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ArgumentError, ShapeError
 from .losses import Reduction, reduced
 
-# From the gradient of the losses, one for each row or one for all, to that of the logits and, where there is one, the
-# targets.
+# From the gradient of the losses (one for each row, or one for all) to that of the logits and, if any, of the targets.
 RowsBackward = Callable[[Any], tuple[np.ndarray, "np.ndarray | None"]]
 
 
@@ -30,31 +30,29 @@ def cross_entropy(
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Return -sum_c q_c log softmax(input)_c for each row, reduced; q is what target says of the classes.
+    """Return -sum_c q_c log softmax(input)_c for each row, reduced; q is the target distribution over the classes.
 
-    input: (C,), (N, C) or (N, C, d...) logits.  target: integer classes, the shape of input without C (those equal to
-    ignore_index count for nothing), or float probabilities in the shape of input.
-    weight: (C,) factors of the classes, or None.  label_smoothing: moves that part of q evenly to all classes.
-    "mean" divides by the sum of the weights of the targets (of classes), or by the number of rows (probabilities).
-    Raises ShapeError or ArgumentError for a target of another shape or dtype, a class out of range, or an ignore_index
-    from 0 on with probabilities.
+    input: (C,), (N, C) or (N, C, d...) logits.  target: integer classes in the shape of input without C (rows whose
+    class is ignore_index do not count), or float probabilities in the shape of input.
+    weight: (C,) class weights, or None.  label_smoothing: the part of q that is spread evenly over all classes.
+    "mean" divides by the sum of the weights of the target classes, or by the number of rows for probabilities.
+    Raises ShapeError if target has another shape.  Raises ArgumentError if its dtype does not fit, a class is out of
+    range, or ignore_index is 0 or more and target holds probabilities.
     Source of label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
     """
     x, y = as_tensor(input), as_tensor(target)
     logits, truth = x.data, y.data
     of_classes = _target_of_classes(logits, truth)
     if not 0 <= label_smoothing <= 1:
-        raise ArgumentError(f"cross_entropy: label_smoothing is between 0 and 1, not {label_smoothing}.")
+        raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
     if not of_classes and ignore_index >= 0:
         raise ArgumentError(
-            f"cross_entropy: ignore_index is {ignore_index}, but the target holds probabilities, of which no row is a "
-            "class to ignore. Leave it out."
+            f"cross_entropy: ignore_index is {ignore_index}, but the target holds probabilities, not classes. "
+            "Leave ignore_index out."
         )
-    is_narrow = logits.dtype.itemsize <= 2 and logits.dtype.kind in "fV"
-    if is_narrow:
-        logits = logits.astype(np.float32)  # sums over many classes or rows do not fit 16 bits
+    logits = widened(logits)
     factors = None if weight is None else _factors(weight, logits)
-    # Silently: a row of -inf throughout is NaN, and so is 0 * inf.
+    # Silently: a row of nothing but -inf is NaN, and so is 0 * inf.
     if of_classes:
         losses, count, by_row = silently(_of_classes, logits, truth, factors, ignore_index, label_smoothing)
     else:
@@ -70,11 +68,11 @@ def cross_entropy(
         shape = logits.shape
         return _classes_second(by_logits, shape), None if by_truth is None else _classes_second(by_truth, shape)
 
-    return record("cross_entropy", out.astype(x.dtype) if is_narrow else out, (x, y), backward)
+    return record("cross_entropy", narrowed(out, x), (x, y), backward)
 
 
 def _factors(weight: Any, logits: np.ndarray) -> np.ndarray:
-    """Return the weight of each class, (C,), in the dtype of the logits."""
+    """Return the class weights, (C,), in the dtype of the logits."""
     factors = np.asarray(weight).astype(logits.dtype, copy=False)
     classes = logits.shape[0 if logits.ndim == 1 else 1]
     if factors.shape != (classes,):
@@ -94,7 +92,7 @@ def _classes_first(a: np.ndarray) -> np.ndarray:
 
 
 def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return (C, rows) in the shape that `_classes_first` was given."""
+    """Return (C, rows) in the shape of the argument of `_classes_first`."""
     if len(shape) == 2:
         return part.T
     if len(shape) == 1:
@@ -103,9 +101,9 @@ def _classes_second(part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the logits of each row less their largest, (C, rows), their exponentials, and the sums of these, (rows,).
+    """Return shifted, raised (C, rows), total and log_total (rows,): softmax is raised / total.
 
-    And the logarithms of the sums: log softmax is shifted - log_total, softmax is raised / total.
+    shifted: the logits minus the largest of their row; log softmax is shifted - log_total.
     """
     rows = _classes_first(logits)
     shifted = rows - np.maximum.reduce(rows, axis=0, initial=-np.inf)
@@ -117,20 +115,20 @@ def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 def _of_classes(
     logits: np.ndarray, target: np.ndarray, factors: np.ndarray | None, ignore_index: int, smoothing: float
 ) -> tuple[np.ndarray, Any, RowsBackward]:
-    """Return for a target of classes: the losses (rows,), what a mean divides them by, and their gradient."""
+    """Return the losses (rows,) for a target of classes, the divisor of their mean, and their backward function."""
     shifted, raised, total, log_total = _softmax(logits)
     classes, rows = shifted.shape
     counted, target = _counted(target.reshape(-1), classes, ignore_index)
     if rows and not classes:
         raise ShapeError(f"cross_entropy: the input {logits.shape} has no classes.")
-    # Where the class of each row stands in the flat (C, rows): one index is several times faster than a pair.
+    # The position of each row's class in the flat (C, rows): one index is several times faster than a pair.
     at = target.astype(np.intp, copy=False) * rows + np.arange(rows)
     losses = log_total - shifted.reshape(-1)[at]
     weights: Any = None if factors is None else factors[target]
     if counted is not None:
         weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
-    sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # how much of q stands at the target's class
-    even: np.ndarray | None = None  # and how much besides at every class
+    sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # the part of q at the target class
+    even: np.ndarray | None = None  # and the part of q at every class
     if weights is not None or smoothing:
         losses *= sharp
     if smoothing:
@@ -138,16 +136,18 @@ def _of_classes(
         even *= 1 if factors is None else factors[:, None]
         losses += even.sum() * log_total - even[:, 0].dot(shifted)
     if counted is not None:
-        losses = np.where(counted, losses, 0)  # also where 0 * inf made it NaN
+        losses = np.where(counted, losses, 0)  # also where 0 * inf is NaN
 
     def backward(g: Any) -> tuple[np.ndarray, None]:
-        mass = sharp if even is None else sharp + even.sum()  # of q in each row: softmax's gradient is (mass * p - q)
-        by_logits = np.multiply(raised, g * mass / total, out=raised)  # which nobody needs any more
+        mass = (
+            sharp if even is None else sharp + even.sum()
+        )  # the sum of q in each row: the gradient of the logits is mass * p - q
+        by_logits = np.multiply(raised, g * mass / total, out=raised)  # raised is not needed again
         by_logits.reshape(-1)[at] -= g * sharp
         if even is not None:
             by_logits -= even * g
         if counted is not None:
-            by_logits[:, ~counted] = 0  # also where the mean over nothing makes g NaN
+            by_logits[:, ~counted] = 0  # also where g is NaN, for a mean over nothing
         return by_logits, None
 
     return losses, rows if weights is None else np.add.reduce(weights), backward
@@ -157,8 +157,11 @@ _UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """Return which rows count, None for all, and the classes, 0 for those that do not. Raises ArgumentError."""
-    # Seen as unsigned, negative numbers are the largest: one look finds all that is out of range.
+    """Return the mask of the rows that count (None if all do), and the classes, 0 in the others.
+
+    Raises ArgumentError if a class is out of range.
+    """
+    # Viewed as unsigned, negative numbers are the largest: one maximum finds everything out of range.
     largest = np.maximum.reduce(target.view(_UNSIGNED[target.itemsize]), initial=0)
     if largest < classes and not 0 <= ignore_index < classes:
         return None, target
@@ -172,7 +175,7 @@ def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.nd
 def _of_probabilities(
     logits: np.ndarray, target: np.ndarray, factors: np.ndarray | None, smoothing: float
 ) -> tuple[np.ndarray, int, RowsBackward]:
-    """Return what `_of_classes` does, for a target of probabilities."""
+    """Return the same as `_of_classes`, for a target of probabilities."""
     shifted, raised, total, log_total = _softmax(logits)
     classes, rows = shifted.shape
     log_p = shifted - log_total
@@ -188,7 +191,10 @@ def _of_probabilities(
 
 
 def _target_of_classes(x: np.ndarray, y: np.ndarray) -> bool:
-    """Return whether the target y of logits x holds classes, not probabilities. Raises where it can be neither."""
+    """Return True if the target y of logits x holds classes, False if it holds probabilities.
+
+    Raises ShapeError or ArgumentError if it can be neither.
+    """
     if x.ndim == 0:
         raise ShapeError("cross_entropy needs logits of shape (C,), (N, C) or (N, C, d...), not a single number.")
     without_classes = () if x.ndim == 1 else x.shape[:1] + x.shape[2:]

@@ -1,4 +1,4 @@
-"""Layer and batch normalisation, each one operation, forward beside its gradient."""
+"""Layer and batch normalization, each one operation, forward beside its gradient."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ...autograd.dtypes import narrowed, widened
 from ...autograd.reductions import sum_rows
 from ...autograd.tensor import Tensor, record
 from ...errors import ArgumentError, ShapeError
@@ -14,9 +15,9 @@ Statistics = Tensor | np.ndarray | None
 
 
 def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """Normalise the last axis to zero mean and unit variance, then scale and shift.
+    """Normalize the last axis to zero mean and unit variance, then scale and shift.
 
-    x: (..., features) float.  weight, bias: (features,), or None for none.  Returns the shape and dtype of x.
+    x: (..., features) float.  weight, bias: (features,) or None.  Returns the shape and dtype of x.
     Raises ShapeError if weight or bias is not (features,).
     Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450, eq. 4.
     """
@@ -24,8 +25,8 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
         raise ShapeError("layer_norm needs an axis of features; the input is a single number.")
     shape, features = x.shape, x.shape[-1]
     _require_each("layer_norm", shape, features, {"weight": weight, "bias": bias})
-    rows = x.data.reshape(math.prod(shape[:-1]), features)
-    even = np.full(features, 1 / max(features, 1), rows.dtype)  # a product with it is a row's mean
+    rows = widened(x.data).reshape(math.prod(shape[:-1]), features)
+    even = np.full(features, 1 / max(features, 1), rows.dtype)  # its product with a row is the mean
     normal = rows - rows.dot(even)[:, None]
     inverse_std = (1 / np.sqrt((normal * normal).dot(even) + eps))[:, None]
     normal *= inverse_std
@@ -34,11 +35,11 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
         out += bias.data
 
     def backward(g: np.ndarray) -> list[np.ndarray | None]:
-        g = g.reshape(normal.shape)
+        g = widened(g).reshape(normal.shape)
         parts: list[np.ndarray | None] = [None]
         if x._requires_grad:
             h = g.copy() if weight is None else g * weight.data
-            # The part of h along the constant and along normal itself is what the normalisation removes.
+            # Normalization removes the components of h along the constant vector and along normal.
             along = (h * normal).dot(even)[:, None]
             h -= h.dot(even)[:, None]
             h -= normal * along
@@ -50,7 +51,9 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
             parts.append(sum_rows(g))
         return parts
 
-    return record("layer_norm", out.reshape(shape), tuple(t for t in (x, weight, bias) if t is not None), backward)
+    return record(
+        "layer_norm", narrowed(out.reshape(shape), x), tuple(t for t in (x, weight, bias) if t is not None), backward
+    )
 
 
 def batch_norm(
@@ -63,38 +66,41 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalise each channel to zero mean and unit variance, then scale and shift.
+    """Normalize each channel to zero mean and unit variance, then scale and shift.
 
-    x: (N, C) or (N, C, L) float.  The others: (C,), or None for none.  Returns the shape and dtype of x.
-    In training, mean and (biased) variance are the batch's, and the running ones move towards them, in place:
-    running = (1 - momentum) * running + momentum * batch, with the unbiased variance. Otherwise the running ones serve.
-    Raises ShapeError for other shapes or a training batch of one value a channel, ArgumentError if nothing can serve.
+    x: (N, C) or (N, C, L) float.  The other tensors: (C,) or None.  Returns the shape and dtype of x.
+    training=True normalizes with the mean and biased variance of the batch and updates the running statistics in
+    place: running = (1 - momentum) * running + momentum * batch, with the unbiased variance.  training=False
+    normalizes with the running statistics.
+    Raises ShapeError if a shape does not fit or a training batch has one value per channel.  Raises ArgumentError if
+    training is False and there are no running statistics.
     Source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2.
     """
     if x.ndim not in (2, 3):
         raise ShapeError(f"batch_norm takes (N, C) or (N, C, L), not {x.shape}.")
     given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     _require_each("batch_norm", x.shape, x.shape[1], given)
-    axes = (0,) if x.ndim == 2 else (0, 2)
+    axes, a = (0,) if x.ndim == 2 else (0, 2), widened(x.data)
     if training:
-        mean, variance = _batch_statistics(x.data, axes, running_mean, running_var, momentum)
+        mean, variance = _batch_statistics(a, axes, running_mean, running_var, momentum)
     elif running_mean is None or running_var is None:
-        raise ArgumentError("batch_norm outside training needs running_mean and running_var.")
+        raise ArgumentError("batch_norm with training=False needs running_mean and running_var.")
     else:
         mean, variance = np.asarray(running_mean), np.asarray(running_var)
     column = (-1,) if x.ndim == 2 else (-1, 1)  # (C,) beside (N, C), (C, 1) beside (N, C, L)
-    inverse_std = (1 / np.sqrt(variance + eps)).astype(x.dtype, copy=False).reshape(column)
-    normal = (x.data - mean.astype(x.dtype, copy=False).reshape(column)) * inverse_std
+    inverse_std = (1 / np.sqrt(variance + eps)).astype(a.dtype, copy=False).reshape(column)
+    normal = (a - mean.astype(a.dtype, copy=False).reshape(column)) * inverse_std
     scale = None if weight is None else weight.data.reshape(column)
     out = normal if scale is None else normal * scale
     if bias is not None:
         out = out + bias.data.reshape(column)
 
     def backward(g: np.ndarray) -> list[np.ndarray | None]:
+        g = widened(g)
         parts: list[np.ndarray | None] = [None]
         if x._requires_grad:
             h = g if scale is None else g * scale
-            if training:  # else mean and variance do not depend on x
+            if training:  # otherwise mean and variance do not depend on x
                 along = (h * normal).mean(axis=axes, keepdims=True)
                 h = h - h.mean(axis=axes, keepdims=True) - normal * along
             parts = [h * inverse_std]
@@ -104,23 +110,23 @@ def batch_norm(
             parts.append(g.sum(axis=axes))
         return parts
 
-    return record("batch_norm", out, tuple(t for t in (x, weight, bias) if t is not None), backward)
+    return record("batch_norm", narrowed(out, x), tuple(t for t in (x, weight, bias) if t is not None), backward)
 
 
 def _batch_statistics(
     a: np.ndarray, axes: tuple[int, ...], running_mean: Statistics, running_var: Statistics, momentum: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and biased variance of the batch, after moving the running ones."""
+    """Return the mean and biased variance of the batch. Update the running statistics in place."""
     count = math.prod(a.shape[axis] for axis in axes)
     if count < 2:
         raise ShapeError(
             f"batch_norm in training needs more than one value per channel; the batch is {a.shape}. "
-            "Give it a larger batch, or call model.eval() first."
+            "Use a larger batch, or call model.eval() first."
         )
     mean, variance = a.mean(axis=axes), a.var(axis=axes)
     for running, batch in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
         if running is not None:
-            array = np.asarray(running)  # the memory of a Tensor itself
+            array = np.asarray(running)  # of a Tensor, its own memory
             array += momentum * (batch - array)
     return mean, variance
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...autograd.memory import is_floating, overlapping, zeros_sharing
+from ...autograd.dtypes import is_floating
+from ...autograd.memory import overlapping, zeros_sharing
 from ...errors import ArgumentError, StateDictError
 from . import hints
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ...autograd.memory import copy_sharing, count_elements, is_floating
+from ...autograd.dtypes import is_floating
+from ...autograd.memory import copy_sharing, count_elements
 from ...errors import ArgumentError, ModuleError, did_you_mean
 from .loading import LoadResult, plan_load
 from .parameter import Parameter

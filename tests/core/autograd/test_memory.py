@@ -14,7 +14,6 @@ from statezoo.core.autograd.memory import (
     copy_sharing,
     count_elements,
     is_dense,
-    is_floating,
     overlapping,
     repeats_elements,
     zeros_sharing,
@@ -117,25 +116,6 @@ def test_ten_thousand_arrays_are_copied_within_a_second_or_so():
     copies[0][0] = -1
     assert copies[-1][0] == -1
     assert copies[1][0] == 1
-
-
-@pytest.mark.parametrize(
-    ("dtype", "expected"),
-    [
-        (np.float16, True),
-        (">f8", True),
-        (ml_dtypes.bfloat16, True),
-        (ml_dtypes.float8_e4m3fn, True),
-        (ml_dtypes.float8_e5m2, True),
-        (ml_dtypes.int4, False),
-        (np.int64, False),
-        (np.bool_, False),
-        (np.complex64, False),
-        ("V2", False),
-    ],
-)
-def test_floating_dtypes_are_told_from_others(dtype, expected):
-    assert is_floating(np.dtype(dtype)) is expected
 
 
 @settings(derandomize=True, deadline=None)

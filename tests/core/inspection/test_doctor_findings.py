@@ -193,7 +193,7 @@ def test_read_only_memory_and_a_loss_without_a_graph_are_findings_of_the_step():
     assert finding.seen == "weight is read-only memory, perhaps of a file"
     assert finding.mend == "Train copy.deepcopy(model) instead."
     report = doctor(Linear(8, 4), None, BATCH, lambda output, target: output.detach().sum())
-    assert report.findings[0].seen == "backward() of a tensor that requires no gradient"
+    assert report.findings[0].seen == "backward() needs a tensor that requires a gradient"
 
 
 def test_a_few_dead_units_are_no_finding_and_nearly_all_are():

@@ -404,7 +404,7 @@ SHAPE_ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.mse_loss(floats(8, 1), floats(8)), r"mse_loss: input \(8, 1\) and target \(8,\) differ.*wrong pairs"),
     (lambda: F.mse_loss(floats(8, 1), floats(8)), r"Use target.reshape\(8, 1\) or target.unsqueeze\(1\)"),
     (lambda: F.mse_loss(floats(8), floats(8, 1)), r"Use target.reshape\(8,\)\."),
-    (lambda: F.mse_loss(floats(8), floats(7)), r"input \(8,\) and target \(7,\) differ.*Make them one shape"),
+    (lambda: F.mse_loss(floats(8), floats(7)), r"input \(8,\) and target \(7,\) differ.*Give them the same shape"),
     (
         lambda: F.binary_cross_entropy_with_logits(floats(4, 1), floats(4)),
         r"binary_cross_entropy_with_logits: input \(4, 1\) and target \(4,\) differ.*unsqueeze\(1\)",
@@ -459,7 +459,7 @@ def test_shapes_that_would_broadcast_or_fail_are_named(call: Callable[[], Any], 
 
 
 ARGUMENT_ERRORS: list[tuple[Callable[[], Any], str]] = [
-    (lambda: F.dropout(floats(2), 1.5), "p is a probability between 0 and 1, not 1.5"),
+    (lambda: F.dropout(floats(2), 1.5), "p must be between 0 and 1, not 1.5"),
     (lambda: F.dropout(floats(2), -0.1, training=False), "between 0 and 1, not -0.1"),
     (lambda: F.embedding([0, 3], floats(3, 2)), "index 3 is out of range; it must be at least 0 and below 3"),
     (lambda: F.embedding([-1], floats(3, 2)), "index -1 is out of range"),
@@ -468,21 +468,24 @@ ARGUMENT_ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.cross_entropy(floats(2, 3), [0, -1]), "class -1 is out of range"),
     (
         lambda: F.cross_entropy(floats(2, 3), floats(2, 3), ignore_index=0),
-        "ignore_index is 0, but the target holds probabilities, of which no row is a class to ignore",
+        "ignore_index is 0, but the target holds probabilities, not classes",
     ),
     (lambda: F.cross_entropy(floats(2, 3), floats(2)), r"this target is float32 of shape \(2,\). Use target.long\(\)"),
     (lambda: F.cross_entropy(floats(2, 3), np.eye(2, 3, dtype=int)), r"target.float\(\)"),
-    (lambda: F.cross_entropy(floats(2, 3), [0, 1], label_smoothing=2), "label_smoothing is between 0 and 1, not 2"),
-    (lambda: F.mse_loss(floats(2), floats(2), "avg"), "reduction is 'mean', 'sum' or 'none', not 'avg'"),  # pyright: ignore
-    (lambda: F.gelu(floats(2), "sigmoid"), "approximate is 'none' or 'tanh', not 'sigmoid'"),  # pyright: ignore
-    (lambda: F.batch_norm(floats(2, 3), None, None), "outside training needs running_mean and running_var"),
+    (
+        lambda: F.cross_entropy(floats(2, 3), [0, 1], label_smoothing=2),
+        "label_smoothing must be between 0 and 1, not 2",
+    ),
+    (lambda: F.mse_loss(floats(2), floats(2), "avg"), "reduction must be 'mean', 'sum' or 'none', not 'avg'"),  # pyright: ignore
+    (lambda: F.gelu(floats(2), "sigmoid"), "approximate must be 'none' or 'tanh', not 'sigmoid'"),  # pyright: ignore
+    (lambda: F.batch_norm(floats(2, 3), None, None), "training=False needs running_mean and running_var"),
     (
         lambda: F.scaled_dot_product_attention(*[floats(2, 3)] * 3, attn_mask=np.ones((2, 2), bool), is_causal=True),
         "attn_mask or is_causal=True, not both",
     ),
     (
         lambda: F.scaled_dot_product_attention(*[floats(2, 3)] * 3, attn_mask=np.ones((2, 2), int)),
-        r"a mask of bool \(True may attend\) or float \(added\), not int64",
+        r"a bool mask \(True may attend\) or a float mask \(added\), not int64",
     ),
 ]
 

@@ -203,7 +203,7 @@ def test_what_does_not_fit_a_layer_is_named(call, message):
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])
 def test_dropout_is_given_a_probability(p: float):
-    with pytest.raises(ValueError, match=f"p is a probability between 0 and 1, not {p}"):
+    with pytest.raises(ValueError, match=f"p must be between 0 and 1, not {p}"):
         Dropout(p)
 
 

@@ -1,0 +1,171 @@
+"""TensorBase: what a tensor holds, and how it leaves the graph. `Tensor` adds what can be computed with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from ..errors import ArgumentError, GraphError, ShapeError
+from .dtypes import NUMBERS
+from .silence import silently
+from .tape import Backward, run_backward
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .tensor import Tensor
+
+
+class TensorBase:
+    """An array, its gradient, and the operation that computed it."""
+
+    __slots__ = ("__weakref__", "_backward", "_operation", "_parents", "_requires_grad", "data", "grad")
+
+    # True if the link to `_parents` belongs to the tensor itself (a parameter that is a view of another):
+    # backward() then keeps it.
+    _keep_graph: ClassVar[bool] = False
+
+    # NumPy must leave `array * tensor` to us: it would build an object array of tensors.
+    __array_ufunc__ = None
+
+    data: np.ndarray
+    grad: np.ndarray | None
+    _operation: str  # the name of the recorded operation that computed this tensor, or ""
+    _parents: tuple[Tensor, ...]
+    _backward: Backward | None
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        self.data = to_array(data)
+        self.grad = None
+        self._operation, self._parents, self._backward = "", (), None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    @property
+    def requires_grad(self) -> bool:
+        """True if `backward()` computes a gradient for this tensor or through it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        if flag and self.data.dtype.kind not in "fV":  # "V": bfloat16 and the like
+            raise ArgumentError(
+                f"only a tensor of floats can require a gradient, not {self.dtype}. Call .float() first."
+            )
+        if not flag and self._requires_grad and self._parents and not self._keep_graph:
+            raise GraphError("this tensor is the result of a recorded operation. Call detach() to leave the graph.")
+        self._requires_grad = flag
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set `requires_grad` and return self."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    def size(self, dim: int | None = None) -> tuple[int, ...] | int:
+        """Return the shape, or the size of axis dim."""
+        return self.data.shape if dim is None else self.data.shape[dim]
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return self.data.size
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.data, separator=", ", prefix="tensor(")
+        kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
+        return f"tensor({text}{kind}{', requires_grad=True' if self._requires_grad else ''})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.ndim == 0 else super().__format__(spec)
+
+    # --- conversion to Python and NumPy
+
+    def item(self) -> Any:
+        """Return the only element as a Python number. Raises ShapeError unless there is exactly one."""
+        if self.data.size != 1:
+            raise ShapeError(f"only a tensor with one element has a single value; this one has shape {self.shape}.")
+        return self.data.item()
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> Any:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        return self.item().__index__()
+
+    def numpy(self) -> np.ndarray:
+        """Return the array itself. Raises GraphError if the tensor requires a gradient, which would be lost."""
+        if self._requires_grad:
+            raise GraphError("numpy() of a tensor that requires a gradient would lose it. Call detach().numpy().")
+        return self.data
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+
+    # --- gradients
+
+    def backward(self, gradient: Tensor | npt.ArrayLike | None = None) -> None:
+        """Add the derivatives of this tensor to `.grad` of every leaf it was computed from, and free the graph.
+
+        gradient: the weight of each element of this tensor, of the same shape; optional for a single number.
+        Raises GraphError if the tensor requires no gradient, if it has several elements and `gradient` is missing, or
+        if the graph has been freed. Raises ShapeError if `gradient` has another shape.
+        """
+        if not self._requires_grad:
+            raise GraphError(
+                "backward() needs a tensor that requires a gradient. Compute it from tensors with requires_grad=True, "
+                "outside no_grad() and without detach()."
+            )
+        if gradient is None:
+            if self.data.size != 1:
+                raise GraphError(
+                    f"backward() starts from a single number; this tensor has shape {self.shape}. "
+                    "Reduce it first, as in loss.mean().backward(), or pass a gradient of that shape."
+                )
+            start = np.array(1, self.data.dtype)
+            if self.data.ndim:
+                start = start.reshape(self.data.shape)
+        else:
+            start = np.array(gradient, dtype=self.dtype)
+            if start.shape != self.shape:
+                raise ShapeError(
+                    f"backward() got a gradient of shape {start.shape} for a tensor of shape {self.shape}."
+                )
+        if self._backward is not None:
+            silently(run_backward, self, start)
+        elif self.grad is None:
+            self.grad = start
+        else:
+            self.grad += start
+
+
+def to_array(data: Any) -> np.ndarray:
+    """Return data as an array. Arrays, Tensors and NumPy scalars keep their dtype; Python floats become float32."""
+    array = data if type(data) is np.ndarray else np.asarray(data)
+    if array.dtype.kind not in NUMBERS:
+        raise ArgumentError(f"a tensor holds numbers or booleans, not {type(data).__name__} of dtype {array.dtype}.")
+    if array is data or isinstance(data, np.ndarray | TensorBase | np.generic):
+        return array
+    default = {"f": np.float32, "i": np.int64}.get(array.dtype.kind)
+    return array if default is None else array.astype(default, copy=False)
