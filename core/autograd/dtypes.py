@@ -29,16 +29,12 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype.type is not np.void and bool(dtype.type(0.5) == 0.5)
 
 
-def is_narrow(dtype: np.dtype) -> bool:
-    """Return True if dtype is a float of 16 bits or fewer: float16, bfloat16, the 8-bit floats."""
-    return dtype.itemsize <= 2 and dtype.kind in "fV"
-
-
 def widened(array: np.ndarray) -> np.ndarray:
-    """Return narrow floats as float32, in which sums neither overflow nor drop small terms; else the array itself."""
-    return array.astype(np.float32) if is_narrow(array.dtype) else array
+    """Return floats of up to 16 bits as float32, where sums neither overflow nor drop small terms; else the array."""
+    return array.astype(np.float32) if array.dtype.itemsize <= 2 and array.dtype.kind in "fV" else array
 
 
 def narrowed(array: Any, like: Tensor) -> Any:
     """Return a result computed from `widened` operands in the dtype of like."""
-    return array.astype(like.dtype) if is_narrow(like.dtype) else array
+    dtype = like.data.dtype
+    return array.astype(dtype) if dtype.itemsize <= 2 and dtype.kind in "fV" else array
