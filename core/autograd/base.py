@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .tensor import Tensor
+
+TensorType = TypeVar("TensorType", bound="TensorBase")
 
 
 class TensorBase:
@@ -123,6 +125,11 @@ class TensorBase:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
+    def __reduce__(self) -> Any:
+        # Copies and pickles hold the values, without graph and gradient. The result of an operation becomes a constant.
+        arguments = (type(self), self.data, self._requires_grad and not self._parents)
+        return rebuild, arguments, getattr(self, "__dict__", None)
+
     # --- gradients
 
     def backward(self, gradient: Tensor | npt.ArrayLike | None = None) -> None:
@@ -158,6 +165,13 @@ class TensorBase:
             self.grad = start
         else:
             self.grad += start
+
+
+def rebuild(cls: type[TensorType], data: np.ndarray, requires_grad: bool) -> TensorType:
+    """Return a copied or unpickled tensor, whatever arguments its class takes."""
+    out = cls.__new__(cls)
+    TensorBase.__init__(out, data, requires_grad)
+    return out
 
 
 def to_array(data: Any) -> np.ndarray:

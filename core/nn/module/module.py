@@ -26,7 +26,7 @@ from ...autograd.dtypes import is_floating
 from ...autograd.memory import copy_sharing, count_elements
 from ...errors import ArgumentError, ModuleError, did_you_mean
 from .loading import LoadResult, plan_load
-from .parameter import Parameter
+from .parameter import Buffer, Parameter
 from .registration import UnknownMemberError
 from .traversal import Traversal
 
@@ -200,8 +200,10 @@ class Module(Traversal):
         return self.to(np.float64)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy with memory of its own, in which what was tied or a view is so again."""
-        tensors = [tensor for tensor in self._tensors() if id(tensor) not in memo]
+        """Return a copy with memory of its own, in which tied tensors are tied and views are views."""
+        tensors = [t for t in self._tensors() if isinstance(t, Parameter | Buffer)]
+        if any(id(tensor) in memo for tensor in tensors):
+            tensors = []  # an optimizer was copied first: the others are copied one by one, with what they share
         for tensor, array in zip(tensors, copy_sharing([t.data for t in tensors]), strict=True):
             memo[id(tensor)] = tensor._with_data(array)
         for tensor in tensors:
@@ -265,6 +267,6 @@ class Module(Traversal):
 
 
 def _add_hook(hooks: dict[int, Any], hook: Any) -> HookHandle:
-    key = next(_hook_keys)
+    key = next(key for key in _hook_keys if key not in hooks)  # a pickle brings keys from another process
     hooks[key] = hook
     return HookHandle(hooks, key)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...autograd.base import rebuild
 from ...autograd.memory import byte_bounds, is_dense, repeats_elements, zeros_sharing
 from ...autograd.tensor import Tensor
 from ...errors import ArgumentError, GraphError
@@ -72,13 +73,20 @@ class Parameter(Tensor):
         this = weakref.ref(self)
         self._parents, self._backward = (base,), lambda gradient: (_gradient_of_base(base, this(), gradient),)
 
+    def __reduce__(self) -> Any:
+        # A view stays a view of its base if both are copied or pickled together.
+        memory, place = _located(self.data)
+        if self.base is not None and memory is not _located(self.base.data)[0]:
+            raise ArgumentError(
+                f"a Parameter {self.shape} cannot be copied or pickled as the view that it is: the memory of its base "
+                f"{self.base.shape} was replaced, or is neither in C nor in Fortran order. Make the view again, of a "
+                "parameter in C order."
+            )
+        arguments = (type(self), memory, place, self._requires_grad, self.base)
+        return _rebuild_parameter, arguments, getattr(self, "__dict__", None)
+
     def _with_data(self, array: np.ndarray) -> Parameter:
         return type(self)(array, self.requires_grad)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        """Return a Parameter with memory of its own. (Module copies the views among its parameters as views.)"""
-        copy = memo[id(self)] = self._with_data(self.data.copy())
-        return copy
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
@@ -96,12 +104,58 @@ class Buffer(Tensor):
         super().__init__(data.data if isinstance(data, Tensor) else data)
         self.persistent = persistent
 
+    def __reduce__(self) -> Any:
+        arguments = (type(self), *_located(self.data), self.persistent)
+        return _rebuild_buffer, arguments, getattr(self, "__dict__", None)
+
     def _with_data(self, array: np.ndarray) -> Buffer:
         return type(self)(array, self.persistent)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Buffer:
-        copy = memo[id(self)] = self._with_data(self.data.copy())
-        return copy
+
+# --- copies and pickles
+
+Place = tuple[np.dtype, int, tuple[int, ...], tuple[int, ...]]  # dtype, offset in bytes, shape, strides
+
+
+def _located(array: np.ndarray) -> tuple[np.ndarray, Place | None]:
+    """Return the array that owns the memory of `array`, and the place of `array` in it.
+
+    Pickles and copies know an object that they met before. So tensors that share memory share it in the copy, too.
+    The place is None if `array` owns its memory, or if that memory cannot be pickled in its order.
+    """
+    owner, below = array, array.base
+    while below is not None:
+        owner = below if isinstance(below, np.ndarray) else owner
+        below = getattr(below, "base", None) if not isinstance(below, memoryview) else below.obj
+    if owner is array or not (owner.flags.c_contiguous or owner.flags.f_contiguous):
+        return array, None
+    offset = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+    return owner, (array.dtype, offset, array.shape, array.strides)
+
+
+def _array_at(memory: np.ndarray, place: Place | None) -> np.ndarray:
+    """Return the array at a place that `_located` returned."""
+    if place is None:
+        return memory
+    dtype, offset, shape, strides = place
+    in_order = memory if memory.flags.c_contiguous else memory.T
+    return np.ndarray(shape, dtype, in_order.reshape(-1).view(np.uint8), offset, strides)
+
+
+def _rebuild_parameter(
+    cls: type[Parameter], memory: np.ndarray, place: Place | None, requires_grad: bool, base: Parameter | None
+) -> Parameter:
+    parameter = rebuild(cls, _array_at(memory, place), requires_grad)
+    parameter._holders = 0
+    if base is not None:
+        parameter._link(base)
+    return parameter
+
+
+def _rebuild_buffer(cls: type[Buffer], memory: np.ndarray, place: Place | None, persistent: bool) -> Buffer:
+    buffer = rebuild(cls, _array_at(memory, place), requires_grad=False)
+    buffer.persistent = persistent
+    return buffer
 
 
 def _viewed_parameter(tensor: Tensor) -> Parameter | None:
