@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,41 @@ _default: np.random.Generator | None = None
 _making = threading.Lock()
 
 
+class _StandIn:
+    """A copy of the default generator as it was when the block began, made when something is drawn."""
+
+    def __init__(self) -> None:
+        current = _stand_in.get()
+        if current is not None:
+            self._state = current.state
+        else:
+            self._state = None if _default is None else _default.bit_generator.state
+
+    @property
+    def state(self) -> Mapping[str, Any] | None:
+        made = self.__dict__.get("generator")
+        return made.bit_generator.state if made is not None else self._state
+
+    @cached_property
+    def generator(self) -> np.random.Generator:
+        generator = np.random.default_rng(0)
+        if self._state is not None:
+            generator.bit_generator.state = self._state
+        return generator
+
+
+_stand_in: ContextVar[_StandIn | None] = ContextVar("statezoo_stand_in_generator", default=None)
+
+
 def default_generator() -> np.random.Generator:
-    """Return the generator that is used wherever none is given. It is the same object for ever."""
+    """Return the generator that is used wherever none is given. It is the same object for ever.
+
+    Inside `undisturbed_generator`, it is the generator of that block.
+    """
     global _default
+    stand_in = _stand_in.get()
+    if stand_in is not None:
+        return stand_in.generator
     with _making:
         if _default is None:
             _default = np.random.default_rng(0)
@@ -63,15 +97,15 @@ def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | Non
 
 @contextmanager
 def undisturbed_generator() -> Iterator[None]:
-    """Give the default generator back in the state it had: what happens inside draws from it unseen."""
-    state = None if _default is None else _default.bit_generator.state
+    """Let this thread draw from a copy of the default generator inside the block.
+
+    The default generator itself is not changed, so other threads may draw from it meanwhile.
+    """
+    token = _stand_in.set(_StandIn())
     try:
         yield
     finally:
-        if state is not None:
-            default_generator().bit_generator.state = state
-        elif _default is not None:
-            manual_seed(0)  # it was made inside
+        _stand_in.reset(token)
 
 
 def randn(*shape: int, generator: np.random.Generator | None = None) -> Tensor:

@@ -48,19 +48,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(parsed: argparse.Namespace) -> Outcome:
     from statezoo import zoo
     from statezoo.zoo.training.run.interruption import interruptible
-    from statezoo.zoo.training.run.reporting import EventLog, Progress
+    from statezoo.zoo.training.run.reporting import EventLog, ProgressBar
 
     with interruptible() as interruption:
         recipe, out = _recipe_and_folder(parsed)
         try:
             with ExitStack() as stack:
-                reporters: list[Any] = [stack.enter_context(Progress(printable(recipe.name), recipe.epochs))]
+                reporters: list[Any] = [stack.enter_context(ProgressBar(printable(recipe.name), recipe.epochs))]
                 if parsed.log_dir:
                     reporters.append(stack.enter_context(EventLog(parsed.log_dir)))
                 _run(recipe, out, reporters, parsed, interruption)
         except zoo.StoppedError as error:
             command = shlex.join(["statezoo", "train", recipe.name, "--out", str(out), "--resume"])
-            return Outcome(status=128 + (interruption.signal or 0), note=f"{error}\nTo continue: {command}")
+            return Outcome(status=128 + (interruption.signal or 0), note=f"{error.problem}\nTo continue: {command}")
         except KeyboardInterrupt:
             return Outcome(status=130, note="stopped at once; the last saved state is still there")
     return Outcome(f"trained; publish it with: statezoo publish {shlex.quote(str(out))} --zoo my-zoo")

@@ -7,7 +7,7 @@
     model.predict("hablar", "yo")
 
 Read in this order: registry and loading (names to models), entry (what a published folder holds), training (how weights
-are made), publishing (how they become an entry, and stay one), models (one folder an architecture).
+are made), publishing (how they become an entry, and how an entry is checked), models (one folder per architecture).
 """
 
 from importlib import import_module
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from .publishing.verification import Check, verify
     from .training.recipe import Recipe, Target, get_recipe, recipes, register_recipe
     from .training.run.trajectories import Trajectory, trajectory
-    from .training.training import open_run, train
+    from .training.train import open_run, train
 else:
-    # Imported when they are used: a program that loads one model starts without the others and without training.
+    # Imported on first use: a program that loads one model starts without the others and without training.
     _LATER = {
         "Check": "publishing.verification",
         "LinearRegression": "models.linear_regression",
@@ -55,12 +55,12 @@ else:
         "TiedAutoencoder": "models.tied_autoencoder",
         "Trajectory": "training.run.trajectories",
         "get_recipe": "training.recipe",
-        "open_run": "training.training",
+        "open_run": "training.train",
         "publish": "publishing.publishing",
         "recipes": "training.recipe",
         "register_recipe": "training.recipe",
         "repro": "publishing.reproduction",
-        "train": "training.training",
+        "train": "training.train",
         "trajectory": "training.run.trajectories",
         "verify": "publishing.verification",
     }

@@ -1,20 +1,23 @@
-"""A published entry: a folder that holds a model's weights, golden values, card and a manifest that describes them.
+"""A published entry: a folder with a model's weights, golden values, card, and a manifest that describes them.
 
     tense-mlp/
       manifest.json             what the entry is: architecture, configuration, files with SHA-256, metrics, recipe
       model.safetensors         the weights
       model.h5                  the same weights in HDF5
-      golden.safetensors        an input with the output, loss and gradients that the weights gave for it
-      trajectory.safetensors    the weights after each epoch, where the recipe keeps them
+      golden.safetensors        an input with the output, loss and gradients that the weights give for it
+      trajectory.safetensors    the weights after each epoch, if the recipe keeps them
       README.md                 the card, made from the manifest alone, with its pictures beside it
 
 A manifest can come from anywhere. It names an architecture, which must be registered in the process, and files, which
-must stand in the entry's own folder: nothing a manifest says makes `load` import, run or read anything else.
+must be in the entry's own folder: nothing in a manifest makes `load` import, run or read anything else. In a snapshot
+of Hugging Face's cache, the files may be links to the blobs of the same repository.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,26 +30,17 @@ GOLDEN = "golden.safetensors"
 TRAJECTORY = "trajectory.safetensors"
 WEIGHTS = {"safetensors": "model.safetensors", "hdf5": "model.h5"}
 
-# A manifest is a few KB; what is far larger is no manifest and is not worth the memory.
+# A manifest is a few KB. A far larger file is not a manifest, and is not worth the memory.
 _MAX_MANIFEST_BYTES = 1 << 20
-_AGAIN = "publish or download the entry again"
+_AGAIN = "Publish or download the entry again."
 _TEXTS = ("name", "architecture", "summary", "licence", "fingerprint", "task", "details", "prediction", "target")
 _OBJECTS = ("config", "files", "metrics", "tolerances", "recipe", "training", "data", "environment", "pictures")
 _LISTS = ("example", "labels")
 _COUNTS = ("manifest_version", "parameters")
-# What manifests say since version 2, and what is taken for it in one of version 1.
-_SINCE_2: dict[str, Any] = {
-    "task": "other",
-    "details": "",
-    "prediction": "",
-    "target": "",
-    "tolerances": {"weights": 0.0, "metrics": {}},
-    "training": {"steps": 0, "wall_time_s": 0.0},
-}
 
 
 class Entry(NamedTuple):
-    """A published folder and its manifest, checked for form. `path` gives its files, checked for content."""
+    """A published folder and its validated manifest. `path` returns its files, checked by size and SHA-256."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -56,89 +50,115 @@ class Entry(NamedTuple):
         return self.manifest["name"]
 
     def path(self, filename: str) -> Path:
-        """The path of a file that the manifest lists, once its size and SHA-256 are what the manifest says.
+        """Return the path of a listed file, after checking its size and SHA-256 against the manifest.
 
-        Raises EntryError if the file is not listed, is missing, lies outside the folder, or is another one.
+        Raises EntryError if the file is not listed, missing, unreadable, outside the folder, or changed.
         """
         if filename not in self.manifest["files"]:
-            raise EntryError(f"{self.folder / MANIFEST} lists no file {filename!r}")
+            raise EntryError(f"{self.folder / MANIFEST} does not list a file {filename!r}.")
         expected = self.manifest["files"][filename]
         path = _inside(self.folder, filename)
-        if path.stat().st_size != expected["bytes"]:
+        with _readable(path):
+            size_bytes, sha256 = path.stat().st_size, sha256_of_file(path)
+        if size_bytes != expected["bytes"]:
             raise EntryError(
-                f"{path} has {path.stat().st_size} bytes, the manifest says {expected['bytes']}: "
-                f"it was cut or changed; {_AGAIN}"
+                f"{path} has {size_bytes} bytes, the manifest says {expected['bytes']}: it is truncated or changed. "
+                f"{_AGAIN}"
             )
-        if sha256_of_file(path) != expected["sha256"]:
-            raise EntryError(f"{path} is not the published file: its SHA-256 differs from the manifest's; {_AGAIN}")
+        if sha256 != expected["sha256"]:
+            raise EntryError(f"{path} is not the published file: its SHA-256 differs from the manifest. {_AGAIN}")
         return path
 
     def card(self) -> str:
-        """The card's text, checked. Raises EntryError."""
+        """Return the text of the card, after checking it. Raises EntryError as `path` does."""
         try:
             return self.path(CARD).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise EntryError(f"{self.folder / CARD} is not UTF-8 text: {error}") from None
+            raise EntryError(f"{self.folder / CARD} is not UTF-8 text: {error}.") from None
 
 
 def open_entry(folder: Path) -> Entry:
-    """The entry in a folder, its manifest read and checked for form.
+    """Open the entry in a folder and validate its manifest.
 
-    Raises EntryError if there is no manifest, or one that this version cannot read.
+    Raises EntryError if the manifest is missing, unreadable, invalid, or of another version.
     """
     try:
         path = _inside(folder, MANIFEST)
     except EntryError as error:
-        raise EntryError(f"{folder!s:.200} is no zoo entry: {error}") from None
-    if path.stat().st_size > _MAX_MANIFEST_BYTES:
-        raise EntryError(f"{path} has {path.stat().st_size} bytes; a manifest has at most {_MAX_MANIFEST_BYTES}")
+        raise EntryError(f"{folder!s:.200} is not a zoo entry: {error}") from None
+    with _readable(path):
+        size_bytes = path.stat().st_size
+        if size_bytes > _MAX_MANIFEST_BYTES:
+            raise EntryError(f"{path} has {size_bytes} bytes; a manifest has at most {_MAX_MANIFEST_BYTES}.")
+        content = path.read_bytes()
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise EntryError(f"{path} is not JSON: {error}; {_AGAIN}") from None
-    if isinstance(manifest, dict) and manifest.get("manifest_version") == 1:
-        manifest = _SINCE_2 | manifest
+        raise EntryError(f"{path} is not JSON: {error}. {_AGAIN}") from None
+    _refuse_other_version(path, manifest)
     problem = _problem(manifest)
     if problem:
-        raise EntryError(f"{path} is not a manifest: {problem}; {_AGAIN}")
-    if manifest["manifest_version"] > MANIFEST_VERSION:
-        raise EntryError(
-            f"{path} has manifest version {manifest['manifest_version']}, written by a newer statezoo; "
-            "run pip install --upgrade statezoo"
-        )
+        raise EntryError(f"{path} is not a manifest: {problem}. {_AGAIN}")
     return Entry(folder, manifest)
 
 
+def _refuse_other_version(path: Path, manifest: Any) -> None:
+    version = manifest.get("manifest_version") if isinstance(manifest, dict) else None
+    if type(version) is int and version != MANIFEST_VERSION:
+        advice = "Run pip install --upgrade statezoo." if version > MANIFEST_VERSION else _AGAIN
+        raise EntryError(f"{path} has manifest version {version}; this statezoo reads {MANIFEST_VERSION}. {advice}")
+
+
 def describe_files(folder: Path, filenames: list[str]) -> dict[str, dict[str, Any]]:
-    """The manifest's `files` table: bytes and SHA-256 of each file."""
+    """Return the `files` table of a manifest: size and SHA-256 of each file."""
     return {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)} for name in filenames
     }
 
 
 def sha256_of_file(path: Path) -> str:
-    """The SHA-256 of a file's content, in hex."""
+    """Return the SHA-256 of a file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _inside(folder: Path, filename: str) -> Path:
-    """The path of a regular file that really stands in the folder. Raises EntryError."""
+    """Return the path of a regular file in the folder. Raises EntryError if it is missing or somewhere else."""
     path = folder / filename
     try:
-        if Path(filename).name != filename or "\\" in filename or path.resolve().parent != folder.resolve():
-            raise EntryError(f"{filename!r:.200} is not in the entry's own folder {folder}")
+        if Path(filename).name != filename or "\\" in filename or not _is_own(path.resolve(), folder.resolve()):
+            raise EntryError(f"{filename!r:.200} is not in the entry's own folder {folder}.")
         if not path.is_file():
-            raise EntryError(f"{path} is missing; {_AGAIN}")
+            raise EntryError(f"{path} is missing. {_AGAIN}")
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a NUL
         if isinstance(error, EntryError):
             raise
-        raise EntryError(f"{filename!r:.200} cannot be opened: {error}") from None
+        raise EntryError(f"{filename!r:.200} cannot be opened: {error}.") from None
     return path
 
 
+def _is_own(file: Path, folder: Path) -> bool:
+    """Return whether a resolved file belongs to the entry in a resolved folder.
+
+    It is in the folder, or the folder is REPOSITORY/snapshots/REVISION/... and the file is in REPOSITORY/blobs: so
+    Hugging Face's cache stores a file once for all revisions.
+    """
+    if file.parent == folder:
+        return True
+    return any(file.parent == parent.parent / "blobs" for parent in folder.parents if parent.name == "snapshots")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise EntryError if the system refuses to read the file."""
+    try:
+        yield
+    except OSError as error:
+        raise EntryError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
+
+
 def _problem(manifest: object) -> str | None:
-    """What keeps this from being a manifest, None if nothing does."""
+    """Return why this is not a manifest, or None if it is one."""
     if not isinstance(manifest, dict):
         return f"it holds a {type(manifest).__name__}, not an object"
     for keys, kind in ((_TEXTS, str), (_OBJECTS, dict), (_LISTS, list), (_COUNTS, int)):
@@ -147,28 +167,30 @@ def _problem(manifest: object) -> str | None:
                 return f"{key!r} is missing or not of type {kind.__name__}"
     for name, file in manifest["files"].items():
         if not isinstance(file, dict) or type(file.get("bytes")) is not int or type(file.get("sha256")) is not str:
-            return f"the file {name!r:.200} lacks its 'bytes' or 'sha256'"
+            return f"the file {name!r:.200} has no 'bytes' or no 'sha256'"
     for key in ("environment", "pictures"):
         if not all(isinstance(text, str) for text in manifest[key].values()):
-            return f"{key!r} holds what is no text"
-    for key, field in (("recipe", "command"), ("data", "source"), ("data", "sha256")):
+            return f"{key!r} holds a value that is not text"
+    for key, field in (("recipe", "command"), ("recipe", "first_epoch"), ("data", "source"), ("data", "sha256")):
         if type(manifest[key].get(field)) is not str:
-            return f"{key!r} lacks its {field!r}"
-    return _no_number(manifest)
+            return f"{key!r} has no {field!r}"
+    return _problem_of_numbers(manifest)
 
 
-def _no_number(manifest: dict[str, Any]) -> str | None:
-    """What of a manifest should be a finite number and is none."""
+def _problem_of_numbers(manifest: dict[str, Any]) -> str | None:
+    """Return which value of a manifest should be a finite number and is not, or None."""
     metrics, tolerances, training = manifest["metrics"], manifest["tolerances"], manifest["training"]
-    if type(tolerances.get("metrics")) is not dict:
-        return "'tolerances' lacks its 'metrics'"
     numbers = {f"the metric {name!r:.200}": value for name, value in metrics.items()}
-    numbers |= {f"the tolerance of {name!r:.200}": value for name, value in tolerances["metrics"].items()}
-    numbers |= {"the tolerance of the weights": tolerances.get("weights")}
+    for kind in ("metrics", "retrained"):
+        if type(tolerances.get(kind)) is not dict:
+            return f"'tolerances' has no {kind!r}"
+        numbers |= {f"the tolerance of {name!r:.200}": value for name, value in tolerances[kind].items()}
+    if tolerances.get("weights", "") is not None:  # None: no bound on the weights
+        numbers |= {"the tolerance of the weights": tolerances.get("weights")}
     numbers |= {f"the training's {key!r}": training.get(key) for key in ("steps", "wall_time_s")}
     for what, value in numbers.items():
         if not _is_finite(value):
-            return f"{what} is no finite number"
+            return f"{what} is not a finite number"
     return None
 
 

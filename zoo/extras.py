@@ -1,4 +1,4 @@
-"""Optional packages, imported when they are used."""
+"""Optional packages, imported on first use."""
 
 from importlib import import_module
 from types import ModuleType
@@ -7,14 +7,14 @@ from .errors import MissingExtraError
 
 
 def require(module: str, package: str, extra: str = "train") -> ModuleType:
-    """The module, imported. Raises MissingExtraError with the install command if its package is not there.
+    """Import a module and return it. Raises MissingExtraError with the install command if it is not installed.
 
-    extra: the group of pyproject.toml that lists the package.
+    package: the name to show. extra: the group in pyproject.toml that lists the package.
     """
     try:
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f'this needs {package}, which is not installed: run pip install "statezoo[{extra}]", '
-            f'or pip install ".[{extra}]" in a checkout'
+            f'This needs {package}, which is not installed. Run pip install "statezoo[{extra}]", '
+            f'or pip install ".[{extra}]" in a checkout.'
         ) from error

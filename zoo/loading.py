@@ -1,4 +1,4 @@
-"""Finding an entry by its name and loading it: published weights or an error, never anything between."""
+"""Entries by name: published weights or an error, and nothing in between."""
 
 import fnmatch
 import json
@@ -18,15 +18,16 @@ FILE = "file:"
 
 
 def list_models(filter: str | None = None) -> list[str]:
-    """The names of the entries that come with statezoo, sorted; filter: a pattern such as "simple-mlp.*"."""
+    """Return the names of the entries that come with statezoo, sorted. filter: a pattern such as "simple-mlp.*"."""
     names = sorted(_published())
     return names if filter is None else fnmatch.filter(names, filter)
 
 
 def create_model(name: str, **config: Any) -> Module:
-    """A fresh, untrained model in training mode: of an architecture, or of an entry's architecture and configuration.
+    """Return an untrained model in training mode: of an architecture, or of the configuration of an entry.
 
-    config overrides: create_model("simple-mlp", in_dim=784). Raises UnknownNameError, EntryError.
+    config overrides options: create_model("simple-mlp", in_dim=784). Raises UnknownNameError for an unknown name, and
+    EntryError for a configuration that the architecture does not accept.
     """
     if name in architectures():
         return build(name, config)
@@ -35,22 +36,23 @@ def create_model(name: str, **config: Any) -> Module:
 
 
 def load(name: str, format: str | None = None) -> Module:
-    """The model of an entry in eval mode, with its published weights.
+    """Load the model of an entry in eval mode, with its published weights.
 
-    name: an entry's name, or "file:FOLDER" for an entry in a folder of your own. format: "safetensors" (the default)
-    or "hdf5", or a suffix such as "h5"; the weights are the same. The file's SHA-256 is checked against the manifest.
-    Raises UnknownNameError for an unknown name or architecture, EntryError for an entry that is not what it should be.
+    name: an entry's name, or "file:FOLDER" for an entry in a folder. format: "safetensors" (the default) or "hdf5", or
+    a suffix such as "h5"; the weights are the same. The SHA-256 of the file is checked against the manifest.
+
+    Raises UnknownNameError for an unknown name or architecture, and EntryError for an invalid or changed entry.
     """
     return load_entry(open_entry(find(name)), format or "safetensors")
 
 
 def card(name: str) -> str:
-    """The card of an entry: Markdown with Hugging Face's YAML header."""
+    """Return the card of an entry: Markdown with Hugging Face's YAML header."""
     return open_entry(find(name)).card()
 
 
 def find(name: str) -> Path:
-    """The folder of an entry, by its name or as "file:FOLDER". Raises UnknownNameError with the nearest name."""
+    """Return the folder of an entry, by name or as "file:FOLDER". Raises UnknownNameError with the nearest name."""
     if name.startswith(FILE):
         return Path(name[len(FILE) :])
     published = _published()
@@ -60,16 +62,16 @@ def find(name: str) -> Path:
 
 
 def load_entry(entry: Entry, format: str = "safetensors") -> Module:
-    """The model of an opened entry in eval mode, with its published weights."""
+    """Load the model of an opened entry in eval mode, with its published weights."""
     try:
-        name = WEIGHTS[format_named(format).name]
-    except (checkpoints.FormatError, KeyError) as error:
-        raise EntryError(f"an entry has no weights in {format!r}; choose one of {', '.join(WEIGHTS)}") from error
+        filename = WEIGHTS[format_named(format).name]
+    except (checkpoints.FormatError, KeyError):
+        raise EntryError(f"An entry has no weights in {format!r}. Choose one of {', '.join(WEIGHTS)}.") from None
     get_architecture(entry.manifest["architecture"])
-    weights = entry.path(name)
+    weights = entry.path(filename)
     _refuse_strangers(entry, weights)
-    # Every parameter comes from the file, so none is drawn; and a configuration that is far too large for the file
-    # takes no memory before it turns out not to fit.
+    # Every parameter comes from the file, so none is drawn, and a configuration that is far too large for the file is
+    # refused before it uses memory.
     with undisturbed_generator(), init.skip_init():
         model = build(entry.manifest["architecture"], entry.manifest["config"])
     checkpoints.load_model(model, weights)
@@ -77,25 +79,25 @@ def load_entry(entry: Entry, format: str = "safetensors") -> Module:
 
 
 def describe(manifest: dict[str, Any]) -> dict[str, str]:
-    """The metadata of an entry's weight files: what the weights are, so that no other manifest passes for theirs."""
+    """Return the metadata of the weight files: they say what they are, so that no other manifest fits them."""
     config = json.dumps(manifest["config"], sort_keys=True)
     return {"name": manifest["name"], "architecture": manifest["architecture"], "config": config}
 
 
 def _refuse_strangers(entry: Entry, weights: Path) -> None:
-    """Raise EntryError if the weights say that they are of another entry than the manifest does.
+    """Raise EntryError if the weights and the manifest describe different entries.
 
-    A changed option, such as the number of heads, can leave every shape as it is and give another model.
+    A changed option, such as the number of heads, can leave every shape unchanged and give another model.
     """
     with checkpoints.open_checkpoint(weights) as found:
         fingerprint, metadata = found.fingerprint, found.metadata
     if fingerprint != entry.manifest["fingerprint"]:
-        raise EntryError(f"{weights} does not hold the state that the manifest says: their fingerprints differ")
+        raise EntryError(f"{weights} does not hold the state that the manifest describes: their fingerprints differ.")
     for key, value in describe(entry.manifest).items():
         if metadata.get(key) != value:
             raise EntryError(
-                f"the manifest in {entry.folder} says {key} {value:.200}, "
-                f"its weights were published with {metadata.get(key)!s:.200}"
+                f"The manifest in {entry.folder} says {key} {value:.200}, "
+                f"its weights were published with {metadata.get(key)!s:.200}."
             )
 
 

@@ -34,7 +34,8 @@ class ClassifierRecipe(Recipe):
     task = "image-classification"
     labels = tuple("0123456789")
     tolerances: ClassVar[Mapping[str, float]] = {"accuracy": 0.003}  # one of the 355 held-out digits
-    weight_tolerance = 0.02  # ten times what another kernel of the same BLAS was seen to change
+    # Twice what other kernels of the same BLAS change (docs/proof.md).
+    retrained_tolerances: ClassVar[Mapping[str, float]] = {"accuracy": 0.012, "cross_entropy": 0.002}
 
     def loss(self, model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
         return F.cross_entropy(model(Tensor(x)), y, label_smoothing=LABEL_SMOOTHING)

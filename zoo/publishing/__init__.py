@@ -1,1 +1,1 @@
-"""How a run becomes an entry, and stays one."""
+"""How a run becomes an entry, and how an entry is checked."""

@@ -1,17 +1,18 @@
-"""The card of an entry: Markdown under Hugging Face's YAML header, made from the manifest alone, never by hand."""
+"""The card of an entry: Markdown with Hugging Face's YAML header, made from the manifest alone."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..entry import CARD, TRAJECTORY
+from ..training.run.environment import is_pinned
 from .text import command_line
 
 LIBRARY = "statezoo"
 
 
 def render_card(manifest: Mapping[str, Any]) -> str:
-    """The card as text. Whether the manifest lists the card itself makes no difference."""
+    """Return the card as text. It does not depend on whether the manifest lists the card itself."""
     sections = [
         _header(manifest),
         f"# {manifest['name']}\n\n{manifest['summary']}",
@@ -80,7 +81,7 @@ $ {command_line(manifest["name"], manifest["example"])}
 
 def _metrics(manifest: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| {_words(name)} | {value:.6g} |" for name, value in manifest["metrics"].items())
-    target = f"\n\nThe recipe promises {manifest['target']}." if manifest["target"] else ""
+    target = f"\n\nThe recipe requires {manifest['target']}." if manifest["target"] else ""
     check = f"`statezoo verify {manifest['name']} --metrics` computes them again."
     return f"## What it reaches\n\n| metric | value |\n|---|---|\n{rows}{target}\n\n{check}"
 
@@ -91,8 +92,8 @@ def _trajectory(manifest: Mapping[str, Any]) -> str:
     epochs = manifest["recipe"]["epochs"]
     return f"""## Watch it learn
 
-`{TRAJECTORY}` holds the weights before training and after each of the {epochs} epochs, stacked: the first axis of
-each tensor counts epochs.
+`{TRAJECTORY}` holds the weights before training and after each of the {epochs} epochs. The first axis of each tensor
+counts epochs.
 
 ```python
 for model in zoo.trajectory("{manifest["name"]}")[::50]:
@@ -116,20 +117,32 @@ def _training(manifest: Mapping[str, Any]) -> str:
 
 def _reproduction(manifest: Mapping[str, Any]) -> str:
     environment = "\n".join(f"| {_words(key)} | {value} |" for key, value in manifest["environment"].items())
-    tolerances = manifest["tolerances"]
-    metrics = ", ".join(f"{_words(name)} {value:.2g}" for name, value in tolerances["metrics"].items())
+    bounds = manifest["tolerances"]
+    metrics = ", ".join(f"{_words(name)} {value:.2g}" for name, value in bounds["retrained"].items())
+    weights = "" if bounds["weights"] is None else f", and no weight by more than {bounds['weights']:g}"
     return f"""## Make it again
 
     statezoo repro {manifest["name"]}
 
-runs the recipe in a fresh process and compares. In this environment the weights come out bit for bit:
+runs the recipe in a fresh process and compares. {_promise(manifest)} This is the environment of the training:
 
 | | |
 |---|---|
 {environment}
 
-In another, sums are rounded in another order. Then no weight may differ by more than {tolerances["weights"]:g}, and no
-metric by more than: {metrics}."""
+Elsewhere, sums are rounded in another order, and training amplifies the difference. There no metric may differ by more
+than: {metrics}{weights}. The published weights give their golden outputs and gradients on any processor."""
+
+
+def _promise(manifest: Mapping[str, Any]) -> str:
+    environment = manifest["environment"]
+    if is_pinned(environment):
+        return (
+            "The process is pinned to one BLAS kernel, one SIMD level and one thread, so the weights are the same bit "
+            f"for bit on any x86-64 processor with AVX2, with NumPy {environment['numpy']} and its "
+            f"{environment['blas']} on {environment['platform'].split()[0]}."
+        )
+    return "The training was not pinned, so the weights are the same bit for bit only in the environment below."
 
 
 def _files(manifest: Mapping[str, Any]) -> str:

@@ -1,8 +1,7 @@
-"""Golden values: an input with the output, the loss and every gradient that the published weights gave for it.
+"""Golden values: an input with the output, the loss and every gradient that the published weights give for it.
 
-Whoever loads the entry on another machine can see that the same weights still compute the same function.
-golden.safetensors holds `input`, `target`, `output`, `loss`, and `gradient.<parameter>` for each parameter
-that has a gradient of its own; a tied parameter stands once.
+They show, on another machine, that the same weights still compute the same function. golden.safetensors holds `input`,
+`target`, `output`, `loss`, and `gradient.<parameter>` for each parameter with a gradient; a tied one appears once.
 """
 
 import numpy as np
@@ -13,13 +12,13 @@ from ..training.recipe import Recipe
 
 EXAMPLES = 8
 
-# Another BLAS sums in another order: float32 results then agree to a few units in the last place of the largest value.
+# Another BLAS adds in another order: float32 results then agree to a few units in the last place of the largest value.
 RELATIVE_TOLERANCE = 1e-4
 ABSOLUTE_TOLERANCE = 1e-5
 
 
 def golden_values(recipe: Recipe, model: Module, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """The golden values of a model in eval mode for a batch of examples, by name. Leaves no gradients behind."""
+    """Return the golden values for a batch, by name. Puts the model in eval mode and clears its gradients."""
     model.eval()
     model.zero_grad()
     loss = recipe.loss(model, x, y)
@@ -33,21 +32,24 @@ def golden_values(recipe: Recipe, model: Module, x: np.ndarray, y: np.ndarray) -
 
 
 def golden_examples(data: Split) -> tuple[np.ndarray, np.ndarray]:
-    """The first held-out examples, inputs and targets."""
+    """Return the first held-out examples, inputs and targets."""
     return data.test_x[:EXAMPLES], data.test_y[:EXAMPLES]
 
 
 def golden_differences(recipe: Recipe, model: Module, golden: dict[str, np.ndarray]) -> list[str]:
-    """What a model computes otherwise than the golden values say; an empty list if nothing."""
-    lacking = [name for name in ("input", "target") if name not in golden]
-    if lacking:
-        return [f"{name} is missing" for name in lacking]
+    """Return how what a model computes differs from the golden values; an empty list if it does not."""
+    missing = [name for name in ("input", "target") if name not in golden]
+    if missing:
+        return [f"{name} is missing" for name in missing]
     try:
         values = golden_values(recipe, model, golden["input"], golden["target"])
     except ModuleError as error:
-        return [f"the model does not take the input: {error}"]
+        return [f"the model does not accept the input: {error}"]
     if values.keys() != golden.keys():
-        return [f"{name} is in one of the two only" for name in sorted(values.keys() ^ golden.keys())]
+        return [
+            f"{name} is {'computed but not stored' if name in values else 'stored but not computed'}"
+            for name in sorted(values.keys() ^ golden.keys())
+        ]
     return [text for name, expected in golden.items() if (text := _difference(name, values[name], expected))]
 
 

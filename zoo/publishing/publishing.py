@@ -1,13 +1,11 @@
-"""Publishing: a finished run becomes an entry, complete and checked before anyone can see it."""
+"""Publishing: a finished run becomes an entry, complete and checked before it appears."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import checkpoints
 from ...checkpoints import CheckpointError, save_file, save_model
-from ...core import Module
 from ..data import Split
 from ..entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, TRAJECTORY, WEIGHTS, Entry, describe_files, open_entry
 from ..errors import EntryError, RunError
@@ -15,12 +13,12 @@ from ..loading import describe
 from ..training.recipe import Recipe
 from ..training.run.determinism import one_thread
 from ..training.run.trajectories import Trajectory, stack_weights
-from ..training.training import Run, evaluate, open_run
+from ..training.train import Run, evaluate, open_run
 from .card import render_card
 from .golden import golden_examples, golden_values
 from .pictures import draw_curves, save_picture
 from .placing import placed
-from .text import render
+from .text import render, train_command
 from .verification import verify_files
 
 if TYPE_CHECKING:
@@ -29,18 +27,18 @@ if TYPE_CHECKING:
 LICENCE = "Apache-2.0"
 
 
-def publish(run: str | Path, zoo: str | Path | None = None, force: bool = False) -> Path:
-    """Publish a finished run as an entry in the folder `zoo`; the path of the entry's folder.
+def publish(run: str | Path, zoo: str | Path, force: bool = False) -> Path:
+    """Publish a finished run as an entry in the folder `zoo`. Return the folder of the entry.
 
-    zoo: by default the folder of the architecture's own module, where statezoo keeps its entries.
-    Evaluates the model, writes weights in both formats, golden values, pictures, card and manifest into a folder
-    aside, loads everything back and compares it bit for bit, and only then puts the folder in its place.
-    Raises RunError if the metrics miss the recipe's target, if the name is published and `force` is not given, if
-    something else stands in its place, or if the system refuses; what stood there before is then still there.
+    Evaluates the model, writes weights in both formats, golden values, pictures, card and manifest into a temporary
+    folder, loads everything back and compares it bit for bit, and only then moves the folder into its place.
+
+    Raises RunError if the metrics miss the recipe's target, if the name is published and `force` is False, if something
+    else is in its place, or if the system refuses. What was there before remains in each case.
     """
     finished = open_run(run)
     recipe = finished.recipe
-    target = (Path(zoo) if zoo is not None else _home(finished.model)) / recipe.name
+    target = Path(zoo) / recipe.name
     if target.is_symlink():
         target = target.resolve()
 
@@ -59,12 +57,8 @@ def publish(run: str | Path, zoo: str | Path | None = None, force: bool = False)
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise RunError(f"{target} could not be published: {error}; nothing there has changed") from error
+        raise RunError(f"{target} could not be published: {error}. What was there is unchanged.") from error
     return target
-
-
-def _home(model: Module) -> Path:
-    return Path(inspect.getfile(type(model))).parent
 
 
 def _refuse_occupied(target: Path, name: str, force: bool) -> None:
@@ -72,20 +66,20 @@ def _refuse_occupied(target: Path, name: str, force: bool) -> None:
     if not target.exists():
         return
     try:
-        standing = open_entry(target).name
+        occupant = open_entry(target).name
     except EntryError as error:
-        raise RunError(f"{target} exists and is not replaced: {error}. Remove it, or name another --zoo") from None
-    if standing != name:
-        raise RunError(f"{target} holds the entry {standing!r} and is not replaced. Name another --zoo")
+        raise RunError(f"{target} exists and is not replaced: {error} Remove it, or choose another folder.") from None
+    if occupant != name:
+        raise RunError(f"{target} holds the entry {occupant!r} and is not replaced. Choose another folder.")
     if not force:
-        raise RunError(f"{target} is published already; pass --force to replace it")
+        raise RunError(f"{target} is already published. Pass force=True to replace it.")
 
 
 def _refuse_missed_target(recipe: Recipe, metrics: dict[str, float]) -> None:
     if recipe.target and not recipe.target.met_by(metrics):
         raise RunError(
             f"{recipe.name} reaches {recipe.target.metric} {metrics[recipe.target.metric]:.6g}, but its recipe "
-            f"promises {recipe.target}; nothing was published. Train it with the recipe's own settings, or for longer."
+            f"requires {recipe.target}; nothing was published. Train with the recipe's own settings, or for longer."
         )
 
 
@@ -93,8 +87,8 @@ def _refuse_differences(entry: Entry, run: Run) -> None:
     problems = [check for check in verify_files(entry, run.recipe, run.model) if not check.passed]
     if problems:
         raise RunError(
-            f"{entry.name} does not come back as it was written ({problems[0].name}: {problems[0].found}); "
-            "nothing was published"
+            f"{entry.name} does not load as it was written ({problems[0].name}: {problems[0].found}); "
+            "nothing was published."
         )
 
 
@@ -114,7 +108,7 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
 
 
 def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any]:
-    """All that the manifest says but for the files and what is in them."""
+    """Return the manifest without its files and what is computed from them."""
     recipe, model = run.recipe, run.model
     return {
         "manifest_version": MANIFEST_VERSION,
@@ -134,9 +128,15 @@ def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any
         "tolerances": {
             "weights": recipe.weight_tolerance,
             "metrics": {name: recipe.tolerance(name, value) for name, value in metrics.items()},
+            "retrained": {name: recipe.retrained_tolerance(name, value) for name, value in metrics.items()},
         },
-        # Where the data stood on this machine is nobody else's business.
-        "recipe": {"command": recipe.command, **recipe.settings, "data_folder": None},
+        # The folder of the data is a private path of this machine.
+        "recipe": {
+            "command": train_command(recipe),
+            **recipe.settings,
+            "data_folder": None,
+            "first_epoch": run.made.first_epoch,
+        },
         "training": {"steps": run.made.steps, "wall_time_s": run.made.wall_time_s},
         "data": {"name": data.name, "source": data.source, "licence": data.licence, "sha256": data.sha256},
         "environment": run.made.environment,
@@ -144,7 +144,7 @@ def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any
 
 
 def _save_trajectory(folder: Path, run: Run) -> dict[str, "Figure"]:
-    """Write the weights of all epochs. Returns pictures of how the model learnt, by caption."""
+    """Write the weights of all epochs. Return figures of how the model learnt, by caption."""
     recipe = run.recipe
     states = stack_weights(run.folder, recipe.epochs)
     save_file(states, folder / TRAJECTORY)
@@ -152,7 +152,7 @@ def _save_trajectory(folder: Path, run: Run) -> dict[str, "Figure"]:
 
 
 def _draw_pictures(folder: Path, run: Run, data: Split, learnt: dict[str, "Figure"]) -> dict[str, str]:
-    """Draw the curves, how the model learnt, and what the recipe shows. Returns file name -> caption."""
+    """Save the curves, how the model learnt, and the figures of the recipe. Return file name -> caption."""
     figures = {
         "Training, epoch by epoch": draw_curves(run.history, run.recipe.target),
         **learnt,

@@ -1,5 +1,6 @@
-"""Reproduction: does an entry's recipe, run again in a fresh process, still make the weights that were published?"""
+"""Reproduction: whether the recipe of an entry, run again in a fresh process, gives the published weights."""
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,45 +20,46 @@ from .verification import Metric, compare_metrics, recipe_of
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of running the recipe of an entry again.
+    """The result of running the recipe of an entry again.
 
-    weights: in what the new state differs from the published one. weight_tolerance: by how much each weight may, where
-    the environment is another. metrics: of the new weights, beside those on the card. environment: what differs, as
-    published and as it is here. comparable: whether the two environments must give the same bits.
+    weights: how the new state differs from the published one. weight_tolerance: by how much each weight may differ in
+    another environment; None if no bound was measured to hold. metrics: of the new weights, with those on the card.
+    environment: key -> (as published, here), for what differs. comparable: whether both environments must give the same
+    bits.
     """
 
     name: str
     weights: Difference
-    weight_tolerance: float
+    weight_tolerance: float | None
     metrics: tuple[Metric, ...]
     environment: Mapping[str, tuple[str, str]]
     comparable: bool
 
     @property
     def identical(self) -> bool:
-        """Whether every bit of the state came out as published."""
+        """Whether every bit of the state is as published."""
         return self.weights.same
 
     @property
     def largest_deviation(self) -> float:
-        """The largest difference of one weight; infinite if the states hold other tensors."""
+        """The largest difference of one weight; infinite if the states hold different tensors."""
         found = [change.deviation for change in self.weights.tensors]
         return max((one.max_absolute if one else float("inf") for one in found), default=0.0)
 
     @property
     def within_tolerance(self) -> bool:
-        """Whether the weights, their sharing and order, and the metrics are as near as the card promises."""
+        """Whether the structure is the same, and weights and metrics are within the bounds of the card."""
         structure = self.weights.ties or self.weights.order or self.weights.extra
-        near = self.largest_deviation <= self.weight_tolerance
-        return near and not structure and all(metric.passed for metric in self.metrics)
+        bound = sys.float_info.max if self.weight_tolerance is None else self.weight_tolerance
+        return self.largest_deviation <= bound and not structure and all(metric.passed for metric in self.metrics)
 
     @property
     def passed(self) -> bool:
-        """Whether the entry keeps its promise: the same bits in its environment, within the tolerance in another."""
+        """Whether the entry keeps its promise: the same bits in its environment, within its bounds elsewhere."""
         return self.identical or (not self.comparable and self.within_tolerance)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as dicts, lists, strings and numbers, for JSON."""
+        """Return the same as dicts, lists, strings and numbers, for JSON."""
         return {
             "name": self.name,
             "passed": self.passed,
@@ -70,15 +72,17 @@ class Reproduction:
 
     @property
     def summary(self) -> str:
-        """One line: whether it is reproduced, and how nearly."""
+        """One line: whether the entry is reproduced, and how closely."""
         if self.identical:
             return "reproduced bit for bit"
-        deviation = f"weights differ by up to {self.largest_deviation:.3g}, {self.weight_tolerance:g} allowed"
-        if self.passed:
-            return f"reproduced within the tolerance of its card: {deviation}"
-        if self.within_tolerance:
+        allowed = "not bounded" if self.weight_tolerance is None else f"{self.weight_tolerance:g} allowed"
+        deviation = f"weights differ by up to {self.largest_deviation:.3g} ({allowed})"
+        if self.comparable:
             return f"not reproduced: every bit must be the same in this environment, but {deviation}"
-        return f"not reproduced: beyond the tolerance of its card: {deviation}"
+        if self.passed:
+            return f"reproduced within the bounds of its card: every metric is near, {deviation}"
+        failed = ", ".join(metric.name for metric in self.metrics if not metric.passed)
+        return f"not reproduced: beyond the bounds of its card: {failed or 'weights'}; {deviation}"
 
     def __str__(self) -> str:
         rows = [("metric", "on the card", "again", "tolerance", "")]
@@ -95,12 +99,13 @@ class Reproduction:
 
 
 def repro(name: str, data_folder: str | None = None) -> Reproduction:
-    """Run the recipe of an entry again, in a fresh process, and compare what it makes with what was published.
+    """Run the recipe of an entry again in a fresh process, and compare the result with what was published.
 
-    name: an entry's name, or "file:FOLDER". data_folder: where the data are, for a recipe that reads them. Takes as
-    long as the training did. A difference is an answer, not an error. Raises UnknownNameError or EntryError if there is
-    no entry to compare with, DataError if the data are other ones here, RunError if the process dies, and what the
-    training raises.
+    The process is pinned if the entry was made in one that was. It takes as long as the training did.
+    name: an entry's name, or "file:FOLDER". data_folder: for a recipe that reads data files.
+
+    A difference is a result, not an error. Raises UnknownNameError or EntryError if there is no entry to compare with,
+    DataError if the recipe makes other data here, RunError if the process dies, and what the training raises.
     """
     entry = open_entry(find(name))
     recipe = recipe_of(entry, data_folder)
@@ -114,7 +119,7 @@ def repro(name: str, data_folder: str | None = None) -> Reproduction:
             checkpoints.diff(published.state_dict(), run.model.state_dict()), a="published", b="made again"
         ),
         weight_tolerance=entry.manifest["tolerances"]["weights"],
-        metrics=tuple(compare_metrics(entry, recipe, run.history[-1])),
+        metrics=tuple(compare_metrics(entry, run.history[-1], retrained=True)),
         environment=changes(entry.manifest["environment"], run.made.environment),
         comparable=same_bits(entry.manifest["environment"], run.made.environment),
     )
@@ -124,8 +129,8 @@ def _refuse_other_data(entry: Entry, sha256: str) -> None:
     stated = entry.manifest["data"]["sha256"]
     if sha256 != stated:
         raise DataError(
-            f"the recipe of {entry.name} makes other data here: SHA-256 {sha256}, published {stated}. "
-            "Install the versions that its card names"
+            f"The recipe of {entry.name} makes other data here: their SHA-256 is {sha256}, published is {stated}. "
+            "Install the versions that the card names."
         )
 
 

@@ -2,15 +2,18 @@
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.images import render_image
 
+if TYPE_CHECKING:
+    from ..training.recipe import Recipe
+
 
 def render(prediction: object) -> str:
-    """A prediction as text: images as shades, numbers and words as they are, a list of named tuples as a table."""
+    """Return a prediction as text: an image as shades, numbers and words as they are, named tuples as a table."""
     if isinstance(prediction, np.ndarray):
         return render_image(prediction) if prediction.ndim == 2 else " ".join(f"{value:.6g}" for value in prediction)
     if isinstance(prediction, list) and prediction and isinstance(prediction[0], tuple):
@@ -23,12 +26,18 @@ def render(prediction: object) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as aligned columns."""
+    """Return rows of text as aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def command_line(name: str, inputs: Sequence[Any]) -> str:
-    """The command that asks a model for a prediction, ready for a shell."""
+    """Return the shell command that asks a model for a prediction."""
     return shlex.join(["statezoo", "predict", name, *map(str, inputs)])
+
+
+def train_command(recipe: "Recipe") -> str:
+    """Return the shell command that runs a recipe with its settings."""
+    options = f"--seed {recipe.seed} --epochs {recipe.epochs} --batch-size {recipe.batch_size} --lr {recipe.lr!r}"
+    return f"statezoo train {recipe.name} {options}" + (" --data FOLDER" if recipe.data_folder else "")

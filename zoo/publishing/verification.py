@@ -1,4 +1,4 @@
-"""Verification: is an entry still what its manifest and card say it is?"""
+"""Verification: whether an entry still matches its manifest and its card."""
 
 from collections.abc import Mapping
 from math import isfinite, nan
@@ -14,14 +14,14 @@ from ..errors import EntryError, MissingExtraError
 from ..loading import find, load_entry
 from ..training.recipe import Recipe, get_recipe
 from ..training.run.trajectories import load_trajectory
-from ..training.training import evaluate
+from ..training.train import evaluate
 from .golden import golden_differences
 
 _SETTINGS = ("seed", "epochs", "batch_size", "lr")
 
 
 class Check(NamedTuple):
-    """One thing that was checked, whether it holds, and what was found."""
+    """One check: its name, whether it passed, and what was found."""
 
     name: str
     passed: bool
@@ -29,7 +29,7 @@ class Check(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric as a card states it and as it was found again, and by how much the two may differ."""
+    """A metric as the card states it and as it was computed again, and by how much the two may differ."""
 
     name: str
     stated: float
@@ -38,11 +38,11 @@ class Metric(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether they are near enough."""
+        """Whether the two are near enough."""
         return abs(self.found - self.stated) <= self.tolerance
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON, which has no NaN: what was not found is null."""
+        """Return the same for JSON, which has no NaN: a missing metric is null."""
         return {**self._asdict(), "found": self.found if isfinite(self.found) else None, "passed": self.passed}
 
     def __str__(self) -> str:
@@ -52,10 +52,10 @@ class Metric(NamedTuple):
 
 
 def verify(name: str, metrics: bool = True, data_folder: str | None = None) -> list[Check]:
-    """Check an entry's files, its golden values, its data and the metrics on its card, these by evaluating it again.
+    """Check an entry's files, its golden values, its data and the metrics on its card. Return the checks.
 
-    metrics: whether to make the data and evaluate. data_folder: where the data are, for a recipe that reads them.
-    A failed check is an answer, not an error. Raises UnknownNameError or EntryError if there is no entry to check.
+    metrics: whether to make the data and evaluate the model again. data_folder: for a recipe that reads data files.
+    A failed check is a result, not an error. Raises UnknownNameError or EntryError if there is no entry to check.
     """
     entry = open_entry(find(name))
     recipe = recipe_of(entry, data_folder)
@@ -66,25 +66,27 @@ def verify(name: str, metrics: bool = True, data_folder: str | None = None) -> l
 
 
 def recipe_of(entry: Entry, data_folder: str | None = None) -> Recipe:
-    """The recipe that made an entry, with the settings that it records. Raises UnknownNameError if it is not known."""
+    """Return the recipe of an entry with its recorded settings. Raises UnknownNameError if the recipe is not known."""
     recorded: dict[str, Any] = {key: entry.manifest["recipe"].get(key) for key in _SETTINGS}
     return get_recipe(entry.name).with_settings(**recorded, data_folder=data_folder)
 
 
-def compare_metrics(entry: Entry, recipe: Recipe, found: Mapping[str, float]) -> list[Metric]:
-    """Each metric that an entry states beside the one found, which is not a number where there is none."""
-    stated, tolerances = entry.manifest["metrics"], entry.manifest["tolerances"]["metrics"]
+def compare_metrics(entry: Entry, found: Mapping[str, float], *, retrained: bool = False) -> list[Metric]:
+    """Return each metric of an entry with the one found, which is NaN if it is missing.
+
+    retrained: whether `found` are the metrics of a model that was trained again, whose tolerances are wider.
+    """
+    tolerances = entry.manifest["tolerances"]["retrained" if retrained else "metrics"]
     return [
-        # A manifest of version 1 states no tolerances.
-        Metric(name, value, found.get(name, nan), tolerances.get(name, recipe.tolerance(name, value)))
-        for name, value in stated.items()
+        Metric(name, value, found.get(name, nan), tolerances.get(name, 0.0))
+        for name, value in entry.manifest["metrics"].items()
     ]
 
 
 def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -> list[Check]:
-    """Check an entry's hashes, its weights in both formats, and its golden values.
+    """Check an entry's hashes, its weights in both formats, and its golden values. Return the checks.
 
-    original: the model that was published; the weights must then equal its state bit for bit.
+    original: the model that was published. If it is given, the weights must equal its state bit for bit.
     """
     try:
         for filename in entry.manifest["files"]:
@@ -129,9 +131,9 @@ def _evaluation(entry: Entry, recipe: Recipe) -> list[Check]:
     except MissingExtraError as error:
         return [Check("data", False, f"not checked: {error}")]
     if data.sha256 != entry.manifest["data"]["sha256"]:
-        return [Check("data", False, f"the recipe makes other data here: SHA-256 {data.sha256}")]
+        return [Check("data", False, f"the recipe makes other data here, with SHA-256 {data.sha256}")]
     found = evaluate(recipe, load_entry(entry), data)
-    metrics = compare_metrics(entry, recipe, found)
+    metrics = compare_metrics(entry, found)
     passed = found.keys() == entry.manifest["metrics"].keys() and all(metric.passed for metric in metrics)
     if recipe.target:
         passed = passed and recipe.target.met_by(found) and recipe.target.met_by(entry.manifest["metrics"])

@@ -14,8 +14,8 @@ from ..errors import RunError, ZooError
 from ..registry import get_architecture
 from .recipe import Recipe
 from .run.determinism import pinned_environment
-from .run.reporting import Progress
-from .training import Run, open_run, train
+from .run.reporting import ProgressBar
+from .train import Run, open_run, train
 
 # The parent decides what Ctrl-C ends. sys.path comes first: nothing of the project may be importable without it.
 _START = (
@@ -128,7 +128,7 @@ def _train(recipe: Recipe, folder: str) -> None:
     if sys.stderr is None or not sys.stderr.isatty():
         train(recipe, folder)
         return
-    with Progress(recipe.name, recipe.epochs) as progress:
+    with ProgressBar(recipe.name, recipe.epochs) as progress:
         train(recipe, folder, progress.epoch, progress.step)
 
 

@@ -1,4 +1,4 @@
-"""Recipes run again: what is the same, what may differ, and what is said of it."""
+"""Recipes run again: what is the same, what may differ, and what the report says."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from statezoo.checkpoints import diff
 from statezoo.scripts.command import main
 from statezoo.zoo.publishing import reproduction
 from statezoo.zoo.publishing.verification import Metric
-from statezoo.zoo.training.training import train
+from statezoo.zoo.training.train import train
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 WEIGHT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
@@ -25,7 +25,7 @@ WEIGHT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run recipes of these tests here: a fresh process does not know them."""
+    """Train in this process: a fresh one cannot import the recipes of these tests."""
 
     def train_here(recipe: zoo.Recipe, folder: Path, pinned: bool) -> object:
         return train(recipe, folder)
@@ -62,10 +62,13 @@ def test_bits_that_are_the_same_are_said_so_whatever_the_environment(tiny_entry:
     assert "published ->" not in str(found)
 
 
-def test_another_environment_may_differ_within_the_tolerance():
+def test_another_environment_may_differ_within_the_bounds_of_the_card():
     found = reproduced(0.005)
     assert found.passed
-    assert "reproduced within the tolerance of its card: weights differ by up to 0.005, 0.01 allowed" in str(found)
+    assert (
+        "reproduced within the bounds of its card: every metric is near, weights differ by up to 0.005 (0.01 allowed)"
+        in str(found)
+    )
     assert re.search(r"numpy +old +new", str(found))
 
 
@@ -76,10 +79,10 @@ def test_in_the_same_environment_one_bit_is_too_many():
 
 
 @pytest.mark.parametrize(("change", "metric"), [(0.02, 0.9), (0.005, 0.8), (np.nan, 0.9), (0.005, np.nan)])
-def test_beyond_the_tolerance_of_weights_or_metrics_nothing_is_reproduced(change: float, metric: float):
+def test_beyond_the_bounds_of_weights_or_metrics_nothing_is_reproduced(change: float, metric: float):
     found = reproduced(change, metric)
     assert not found.passed
-    assert "not reproduced: beyond the tolerance of its card" in str(found)
+    assert "not reproduced: beyond the bounds of its card" in str(found)
     json.dumps(found.as_dict(), allow_nan=False)
 
 
@@ -107,7 +110,9 @@ def test_other_data_are_an_error_before_anything_is_trained(tiny_entry: Path, mo
     monkeypatch.setattr(reproduction, "train_apart", None)
     manifest = json.loads((tiny_entry / "manifest.json").read_text())
     change_manifest(tiny_entry, data=manifest["data"] | {"sha256": "0" * 64})
-    with pytest.raises(zoo.DataError, match=r"makes other data here: SHA-256 \w{64}, published 0{64}\. Install the"):
+    with pytest.raises(
+        zoo.DataError, match=r"makes other data here: their SHA-256 is \w{64}, published is 0{64}\. Install the"
+    ):
         zoo.repro(f"file:{tiny_entry}")
 
 

@@ -1,4 +1,4 @@
-"""What people see of a training: on a terminal, in a file of logs, and in TensorBoard."""
+"""Reports of a training: on a terminal, in a log file, and in TensorBoard."""
 
 import io
 import re
@@ -12,8 +12,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from statezoo import zoo
-from statezoo.zoo.training.run.reporting import EventLog, Progress
-from statezoo.zoo.training.training import Step
+from statezoo.zoo.training.run.reporting import EventLog, ProgressBar
+from statezoo.zoo.training.train import TrainingStep
 
 TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
 
@@ -24,10 +24,10 @@ class Terminal(io.StringIO):
 
 
 def tell(progress: Any, epochs: int, of: int) -> None:
-    """Tell of a training of two steps an epoch."""
+    """Report a training with two steps per epoch."""
     for epoch in range(1, epochs + 1):
         for number in (2 * epoch - 1, 2 * epoch):
-            progress.step(Step(number, 2 * of, 0.5 / number))
+            progress.step(TrainingStep(number, 2 * of, 0.5 / number))
         progress.epoch({"epoch": epoch, "loss": 0.25 / epoch, "accuracy": 0.9})
 
 
@@ -35,7 +35,7 @@ def test_on_a_terminal_a_bar_shows_loss_metrics_rate_and_the_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with Progress("tiny", epochs=3) as progress:
+    with ProgressBar("tiny", epochs=3) as progress:
         tell(progress, 2, of=3)
     shown = sys.stderr.getvalue().split("\r")[-1]  # pyright: ignore[reportAttributeAccessIssue]
     assert re.match(r"tiny: +67%\|.*\| 4/6 \[\d\d:\d\d<\d\d:\d\d, ", shown)
@@ -43,8 +43,8 @@ def test_on_a_terminal_a_bar_shows_loss_metrics_rate_and_the_time_left(
     assert capsys.readouterr().out == ""
 
 
-def test_elsewhere_a_line_an_epoch_shows_the_same(capsys: pytest.CaptureFixture[str]):
-    with Progress("tiny", epochs=3) as progress:
+def test_without_a_terminal_a_line_per_epoch_shows_the_same(capsys: pytest.CaptureFixture[str]):
+    with ProgressBar("tiny", epochs=3) as progress:
         tell(progress, 3, of=3)
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
@@ -56,37 +56,37 @@ def test_elsewhere_a_line_an_epoch_shows_the_same(capsys: pytest.CaptureFixture[
     assert shown.err == ""
 
 
-def test_the_time_left_counts_the_steps_of_this_process_and_not_what_comes_before_the_first(
+def test_the_time_left_counts_only_the_steps_of_this_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     seconds = iter([100.0, 105.0])
     monkeypatch.setattr("statezoo.zoo.training.run.reporting.time.monotonic", lambda: next(seconds))
-    progress = Progress("tiny", epochs=10)
-    progress.step(Step(9, 20, 0.5))  # a training that goes on after epoch 4
-    progress.step(Step(10, 20, 0.5))
+    progress = ProgressBar("tiny", epochs=10)
+    progress.step(TrainingStep(9, 20, 0.5))  # a training resumed after epoch 4
+    progress.step(TrainingStep(10, 20, 0.5))
     progress.epoch({"epoch": 5, "loss": 0.5})
     assert capsys.readouterr().out == "epoch 5/10  loss 0.5  0.2 steps/s  00:50 left\n"  # 10 steps of 5 seconds
 
 
-def test_after_a_single_step_no_time_is_foretold(capsys: pytest.CaptureFixture[str]):
-    progress = Progress("tiny", epochs=10)
-    progress.step(Step(1, 10, 0.5))
+def test_after_a_single_step_no_time_is_estimated(capsys: pytest.CaptureFixture[str]):
+    progress = ProgressBar("tiny", epochs=10)
+    progress.step(TrainingStep(1, 10, 0.5))
     progress.epoch({"epoch": 1, "loss": 0.5})
     assert capsys.readouterr().out == "epoch 1/10  loss 0.5\n"
 
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
-    """What TensorBoard itself reads of an event log."""
+    """Return what TensorBoard reads from an event log."""
     events = EventAccumulator(str(folder))
     events.Reload()
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
 def test_tensorboard_reads_the_loss_of_each_step_and_the_metrics_of_each_epoch(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    steps: list[Step] = []
+    steps: list[TrainingStep] = []
     with EventLog(tmp_path / "events") as log:
 
-        def on_step(step: Step) -> None:
+        def on_step(step: TrainingStep) -> None:
             steps.append(step)
             log.step(step)
 
@@ -98,26 +98,24 @@ def test_tensorboard_reads_the_loss_of_each_step_and_the_metrics_of_each_epoch(t
         assert scalars(tmp_path / "events", f"epoch/{name}") == expected
 
 
-def test_events_of_a_training_that_goes_on_take_the_place_of_those_after_its_first_step(tmp_path: Path):
+def test_a_resumed_training_replaces_the_events_after_its_first_step(tmp_path: Path):
     for numbers, loss in ((range(1, 11), 1.0), (range(7, 13), 2.0)):
         with EventLog(tmp_path) as log:
             for number in numbers:
-                log.step(Step(number, 12, loss))
+                log.step(TrainingStep(number, 12, loss))
                 if number % 2 == 0:
                     log.epoch({"epoch": number // 2, "mse": loss})
     assert scalars(tmp_path, "step/loss") == [(n, 1.0 if n < 7 else 2.0) for n in range(1, 13)]
     assert scalars(tmp_path, "epoch/mse") == [(n, 1.0 if n < 7 else 2.0) for n in range(2, 13, 2)]
 
 
-def test_a_training_stopped_in_the_last_step_of_an_epoch_goes_on_with_events_of_every_epoch(
-    tiny_recipe: zoo.Recipe, tmp_path: Path
-):
+def test_a_training_stopped_in_the_last_step_of_an_epoch_logs_every_epoch(tiny_recipe: zoo.Recipe, tmp_path: Path):
     for stopped in (True, True, False):
         with EventLog(tmp_path / "events") as log, pytest.raises(zoo.StoppedError) if stopped else nullcontext():
             zoo.train(
                 tiny_recipe, tmp_path / "run", log.epoch, log.step, resume=True, should_stop=lambda now=stopped: now
             )
-    assert [step for step, _ in scalars(tmp_path / "events", "epoch/mse")] == [1, 2, 3]  # one step an epoch
+    assert [step for step, _ in scalars(tmp_path / "events", "epoch/mse")] == [1, 2, 3]  # one step per epoch
 
 
 def test_train_writes_events_with_log_dir(tmp_path: Path):
@@ -128,7 +126,7 @@ def test_train_writes_events_with_log_dir(tmp_path: Path):
     assert result.stdout.splitlines()[0].startswith("epoch 1/2  loss ")
 
 
-def test_without_tensorboardx_the_error_holds_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_tensorboardx_the_error_contains_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(zoo.MissingExtraError, match=r'needs tensorboardX.* run pip install "statezoo\[tensorboard\]"'):
         EventLog(tmp_path)

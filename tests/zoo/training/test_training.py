@@ -1,4 +1,4 @@
-"""A recipe becomes a run, and the same recipe becomes the same bytes."""
+"""A recipe becomes a run, and the same recipe gives the same bytes."""
 
 import itertools
 import json
@@ -18,11 +18,13 @@ import pytest
 from statezoo import zoo
 from statezoo.checkpoints import CorruptError, MismatchError, load_file, save_file
 from statezoo.core import manual_seed, optim, randn
+from statezoo.zoo.errors import UnfinishedRunError
+from statezoo.zoo.publishing.text import train_command
 from statezoo.zoo.training.run.trajectories import keep_weights
-from statezoo.zoo.training.training import Step
+from statezoo.zoo.training.train import TrainingStep
 
 
-def test_a_run_holds_the_weights_after_the_last_epoch_and_a_row_for_each(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_run_holds_the_weights_after_the_last_epoch_and_a_row_per_epoch(tiny_recipe: zoo.Recipe, tmp_path: Path):
     run = zoo.train(tiny_recipe, tmp_path / "run")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
@@ -31,7 +33,7 @@ def test_a_run_holds_the_weights_after_the_last_epoch_and_a_row_for_each(tiny_re
     assert all(np.array_equal(kept[name], array) for name, array in run.model.state_dict().items())
 
 
-def test_training_makes_the_loss_smaller(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_training_lowers_the_loss(tiny_recipe: zoo.Recipe, tmp_path: Path):
     history = zoo.train(tiny_recipe.with_settings(epochs=30), tmp_path / "run").history
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
@@ -55,7 +57,7 @@ def test_another_seed_gives_other_weights(tiny_recipe: zoo.Recipe, tmp_path: Pat
     assert not np.array_equal(one["down.weight"], two["down.weight"])
 
 
-def test_training_leaves_the_default_generator_as_it_was(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_training_leaves_the_default_generator_unchanged(tiny_recipe: zoo.Recipe, tmp_path: Path):
     manual_seed(5)
     expected = randn(3).data
     manual_seed(5)
@@ -63,20 +65,20 @@ def test_training_leaves_the_default_generator_as_it_was(tiny_recipe: zoo.Recipe
     assert np.array_equal(randn(3).data, expected)
 
 
-def test_every_row_is_reported_as_it_is_made(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_every_row_is_reported(tiny_recipe: zoo.Recipe, tmp_path: Path):
     rows: list[dict[str, float]] = []
     run = zoo.train(tiny_recipe, tmp_path / "run", report=rows.append)
     assert rows == run.history
 
 
 def test_every_step_is_counted_with_its_loss(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    steps: list[Step] = []
+    steps: list[TrainingStep] = []
     run = zoo.train(tiny_recipe.with_settings(batch_size=20), tmp_path / "run", on_step=steps.append)
-    assert [(step.number, step.total) for step in steps] == [(n, 6) for n in range(1, 7)]  # 32 examples, thrice
+    assert [(step.number, step.total) for step in steps] == [(n, 6) for n in range(1, 7)]  # 32 examples, three epochs
     assert run.history[0]["loss"] == pytest.approx((20 * steps[0].loss + 12 * steps[1].loss) / 32)
 
 
-def test_a_run_records_its_steps_its_time_and_where_it_was_made(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_run_records_its_steps_its_time_and_its_environment(tiny_recipe: zoo.Recipe, tmp_path: Path):
     made = zoo.train(tiny_recipe.with_settings(batch_size=20), tmp_path / "run").made
     assert made.steps == 6
     assert made.wall_time_s > 0
@@ -85,7 +87,7 @@ def test_a_run_records_its_steps_its_time_and_where_it_was_made(tiny_recipe: zoo
     assert zoo.open_run(tmp_path / "run").made == made
 
 
-def test_a_run_keeps_its_weights_by_epoch_where_the_recipe_says_so(
+def test_a_run_keeps_the_weights_of_every_epoch_if_its_recipe_asks_for_them(
     tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     zoo.train(tiny_recipe, tmp_path / "without")
@@ -98,37 +100,35 @@ def test_a_run_keeps_its_weights_by_epoch_where_the_recipe_says_so(
     assert not np.array_equal(load_file(kept[0])["down.weight"], load_file(kept[1])["down.weight"])
 
 
-def test_a_file_where_the_weights_by_epoch_should_go_is_an_error_of_the_run(
+def test_a_file_in_place_of_the_trajectory_folder_is_an_error(
     tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(type(tiny_recipe), "keeps_trajectory", True)
     (tmp_path / "trajectory").write_text("mine")
-    with pytest.raises(zoo.RunError, match="trajectory cannot be a folder: File exists; train into another folder"):
+    with pytest.raises(zoo.RunError, match=r"trajectory cannot be created: File exists\. Train into another folder\."):
         zoo.train(tiny_recipe, tmp_path)
 
 
 def test_a_folder_that_holds_a_run_is_not_trained_over(tiny_recipe: zoo.Recipe, tiny_run: Path):
     before = (tiny_run / "checkpoint.safetensors").read_bytes()
-    with pytest.raises(
-        zoo.RunError, match="already holds a finished run; name another folder with --out, or remove it"
-    ):
+    with pytest.raises(zoo.RunError, match=r"already holds a finished run\. Choose another folder, or remove it\."):
         zoo.train(tiny_recipe.with_settings(seed=9), tiny_run)
     assert (tiny_run / "checkpoint.safetensors").read_bytes() == before
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_epoch_before(
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_finite_epoch(
     tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(type(tiny_recipe), "optimizer", lambda self, model: optim.SGD(model.parameters(), lr=self.lr))
-    with pytest.raises(zoo.RunError, match=r"(the loss|mse) is (nan|inf) .* keeps step \d+\. Lower lr"):
+    with pytest.raises(zoo.RunError, match=r"(the loss|mse) is (nan|inf) .* holds the state after step \d+\. Lower lr"):
         zoo.train(tiny_recipe.with_settings(lr=10.0, epochs=50), tmp_path / "run")
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert all(np.isfinite(array).all() for array in kept.values())
 
 
-def test_a_run_that_diverges_at_once_says_that_nothing_was_kept(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_run_that_diverges_at_once_says_that_nothing_was_saved(tiny_recipe: zoo.Recipe, tmp_path: Path):
     with pytest.raises(
-        zoo.RunError, match=r"mse is inf after epoch 1; all parameters .* finite; nothing was kept\. Lower lr"
+        zoo.RunError, match=r"mse is inf after epoch 1; all parameters .* finite; nothing was saved\. Lower lr"
     ):
         zoo.train(tiny_recipe.with_settings(lr=1e30), tmp_path / "run")
 
@@ -143,14 +143,16 @@ def test_an_unfinished_run_is_not_opened_as_a_finished_one(tiny_recipe: zoo.Reci
 
     with pytest.raises(Stopped):
         zoo.train(tiny_recipe, tmp_path / "run", report=stop)
-    with pytest.raises(zoo.RunError, match=r"was stopped after epoch 2 of 3; go on with: python .* --resume"):
+    with pytest.raises(
+        zoo.RunError, match=r"is at epoch 2 of 3\. Resume it: zoo\.train\(.*, resume=True\)\."
+    ) as caught:
         zoo.open_run(tmp_path / "run")
+    assert isinstance(caught.value, UnfinishedRunError)
+    assert (caught.value.recipe, caught.value.folder) == (tiny_recipe.name, tmp_path / "run")
 
 
 def test_a_folder_without_a_run_is_an_error_that_says_how_to_make_one(tmp_path: Path):
-    with pytest.raises(
-        zoo.RunError, match=r"holds no run \(run.json is missing\); make one with scripts/train.py NAME"
-    ):
+    with pytest.raises(zoo.RunError, match=r"does not hold a run: run\.json is missing\. Train into it first\."):
         zoo.open_run(tmp_path)
 
 
@@ -168,7 +170,7 @@ def test_a_folder_without_a_run_is_an_error_that_says_how_to_make_one(tmp_path: 
         '{"recipe": "tiny-net.noise", "settings": {}, "fingerprint": "", "history": [{"loss": "x"}]}',
     ],
 )
-def test_a_record_that_is_none_is_an_error_of_the_run(tmp_path: Path, content: str):
+def test_an_invalid_record_is_an_error_of_the_run(tmp_path: Path, content: str):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(zoo.RunError, match=r"run.json is not the record of a run"):
         zoo.open_run(tmp_path)
@@ -190,7 +192,7 @@ def test_an_unknown_recipe_suggests_the_nearest_name():
         ({"lr": 0.0}, "lr is a number above 0, not 0.0"),
         ({"lr": float("nan")}, "lr is a number above 0, not nan"),
         ({"lr": float("inf")}, "lr is a number above 0, not inf"),
-        ({"data_folder": "/data"}, "makes its own data and reads none from a folder; leave out --data"),
+        ({"data_folder": "/data"}, "makes its own data; data_folder must be None"),
     ],
 )
 def test_settings_that_cannot_train_are_refused(tiny_recipe: zoo.Recipe, settings: dict[str, Any], message: str):
@@ -198,18 +200,18 @@ def test_settings_that_cannot_train_are_refused(tiny_recipe: zoo.Recipe, setting
         tiny_recipe.with_settings(**settings)
 
 
-def test_a_run_of_digits_on_mnists_files_goes_by_the_name_of_mnist():
+def test_the_digits_recipe_with_a_data_folder_becomes_the_recipe_for_mnist():
     recipe = zoo.get_recipe("mnist-classifier.digits28").with_settings(data_folder="/mnist", seed=3)
     assert (recipe.name, recipe.seed, recipe.data_folder) == ("mnist-classifier.mnist", 3, "/mnist")
     assert "scikit-learn" not in recipe.details()
 
 
-def test_the_recipe_for_mnist_asks_for_the_folder_of_its_files():
-    with pytest.raises(zoo.DataError, match="name their folder with --data"):
+def test_the_recipe_for_mnist_asks_for_its_data_folder():
+    with pytest.raises(zoo.DataError, match="needs the folder of MNIST's IDX files: pass data_folder"):
         zoo.get_recipe("mnist-classifier.mnist").data()
 
 
-def test_a_run_whose_weights_are_not_those_it_recorded_is_not_opened(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_run_whose_weights_do_not_match_its_record_is_not_opened(tiny_recipe: zoo.Recipe, tmp_path: Path):
     zoo.train(tiny_recipe, tmp_path / "one")
     zoo.train(tiny_recipe.with_settings(seed=1), tmp_path / "two")
     shutil.copy(tmp_path / "two" / "checkpoint.safetensors", tmp_path / "one" / "checkpoint.safetensors")
@@ -217,31 +219,32 @@ def test_a_run_whose_weights_are_not_those_it_recorded_is_not_opened(tiny_recipe
         zoo.open_run(tmp_path / "one")
 
 
-def test_a_second_run_into_a_folder_is_refused_before_the_first_has_finished(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    def start_another(step: Step) -> None:
+def test_a_second_run_into_a_folder_is_refused_while_the_first_is_running(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    def start_another(step: TrainingStep) -> None:
         with pytest.raises(
-            zoo.RunError, match=r"already holds a run; go on with: python .*tiny-net\.noise --out .* --resume\nOr name"
+            zoo.RunError,
+            match=r"already holds a run, at epoch 0 of 3\. Resume it: zoo\.train\(.*tiny-net\.noise",
         ):
             zoo.train(tiny_recipe, tmp_path / "run")
 
     zoo.train(tiny_recipe, tmp_path / "run", on_step=start_another)
 
 
-def test_a_file_where_the_folder_of_a_run_should_be_is_named(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_run_folder_that_cannot_be_created_is_named(tiny_recipe: zoo.Recipe, tmp_path: Path):
     (tmp_path / "file").touch()
     for out, why in (("file", "File exists"), ("file/run", "Not a directory")):
-        with pytest.raises(zoo.RunError, match=f"{out} cannot be a folder: {why}; name another one with --out"):
+        with pytest.raises(zoo.RunError, match=rf"{out} cannot be created: {why}\. Choose another folder\."):
             zoo.train(tiny_recipe, tmp_path / out)
 
 
-def test_a_recipe_without_its_data_leaves_no_folder_behind(tmp_path: Path):
+def test_a_recipe_whose_data_are_missing_creates_no_folder(tmp_path: Path):
     with pytest.raises(zoo.DataError):
         zoo.train(zoo.get_recipe("mnist-classifier.mnist"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    """Return a should_stop that is true once so many steps have been taken."""
+    """Return a should_stop that is true after that many steps."""
     asked = itertools.count(1)
     return lambda: next(asked) >= steps
 
@@ -253,7 +256,7 @@ def without_time(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("format", "suffix"), [("safetensors", ".safetensors"), ("hdf5", ".h5")])
-def test_a_run_stopped_after_every_single_step_ends_in_the_same_bytes(
+def test_a_run_stopped_after_every_step_gives_the_same_bytes(
     tiny_recipe: zoo.Recipe, tmp_path: Path, format: str, suffix: str
 ):
     recipe = tiny_recipe.with_settings(batch_size=10)  # four steps an epoch, the last of two examples
@@ -261,10 +264,11 @@ def test_a_run_stopped_after_every_single_step_ends_in_the_same_bytes(
     reported: list[dict[str, float]] = []
     for step in range(1, 12):
         with pytest.raises(
-            zoo.StoppedError, match=rf"was stopped after step {step} of 12 and saved; go on with: python"
+            zoo.StoppedError,
+            match=rf"was stopped after step {step} of 12, and its state was saved\. Resume it: zoo\.train",
         ):
             zoo.train(recipe, tmp_path / "run", reported.append, resume=True, format=format, should_stop=stop_after(1))
-    # Nothing is left to stop after the last step.
+    # After the last step there is nothing to stop.
     resumed = zoo.train(recipe, tmp_path / "run", reported.append, resume=True, should_stop=stop_after(1))
     assert [path.name for path in sorted((tmp_path / "run").iterdir())] == [f"checkpoint{suffix}", "run.json"]
     one, two = (tmp_path / name / f"checkpoint{suffix}" for name in ("whole", "run"))
@@ -274,12 +278,12 @@ def test_a_run_stopped_after_every_single_step_ends_in_the_same_bytes(
     assert zoo.open_run(two.parent).history == whole.history
 
 
-def test_a_run_that_crashed_between_steps_goes_on_from_the_last_state(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_run_that_crashed_between_steps_resumes_from_the_last_state(tiny_recipe: zoo.Recipe, tmp_path: Path):
     recipe = tiny_recipe.with_settings(batch_size=10)
     zoo.train(recipe, tmp_path / "whole")
     seen: list[int] = []
 
-    def crash(step: Step) -> None:
+    def crash(step: TrainingStep) -> None:
         seen.append(step.number)
         if seen in ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 7]):
             raise OSError("power cut")
@@ -293,8 +297,8 @@ def test_a_run_that_crashed_between_steps_goes_on_from_the_last_state(tiny_recip
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_run_that_crashed_before_its_first_state_begins_anew(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    def crash(step: Step) -> None:
+def test_a_run_that_crashed_before_its_first_state_starts_over(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    def crash(step: TrainingStep) -> None:
         raise OSError("power cut")
 
     with pytest.raises(OSError, match="power cut"):
@@ -303,19 +307,19 @@ def test_a_run_that_crashed_before_its_first_state_begins_anew(tiny_recipe: zoo.
 
 
 def test_a_finished_run_is_not_trained_again(tiny_recipe: zoo.Recipe, tiny_run: Path):
-    def never(step: Step) -> None:
+    def never(step: TrainingStep) -> None:
         raise AssertionError
 
     run = zoo.train(tiny_recipe, tiny_run, on_step=never, resume=True)
     assert [row["epoch"] for row in run.history] == [1, 2, 3]
 
 
-def test_a_run_is_not_resumed_as_another(tiny_recipe: zoo.Recipe, tiny_run: Path):
+def test_a_run_is_not_resumed_with_other_settings_or_another_recipe(tiny_recipe: zoo.Recipe, tiny_run: Path):
     with pytest.raises(
-        zoo.RunError, match=r"holds a run with seed 0, not 9; lr 0\.01, not 0\.5; resume it with its own"
+        zoo.RunError, match=r"holds a run with seed 0, not 9; lr 0\.01, not 0\.5\. Resume it with its own"
     ):
         zoo.train(tiny_recipe.with_settings(seed=9, lr=0.5), tiny_run, resume=True)
-    with pytest.raises(zoo.RunError, match=r"holds a run of tiny-net\.noise, not of tense-mlp; name another folder"):
+    with pytest.raises(zoo.RunError, match=r"holds a run of tiny-net\.noise, not of tense-mlp\. Choose another folder"):
         zoo.train(zoo.get_recipe("tense-mlp"), tiny_run, resume=True)
 
 
@@ -329,7 +333,7 @@ def test_a_run_is_not_resumed_on_other_data(tiny_recipe: zoo.Recipe, tmp_path: P
     stopped_run(tiny_recipe, tmp_path / "run")
     other = replace(tiny_recipe.data(), sha256="0" * 64)
     monkeypatch.setattr(type(tiny_recipe), "data", lambda self: other)
-    with pytest.raises(zoo.RunError, match=r"was trained on other data: SHA-256 [0-9a-f]{64}, here 000"):
+    with pytest.raises(zoo.RunError, match=r"was trained on other data: their SHA-256 is [0-9a-f]{64}, here it is 000"):
         zoo.train(tiny_recipe, tmp_path / "run", resume=True)
 
 
@@ -344,7 +348,7 @@ def test_a_run_is_not_resumed_with_another_optimizer(
     assert state.read_bytes() == before
 
 
-def test_a_state_that_is_damaged_is_not_resumed_from(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_damaged_state_is_not_resumed(tiny_recipe: zoo.Recipe, tmp_path: Path):
     state = stopped_run(tiny_recipe, tmp_path / "run")
     content = bytearray(state.read_bytes())
     content[-1] ^= 1
@@ -362,13 +366,13 @@ def test_a_state_that_is_damaged_is_not_resumed_from(tiny_recipe: zoo.Recipe, tm
         ({"epoch": 4, "step": 14}, "there is no batch 2 of epoch 4"),
         ({"step": 3}, "batch 2 of epoch 1 is not step 3"),
         ({"loss_sum": None}, "loss_sum is None"),
-        ({"wall_time_s": "b"}, "its time or history is none"),
-        ({"history": [{"epoch": 1, "loss": 0.5}]}, "its history is not that of 0 epochs"),
-        ({"environment": {"numpy": 2}}, "its environment holds what is no text"),
-        ({"best": 1.0}, "it says 'best', 'data', "),
+        ({"wall_time_s": "b"}, "its time or its history is invalid"),
+        ({"history": [{"epoch": 1, "loss": 0.5}]}, "its history does not have 0 epochs"),
+        ({"environment": {"numpy": 2}}, "its environment holds a value that is not text"),
+        ({"best": 1.0}, "its progress holds 'best', 'data', "),
     ],
 )
-def test_a_state_of_another_training_is_not_resumed_from(
+def test_a_state_of_another_training_is_not_resumed(
     tiny_recipe: zoo.Recipe, tmp_path: Path, saved: dict[str, Any], message: str
 ):
     recipe = tiny_recipe.with_settings(batch_size=10)  # four steps an epoch
@@ -376,7 +380,9 @@ def test_a_state_of_another_training_is_not_resumed_from(
     content = load_file(state)
     content["progress._extra_state"] |= saved
     save_file(content, state)
-    with pytest.raises(zoo.RunError, match=rf"is not the state of this run: {message}.*Remove it, and --resume begins"):
+    with pytest.raises(
+        zoo.RunError, match=rf"is not the state of this run: {message}.*Remove it to start the run over\."
+    ):
         zoo.train(recipe, tmp_path / "run", resume=True)
     state.unlink()
     assert len(zoo.train(recipe, tmp_path / "run", resume=True).history) == 3
@@ -385,12 +391,12 @@ def test_a_state_of_another_training_is_not_resumed_from(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ("value", r"the loss is nan in step 3; up\.bias is the first parameter that is not finite; .* keeps step 2"),
+        ("value", r"the loss is nan in step 3; up\.bias is the first parameter that is not finite; .* after step 2\."),
         ("gradient", r"the loss is nan in step 3; down\.weight is the first parameter whose gradient is not finite; "),
-        ("loss", r"the loss is nan in step 3; all parameters and gradients are finite; .* keeps step 2\. Lower lr"),
+        ("loss", r"the loss is nan in step 3; all parameters and gradients are finite; .* after step 2\. Lower lr"),
     ],
 )
-def test_a_loss_of_nan_stops_at_once_and_names_the_first_parameter(
+def test_a_nan_loss_stops_the_run_at_once_and_names_the_first_parameter(
     tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, message: str
 ):
     calls, right = itertools.count(1), type(tiny_recipe).loss
@@ -411,14 +417,14 @@ def test_a_loss_of_nan_stops_at_once_and_names_the_first_parameter(
     assert all(np.isfinite(kept[name]).all() for name in kept if name.startswith("model."))
 
 
-def test_a_state_with_a_parameter_that_is_not_finite_is_not_kept(
+def test_a_state_with_a_parameter_that_is_not_finite_is_not_saved(
     tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     right = type(tiny_recipe).loss
     monkeypatch.setattr(type(tiny_recipe), "loss", lambda *arguments: right(*arguments) * 1e6)
     monkeypatch.setattr(type(tiny_recipe), "optimizer", lambda self, model: optim.SGD(model.parameters(), lr=1e38))
     message = (
-        r"a parameter is not finite after step 1; down\.weight is the first parameter that is not .*; nothing was k"
+        r"a parameter is not finite after step 1; down\.weight is the first parameter that is not .*; nothing was s"
     )
     with pytest.raises(zoo.RunError, match=message):
         zoo.train(tiny_recipe.with_settings(batch_size=8), tmp_path / "run", save_every=1)
@@ -426,7 +432,7 @@ def test_a_state_with_a_parameter_that_is_not_finite_is_not_kept(
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_a_crash_after_the_state_of_an_epoch_and_before_its_weights_is_made_good(
+def test_a_crash_between_saving_the_state_and_the_weights_of_an_epoch_is_repaired(
     tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
 ):
     monkeypatch.setattr(type(tiny_recipe), "keeps_trajectory", True)
@@ -452,19 +458,19 @@ def test_a_crash_after_the_state_of_an_epoch_and_before_its_weights_is_made_good
 def test_a_record_that_cannot_be_read_is_an_error_of_the_run(tiny_recipe: zoo.Recipe, tmp_path: Path):
     (tmp_path / "run.json").mkdir()
     for act in (lambda: zoo.open_run(tmp_path), lambda: zoo.train(tiny_recipe, tmp_path, resume=True)):
-        with pytest.raises(zoo.RunError, match=r"run\.json cannot be read: Is a directory; remove it, or name"):
+        with pytest.raises(zoo.RunError, match=r"run\.json cannot be read: Is a directory\. Remove it, or choose"):
             act()
 
 
 @pytest.mark.parametrize("steps", [0, -1])
-def test_a_number_of_steps_that_is_none_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path, steps: int):
+def test_save_every_must_be_positive(tiny_recipe: zoo.Recipe, tmp_path: Path, steps: int):
     with pytest.raises(zoo.RunError, match=f"save_every is a number of steps of at least 1, not {steps}"):
         zoo.train(tiny_recipe, tmp_path / "run", save_every=steps)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_format_that_there_is_not_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    with pytest.raises(zoo.RunError, match="the format of a run is safetensors or hdf5, not 'pickle'"):
+def test_an_unknown_format_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    with pytest.raises(zoo.RunError, match="The format of a run is safetensors or hdf5, not 'pickle'"):
         zoo.train(tiny_recipe, tmp_path / "run", format="pickle")
 
 
@@ -485,5 +491,5 @@ def test_the_number_of_threads_does_not_change_the_bytes(tmp_path: Path):
 
 
 def test_the_command_of_a_recipe_names_every_setting(tiny_recipe: zoo.Recipe):
-    expected = "python scripts/train.py tiny-net.noise --seed 0 --epochs 3 --batch-size 64 --lr 0.01"
-    assert tiny_recipe.command == expected
+    expected = "statezoo train tiny-net.noise --seed 0 --epochs 3 --batch-size 64 --lr 0.01"
+    assert train_command(tiny_recipe) == expected

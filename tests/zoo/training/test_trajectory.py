@@ -1,4 +1,4 @@
-"""The weights of a run, epoch by epoch: kept while it trains, published with the entry, and models again."""
+"""The weights of a run, epoch by epoch: kept in training, published with the entry, and loaded as models."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ from statezoo.zoo.publishing.pictures import new_figure
 
 @pytest.fixture
 def kept_run(tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of a recipe that keeps its trajectory, while the test lasts."""
+    """A run whose recipe keeps its trajectory for this test."""
     monkeypatch.setattr(type(tiny_recipe), "keeps_trajectory", True)
     zoo.train(tiny_recipe, tmp_path / "run")
     return tmp_path / "run"
@@ -24,7 +24,7 @@ def kept_run(tiny_recipe: zoo.Recipe, tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def kept(kept_run: Path, tmp_path: Path) -> Path:
-    """The entry that it was published as."""
+    """That run, published."""
     return zoo.publish(kept_run, tmp_path / "zoo")
 
 
@@ -52,14 +52,14 @@ def test_a_model_of_a_trajectory_keeps_its_ties(kept: Path):
     assert np.shares_memory(state["up.weight"], state["down.weight"])
 
 
-def test_a_trajectory_is_indexed_as_a_list_is(kept: Path):
+def test_a_trajectory_is_indexed_like_a_list(kept: Path):
     trajectory = zoo.trajectory(f"file:{kept}")
     last = trajectory[3].state_dict()
     assert np.array_equal(trajectory[-1].state_dict()["down.bias"], last["down.bias"])
     assert [model.state_dict()["down.bias"][0] for model in trajectory[1::2]] == list(
         trajectory.states["down.bias"][1::2, 0]
     )
-    with pytest.raises(IndexError, match="epoch 4 of a trajectory of 3 epochs"):
+    with pytest.raises(IndexError, match="no epoch 4 in a trajectory of 3 epochs"):
         trajectory[4]
 
 
@@ -78,7 +78,7 @@ def test_the_manifest_and_the_card_name_the_trajectory_and_verification_checks_i
     assert found["trajectory"] == zoo.Check("trajectory", True, "3 epochs to these weights")
 
 
-def test_a_trajectory_that_ends_elsewhere_is_found(kept: Path):
+def test_a_trajectory_that_does_not_end_at_the_weights_fails_verification(kept: Path):
     states = load_file(kept / TRAJECTORY)
     states["down.bias"][-1, 0] += 1
     change_trajectory(kept, states)
@@ -87,10 +87,12 @@ def test_a_trajectory_that_ends_elsewhere_is_found(kept: Path):
     assert "'down.bias'" in found["trajectory"].found
 
 
-@pytest.mark.parametrize("states", [{}, {"a": np.ones(3), "b": np.ones(4)}, {"a": np.array(1.0)}])
-def test_a_trajectory_that_is_none_is_an_error_of_the_entry(kept: Path, states: dict[str, np.ndarray]):
+@pytest.mark.parametrize(
+    "states", [{}, {"a": np.ones(3), "b": np.ones(4)}, {"a": np.array(1.0)}, {"a": np.ones((0, 3))}]
+)
+def test_an_invalid_trajectory_is_an_error_of_the_entry(kept: Path, states: dict[str, np.ndarray]):
     change_trajectory(kept, states)
-    with pytest.raises(zoo.EntryError, match="is no trajectory: its tensors do not count the same epochs"):
+    with pytest.raises(zoo.EntryError, match="is not a trajectory: its tensors do not have the same epochs"):
         zoo.trajectory(f"file:{kept}")
 
 
@@ -102,7 +104,7 @@ def test_an_entry_without_a_trajectory_says_so(tiny_entry: Path):
 
 def test_a_run_that_lost_an_epoch_is_not_published(kept_run: Path, tmp_path: Path):
     (kept_run / "trajectory" / "epoch-00001.safetensors").unlink()
-    with pytest.raises(zoo.RunError, match=r"did not keep the weights of every epoch; train anew into another folder"):
+    with pytest.raises(zoo.RunError, match=r"does not hold the weights of every epoch\. Train again into another"):
         zoo.publish(kept_run, tmp_path / "other")
 
 

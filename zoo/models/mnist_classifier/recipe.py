@@ -23,7 +23,7 @@ class MnistRecipe(ClassifierRecipe):
 
     def data(self) -> Split:
         if self.data_folder is None:
-            raise DataError(f"{self.name} reads MNIST's IDX files: name their folder with --data")
+            raise DataError(f"{self.name} needs the folder of MNIST's IDX files: pass data_folder.")
         return mnist_idx(self.data_folder)
 
 

@@ -27,7 +27,6 @@ class BatchNormDigitsRecipe(DigitsRecipe):
     """The same with batch norm and dropout."""
 
     summary = "A perceptron with batch norm and dropout that reads 8 x 8 handwritten digits."
-    weight_tolerance = 0.2  # a bias before a batch norm has no gradient but rounding
 
     def details(self) -> str:
         return (

@@ -26,8 +26,6 @@ class SortRecipe(Recipe):
     summary = "One transformer block that writes six digits in order, one after the other."
     task = "text-generation"
     example = ("352914",)
-    # The bias of the keys has no gradient but rounding: a softmax does not see what shifts all its scores alike.
-    weight_tolerance = 0.05
 
     def details(self) -> str:
         return (

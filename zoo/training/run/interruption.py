@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that a training loop can ask for, so that it stops between two steps."""
+"""Ctrl-C and SIGTERM as a flag, so that a training loop can stop between two steps."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Whether a signal came, and which."""
+    """A flag that is true once a signal has come. signal: its number, or None."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -20,9 +20,9 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Give what becomes true at the first Ctrl-C or SIGTERM. For the main thread.
+    """Yield a flag that becomes true at the first Ctrl-C or SIGTERM. A second one has its usual effect.
 
-    A second one does what it did before.
+    Must be called in the main thread.
     """
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in _SIGNALS}

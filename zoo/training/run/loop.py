@@ -1,4 +1,4 @@
-"""The loop of a training, whose whole state between any two steps can be saved, and gone on from."""
+"""The training loop. Its whole state can be saved between any two steps and resumed from there."""
 
 import copy
 import math
@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from ....checkpoints import load_training, save_training
+from ....checkpoints import fingerprint, load_training, save_training
 from ....core import Module, manual_seed, no_grad
 from ....core.optim import CosineAnnealingLR
 from ...data import Split
@@ -17,13 +17,13 @@ from ...errors import RunError, StoppedError
 from ...registry import build
 from ..recipe import Recipe, batches
 from .environment import environment, merged
-from .progress import Standing
-from .run_folder import Made, Row, RunFolder, resume_command
+from .progress import Progress
+from .run_folder import Made, Row, RunFolder
 from .trajectories import keep_weights
 
 
-class Step(NamedTuple):
-    """A step of the optimizer: its number, counted from 1 through all epochs, of how many, and its batch's loss."""
+class TrainingStep(NamedTuple):
+    """One step of the optimizer: its number (from 1, through all epochs), the total, and the batch's loss."""
 
     number: int
     total: int
@@ -31,16 +31,16 @@ class Step(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What a caller wants to be told of a training, and to say to it; see `train`."""
+    """The callbacks of a training, and how often it saves; see `train`."""
 
     report: Callable[[Row], None] | None = None
-    on_step: Callable[[Step], None] | None = None
+    on_step: Callable[[TrainingStep], None] | None = None
     should_stop: Callable[[], object] | None = None
     save_every: int | None = None
 
 
 class Loop:
-    """A recipe's model, optimizer, schedule and generators, at work."""
+    """The model, optimizer, schedule and generators of a recipe, and the steps that train them."""
 
     def __init__(self, recipe: Recipe, data: Split, folder: RunFolder, hooks: Hooks) -> None:
         self.recipe, self.data, self.folder, self.hooks = recipe, data, folder, hooks
@@ -48,16 +48,16 @@ class Loop:
         self.model: Module = build(recipe.architecture, dict(recipe.config))
         self.optimizer = recipe.optimizer(self.model)
         self.schedule = CosineAnnealingLR(self.optimizer, T_max=recipe.epochs)
-        # A stream of its own, so that a layer that draws more numbers does not change the order of the data. It stands
-        # where the epoch under way began: from there a resumed epoch draws its order again.
+        # The data have their own stream, so that a layer that draws more numbers does not change their order. It is
+        # kept as it was when the current epoch began: a resumed epoch draws its order again.
         self.order = np.random.default_rng([recipe.seed, 1])
-        self.at = Standing(data.sha256, environment())
+        self.at = Progress(data.sha256, environment())
         self.batches = -(-len(data.train_x) // recipe.batch_size)
         self.total = recipe.epochs * self.batches
         self._began, self._saved_step = time.monotonic(), 0
 
     def run(self) -> None:
-        """Train from where the folder's state stands, or from the beginning, to the end."""
+        """Train to the end, from the state in the folder or from the beginning."""
         if self.folder.state.exists():
             self._resume()
         elif self.recipe.keeps_trajectory:
@@ -67,23 +67,23 @@ class Loop:
             self._end_epoch()
 
     def made(self) -> Made:
-        """How the weights came about, up to now."""
-        return Made(self.at.environment, self.at.step, self.at.wall_time_s)
+        """Return how the weights came about so far."""
+        return Made(self.at.environment, self.at.step, self.at.wall_time_s, self.at.first_epoch)
 
     def _train_epoch(self) -> None:
-        """Train on the batches of the epoch under way that are still to come."""
+        """Train on the remaining batches of the current epoch."""
         self.model.train()
         upcoming = copy.deepcopy(self.order)
         for batch in batches(len(self.data.train_x), self.recipe.batch_size, upcoming)[self.at.position :]:
             loss = self._step(batch)
             if self.hooks.on_step:
-                self.hooks.on_step(Step(self.at.step, self.total, loss))
+                self.hooks.on_step(TrainingStep(self.at.step, self.total, loss))
             if self.at.position < self.batches:  # after the last one, the epoch ends first
                 self._save_if_wanted()
         self.order = upcoming
 
     def _step(self, batch: np.ndarray) -> float:
-        """Take a step. Returns the loss before it, the mean of the batch's examples."""
+        """Take one step. Return the mean loss of the batch before it."""
         self.optimizer.zero_grad()
         loss = self.recipe.loss(self.model, self.data.train_x[batch], self.data.train_y[batch])
         loss.backward()
@@ -97,7 +97,7 @@ class Loop:
         return value
 
     def _save_if_wanted(self) -> None:
-        """Save every so many steps, and when the training is to stop."""
+        """Save every `save_every` steps, and when the training must stop."""
         stop = self._is_to_stop()
         if stop or (self.hooks.save_every and self.at.step % self.hooks.save_every == 0):
             self._save()
@@ -109,8 +109,9 @@ class Loop:
 
     def _stop(self) -> NoReturn:
         raise StoppedError(
-            f"{self.recipe.name} was stopped after step {self.at.step} of {self.total} "
-            f"and saved; go on with: {resume_command(self.recipe, self.folder.path)}"
+            f"{self.recipe.name} was stopped after step {self.at.step} of {self.total}, and its state was saved.",
+            self.recipe.name,
+            self.folder.path,
         )
 
     def _end_epoch(self) -> None:
@@ -121,6 +122,8 @@ class Loop:
             if not math.isfinite(value):
                 self._refuse(f"{name} is {value} after epoch {self.at.epoch}")
         self.at.history.append(row)
+        if self.at.epoch == 1:
+            self.at.first_epoch = fingerprint(self.model.state_dict())
         self.at.epoch, self.at.position, self.at.loss_sum = self.at.epoch + 1, 0, 0.0
         self._save()
         self._keep_epoch()
@@ -130,13 +133,13 @@ class Loop:
             self._stop()
 
     def _keep_epoch(self) -> None:
-        """Keep the weights and the history after the epoch before the one under way."""
+        """Keep the weights and the history of the last finished epoch."""
         if self.recipe.keeps_trajectory:
             keep_weights(self.folder.path, self.model, self.at.epoch - 1)
         self.folder.keep(self.recipe, self.model, self.at.history, self.made())
 
     def _save(self) -> None:
-        """Save the whole state. First of all that is kept of an epoch: what a crash leaves out is made from it."""
+        """Save the full state. This comes first: after a crash, everything else can be rebuilt from it."""
         if any(not np.isfinite(parameter.data).all() for parameter in self.model.parameters()):
             self._refuse(f"a parameter is not finite after step {self.at.step}")
         self.at.wall_time_s = round(time.monotonic() - self._began, 3)
@@ -160,39 +163,43 @@ class Loop:
         )
         here = self.at.environment
         try:
-            self.at = Standing.of(progress, self.recipe.epochs, self.batches)
+            self.at = Progress.of(progress, self.recipe.epochs, self.batches)
         except ValueError as error:
             raise RunError(
-                f"{self.folder.state} is not the state of this run: {error}. Remove it, and --resume begins anew"
+                f"{self.folder.state} is not the state of this run: {error}. Remove it to start the run over."
             ) from error
         if self.at.data != self.data.sha256:
             raise RunError(
-                f"{self.folder.path} was trained on other data: SHA-256 {self.at.data}, here {self.data.sha256}. "
-                "Resume it with the versions and the files it began with"
+                f"{self.folder.path} was trained on other data: their SHA-256 is {self.at.data}, here it is "
+                f"{self.data.sha256}. Resume the run with the versions and files it was started with."
             )
         self.at.environment = merged(self.at.environment, here)
         self._began, self._saved_step = time.monotonic() - self.at.wall_time_s, self.at.step
         if self.at.position == 0:
-            self._keep_epoch()  # the crash may have come before it
+            self._keep_epoch()  # the process may have died before it did
 
     def _refuse(self, what: str) -> None:
-        """Raise RunError saying what is not finite, and where it began."""
-        kept = f"{self.folder.path} keeps step {self._saved_step}" if self._saved_step else "nothing was kept"
+        """Raise RunError saying what is not finite, and which parameter was the first."""
+        kept = (
+            f"{self.folder.path} holds the state after step {self._saved_step}"
+            if self._saved_step
+            else "nothing was saved"
+        )
         raise RunError(
-            f"{what}; {_first_not_finite(self.model)}; {kept}. Lower lr, or look at the loss and the data, and train "
-            "into another folder"
+            f"{what}; {_first_not_finite(self.model)}; {kept}. Lower lr, or check the loss and the data, and train "
+            "into another folder."
         )
 
 
 def evaluate(recipe: Recipe, model: Module, data: Split) -> dict[str, float]:
-    """The recipe's metrics of a model, in eval mode and without a graph."""
+    """Return the recipe's metrics of a model, in eval mode and without a graph."""
     model.eval()
     with no_grad():
         return {name: float(value) for name, value in recipe.evaluate(model, data).items()}
 
 
 def _first_not_finite(model: Module) -> str:
-    """Say which parameter is the first that is not finite; if all are, whose gradient: one value spoils them all."""
+    """Name the first parameter that is not finite, or the first whose gradient is not: one value spoils all others."""
     for name, parameter in model.named_parameters():
         if not np.isfinite(parameter.data).all():
             return f"{name} is the first parameter that is not finite"

@@ -1,6 +1,6 @@
-"""What people see of a training: a bar on a terminal, a line an epoch elsewhere, and events for TensorBoard.
+"""Reports of a training: a bar on a terminal, a line per epoch elsewhere, and events for TensorBoard.
 
-Each has a `step` and an `epoch` that fit `train`'s on_step and report.
+Each has the methods `step` and `epoch`, for the arguments on_step and report of `train`.
 """
 
 import sys
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from ...extras import require
 
 if TYPE_CHECKING:
-    from ..training import Step
+    from .loop import TrainingStep
 
 Row = Mapping[str, float]
 
 
-class Progress:
-    """A bar on stderr with loss, metrics, rate and the time left; if that is no terminal, the same in a line an epoch.
+class ProgressBar:
+    """A bar on stderr with loss, metrics, rate and remaining time.
 
-    The lines go to stdout. epochs: of the whole training.
+    If stderr is not a terminal, a line per epoch on stdout. epochs: of the whole training.
     """
 
     def __init__(self, name: str, epochs: int):
@@ -32,10 +32,10 @@ class Progress:
         self._first = self._last = 0
         self._metrics: dict[str, str] = {}
 
-    def step(self, step: "Step") -> None:
+    def step(self, step: "TrainingStep") -> None:
         """Move the bar."""
         if not self._first:
-            # Nothing before counts: not what loaded the data, nor the steps that another process took.
+            # The clock starts here: neither loading data nor the steps of an earlier process count.
             self._first, self._began = step.number, time.monotonic()
         self._last = step.number
         if not self._terminal:
@@ -48,7 +48,7 @@ class Progress:
         self._bar.update()
 
     def epoch(self, row: Row) -> None:
-        """Show an epoch's metrics: in the bar until the next one's, or in a line."""
+        """Show an epoch's metrics, in the bar or in a line."""
         shown = {name: f"{value:.4g}" for name, value in row.items()}
         self._metrics = {"epoch": f"{shown.pop('epoch')}/{self._epochs}", **shown}
         if self._bar is not None:
@@ -58,7 +58,7 @@ class Progress:
             print(f"{text}  {self._pace(row['epoch'])}".rstrip(), flush=True)
 
     def _pace(self, epoch: float) -> str:
-        """Rate and time left, by the steps since the first one ended; nothing before there are any."""
+        """Return rate and remaining time, measured from the end of the first step; "" before that."""
         steps = self._last - self._first
         if not steps:
             return ""
@@ -66,7 +66,7 @@ class Progress:
         left_s = elapsed_s / steps * (self._last / epoch * self._epochs - self._last)
         return f"{steps / elapsed_s:.1f} steps/s  {self._tqdm.format_interval(left_s)} left"
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -75,10 +75,10 @@ class Progress:
 
 
 class EventLog:
-    """Events for TensorBoard in a folder: the loss of each step, and at the end of each epoch its numbers.
+    """Events for TensorBoard in a folder: the loss of each step, and the loss and metrics of each epoch.
 
-    Show them with `tensorboard --logdir FOLDER`. A training that goes on from an earlier step takes the place of what
-    was logged from there on. Raises MissingExtraError without tensorboardX.
+    Show them with `tensorboard --logdir FOLDER`. A training that resumes from an earlier step replaces the events after
+    that step. Raises MissingExtraError if tensorboardX is not installed.
     """
 
     def __init__(self, folder: str | Path):
@@ -86,11 +86,10 @@ class EventLog:
         self._folder, self._step = str(folder), 0
         self._writer: Any = None
 
-    def step(self, step: "Step") -> None:
+    def step(self, step: "TrainingStep") -> None:
         """Log a step's loss as `step/loss`."""
         if self._writer is None:
-            # The first step says where this training begins. In the file's name, it keeps two files in order that are
-            # begun in the same second.
+            # In the file's name, the first step keeps two files in order that are created in the same second.
             self._writer = self._tensorboard.SummaryWriter(
                 self._folder, purge_step=step.number, filename_suffix=f".{step.number:010}"
             )
@@ -98,7 +97,7 @@ class EventLog:
         self._writer.add_scalar("step/loss", step.loss, step.number)
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch's numbers, such as `epoch/accuracy`, at its last step."""
+        """Log an epoch's loss and metrics, such as `epoch/accuracy`, at its last step."""
         for name, value in row.items():
             if name != "epoch":
                 self._writer.add_scalar(f"epoch/{name}", value, self._step)

@@ -1,7 +1,6 @@
-"""The folder of a run: its record, the weights after its last epoch, and while it is not finished, its whole state."""
+"""The folder of a run: its record, the weights after the last epoch and, until the run is finished, its full state."""
 
 import json
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from ....checkpoints.formats import format_named, known_formats
 from ....checkpoints.storage import durable
 from ....checkpoints.storage.locks import locked
 from ....core import Module
-from ...errors import RunError, UnknownNameError, ZooError
+from ...errors import RunError, UnfinishedRunError, UnknownNameError, ZooError
 from ..recipe import Recipe, get_recipe
 
 RUN = "run.json"
@@ -24,16 +23,20 @@ Row = dict[str, float]
 
 @dataclass
 class Made:
-    """How the weights of a run came about: in which environment, in how many steps of the optimizer, in what time."""
+    """How the weights of a run came about: the environment, the steps of the optimizer, the time.
+
+    first_epoch: the fingerprint of the weights after the first epoch, "" before its end.
+    """
 
     environment: dict[str, str]
     steps: int = 0
     wall_time_s: float = 0.0
+    first_epoch: str = ""
 
 
 @dataclass(frozen=True)
-class Record:
-    """What run.json says: the recipe with its settings, the format of the checkpoints, and how far it has come."""
+class RunRecord:
+    """The content of run.json: the recipe with its settings, the format of the checkpoints, and the finished epochs."""
 
     recipe: Recipe
     format: str
@@ -43,11 +46,11 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs have been trained."""
+        """Whether all epochs are trained."""
         return len(self.history) == self.recipe.epochs
 
     def text(self) -> str:
-        """The text of run.json."""
+        """Return the text of run.json."""
         record = {
             "recipe": self.recipe.name,
             "settings": self.recipe.settings,
@@ -61,7 +64,7 @@ class Record:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the files of a run are. state: all that is needed to go on with it, removed when it has finished."""
+    """The files of a run. state: what is needed to resume it; removed when the run is finished."""
 
     path: Path
     format: str
@@ -75,29 +78,24 @@ class RunFolder:
         return self.path / f"training{format_named(self.format).suffix}"
 
     def keep(self, recipe: Recipe, model: Module, history: list[Row], made: Made) -> None:
-        """Keep the weights after an epoch, and the record."""
+        """Save the weights after an epoch, and the record."""
         save_model(model, self.checkpoint)
-        write_record(self.path, Record(recipe, self.format, history, inspect(self.checkpoint).fingerprint, made))
+        write_record(self.path, RunRecord(recipe, self.format, history, inspect(self.checkpoint).fingerprint, made))
 
 
-def resume_command(recipe: Recipe, folder: Path) -> str:
-    """The command line that goes on with a run."""
-    return f"python scripts/train.py {recipe.name} --out {shlex.quote(str(folder))} --resume"
-
-
-def write_record(folder: Path, record: Record) -> None:
-    """Put run.json in place, whole or not at all."""
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Replace run.json atomically."""
     with durable.replace(str(folder / RUN)) as descriptor:
         durable.write_all(descriptor, record.text().encode(), 0)
 
 
-def read_record(folder: Path) -> Record:
-    """What run.json says. Raises RunError if there is none, or it is none."""
+def read_record(folder: Path) -> RunRecord:
+    """Read run.json. Raises RunError if it is missing or invalid."""
     path = folder / RUN
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
         made: dict[str, Any] | None = content["made"]  # None, before the first epoch has ended
-        record = Record(
+        record = RunRecord(
             recipe=get_recipe(content["recipe"]).with_settings(**content["settings"]),
             format=format_named(content["format"]).name,
             history=[{name: _number(value) for name, value in row.items()} for row in content["history"]],
@@ -105,37 +103,37 @@ def read_record(folder: Path) -> Record:
             made=None if made is None else Made(**made),
         )
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{folder} holds no run ({RUN} is missing); make one with scripts/train.py NAME") from None
+        raise RunError(f"{folder} does not hold a run: {RUN} is missing. Train into it first.") from None
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}; remove it, or name another folder") from error
+        raise RunError(f"{path} cannot be read: {error.strerror}. Remove it, or choose another folder.") from error
     except UnknownNameError:
         raise
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, ZooError) as error:
-        raise RunError(f"{path} is not the record of a run: {error}; train into another folder") from error
+        raise RunError(f"{path} is not the record of a run: {error}. Train into another folder.") from error
     return record
 
 
 def recorded_settings(folder: str | Path) -> dict[str, Any]:
-    """The settings of the run in a folder; none if it holds no run."""
+    """Return the settings of the run in a folder; empty if it does not hold a run."""
     return read_record(Path(folder)).recipe.settings if (Path(folder) / RUN).exists() else {}
 
 
 @contextmanager
-def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Record]:
-    """Make the folder this process's own, for a new run or one that goes on; another process is refused meanwhile.
+def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[RunRecord]:
+    """Yield the record of a run, new or resumed, while its folder is locked against other processes.
 
-    A new run is of that format, one that goes on keeps its own. Raises RunError if the folder holds a run and resume
-    is False, or one of another recipe or of other settings, or if it cannot be made.
+    format: of the checkpoints of a new run; a resumed run keeps its own. Raises RunError if the folder holds a run and
+    resume is False, if it holds a run with another recipe or other settings, or if it cannot be created.
     """
     try:
         format = format_named(format).name
     except FormatError as error:
         known = " or ".join(form.name for form in known_formats())
-        raise RunError(f"the format of a run is {known}, not {format!r}") from error
+        raise RunError(f"The format of a run is {known}, not {format!r}.") from error
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{out} cannot be a folder: {error.strerror}; name another one with --out") from error
+        raise RunError(f"{out} cannot be created: {error.strerror}. Choose another folder.") from error
     if not resume:
         _refuse_run(out)
     with _locked(out):
@@ -144,7 +142,7 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Re
             _refuse_other(out, record.recipe, recipe)
         else:
             _refuse_run(out)
-            record = Record(recipe, format, [])
+            record = RunRecord(recipe, format, [])
             write_record(out, record)
         yield record
 
@@ -154,17 +152,15 @@ def _refuse_run(out: Path) -> None:
         return
     record = read_record(out)
     if record.finished:
-        raise RunError(f"{out} already holds a finished run; name another folder with --out, or remove it")
-    raise RunError(
-        f"{out} already holds a run; go on with: {resume_command(record.recipe, out)}\n"
-        "Or name another folder with --out, or remove it"
-    )
+        raise RunError(f"{out} already holds a finished run. Choose another folder, or remove it.")
+    problem = f"{out} already holds a run, at epoch {len(record.history)} of {record.recipe.epochs}."
+    raise UnfinishedRunError(problem, record.recipe.name, out)
 
 
 def _refuse_other(out: Path, recorded: Recipe, asked: Recipe) -> None:
-    """Raise RunError naming in what the recorded run is not the one that was asked for."""
+    """Raise RunError naming every difference between the recorded run and the requested one."""
     if recorded.name != asked.name:
-        raise RunError(f"{out} holds a run of {recorded.name}, not of {asked.name}; name another folder with --out")
+        raise RunError(f"{out} holds a run of {recorded.name}, not of {asked.name}. Choose another folder.")
     other = [
         f"{key} {recorded.settings[key]!r}, not {value!r}"
         for key, value in asked.settings.items()
@@ -172,8 +168,7 @@ def _refuse_other(out: Path, recorded: Recipe, asked: Recipe) -> None:
     ]
     if other:
         raise RunError(
-            f"{out} holds a run with {'; '.join(other)}; resume it with its own settings, or name another folder "
-            "with --out"
+            f"{out} holds a run with {'; '.join(other)}. Resume it with its own settings, or choose another folder."
         )
 
 
@@ -185,11 +180,11 @@ def _locked(folder: Path) -> Iterator[None]:
             stack.enter_context(locked(folder, wait_s=0))
         except LockedError as error:
             raise RunError(
-                f"another process is training into {folder}; wait for it, or name another --out\n{error}"
+                f"Another process is training into {folder}. Wait for it, or choose another folder.\n{error}"
             ) from None
         yield
 
 
 def _number(value: Any) -> float:
-    """An epoch stays an int, so that a record that is written again has the same bytes."""
+    """Keep an epoch an int, so that a record that is written again has the same bytes."""
     return value if type(value) is int else float(value)
