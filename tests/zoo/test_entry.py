@@ -1,4 +1,4 @@
-"""Entries from anywhere: nothing a manifest says makes loading trust, run or read what it should not."""
+"""Entries from anywhere: nothing in a manifest makes loading trust, run or read what it must not."""
 
 import json
 import os
@@ -35,8 +35,13 @@ def test_a_view_is_still_a_view_after_loading_an_entry(tiny_entry: Path, format:
     assert np.shares_memory(state["up.weight"], state["down.weight"])
 
 
+@pytest.mark.parametrize("format", ["h5", ".h5", "hdf5", "safetensors"])
+def test_a_format_is_named_by_its_name_or_its_suffix(tiny_entry: Path, format: str):
+    assert zoo.load(f"file:{tiny_entry}", format=format).state_dict()
+
+
 def test_an_unknown_format_is_an_error_that_lists_the_known_ones(tiny_entry: Path):
-    with pytest.raises(zoo.EntryError, match="no weights in 'npz'; choose one of safetensors, hdf5"):
+    with pytest.raises(zoo.EntryError, match=r"no weights in 'npz'\. Choose one of safetensors, hdf5\."):
         zoo.load(f"file:{tiny_entry}", format="npz")
 
 
@@ -49,29 +54,29 @@ def test_a_changed_weight_file_is_refused_by_its_hash(tiny_entry: Path, format: 
         zoo.load(f"file:{tiny_entry}", format=format)
 
 
-def test_a_cut_weight_file_is_refused_by_its_size(tiny_entry: Path):
+def test_a_truncated_weight_file_is_refused_by_its_size(tiny_entry: Path):
     path = tiny_entry / "model.safetensors"
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(zoo.EntryError, match=rf"has {size - 1} bytes, the manifest says {size}: it was cut or changed"):
+    with pytest.raises(zoo.EntryError, match=rf"has {size - 1} bytes, the manifest says {size}: it is truncated"):
         zoo.load(f"file:{tiny_entry}")
 
 
 def test_a_missing_weight_file_is_an_error_and_never_a_model_with_random_weights(tiny_entry: Path):
     (tiny_entry / "model.safetensors").unlink()
-    with pytest.raises(zoo.EntryError, match=r"model.safetensors is missing; publish or download the entry again"):
+    with pytest.raises(zoo.EntryError, match=r"model.safetensors is missing\. Publish or download the entry again\."):
         zoo.load(f"file:{tiny_entry}")
 
 
-def test_a_folder_without_a_manifest_is_no_entry(tmp_path: Path):
-    with pytest.raises(zoo.EntryError, match=r"is no zoo entry: .*manifest.json is missing"):
+def test_a_folder_without_a_manifest_is_not_an_entry(tmp_path: Path):
+    with pytest.raises(zoo.EntryError, match=r"is not a zoo entry: .*manifest.json is missing"):
         zoo.load(f"file:{tmp_path}")
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"not json", b"\xff\xfe", b"[1]", b"{}", b'{"manifest_version": "1"}', b"[" * 100_000]
 )
-def test_a_manifest_that_is_none_is_refused(tiny_entry: Path, content: bytes):
+def test_an_invalid_manifest_is_refused(tiny_entry: Path, content: bytes):
     (tiny_entry / "manifest.json").write_bytes(content)
     with pytest.raises(zoo.EntryError, match=r"manifest.json is not"):
         zoo.load(f"file:{tiny_entry}")
@@ -79,9 +84,11 @@ def test_a_manifest_that_is_none_is_refused(tiny_entry: Path, content: bytes):
 
 @pytest.mark.parametrize("key", ["environment", "pictures"])
 @pytest.mark.parametrize("value", [None, 2, ["2.1.0"], {}])
-def test_what_a_manifest_shows_of_environment_and_pictures_is_text(tiny_entry: Path, key: str, value: Any):
+def test_environment_and_pictures_of_a_manifest_must_be_text(tiny_entry: Path, key: str, value: Any):
     change_manifest(tiny_entry, **{key: {"numpy": value}})
-    with pytest.raises(zoo.EntryError, match=rf"manifest\.json is not a manifest: '{key}' holds what is no text"):
+    with pytest.raises(
+        zoo.EntryError, match=rf"manifest\.json is not a manifest: '{key}' holds a value that is not text"
+    ):
         zoo.load(f"file:{tiny_entry}")
 
 
@@ -94,24 +101,24 @@ def test_an_enormous_manifest_is_refused_before_it_is_read(tiny_entry: Path):
 
 def test_a_manifest_of_a_later_version_says_to_upgrade(tiny_entry: Path):
     change_manifest(tiny_entry, manifest_version=3)
-    with pytest.raises(zoo.EntryError, match=r"written by a newer statezoo; run pip install --upgrade statezoo"):
+    with pytest.raises(
+        zoo.EntryError, match=r"version 3; this statezoo reads 2\. Run pip install --upgrade statezoo\."
+    ):
         zoo.load(f"file:{tiny_entry}")
 
 
-def test_an_entry_of_manifest_version_1_still_loads_and_verifies(tiny_entry: Path):
-    path = tiny_entry / "manifest.json"
-    manifest = json.loads(path.read_text()) | {"manifest_version": 1}
-    for key in ("task", "details", "prediction", "target", "tolerances", "training"):
-        del manifest[key]
-    path.write_text(json.dumps(manifest))
-    assert zoo.load(f"file:{tiny_entry}").state_dict()
-    assert all(check.passed for check in zoo.verify(f"file:{tiny_entry}"))
+def test_a_manifest_of_an_earlier_version_says_to_publish_again(tiny_entry: Path):
+    change_manifest(tiny_entry, manifest_version=1)
+    with pytest.raises(
+        zoo.EntryError, match=r"version 1; this statezoo reads 2\. Publish or download the entry again\."
+    ):
+        zoo.load(f"file:{tiny_entry}")
 
 
 @pytest.mark.parametrize("architecture", ["os.system", "torch.nn.Linear", "statezoo.zoo.SimpleMLP", "../evil"])
-def test_a_manifest_may_name_registered_architectures_only(tiny_entry: Path, architecture: str):
+def test_a_manifest_may_only_name_registered_architectures(tiny_entry: Path, architecture: str):
     change_manifest(tiny_entry, architecture=architecture)
-    with pytest.raises(zoo.UnknownNameError, match="there is no architecture named"):
+    with pytest.raises(zoo.UnknownNameError, match="There is no architecture named"):
         zoo.load(f"file:{tiny_entry}")
 
 
@@ -131,6 +138,66 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tiny_entry: Path, t
         zoo.load(f"file:{tiny_entry}")
 
 
+@pytest.fixture
+def snapshot(tiny_entry: Path, tmp_path: Path) -> Path:
+    """The entry in a snapshot of Hugging Face's cache: a folder of links to the blobs of its repository."""
+    repository = tmp_path / "models--somebody--net"
+    folder = repository / "snapshots" / "0123abc"
+    (repository / "blobs").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    for path in tiny_entry.iterdir():
+        path.rename(repository / "blobs" / f"blob-{path.name}")
+        (folder / path.name).symlink_to(f"../../blobs/blob-{path.name}")
+    return folder
+
+
+def test_an_entry_in_a_snapshot_of_hugging_faces_cache_loads(snapshot: Path):
+    assert all(check.passed for check in zoo.verify(f"file:{snapshot}"))
+
+
+def test_an_entry_in_a_folder_of_a_snapshot_loads(snapshot: Path):
+    (snapshot / "nets").mkdir()
+    for link in [path for path in snapshot.iterdir() if path.is_symlink()]:
+        (snapshot / "nets" / link.name).symlink_to(link.resolve())
+        link.unlink()
+    assert zoo.load(f"file:{snapshot / 'nets'}").state_dict()
+
+
+@pytest.mark.parametrize(
+    "place", ["models--somebody--net", "models--somebody--net/blobs/sub", "models--other--net/blobs"]
+)
+def test_a_link_of_a_snapshot_that_leaves_the_blobs_of_its_repository_is_not_followed(
+    snapshot: Path, tmp_path: Path, place: str
+):
+    weights = snapshot / "model.safetensors"
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    elsewhere = weights.resolve().rename(tmp_path / place / "weights")
+    weights.unlink()
+    weights.symlink_to(elsewhere)
+    with pytest.raises(zoo.EntryError, match="is not in the entry's own folder"):
+        zoo.load(f"file:{snapshot}")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "README.md"])
+def test_a_file_that_the_system_refuses_to_read_is_an_error_of_the_entry(
+    tiny_entry: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, *arguments, **options)
+
+    def refuse_bytes(path: Path) -> bytes:
+        with refuse(path, "rb") as file:
+            return file.read()
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse_bytes)
+    act = zoo.card if name == "README.md" else zoo.load
+    with pytest.raises(zoo.EntryError, match=rf"{name} cannot be read: Permission denied\. Check its permissions\."):
+        act(f"file:{tiny_entry}")
+
+
 def test_a_manifest_that_is_a_link_out_of_the_folder_is_not_followed(tiny_entry: Path, tmp_path: Path):
     (tiny_entry / "manifest.json").rename(tmp_path / "manifest.json")
     (tiny_entry / "manifest.json").symlink_to(tmp_path / "manifest.json")
@@ -146,28 +213,28 @@ def test_weights_that_are_a_link_to_themselves_are_an_error_of_the_entry(tiny_en
 
 
 @pytest.mark.parametrize("name", ["file:" + "a" * 5000, "file:\0", "file:"])
-def test_a_folder_that_cannot_be_is_no_entry(name: str):
-    with pytest.raises(zoo.EntryError, match="is no zoo entry"):
+def test_an_impossible_folder_name_is_an_error_of_the_entry(name: str):
+    with pytest.raises(zoo.EntryError, match="is not a zoo entry"):
         zoo.load(name)
 
 
 @pytest.mark.parametrize("filename", ["\0", "a" * 400])
-def test_a_file_name_that_cannot_be_is_an_error_of_the_entry(tiny_entry: Path, filename: str):
+def test_an_impossible_file_name_is_an_error_of_the_entry(tiny_entry: Path, filename: str):
     change_manifest(tiny_entry, files={filename: {"bytes": 6, "sha256": "0" * 64}})
     with pytest.raises(zoo.EntryError, match=r"cannot be opened|is missing"):
         open_entry(tiny_entry).path(filename)
 
 
-def test_a_card_that_is_no_text_is_an_error_of_the_entry(tiny_entry: Path):
+def test_a_card_that_is_not_text_is_an_error_of_the_entry(tiny_entry: Path):
     (tiny_entry / "README.md").write_bytes(b"\xff")
     change_manifest(tiny_entry, files=describe_files(tiny_entry, ["README.md"]))
     with pytest.raises(zoo.EntryError, match=r"README.md is not UTF-8 text"):
         zoo.card(f"file:{tiny_entry}")
 
 
-def test_a_manifest_that_is_no_json_is_refused(tiny_entry: Path):
+def test_a_manifest_that_is_not_json_is_refused(tiny_entry: Path):
     (tiny_entry / "manifest.json").write_text("{")
-    with pytest.raises(zoo.EntryError, match=r"manifest.json is not JSON: .*; publish or download the entry again$"):
+    with pytest.raises(zoo.EntryError, match=r"manifest.json is not JSON: .*\. Publish or download the entry again\.$"):
         zoo.load(f"file:{tiny_entry}")
 
 
@@ -187,15 +254,19 @@ def test_a_manifest_that_is_no_json_is_refused(tiny_entry: Path):
         {"manifest_version": True},
         {"target": None},
         {"tolerances": {}},
-        {"tolerances": {"weights": "0", "metrics": {}}},
-        {"tolerances": {"weights": 0, "metrics": {"mse": None}}},
+        {"tolerances": {"metrics": {}, "retrained": {}}},
+        {"tolerances": {"weights": "0", "metrics": {}, "retrained": {}}},
+        {"tolerances": {"weights": 0, "metrics": {"mse": None}, "retrained": {}}},
+        {"tolerances": {"weights": 0, "metrics": {}, "retrained": {"mse": None}}},
+        {"tolerances": {"weights": 0, "metrics": {}}},
+        {"recipe": {"command": "statezoo train x"}},
         {"training": {"steps": 3}},
     ],
 )
-def test_a_manifest_that_lacks_what_every_manifest_has_is_refused(tiny_entry: Path, changes: dict[str, Any]):
+def test_a_manifest_with_a_missing_or_invalid_value_is_refused(tiny_entry: Path, changes: dict[str, Any]):
     change_manifest(tiny_entry, **changes)
     with pytest.raises(
-        zoo.EntryError, match=r"manifest.json is not a manifest: .*; publish or download the entry again$"
+        zoo.EntryError, match=r"manifest.json is not a manifest: .*\. Publish or download the entry again\.$"
     ):
         zoo.load(f"file:{tiny_entry}")
 
@@ -208,10 +279,10 @@ SORTER = {"embed_dim": 64, "num_heads": 1, "length": 6}
     [
         ({"config": SORTER}, f"says config {json.dumps(SORTER, sort_keys=True)}, its weights were published with"),
         ({"name": "another"}, "says name another, its weights were published with transformer-block.sort"),
-        ({"fingerprint": "0" * 32}, "does not hold the state that the manifest says: their fingerprints differ"),
+        ({"fingerprint": "0" * 32}, "does not hold the state that the manifest describes: their fingerprints differ"),
     ],
 )
-def test_a_manifest_that_makes_another_model_of_the_weights_is_refused(
+def test_a_manifest_that_describes_another_model_than_its_weights_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ):
     entry = Path(shutil.copytree(find("transformer-block.sort"), tmp_path / "entry"))
@@ -235,12 +306,12 @@ def test_a_fifo_in_place_of_the_weights_does_not_hang(tiny_entry: Path):
 def test_a_fifo_in_place_of_the_manifest_does_not_hang(tiny_entry: Path):
     (tiny_entry / "manifest.json").unlink()
     os.mkfifo(tiny_entry / "manifest.json")
-    with pytest.raises(zoo.EntryError, match="is no zoo entry"):
+    with pytest.raises(zoo.EntryError, match="is not a zoo entry"):
         zoo.load(f"file:{tiny_entry}")
 
 
 def forge(entry: Path, config: dict[str, Any]) -> None:
-    """Give manifest and weights another configuration, as somebody could who makes entries by hand."""
+    """Give manifest and weights another configuration, as in an entry made by hand."""
     state = load_file(entry / "model.safetensors")
     metadata = read_metadata(entry / "model.safetensors") | {"config": json.dumps(config, sort_keys=True)}
     save_file(state, entry / "model.safetensors", metadata)
@@ -254,7 +325,7 @@ def test_a_configuration_that_does_not_fit_the_weights_is_an_error(tiny_entry: P
 
 
 @pytest.mark.parametrize("width", [-1, "three", 1.5, None, [3], 10**30])
-def test_a_configuration_that_no_model_can_have_is_an_error_of_the_entry(tiny_entry: Path, width: object):
+def test_an_impossible_configuration_is_an_error_of_the_entry(tiny_entry: Path, width: object):
     forge(tiny_entry, {"width": width})
     with pytest.raises(zoo.EntryError, match="tiny-net cannot be built"):
         zoo.load(f"file:{tiny_entry}")
@@ -270,7 +341,7 @@ def test_a_configuration_far_too_large_for_its_file_takes_no_memory(tiny_entry: 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_loading_leaves_the_default_generator_as_it_was(tiny_entry: Path):
+def test_loading_leaves_the_default_generator_unchanged(tiny_entry: Path):
     from statezoo.core import manual_seed, randn
 
     manual_seed(5)

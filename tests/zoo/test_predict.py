@@ -1,6 +1,5 @@
-"""What a person types goes in, and what a person can read comes out."""
+"""Predictions: what people type goes in, and what people can read comes out."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from statezoo.zoo.data.images import parse_image, render_image
 FOUR = "00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"
 
 
-def test_the_plane_is_found():
+def test_linear_regression_predicts_the_plane():
     assert zoo.load("linear-regression").predict(3, 4) == pytest.approx([18], abs=0.01)
 
 
@@ -28,7 +27,7 @@ def test_a_point_can_be_numbers_text_or_a_list_and_many_points_an_array():
     "inputs",
     [(1,), (1, 2, 3), ("a", "b"), ("nan", "1"), (1, float("inf")), (None,), ([[1, 2, 3]],), (np.ones((1, 1, 2)),)],
 )
-def test_a_point_of_another_size_is_an_error_that_shows_one(inputs: tuple[object, ...]):
+def test_an_invalid_point_is_an_error_that_shows_a_valid_one(inputs: tuple[object, ...]):
     with pytest.raises(zoo.InputError, match=r"a point is 2 (finite )?numbers, such as 3 4; got"):
         zoo.load("linear-regression").predict(*inputs)
 
@@ -46,24 +45,24 @@ def test_the_tenses_of_hablar_come_with_probabilities_and_forms():
     assert [tense.probability for tense in tenses] == sorted((tense.probability for tense in tenses), reverse=True)
 
 
-def test_a_verb_that_is_not_in_the_grid_suggests_one_that_is():
+def test_an_unknown_verb_suggests_a_known_one():
     with pytest.raises(zoo.InputError, match="hablar"):
         zoo.load("tense-mlp").predict("habler", "yo")
 
 
 @pytest.mark.parametrize("digits", ["352914", [3, 5, 2, 9, 1, 4], ("3", "5", "2", "9", "1", "4")])
-def test_six_digits_come_back_in_order(digits: object):
+def test_six_digits_are_sorted(digits: object):
     assert zoo.load("transformer-block.sort").predict(digits) == [1, 2, 3, 4, 5, 9]
 
 
 @pytest.mark.parametrize("digits", ["", "12345", "1234567", "12345x", [1, 2, 3, 4, 5, 10], [1, 2, 3, 4, 5, -1], 123456])
-def test_other_than_six_digits_is_an_error_that_shows_six(digits: object):
+def test_an_invalid_sequence_is_an_error_that_shows_a_valid_one(digits: object):
     with pytest.raises(zoo.InputError, match="give 6 digits from 0 to 9, such as 352914; got"):
         zoo.load("transformer-block.sort").predict(digits)
 
 
 @pytest.mark.parametrize("name", ["simple-mlp.digits", "simple-mlp.digits-bn", "mnist-classifier.digits28"])
-def test_held_out_digits_are_read(name: str):
+def test_held_out_digits_are_recognized(name: str):
     data = zoo.get_recipe(name).data()
     model = zoo.load(name)
     read = [model.predict(image)[0].label for image in data.test_x[:20]]
@@ -78,51 +77,69 @@ def test_a_typed_image_gives_every_digit_with_its_probability(name: str):
     assert sum(digit.probability for digit in prediction) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_autoencoder_gives_an_image_back():
+def test_the_autoencoder_returns_an_image():
     restored = zoo.load("tied-autoencoder.digits").predict(FOUR)
     assert restored.shape == (8, 8)
     assert 0 <= restored.min() <= restored.max() <= 1
 
 
-def test_an_image_is_read_from_text_rows_files_and_arrays_alike(tmp_path: Path):
+def test_an_image_is_read_from_text_a_path_and_an_array_alike(tmp_path: Path):
     pixels = parse_image(FOUR, side=8)
     (tmp_path / "four.txt").write_text(FOUR.replace("/", "\n") + "\n")
     assert np.array_equal(pixels, parse_image(tmp_path / "four.txt", side=8))
-    assert np.array_equal(pixels, parse_image(str(tmp_path / "four.txt"), side=8))
     assert np.array_equal(pixels, parse_image(pixels.reshape(-1), side=8))
 
 
-def test_a_rendered_image_reads_back():
+def test_text_is_never_taken_for_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some").mkdir()
+    for name in ("secret", "some/secret"):
+        (tmp_path / name).write_text(FOUR if name == "secret" else "a password")
+        with pytest.raises(zoo.InputError) as caught:
+            zoo.load("simple-mlp.digits").predict(name)
+        assert "is not an image" in str(caught.value)
+        assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read: .*No such file"), (b"\xff", "is not text")])
+def test_a_path_without_an_image_is_an_error_that_names_it(tmp_path: Path, content: bytes | None, message: str):
+    path = tmp_path / "four.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(zoo.InputError, match=rf"four\.txt {message}"):
+        parse_image(path, side=8)
+
+
+def test_a_rendered_image_can_be_read_back():
     pixels = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     assert np.abs(parse_image(render_image(pixels), side=8) - pixels).max() <= 0.5 / 9 + 1e-6
 
 
-def test_a_blank_first_row_and_the_line_ends_of_windows_are_read(tmp_path: Path):
+def test_a_blank_first_row_and_windows_line_ends_are_read(tmp_path: Path):
     (tmp_path / "image.txt").write_bytes(b"        \r\n" + b"00000009\r\n" * 7)
     pixels = parse_image(tmp_path / "image.txt", side=8)
     assert pixels[0].max() == 0
     assert pixels[1:, 7].min() == 1
 
 
-def test_short_rows_are_blank_at_their_end():
+def test_short_rows_are_padded_with_blanks():
     assert parse_image("@/" * 7 + " " * 8, side=8)[:, 1:].max() == 0
 
 
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("123", "is neither a file nor an image; type its rows with '/' between them"),
-        ("0" * 5000, "is neither a file nor an image"),
-        ("ab/cd", "there is no file 'ab/cd', and it is no image: 'a' in row 1 is no shade"),
-        (sys.executable, "is no text; an image file holds rows of digits or shades"),
-        ("12/34", "an image is 8 rows of 8"),
-        (np.ones((3, 4)), "an image is square"),
-        (np.ones(0), "an image is square"),
-        (np.full((8, 8), 16.0), "an image's values lie in 0..1; divide scikit-learn's digits by 16"),
-        (np.full((8, 8), np.nan), "an image's values lie in 0..1"),
-        (object(), "an image is an array of numbers or rows of text"),
+        ("123", "'123' is not an image. Write its rows with '/' between them"),
+        ("0" * 5000, "is not an image"),
+        ("ab/cd", "'ab/cd' is not an image: 'a' in row 1 is not a shade"),
+        ("12/34", "An image has 8 rows of 8"),
+        (np.ones((3, 4)), "An image is square"),
+        (np.ones(0), "An image is square"),
+        (np.full((8, 8), 16.0), "The values of an image are in 0..1. Divide scikit-learn's digits by 16"),
+        (np.full((8, 8), np.nan), "The values of an image are in 0..1"),
+        (object(), "An image is an array of numbers or rows of text"),
     ],
 )
-def test_what_is_no_image_is_an_error_that_says_what_is(image: object, message: str):
+def test_an_invalid_image_is_an_error_that_describes_a_valid_one(image: object, message: str):
     with pytest.raises(zoo.InputError, match=message):
         parse_image(image, side=8)

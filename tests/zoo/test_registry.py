@@ -11,14 +11,14 @@ def test_an_unknown_architecture_suggests_the_nearest_name():
         zoo.create_model("simple-mpl")
 
 
-def test_the_message_of_an_unknown_name_is_not_quoted_as_a_key_error_would():
+def test_the_message_of_an_unknown_name_is_not_quoted_like_a_key_error():
     with pytest.raises(KeyError) as caught:
         zoo.create_model("nothing-like-it")
-    assert str(caught.value).startswith("there is no model named")
+    assert str(caught.value).startswith("There is no model named")
 
 
 def test_a_name_cannot_be_registered_for_a_second_class():
-    with pytest.raises(zoo.ZooError, match=r"'tense-mlp' is already .*TenseMLP; choose another name"):
+    with pytest.raises(zoo.ZooError, match=r"'tense-mlp' is already .*TenseMLP. Choose another name"):
 
         @zoo.register("tense-mlp")
         class Impostor(Module):
@@ -39,8 +39,8 @@ def test_a_name_that_could_be_a_path_or_a_tag_is_refused(name: str):
         zoo.register(name)(Linear)
 
 
-def test_an_option_that_the_architecture_does_not_take_is_an_error_that_lists_what_it_takes():
-    with pytest.raises(zoo.EntryError, match=r"simple-mlp cannot be built with {'width': 3}: .*; it takes \(in_dim"):
+def test_an_unknown_option_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(zoo.EntryError, match=r"simple-mlp cannot be built with {'width': 3}: .*\. It takes \(in_dim"):
         zoo.create_model("simple-mlp", width=3)
 
 
@@ -52,11 +52,11 @@ def test_a_created_model_is_in_training_mode():
     assert zoo.create_model("tense-mlp").training
 
 
-def test_an_entry_name_creates_a_fresh_model_with_the_entrys_configuration():
+def test_an_entry_name_creates_an_untrained_model_with_the_entrys_configuration():
     model = zoo.create_model("simple-mlp.digits-bn")
     assert "layers.1.running_mean" in model.state_dict()
 
 
-def test_configuration_given_overrides_the_entrys():
+def test_a_given_configuration_overrides_the_entrys():
     model = zoo.create_model("simple-mlp.digits-bn", hidden_dim=7)
     assert model.get_parameter("layers.0.weight").shape == (7, 64)

@@ -1,4 +1,4 @@
-"""A run becomes an entry: complete, checked, and never half there."""
+"""A run becomes an entry: complete, checked, and never partly there."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from statezoo import zoo
 from statezoo.checkpoints import inspect, load_file
 from statezoo.zoo.publishing import publishing
 from statezoo.zoo.publishing.card import render_card
+from statezoo.zoo.training.run.determinism import PINNED
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -40,7 +41,7 @@ def test_the_manifest_says_what_the_entry_is_and_how_it_was_made(tiny_entry: Pat
     assert manifest["architecture"] == "tiny-net"
     assert manifest["config"] == {"width": 3}
     assert manifest["parameters"] == 4 * 3 + 3 + 4
-    assert manifest["recipe"]["command"].startswith("python scripts/train.py tiny-net.noise --seed 0")
+    assert manifest["recipe"]["command"].startswith("statezoo train tiny-net.noise --seed 0")
     assert manifest["data"]["licence"] == "Apache-2.0"
     assert manifest["fingerprint"] == inspect(tiny_entry / "model.h5").fingerprint
     assert {"python", "numpy", "blas", "blas_threads", "cpu", "commit"} <= manifest["environment"].keys()
@@ -48,6 +49,8 @@ def test_the_manifest_says_what_the_entry_is_and_how_it_was_made(tiny_entry: Pat
     assert manifest["training"]["steps"] == 3  # an epoch is one batch
     assert manifest["training"]["wall_time_s"] > 0
     assert manifest["tolerances"]["metrics"].keys() == manifest["metrics"].keys()
+    assert manifest["tolerances"]["retrained"].keys() == manifest["metrics"].keys()
+    assert manifest["tolerances"]["weights"] is None
 
 
 def test_a_card_is_made_from_the_manifest_alone(tiny_entry: Path):
@@ -56,8 +59,35 @@ def test_a_card_is_made_from_the_manifest_alone(tiny_entry: Path):
     assert card == render_card(manifest)
     assert "For tests only." in card
     assert "statezoo repro tiny-net.noise" in card
-    assert f"no weight may differ by more than {manifest['tolerances']['weights']:g}" in card
     assert manifest["environment"]["commit"] in card
+    assert "no weight" not in card
+    bounded = manifest | {"tolerances": manifest["tolerances"] | {"weights": 1e-5}}
+    assert "no metric may differ by more\nthan: mse " in card
+    assert ", and no weight by more than 1e-05." in render_card(bounded)
+
+
+@pytest.mark.parametrize(
+    ("pin", "promise"),
+    [
+        (PINNED, "the weights are the same bit for bit on any x86-64 processor with AVX2, with NumPy 2.4.6 and its"),
+        ("none: the processor is aarch64, not x86-64", "same bit for bit only in the environment below."),
+    ],
+)
+def test_a_card_promises_the_same_bits_on_any_processor_only_if_the_training_was_pinned(
+    tiny_entry: Path, pin: str, promise: str
+):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    manifest["environment"] |= {"pin": pin, "numpy": "2.4.6"}
+    assert promise in render_card(manifest)
+
+
+def test_the_manifest_holds_the_fingerprint_of_the_first_epoch(
+    tiny_run: Path, tiny_entry: Path, tiny_recipe: zoo.Recipe, tmp_path: Path
+):
+    manifest = json.loads((tiny_entry / "manifest.json").read_text())
+    first = zoo.train(tiny_recipe.with_settings(epochs=1), tmp_path / "run")
+    assert manifest["recipe"]["first_epoch"] == inspect(tmp_path / "run" / "checkpoint.safetensors").fingerprint
+    assert first.made.first_epoch == zoo.open_run(tiny_run).made.first_epoch
 
 
 def test_a_run_is_published_with_its_own_environment_not_the_publishers(
@@ -99,7 +129,7 @@ def test_the_header_of_a_card_is_yaml_as_hugging_face_reads_it(tiny_entry: Path)
 
 def test_a_published_name_is_not_overwritten_without_force(tiny_run: Path, tiny_entry: Path):
     before = content(tiny_entry)
-    with pytest.raises(zoo.RunError, match="is published already; pass --force to replace it"):
+    with pytest.raises(zoo.RunError, match=r"is already published\. Pass force=True to replace it\."):
         zoo.publish(tiny_run, tiny_entry.parent)
     assert content(tiny_entry) == before
 
@@ -116,13 +146,13 @@ def test_a_run_that_misses_its_target_is_not_published(tiny_recipe: zoo.Recipe, 
     zoo.register_recipe(strict)
     zoo.train(strict, tmp_path / "run")
     with pytest.raises(
-        zoo.RunError, match=r"reaches mse \S+, but its recipe promises mse <= 1e-09; nothing was published"
+        zoo.RunError, match=r"reaches mse \S+, but its recipe requires mse <= 1e-09; nothing was published"
     ):
         zoo.publish(tmp_path / "run", tmp_path / "zoo")
     assert not (tmp_path / "zoo").exists()
 
 
-def test_an_entry_that_does_not_come_back_as_written_is_not_published(
+def test_an_entry_that_does_not_load_as_written_is_not_published(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def save_another(model, path, metadata):
@@ -131,7 +161,7 @@ def test_an_entry_that_does_not_come_back_as_written_is_not_published(
 
     publishing_save = publishing.save_model
     monkeypatch.setattr(publishing, "save_model", save_another)
-    with pytest.raises(zoo.RunError, match="does not come back as it was written"):
+    with pytest.raises(zoo.RunError, match="does not load as it was written"):
         zoo.publish(tiny_run, tmp_path / "zoo")
     assert list((tmp_path / "zoo").iterdir()) == []
 
@@ -150,10 +180,10 @@ def test_a_full_disk_is_an_error_that_names_the_entry_and_leaves_what_was_publis
     assert [path.name for path in tiny_entry.parent.iterdir()] == [tiny_entry.name]
 
 
-def test_force_does_not_replace_what_is_no_entry(tiny_run: Path, tmp_path: Path):
+def test_force_does_not_replace_a_folder_that_is_not_an_entry(tiny_run: Path, tmp_path: Path):
     (tmp_path / "tiny-net.noise").mkdir()
     (tmp_path / "tiny-net.noise" / "thesis.txt").write_text("precious")
-    with pytest.raises(zoo.RunError, match=r"exists and is not replaced: .* is no zoo entry"):
+    with pytest.raises(zoo.RunError, match=r"exists and is not replaced: .* is not a zoo entry"):
         zoo.publish(tiny_run, tmp_path, force=True)
     assert (tmp_path / "tiny-net.noise" / "thesis.txt").read_text() == "precious"
 
@@ -172,7 +202,7 @@ def test_force_does_not_replace_an_entry_of_another_name(tiny_run: Path, tiny_en
         zoo.publish(tiny_run, tiny_entry.parent, force=True)
 
 
-def test_an_entry_behind_a_link_is_replaced_where_it_really_stands(tiny_run: Path, tiny_entry: Path, tmp_path: Path):
+def test_an_entry_behind_a_link_is_replaced_at_the_target_of_the_link(tiny_run: Path, tiny_entry: Path, tmp_path: Path):
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / tiny_entry.name).symlink_to(tiny_entry, target_is_directory=True)
     (tiny_entry / "left-over.png").write_bytes(b"old")
@@ -181,13 +211,12 @@ def test_an_entry_behind_a_link_is_replaced_where_it_really_stands(tiny_run: Pat
     assert "left-over.png" not in content(tiny_entry)
 
 
-def test_by_default_an_entry_is_published_beside_its_architecture(tiny_run: Path, tmp_path: Path):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing.inspect, "getfile", lambda cls: str(tmp_path / f"{cls.__name__}.py"))
-        assert zoo.publish(tiny_run) == tmp_path / "tiny-net.noise"
+def test_a_zoo_folder_must_be_named(tiny_run: Path):
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'zoo'"):
+        zoo.publish(tiny_run)  # pyright: ignore[reportCallIssue]
 
 
-def test_where_the_data_stood_is_not_published(tmp_path: Path):
+def test_the_folder_of_the_data_is_not_published(tmp_path: Path):
     write_mnist(tmp_path / "secret")
     recipe = zoo.get_recipe("mnist-classifier.digits28").with_settings(data_folder=str(tmp_path / "secret"), epochs=1)
     zoo.train(replace(recipe, target=None), tmp_path / "run")
@@ -200,7 +229,7 @@ def test_where_the_data_stood_is_not_published(tmp_path: Path):
 
 
 def write_mnist(folder: Path) -> None:
-    """Four IDX files with a few random images each, in MNIST's layout."""
+    """Write four IDX files with a few random images each, in MNIST's layout."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for part in ("train", "t10k"):
@@ -216,7 +245,7 @@ def test_the_trained_weights_are_what_is_published(tiny_run: Path, tiny_entry: P
     assert all(np.array_equal(trained[name], published[name]) for name in trained)
 
 
-def test_files_are_readable_as_the_umask_says(tiny_run: Path, tmp_path: Path):
+def test_the_permissions_of_files_follow_the_umask(tiny_run: Path, tmp_path: Path):
     entry = zoo.publish(tiny_run, tmp_path / "zoo")
     umask = os.umask(0)
     os.umask(umask)
@@ -225,7 +254,7 @@ def test_files_are_readable_as_the_umask_says(tiny_run: Path, tmp_path: Path):
     assert entry.stat().st_mode & 0o777 == 0o777 & ~umask
 
 
-def test_a_link_that_leads_nowhere_is_published_to_where_it_points(tiny_run: Path, tmp_path: Path):
+def test_a_dangling_link_is_published_to_its_target(tiny_run: Path, tmp_path: Path):
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / "tiny-net.noise").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert zoo.publish(tiny_run, tmp_path / "zoo") == tmp_path / "elsewhere"

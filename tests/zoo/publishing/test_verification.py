@@ -17,7 +17,7 @@ from statezoo.zoo.loading import find
 
 
 def republish_hashes(entry: Path) -> None:
-    """Make the manifest agree with changed files, so that only the content can give the change away."""
+    """Make the manifest match changed files, so that only their content can reveal the change."""
     path = entry / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"] = describe_files(entry, list(manifest["files"]))
@@ -49,11 +49,11 @@ def test_weights_that_differ_between_the_formats_are_found(tiny_entry: Path):
     republish_hashes(tiny_entry)
     (check,) = zoo.verify(f"file:{tiny_entry}")
     assert not check.passed
-    assert "model.h5 does not hold the state that the manifest says: their fingerprints differ" in check.found
+    assert "model.h5 does not hold the state that the manifest describes: their fingerprints differ" in check.found
 
 
 @pytest.mark.parametrize("name", ["output", "loss", "gradient.down.weight"])
-def test_golden_values_that_the_weights_do_not_give_are_found_by_name(tiny_entry: Path, name: str):
+def test_wrong_golden_values_are_found_by_name(tiny_entry: Path, name: str):
     golden = load_file(tiny_entry / "golden.safetensors")
     golden[name] = golden[name] + np.float32(0.01)
     save_file(golden, tiny_entry / "golden.safetensors")
@@ -62,13 +62,13 @@ def test_golden_values_that_the_weights_do_not_give_are_found_by_name(tiny_entry
     assert found["golden"].startswith(f"{name} differs by up to")
 
 
-def test_a_golden_gradient_that_is_missing_is_found_by_name(tiny_entry: Path):
+def test_a_missing_golden_gradient_is_found_by_name(tiny_entry: Path):
     golden = load_file(tiny_entry / "golden.safetensors")
     del golden["gradient.up.bias"]
     save_file(golden, tiny_entry / "golden.safetensors")
     republish_hashes(tiny_entry)
     found = {check.name: check.found for check in zoo.verify(f"file:{tiny_entry}")}
-    assert found["golden"] == "gradient.up.bias is in one of the two only"
+    assert found["golden"] == "gradient.up.bias is computed but not stored"
 
 
 def change_manifest(entry: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -79,24 +79,24 @@ def change_manifest(entry: Path, change: Callable[[dict[str, Any]], object]) -> 
 
 
 @pytest.mark.parametrize("factor", [0.98, 1.02])
-def test_a_metric_that_the_model_does_not_reach_is_found(tiny_entry: Path, factor: float):
+def test_a_wrong_metric_is_found(tiny_entry: Path, factor: float):
     change_manifest(tiny_entry, lambda manifest: manifest["metrics"].update(mse=manifest["metrics"]["mse"] * factor))
     assert not results(tiny_entry)["metrics"]
 
 
 @pytest.mark.parametrize("name", ["linear-regression", "tense-mlp", "tied-autoencoder.digits"])
-def test_a_metric_close_to_zero_cannot_be_flattered(name: str, tmp_path: Path):
+def test_a_metric_close_to_zero_cannot_be_improved_by_hand(name: str, tmp_path: Path):
     entry = Path(shutil.copytree(find(name), tmp_path / "entry"))
     change_manifest(entry, lambda manifest: manifest.update(metrics={k: v / 2 for k, v in manifest["metrics"].items()}))
     assert not results(entry)["metrics"]
 
 
-def test_data_that_the_recipe_does_not_make_are_found(tiny_entry: Path):
+def test_other_data_than_the_published_are_found(tiny_entry: Path):
     change_manifest(tiny_entry, lambda manifest: manifest["data"].update(sha256="0" * 64))
     assert not results(tiny_entry)["data"]
 
 
-def test_golden_values_that_are_no_numbers_are_found(tiny_entry: Path):
+def test_golden_values_that_are_nan_are_found(tiny_entry: Path):
     golden = load_file(tiny_entry / "golden.safetensors")
     golden["output"][:] = np.nan
     save_file(golden, tiny_entry / "golden.safetensors")
@@ -113,13 +113,13 @@ def test_golden_inputs_that_are_missing_or_do_not_fit_are_found(tiny_entry: Path
     assert not results(tiny_entry)["golden"]
 
 
-def test_data_that_cannot_be_made_here_are_reported_beside_what_was_checked(
+def test_data_that_cannot_be_made_here_are_reported_with_the_other_checks(
     tiny_entry: Path, tiny_recipe: zoo.Recipe, monkeypatch: pytest.MonkeyPatch
 ):
-    def lacking(self: zoo.Recipe) -> Split:
+    def fail(self: zoo.Recipe) -> Split:
         raise zoo.MissingExtraError("this needs scikit-learn, which is not installed")
 
-    monkeypatch.setattr(type(tiny_recipe), "data", lacking)
+    monkeypatch.setattr(type(tiny_recipe), "data", fail)
     checks = zoo.verify(f"file:{tiny_entry}")
     assert [check.name for check in checks if check.passed] == ["files", "weights", "golden"]
     assert checks[-1] == zoo.Check("data", False, "not checked: this needs scikit-learn, which is not installed")
