@@ -1,8 +1,8 @@
 """Look inside the sorting transformer: which positions it attends to while it writes six digits in order.
 
-`capture` reads what the attention was given; `attention_weights` makes the pattern of it. With the digits arranged by
-size the pattern is a diagonal: to write the n-th digit the model looks at the n-th smallest of those it was given,
-wherever that stands, and hardly at what it has written. Needs the extra `train` for the picture.
+`capture` records the inputs of the attention, and `attention_weights` computes its pattern from them. Arranged by the
+size of the digits, the pattern is a diagonal: to write the n-th digit, the model looks at the n-th smallest input digit,
+at any position, and hardly at the digits it has written. The picture needs the extra `train`.
 
     python examples/attention_pattern.py [attention.png]
 """
@@ -30,20 +30,20 @@ def main() -> None:
         model(np.array([[*EXAMPLE, SEPARATOR]]))
     (call,) = seen["block.attention"]
     weights = model.block.attention.attention_weights(*call.args, **call.kwargs)  # (1, heads, 7, 7)
-    print("writing the first digit, head by head, in % of its attention:")
+    print("attention of each head while the model writes the first digit, in %:")
     print("       ", "  ".join(f"{token!s:>3}" for token in [*EXAMPLE, "|"]))
     for head, pattern in enumerate(weights.data[0, :, -1], start=1):
         print(f"head {head} ", "  ".join(f"{share:3.0%}".rjust(4)[:-1] for share in pattern))
 
     digits = sorting(n_train=1, n_test=2_000, seed=0).test_x
     by_rank = attention_by_rank(model, digits).mean(axis=0)  # the mean of the heads
-    print("\nin 2,000 held-out sequences, those with six different digits:")
+    print("\nthe same in those of 2,000 held-out sequences that have six different digits:")
     for step, shares in enumerate(by_rank[:, : model.length]):
-        print(f"writing digit {step + 1} it looks most at number {shares.argmax() + 1} by size: {shares.max():.0%}")
+        print(f"output digit {step + 1}: {shares.max():.0%} of the attention is on the digit of rank {shares.argmax() + 1}")
 
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "attention.png")
     save_picture(draw_attention(model, digits, EXAMPLE), path)
-    print(f"\n{path} shows both")
+    print(f"\nsaved a picture of both to {path}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Four rows that leave a question open: why a regression can fit every point and still have the wrong weights.
+"""Why a regression can fit every point and still have the wrong weights: collinear inputs.
 
-The rows are x = (1, 1), (2, 2), (3, 3), (4, 4) with y = 2*x1 + 3*x2 = 5, 10, 15, 20. Their two inputs are always equal
-(collinear), so the rows only fix the sum of the two weights: 2 and 3 fit, so do 1 and 4, and 2.5 and 2.5. The loss
-falls all the same. The zoo's linear-regression is trained on inputs of full rank and finds 2 and 3.
+The rows are x = (1, 1), (2, 2), (3, 3), (4, 4) with y = 2*x1 + 3*x2 = 5, 10, 15, 20. The two inputs are always equal
+(collinear), so the rows only determine the sum of the two weights: 2 and 3 fit, and so do 1 and 4, or 2.5 and 2.5. The
+loss falls in any case. The zoo's linear-regression is trained on inputs of full rank and finds 2 and 3.
 
     python examples/collinear_regression.py
 """
@@ -27,7 +27,7 @@ def main() -> None:
         print(f"epoch {epoch:2}  loss {loss.item():.6f}")
 
     w1, w2 = model.weight.data[0]
-    print(f"\nweights {w1:.3f} and {w2:.3f}, not 2 and 3; their sum {w1 + w2:.3f} is near 5, which is all the rows say")
+    print(f"\nweights {w1:.3f} and {w2:.3f}, not 2 and 3; their sum {w1 + w2:.3f} is near 5: the rows determine nothing else")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The main job, start to end: load pretrained models and predict, train one anew, publish it, load it back bit for bit.
+"""A tour: load pretrained models and predict, train one, publish it, and load it back bit for bit.
 
 make demo
 """
@@ -14,7 +14,7 @@ from statezoo.zoo.publishing.text import render, table
 
 
 def show_pretrained_models() -> None:
-    print("1. Pretrained models, loaded and asked\n")
+    print("1. Load pretrained models and predict\n")
     questions = {
         "linear-regression": (3, 4),
         "tense-mlp": ("hablar", "yo"),
@@ -29,7 +29,7 @@ def show_pretrained_models() -> None:
 
 
 def train_and_publish(folder: Path) -> Path:
-    print("2. One of them trained anew and published as an entry of your own\n")
+    print("2. Train one of them and publish it as your own entry\n")
     recipe = zoo.get_recipe("tied-autoencoder.digits")
 
     def report(row: dict[str, float]) -> None:
@@ -43,7 +43,7 @@ def train_and_publish(folder: Path) -> Path:
 
 
 def load_back(folder: Path, entry: Path) -> None:
-    print("3. Loaded back from both formats: the same bits, the shared weight still shared\n")
+    print("3. Load it back from both formats: the same bits, and the shared weight is still shared\n")
     trained = zoo.open_run(folder / "run").model.state_dict()
     rows = [("format", "bit for bit", "decoder.weight shares encoder.weight's memory")]
     for format in ("safetensors", "hdf5"):

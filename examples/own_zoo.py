@@ -1,4 +1,4 @@
-"""A zoo of your own: register an architecture, write its recipe, train, publish, and load it by its folder.
+"""Your own zoo: register an architecture, write its recipe, train it, publish it, and load it from its folder.
 
 python examples/own_zoo.py [FOLDER]
 """
@@ -18,7 +18,7 @@ from statezoo.zoo.data import Split, sha256_of_arrays
 
 @zoo.register("sine-net")
 class SineNet(Module):
-    """A small network that learns the sine on one period."""
+    """A small network for one period of the sine."""
 
     def __init__(self, width: int = 16):
         super().__init__()
@@ -35,7 +35,7 @@ class SineNet(Module):
 
 @dataclass(frozen=True)
 class SineRecipe(zoo.Recipe):
-    """Mean squared error on random angles; the same seed gives the same weights."""
+    """Mean squared error on random angles."""
 
     summary = "The sine of an angle between -pi and pi."
     task = "tabular-regression"

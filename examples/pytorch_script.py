@@ -1,4 +1,4 @@
-"""A PyTorch training script that runs on statezoo: only its imports differ. In PyTorch they are
+"""A PyTorch training script that runs on statezoo: only the imports differ. For PyTorch they are
 
 import torch
 import torch.nn as nn
@@ -21,7 +21,7 @@ class Classifier(nn.Module):
 
 
 def points(count):
-    """Points of the plane, and whether each lies outside a circle."""
+    """Return random points of the plane, and 1 for each point outside a circle, otherwise 0."""
     x = torch.randn(count, 2)
     return x, ((x**2).sum(dim=1) > 1.4).long()
 

@@ -1,4 +1,4 @@
-"""Watch a model learn: the answers of tense-mlp to one question, after more and more epochs of its training.
+"""Watch a model learn: the predictions of tense-mlp for one verb and person, after more and more epochs.
 
 python examples/watch_it_learn.py
 """

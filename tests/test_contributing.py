@@ -84,6 +84,7 @@ def test_a_layer_is_one_file_and_one_row(checkout: Path, run: Run):
     assert run("-c", program) == "(2, 3) ['weight']\n"
 
 
+@pytest.mark.slow
 def test_a_zoo_entry_is_one_folder_and_one_row(checkout: Path, run: Run):
     follow("Adding a zoo entry", checkout)
     commands = [

@@ -1,7 +1,9 @@
-"""What the README says a person can type: its blocks of Python, and its commands on files, from top to bottom."""
+"""What the README says a person can type: its blocks of Python, its commands on files, and its proofs."""
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,19 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 def block(beginning: str) -> str:
-    """The block that begins so; the others go on with a model, a loss or data of the reader's."""
+    """Return the block with that beginning. The blocks without a test need a model, a loss or data of the reader."""
     (found,) = (text for text in BLOCKS if text.startswith(beginning))
     return found
 
 
-def test_a_published_model_is_loaded_and_asked_as_the_readme_says():
+def test_a_published_model_loads_and_predicts_as_the_readme_says():
     names: dict[str, Any] = {}
     exec(block("from statezoo import zoo\n"), names)
     first = names["model"].predict("hablar", "yo")[0]
     assert (first.tense, first.form) == ("presente", "hablo")
 
 
-def test_the_state_of_a_model_is_kept_as_the_readme_says(
+def test_a_model_is_saved_loaded_and_converted_as_the_readme_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
@@ -48,3 +50,20 @@ def test_the_state_of_a_model_is_kept_as_the_readme_says(
     for command in commands:
         assert main(shlex.split(command)) == 0, capsys.readouterr()
     assert np.array_equal(load_file("saved.safetensors")["head.weight"], weight)
+
+
+@pytest.mark.slow
+def test_each_pytest_command_of_the_readme_selects_tests():
+    commands = re.findall(r"`pytest (.*?)`", README)
+    assert len(commands) == 10
+    # One process for all of them: the modules of the tests are imported once.
+    program = (
+        "import pytest, shlex, sys\n"
+        "for command in sys.argv[1:]:\n"
+        "    status = pytest.main([*shlex.split(command), '--collect-only', '-qq', '-p', 'no:cacheprovider'])\n"
+        "    print(f'status {status:d} of: pytest {command}')\n"
+    )
+    root = Path(__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", program, *commands], cwd=root, capture_output=True, text=True)
+    shown = [line for line in result.stdout.splitlines() if line.startswith("status ")]
+    assert shown == [f"status 0 of: pytest {command}" for command in commands], result.stderr
