@@ -39,7 +39,9 @@ def main() -> None:
     by_rank = attention_by_rank(model, digits).mean(axis=0)  # the mean of the heads
     print("\nthe same in those of 2,000 held-out sequences that have six different digits:")
     for step, shares in enumerate(by_rank[:, : model.length]):
-        print(f"output digit {step + 1}: {shares.max():.0%} of the attention is on the digit of rank {shares.argmax() + 1}")
+        print(
+            f"output digit {step + 1}: {shares.max():.0%} of the attention is on the digit of rank {shares.argmax() + 1}"
+        )
 
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "attention.png")
     save_picture(draw_attention(model, digits, EXAMPLE), path)
