@@ -1,8 +1,8 @@
 """Look inside the sorting transformer: which positions it attends to while it writes six digits in order.
 
 `capture` records the inputs of the attention, and `attention_weights` computes its pattern from them. Arranged by the
-size of the digits, the pattern is a diagonal: to write the n-th digit, the model looks at the n-th smallest input digit,
-at any position, and hardly at the digits it has written. The picture needs the extra `train`.
+size of the digits, the pattern is a diagonal: to write the n-th digit, the model looks at the n-th smallest digit of
+the input, at any position, and hardly at the digits it has written. The picture needs the extra `train`.
 
     python examples/attention_pattern.py [attention.png]
 """
@@ -39,9 +39,8 @@ def main() -> None:
     by_rank = attention_by_rank(model, digits).mean(axis=0)  # the mean of the heads
     print("\nthe same in those of 2,000 held-out sequences that have six different digits:")
     for step, shares in enumerate(by_rank[:, : model.length]):
-        print(
-            f"output digit {step + 1}: {shares.max():.0%} of the attention is on the digit of rank {shares.argmax() + 1}"
-        )
+        rank = shares.argmax()
+        print(f"output digit {step + 1}: {shares[rank]:.0%} of the attention is on the digit of rank {rank + 1}")
 
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "attention.png")
     save_picture(draw_attention(model, digits, EXAMPLE), path)

@@ -27,9 +27,7 @@ def main() -> None:
         print(f"epoch {epoch:2}  loss {loss.item():.6f}")
 
     w1, w2 = model.weight.data[0]
-    print(
-        f"\nweights {w1:.3f} and {w2:.3f}, not 2 and 3; their sum {w1 + w2:.3f} is near 5: the rows determine nothing else"
-    )
+    print(f"\nweights {w1:.3f} and {w2:.3f}, not 2 and 3; their sum {w1 + w2:.3f} is near 5, as the rows determine")
 
 
 if __name__ == "__main__":
