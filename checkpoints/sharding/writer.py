@@ -117,15 +117,32 @@ def _old_is_left(path: str, reason: str, error: OSError) -> WriteError:
 def remove_shards(path: str) -> None:
     """Remove the index and the shards of a path to which a plain file has been saved, which readers prefer to them."""
     with locked(os.path.dirname(path) or os.curdir) as is_locked:
-        old = _named_by(path + INDEX_SUFFIX)
-        # A writer of shards has replaced the plain file since, or that is no index.
-        if not os.path.exists(path) or old is None:
-            return
-        with suppress(OSError):
-            os.unlink(path + INDEX_SUFFIX)
-        _remove_unneeded(os.path.dirname(path), old)
+        if os.path.exists(path):  # otherwise a writer of shards has replaced the plain file since
+            _remove_set(path, is_locked)
+
+
+def remove_set(path: str) -> None:
+    """Remove a checkpoint in shards: its index first, so that what is left without one is no checkpoint."""
+    with locked(os.path.dirname(path)) as is_locked:
+        _remove_set(path, is_locked)
+
+
+def remove_leftovers(path: str) -> None:
+    """Remove what dead writers of shards left at a path."""
+    with locked(os.path.dirname(path)) as is_locked:
         if is_locked:
             _remove_leftovers(path)
+
+
+def _remove_set(path: str, is_locked: bool) -> None:
+    old = _named_by(path + INDEX_SUFFIX)
+    if old is None:  # not an index
+        return
+    with suppress(OSError):
+        os.unlink(path + INDEX_SUFFIX)
+    _remove_unneeded(os.path.dirname(path), old)
+    if is_locked:
+        _remove_leftovers(path)
 
 
 def _free_names(path: str, number: int) -> list[str]:

@@ -74,7 +74,7 @@ def replace(path: str, durable: bool = True) -> Iterator[int]:
     """
     try:
         target, mode = _target_of(path)
-        temporary = _open_temporary(target, mode)
+        temporary = open_temporary(target, mode)
         try:
             yield temporary.descriptor
             if durable:
@@ -170,11 +170,20 @@ class _Temporary:
         self.discard()
 
 
-def _open_temporary(target: str, mode: int | None) -> _Temporary:
-    """Return a new file beside target, locked, at the first k that no living writer has; remove what dead ones left."""
+def temporary_stem(target: str) -> str:
+    """Return how the paths of the temporary files of a target begin."""
     folder, name = os.path.split(target)
-    stem = os.path.join(folder, f".statezoo-{xxh3_64_hexdigest(os.fsencode(name))}")
-    paths = (f"{stem}-{number}.tmp" for number in itertools.count())
+    return os.path.join(folder, f".statezoo-{xxh3_64_hexdigest(os.fsencode(name))}-")
+
+
+def _temporary_paths(target: str) -> Iterator[str]:
+    stem = temporary_stem(target)
+    return (f"{stem}{number}.tmp" for number in itertools.count())
+
+
+def open_temporary(target: str, mode: int | None) -> _Temporary:
+    """Return a new file beside target, locked, at the first k that no living writer has; remove what dead ones left."""
+    paths = _temporary_paths(target)
     temporary = None
     while temporary is None:
         path = next(paths)
@@ -212,17 +221,37 @@ def _create(path: str, mode: int | None) -> _Temporary | None:
 
 def remove_dead(path: str) -> bool:
     """Remove the temporary file of a dead writer at path. Return whether there was one."""
-    left = locks.OwnFile()
-    with contextlib.suppress(OSError):
-        left.open(path, _LEFT)
-        try:
-            # A writer that has finished meanwhile has renamed its file, and another may use the name.
-            if locks.try_lock(left.number) and os.path.samestat(os.stat(path), os.fstat(left.number)):
-                os.unlink(path)
-                return True
-        finally:
-            left.close()
+    with contextlib.suppress(OSError), _dead(path) as descriptor:
+        if descriptor is not None:
+            os.unlink(path)
+            return True
     return False
+
+
+def read_dead(path: str, size_bytes: int) -> bytes | None:
+    """Return the first bytes of the temporary file of a dead writer at path. Return None if there is none."""
+    with contextlib.suppress(OSError), _dead(path) as descriptor:
+        return None if descriptor is None else os.read(descriptor, size_bytes)
+    return None
+
+
+def remove_leftovers(target: str) -> None:
+    """Remove every temporary file of a target whose writer has died."""
+    for path in itertools.takewhile(os.path.lexists, _temporary_paths(target)):
+        remove_dead(path)
+
+
+@contextlib.contextmanager
+def _dead(path: str) -> Iterator[int | None]:
+    """Yield the descriptor of a dead writer's temporary file, locked, or None if the file at path is not one."""
+    left = locks.OwnFile()
+    try:
+        left.open(path, _LEFT)
+        is_locked = stat.S_ISREG(os.fstat(left.number).st_mode) and locks.try_lock(left.number)
+        # A writer that has finished meanwhile has renamed its file, and another may use the name.
+        yield left.number if is_locked and os.path.samestat(os.stat(path), os.fstat(left.number)) else None
+    finally:
+        left.close()
 
 
 def _put(temporary: _Temporary, target: str, path: str) -> None:

@@ -1,10 +1,10 @@
-"""Saving while training goes on: a snapshot of the state, and a thread that writes it.
+"""Saving while training continues: a snapshot of the state, and a thread that writes it.
 
-The snapshot is copied on the thread that asks for it, so it is the state of that moment whatever happens to the arrays
-afterwards. Its memory is used again by the next one: a run takes the room of one further state, and no more.
+The snapshot is copied on the calling thread, so it is the state of that moment whatever happens to the arrays later.
+The next snapshot reuses its memory: a run needs room for one more state.
 
-The thread is one that the interpreter waits for when it ends, and there is a new one for each job: none idles, nor has
-to be told to end. In a forked process there is none, and what its parent was doing is its parent's alone.
+Each job has a thread of its own, which the interpreter waits for when it exits: no thread idles or has to be stopped. A
+forked process has none of them. What its parent was writing is left to the parent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import copy
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,92 +24,121 @@ from ...state import dtypes
 from ...state.sharing import unpack
 
 
-class Snapshot:
-    """Copies of states, one at a time: each takes the memory of the one before."""
+class Snapshot(NamedTuple):
+    """A copy of a state, and the arrays that it is made of."""
+
+    state: dict[str, Any]
+    buffers: dict[str, np.ndarray]
+
+
+class SnapshotMemory:
+    """Takes snapshots, each in the memory of an earlier one that was given back."""
 
     def __init__(self) -> None:
-        self._buffers: dict[str, np.ndarray] = {}
+        self._free: list[dict[str, np.ndarray]] = []
 
-    def take(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of what save_file takes: equal values, sharing memory as they do; what is deferred is made.
+    def take(self, state: Mapping[str, Any]) -> Snapshot:
+        """Return a copy of what `save_file` takes: equal values that share memory as they do. Deferred arrays are made.
 
-        Raises StateError for what cannot be kept.
+        Raises StateError for what cannot be saved.
         """
         packed = packed_of(state)
-        earlier, self._buffers = self._buffers, {}  # the handler of a signal may take one meanwhile
+        earlier: dict[str, np.ndarray] = {}
+        with suppress(IndexError):
+            earlier = self._free.pop()
         buffers: dict[str, np.ndarray] = {}
         for name, value in packed.stored.items():
             array = dtypes.little_endian(np.asarray(value))
             buffer = earlier.get(name)
             if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
                 buffer = np.empty(array.shape, array.dtype)
-            raw = np.dtype(f"V{array.itemsize}")  # moved as bytes: not even the payload of a NaN changes
+            raw = np.dtype(f"V{array.itemsize}")  # copied as bytes: even the payload of a NaN is kept
             np.copyto(buffer.view(raw), array.view(raw))
             buffers[name] = buffer
-        self._buffers = buffers
         packed.stored, packed.extra = dict(buffers), copy.deepcopy(packed.extra)
-        return unpack(packed)
+        return Snapshot(unpack(packed), buffers)
+
+    def give_back(self, snapshot: Snapshot) -> None:
+        """Let the next snapshot use the memory of one that has been written."""
+        self._free[:] = [snapshot.buffers]
 
 
 class Background:
-    """Does one job at a time on a thread. What a job raises, the next call raises."""
+    """Runs one job at a time on a thread. The next call raises what a job raised.
+
+    A signal handler may call it in the midst of a call. It does not wait for a job whose start it interrupted.
+    """
 
     def __init__(self) -> None:
-        self._running: _Job | None = None
+        self._jobs: list[_Job] = []  # more than one only if a signal handler starts one
 
-    def start(self, job: Callable[[], None]) -> None:
-        """Start a job, when the one before has ended. Raises what that one raised; then this one is not started."""
+    def start(self, work: Callable[[], None]) -> None:
+        """Start a job after the one before has ended. Raises what that one raised, and starts nothing then."""
         self.wait()
-        if not threading.main_thread().is_alive():  # the interpreter is ending, and waits for no further thread
-            job()
+        if not threading.main_thread().is_alive():  # the interpreter is exiting, and waits for no more threads
+            work()
             return
-        running = _Job(job)
-        # One that nobody waits for must not fail in silence.
-        atexit.register(running.finish)
-        self._running = running
+        job = _Job(work)
+        atexit.register(job.raise_error)  # a failure must not go unnoticed if nobody waits for the job
+        self._jobs.append(job)
         try:
-            running.thread.start()
-        except RuntimeError:  # the system gives no further thread
-            running.run()
+            job.thread.start()
+        except RuntimeError:  # the system gives no more threads
+            job.run()
+        except BaseException:
+            if job.thread.ident is None:
+                self._forget(job)
+            raise
 
     def wait(self) -> None:
         """Wait until no job is running. Raises what the last one raised, once."""
-        running = self._running
-        if running is not None:
-            running.join()
-            if self._running is running:  # another thread may have waited, too
-                self._running = None
-            atexit.unregister(running.finish)
-            running.finish()
+        for job in list(self._jobs):
+            if job.join():
+                self._forget(job)
+                job.raise_error()
+
+    def _forget(self, job: _Job) -> None:
+        with suppress(ValueError):  # another thread, or a signal handler, was faster
+            self._jobs.remove(job)
+        atexit.unregister(job.raise_error)
 
 
 class _Job:
     def __init__(self, work: Callable[[], None]) -> None:
-        self._work: Callable[[], None] | None = work
-        self._error: BaseException | None = None
+        self._work = work
+        self._errors: list[BaseException] = []
         self._process = os.getpid()
-        # Thread.join takes a thread for ended once Ctrl-C has interrupted it (CPython issue 90882).
-        self._ended = threading.Event()
+        self._runner: int | None = None
+        # Neither Thread.join nor an Event: after Ctrl-C the first returns too early (CPython issue 90882), and a signal
+        # handler that waits for the second may wait for the code that it interrupted.
+        self._ended, self._is_running = False, threading.Lock()
+        self._is_running.acquire()
         self.thread = threading.Thread(target=self.run, name="statezoo-save", daemon=False)
 
-    def join(self) -> None:
-        """Wait for the end of the work, unless an interruption came before its beginning."""
-        if os.getpid() == self._process and (self.thread.ident is not None or self._work is None):
-            self._ended.wait()
+    def join(self) -> bool:
+        """Wait for the end of the job. Return False if it has not started, or runs in code that called this."""
+        if os.getpid() != self._process:
+            return True
+        runner = self.thread.ident or self._runner
+        if not self._ended and runner in (None, threading.get_ident()):
+            return False
+        while not self._ended:
+            if self._is_running.acquire(timeout=1):
+                self._is_running.release()
+        return True
 
-    def finish(self) -> None:
-        """Raise what the work raised, in the process that started it."""
-        error, self._error = self._error, None
-        if error is not None and os.getpid() == self._process:
-            raise error
+    def raise_error(self) -> None:
+        """Raise what the job raised, once, in the process that started it."""
+        if self._errors and os.getpid() == self._process:
+            raise self._errors.pop()
 
     def run(self) -> None:
-        """Do the work."""
-        work, self._work = self._work, None
+        self._runner = threading.get_ident()
         try:
-            assert work is not None
-            work()
-        except BaseException as error:  # handed on, whatever it is
-            self._error = error
+            self._work()
+        except BaseException as error:  # for the next call, whatever it is
+            self._errors.append(error)
         finally:
-            self._ended.set()
+            del self._work  # and the state that it saves
+            self._ended = True
+            self._is_running.release()

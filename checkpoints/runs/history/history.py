@@ -1,4 +1,4 @@
-"""The checkpoints of a run: saved by step, the old ones removed, the newest and the best found again.
+"""The checkpoints of a run: save one by step, remove old ones, find the newest and the best again.
 
     history = History("runs/digits", keep_last=3, keep_best=1, metric="accuracy", mode="max", background=True)
     with history:
@@ -10,7 +10,7 @@
     saved = history.best()                  # step, path, metrics
     load_model(model, saved.path)
 
-docs/history.md says what holds, and what does not.
+docs/history.md says what it guarantees, and what it does not.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from ...errors import ArgumentError, CorruptError, FormatError, MissingFileError
 from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named
 from ...state.validation import checked_metadata
-from . import files
-from .background import Background, Snapshot
-from .log import Log, Record, is_number
+from . import files, removal
+from .background import Background, Snapshot, SnapshotMemory
+from .log import Log, Record
+from .metrics import checked_metrics
 from .retention import Mode, Retention, Saved
 
 if TYPE_CHECKING:
@@ -39,20 +40,20 @@ T = TypeVar("T")
 
 
 class DamagedWarning(UserWarning):
-    """A checkpoint of a history that cannot be read was passed over, and another one is used."""
+    """A damaged checkpoint of a history is skipped, and another one is used."""
 
 
 class History:
-    """The checkpoints in a folder, which is made if it is not there.
+    """The checkpoints in a folder. The folder is made if it does not exist.
 
-    keep_last: how many of the highest steps stay. keep_best: how many of the best by metric stay besides; mode: whether
-    the lowest ("min") or the highest ("max") is the best. keep_every: each step that it divides stays for ever. All
-    else is removed after a save, though never what was saved last, nor what another process saved meanwhile.
-    format: "safetensors" or "hdf5". background: write on a thread, while the program goes on: see save.
-    share: save each as a folder of shards, in which tensors that did not change are links to those of the step before
-    (see linked.py); only for safetensors. durable: as for save_file.
-    Iterating gives what there is by step, damaged ones too, as Saved; their metrics may be missing then. A context
-    manager, which waits for the last save. Raises ArgumentError, WriteError if the folder cannot be made.
+    keep_last: how many of the highest steps to keep. keep_best: how many of the best by `metric` to keep as well.
+    mode: whether the lowest ("min") or the highest ("max") value is the best. keep_every: keep each step that it
+    divides. A save removes the other checkpoints, except itself and what another process saved meanwhile.
+    format: "safetensors" or "hdf5". background: write on a thread while the program continues, see `save`.
+    share: save each checkpoint as a folder of shards, in which tensors that did not change are hard links to those of
+    the step before (see linked.py); safetensors only. durable: as in `save_file`.
+    Iterating yields every checkpoint as Saved, by step, damaged ones included; those may have no metrics. As a context
+    manager, it waits for the last save. Raises ArgumentError, or WriteError if the folder cannot be made.
     """
 
     def __init__(
@@ -74,14 +75,15 @@ class History:
         self._suffix = "" if share else form.suffix
         if share and form is not DEFAULT:
             raise ArgumentError(f"checkpoints can share shards only in {DEFAULT.name}. Leave out share, or format.")
-        self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its folder meanwhile
+        self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its working directory
         files.make_folder(self.folder, durable)
         self._durable, self._log = durable, Log(self.folder)
-        self._background, self._snapshot = Background(), Snapshot() if background else None
-        self._saving = threading.RLock()  # threads would share the snapshot; a signal's handler may save, too
-        # What appears in the folder without us is another process's, which removes it itself.
-        self._own = set(files.entries(self.folder))
+        self._background, self._snapshots = Background(), SnapshotMemory() if background else None
+        self._saving = threading.RLock()  # for threads; a signal handler may save in the midst of a save
+        # A checkpoint that appears later is another process's, which removes it itself.
+        self._known = set(files.entries(self.folder))
         self._saved: dict[files.Entry, Saved] = {}
+        self._unlogged_names: list[str] = []  # of the saves under way, whose lines are still to come
         self._is_log_complete = False
 
     def save(
@@ -91,41 +93,52 @@ class History:
         metrics: Mapping[str, SupportsFloat] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> str:
-        """Save the state of a step with its metrics, remove what need not stay, and return the path.
+        """Save the state of a step with its metrics, remove what need not be kept, and return the path.
 
-        state: what save_file takes, or anything with a state_dict() of that kind. metrics: numbers by name; the metric
-        of the history must be among them, unless there are none. metadata: strings by name, as for save_file.
-        What was saved for this step before is replaced. In the background the state is copied, into memory that the
-        next save uses again; the rest is done on a thread, one save at a time: if the last one has not ended, this one
-        waits for it. What fails there is raised by the next call, or by close().
-        Raises StateError or UnsupportedTypeError for what cannot be kept, WriteError if the system refuses.
+        state: what `save_file` takes, or an object whose `state_dict()` returns that. metrics: numbers by name, stored
+        as floats. They must include the history's metric, unless there are none. metadata: as in `save_file`.
+        A checkpoint of the same step is replaced. In the background, only the copy of the state is made here, in memory
+        that the next save reuses. A thread does the rest, one save at a time: a save waits for the one before. The next
+        call, or `close()`, raises what failed there.
+        Raises StateError or UnsupportedTypeError for what cannot be saved, WriteError if the system refuses.
         """
         with self._saving:
-            return self._save(step, state, metrics, metadata)
+            self._background.wait()
+            files.check_step(step)
+            strings = self._metadata(step, metrics or {}, metadata or {})
+            state_dict = state if isinstance(state, Mapping) else _state_dict_of(state)
+            path = files.path_of(self.folder, step, self._suffix)
+            if self._snapshots is None:
+                self._write(step, path, state_dict, strings)
+            else:
+                snapshot = self._snapshots.take(state_dict)
+                self._background.start(partial(self._write_snapshot, self._snapshots, step, path, snapshot, strings))
+            return path
 
     def latest(self) -> Saved | None:
-        """Return the intact checkpoint of the highest step, every byte of it checked; None if there is none at all.
+        """Return the intact checkpoint of the highest step, after checking every byte. None if there is none at all.
 
-        Damaged ones are passed over with a DamagedWarning. Raises CorruptError if all are damaged.
+        Damaged checkpoints are skipped with a DamagedWarning. Raises CorruptError if all are damaged.
         """
         found = self._first_intact(lambda: list(self)[::-1], _check)
         return found[0] if found else None
 
     def best(self) -> Saved | None:
-        """Return the intact checkpoint with the best value of the metric, of equal ones the earliest; else as latest().
+        """Return the intact checkpoint with the best metric, and the earliest of equal ones. Otherwise as `latest()`.
 
-        NaN is never the best. None if no checkpoint has the metric. Raises ArgumentError if the history has no metric.
+        NaN is never the best. Return None if no checkpoint has the metric. Raises ArgumentError if the history has no
+        metric.
         """
         if self._retention.metric is None:
-            raise ArgumentError('best() needs to know of what: give History a metric and a mode, "min" or "max".')
+            raise ArgumentError('best() needs a metric: give History a metric, and "min" or "max" as its mode.')
         found = self._first_intact(self._ranked, _check)
         return found[0] if found else None
 
     def load(self, read: Callable[[str], T] = load_file) -> tuple[Saved, T] | None:
-        """Return the checkpoint of the highest step that can be read, and what read makes of its path.
+        """Return the checkpoint of the highest step that can be read, and what `read` returns for its path.
 
-        read: load_file, or such as lambda path: load_model(model, path). Else as latest(), which reads twice as much if
-        the checkpoint is then loaded.
+        read: `load_file`, or a function such as lambda path: load_model(model, path). Otherwise as `latest()`, which
+        reads twice as much if the checkpoint is loaded afterwards.
         """
         return self._first_intact(lambda: list(self)[::-1], read)
 
@@ -134,12 +147,12 @@ class History:
         return iter([self._described(entry) for entry in files.entries(self.folder)])
 
     def log(self) -> list[Record]:
-        """Return a record of each save there was, in order: step, file, time, metrics. See history_log.py."""
+        """Return a record of every save so far, in order: step, file, time, metrics. See log.py."""
         self._background.wait()
         return self._log.records()
 
     def close(self) -> None:
-        """Wait for the save in the background. Raises what went wrong with it. The history can be used further."""
+        """Wait for the save in the background. Raises what it raised. The history can still be used afterwards."""
         self._background.wait()
 
     def __enter__(self) -> History:
@@ -153,135 +166,131 @@ class History:
                 raise
             error.add_note(f"The last save in the background failed as well: {failure}")
 
-    def _save(
-        self,
-        step: int,
-        state: Mapping[str, Any] | Module,
-        metrics: Mapping[str, SupportsFloat] | None,
-        metadata: Mapping[str, str] | None,
-    ) -> str:
-        self._background.wait()
-        files.check_step(step)
-        strings = self._metadata(step, metrics or {}, metadata or {})
-        state_dict = state if isinstance(state, Mapping) else _state_dict_of(state)
-        path = files.path_of(self.folder, step, self._suffix)
-        if self._snapshot is None:
-            self._write(step, path, state_dict, strings)
-        else:
-            self._background.start(partial(self._write, step, path, self._snapshot.take(state_dict), strings))
-        return path
-
     def _metadata(self, step: int, metrics: Mapping[str, SupportsFloat], metadata: Mapping[str, str]) -> dict[str, str]:
         """Return the metadata of a checkpoint. Raises ArgumentError or StateError."""
-        if not isinstance(metrics, Mapping):
-            raise ArgumentError(f"metrics are a dict of numbers by name, not {type(metrics).__name__}.")
-        for name, value in metrics.items():
-            if not isinstance(name, str) or not is_number(value):
-                raise ArgumentError(
-                    f"metrics are numbers by name, and {name!r} is {value!r:.60}. Give float(...) of it."
-                )
+        numbers = checked_metrics(metrics)
         wanted = self._retention.metric
-        if metrics and wanted is not None and wanted not in metrics:
-            known = ", ".join(map(repr, metrics))
+        if numbers and wanted is not None and wanted not in numbers:
+            known = ", ".join(map(repr, numbers))
             raise ArgumentError(
-                f"the metrics lack {wanted!r}, by which the history tells what is best; given: {known}."
+                f"the history needs the metric {wanted!r} to find the best, but the metrics are {known}."
             )
-        strings = checked_metadata(metadata)  # now, and not on a thread
+        strings = checked_metadata(metadata)  # here, not on a thread
         if files.KEY in strings:
-            raise StateError(f"the metadata key {files.KEY!r} is where a history keeps the metrics. Choose another.")
-        numbers = {name: float(value) for name, value in metrics.items()}
+            raise StateError(f"the metadata key {files.KEY!r} is reserved for the metrics. Choose another one.")
         return strings | {files.KEY: files.metadata_of(step, numbers)}
 
+    def _write_snapshot(
+        self, memory: SnapshotMemory, step: int, path: str, snapshot: Snapshot, metadata: Mapping[str, str]
+    ) -> None:
+        try:
+            self._write(step, path, snapshot.state, metadata)
+        finally:
+            memory.give_back(snapshot)
+
     def _write(self, step: int, path: str, state: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+        """Write a checkpoint and its line in the log, then remove old ones. A signal handler may do so in the midst."""
         with self._log.locked() as log:
-            files.remove_unfinished(self.folder)
-            before = files.entries(self.folder)
-            unlogged = self._unlogged(before)
-            if self._suffix:
-                save_file(state, path, metadata, durable=self._durable)
-            else:
-                self._write_sharing(path, state, metadata, before)
-            written = files.entry_at(step, path)
-            if written is None:
-                raise MissingFileError(f"{path} was removed by another program as soon as it was saved. Save again.")
-            self._own.add(written)
-            self._saved.pop(written, None)  # of a file before it at this place
-            self._is_log_complete = False
-            log.append([*unlogged, written.record])
-            self._is_log_complete = True
+            self._unlogged_names.append(files.name_of(path))
+            try:
+                removal.clear_unfinished(self.folder)
+                before = files.entries(self.folder)
+                unlogged = self._unlogged(before)
+                with removal.in_progress(self.folder, path):
+                    if self._suffix:
+                        save_file(state, path, metadata, durable=self._durable)
+                    else:
+                        self._write_sharing(path, state, metadata, before)
+                written = files.entry_at(step, path)
+                if written is None:
+                    raise MissingFileError(f"{path} was removed by another program right after the save. Save again.")
+                self._known.add(written)
+                self._saved.pop(written, None)  # of an earlier file at this place
+                log.append([*unlogged, written.record])
+                self._is_log_complete = True
+            except BaseException:
+                self._is_log_complete = False
+                raise
+            finally:
+                self._unlogged_names.remove(files.name_of(path))
             self._remove_old(written)
 
     def _write_sharing(
         self, path: str, state: Mapping[str, Any], metadata: Mapping[str, str], before: list[files.Entry]
     ) -> None:
-        from .linked import save_linked  # which most histories do not need
+        from .linked import save_linked  # most histories do not need it
 
         files.make_folder(os.path.dirname(path), self._durable)
         since = next((entry.path for entry in reversed(before) if entry.is_folder), None)
-        save_linked(state, path, metadata, since=since, durable=self._durable)
+        with removal.in_progress(self.folder, path):  # again, now that the folder exists
+            save_linked(state, path, metadata, since=since, durable=self._durable)
 
     def _unlogged(self, entries: list[files.Entry]) -> list[Record]:
-        """Return what the log lacks: it was lost, or a process was killed between a save and its line."""
+        """Return the lines missing from the log: it was lost, or a process was killed between a save and its line."""
         if self._is_log_complete:
             return []
-        logged = {record.file: repr(record.metrics) for record in self._log.records()}  # as text NaN equals NaN
-        # One that is damaged says nothing, and its line is right.
-        says_nothing = repr({})
-        records = [entry.record for entry in entries]
-        return [r for r in records if r.file not in logged or repr(r.metrics) not in (logged[r.file], says_nothing)]
+        logged = {record.file: repr(record.metrics) for record in self._log.records()}  # as text, NaN equals NaN
+        no_metrics = repr({})  # of a damaged checkpoint, whose line is right
+        records = [entry.record for entry in entries if entry.name not in self._unlogged_names]
+        return [r for r in records if r.file not in logged or repr(r.metrics) not in (logged[r.file], no_metrics)]
 
     def _remove_old(self, written: files.Entry) -> None:
         entries = files.entries(self.folder)
         kept = self._retention.kept(map(self._described, entries))
         for entry in entries:
             is_replaced = entry.step == written.step and entry.path != written.path  # the same step in another format
-            if entry in self._own - {written} and (is_replaced or entry.step not in kept):
-                files.remove(entry)
-        self._own.intersection_update(entries)
-        self._saved = {entry: self._saved[entry] for entry in entries}
+            if entry in self._known - {written} and (is_replaced or entry.step not in kept):
+                removal.remove(self.folder, entry)
+        gone = [entry for entry in self._known.copy() if files.entry_at(entry.step, entry.path) != entry]
+        self._known.difference_update(gone)
+        for entry in gone:
+            self._saved.pop(entry, None)
 
     def _described(self, entry: files.Entry) -> Saved:
-        """Return step, path and metrics, which are read from a checkpoint once."""
-        if entry not in self._saved:
-            self._saved[entry] = Saved(entry.step, entry.path, entry.record.metrics)
-        return self._saved[entry]
+        """Return step, path and metrics. The metrics of a checkpoint are read once."""
+        saved = self._saved.get(entry)
+        if saved is None:
+            self._saved[entry] = saved = Saved(entry.step, entry.path, entry.record.metrics)
+        return saved
 
     def _ranked(self) -> list[Saved]:
-        """Return those that can be the best, the best first; before them such as do not even tell their metrics."""
+        """Return the checkpoints that may be the best: first those whose metrics cannot be read, then the best."""
         saves = list(self)
         unreadable = [saved for saved in saves if not saved.metrics and not files.is_readable(saved.path)]
         return unreadable + self._retention.ranked(saves)
 
     def _first_intact(self, candidates: Callable[[], list[Saved]], read: Callable[[str], T]) -> tuple[Saved, T] | None:
-        """Return the first that can be read. One that another process has removed meanwhile is none."""
-        problems: list[str] = []
-        for saved in candidates():
+        """Return the first candidate that can be read. Start again if another process removes one meanwhile."""
+        problems: dict[str, str] = {}
+        waiting = candidates()
+        while waiting:
+            saved = waiting.pop(0)
             try:
                 return saved, read(saved.path)
+            except VersionError:
+                raise
             except (FormatError, ReadError, MissingFileError) as error:
-                if isinstance(error, VersionError):
-                    raise
                 if files.entry_at(saved.step, saved.path) is None:
-                    return self._first_intact(candidates, read)
-                problems.append(f"{saved.path}: {error}")
-                warnings.warn(DamagedWarning(f"passed over a damaged checkpoint. {error}"), stacklevel=3)
+                    waiting, problems = candidates(), {}
+                elif saved.path not in problems:
+                    problems[saved.path] = str(error)
+                    warnings.warn(DamagedWarning(f"skipped a damaged checkpoint. {error}"), stacklevel=3)
         if problems:
-            raise CorruptError(
-                f"none of the {len(problems):,} checkpoints in {self.folder} is intact.\n" + "\n".join(problems)
-            )
+            lines = "\n".join(f"{path}: {problem}" for path, problem in problems.items())
+            raise CorruptError(f"none of the {len(problems):,} checkpoints in {self.folder} is intact.\n{lines}")
         return None
 
 
 def _state_dict_of(state: Any) -> Mapping[str, Any]:
     if not hasattr(state, "state_dict"):
         raise ArgumentError(
-            f"a history saves a dict of arrays by name, or what has a state_dict(), not {type(state).__name__}."
+            f"a history saves a dict of arrays by name, or an object with a state_dict(), not {type(state).__name__}."
         )
     return state.state_dict()
 
 
 def _check(path: str) -> None:
-    """Raise CorruptError or another CheckpointError unless all bytes in a file are those that were written."""
+    """Raise CorruptError or another CheckpointError unless every byte of a file is as it was written."""
     from ...tools.verification import verify
 
     found = verify(path)

@@ -1,4 +1,4 @@
-"""Saving in the background: the snapshot is the state of its moment, and nothing that goes wrong is lost."""
+"""Saving in the background: the snapshot is the state of its moment, and no failure goes unnoticed."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import CheckpointError, Deferred, History, WriteError, load_file, open_checkpoint, save_file
-from statezoo.checkpoints.runs.history.background import Background, Snapshot
+from statezoo.checkpoints.runs.history.background import Background, SnapshotMemory
 from statezoo.checkpoints.testing import compare_states
 from statezoo.core import Linear
 
@@ -51,16 +51,17 @@ def state_of(dtype: str, layouts: list[str], seed: int) -> tuple[dict[str, Any],
 def test_what_is_saved_is_the_state_of_the_moment_whatever_is_done_to_it_afterwards(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, layouts: list[str], seed: int, times: int
 ):
-    folder, snapshot = tmp_path_factory.mktemp("states"), Snapshot()
+    folder, memory = tmp_path_factory.mktemp("states"), SnapshotMemory()
     for number in range(times):
         state, bases = state_of(dtype, layouts, seed + number)
         save_file(state, folder / "now.safetensors", durable=False)
-        taken = snapshot.take(state)
+        taken = memory.take(state)
         for base in bases:
             base[...] = np.logical_not(base)
         state["_extra_state"]["epochs"].append("later")
-        save_file(taken, folder / "later.safetensors", durable=False)
+        save_file(taken.state, folder / "later.safetensors", durable=False)
         assert (folder / "later.safetensors").read_bytes() == (folder / "now.safetensors").read_bytes()
+        memory.give_back(taken)
 
 
 def test_a_training_loop_that_never_stops_writing_tears_no_background_save(tmp_path: Path):
@@ -79,25 +80,33 @@ def test_a_training_loop_that_never_stops_writing_tears_no_background_save(tmp_p
 
 def test_the_nans_of_a_snapshot_keep_their_payload():
     nans = np.array([0x7FA00001, 0xFFC12345], "u4").view("f4")
-    assert Snapshot().take({"nans": nans})["nans"].tobytes() == nans.tobytes()
+    assert SnapshotMemory().take({"nans": nans}).state["nans"].tobytes() == nans.tobytes()
 
 
-def test_the_next_snapshot_takes_the_memory_of_the_last_and_lets_go_of_what_is_no_longer_in_the_state():
-    snapshot = Snapshot()
-    first = snapshot.take({"kept": np.ones(5), "other": np.ones(5), "gone": np.ones(5)})
-    second = snapshot.take({"kept": np.zeros(5), "other": np.zeros((5, 1))})
-    assert second["kept"] is first["kept"]
-    assert not np.shares_memory(second["other"], first["other"])
-    assert not np.shares_memory(snapshot.take({"gone": np.ones(5)})["gone"], first["gone"])
+def test_a_snapshot_reuses_the_memory_that_was_given_back_and_drops_what_left_the_state():
+    memory = SnapshotMemory()
+    first = memory.take({"kept": np.ones(5), "other": np.ones(5), "gone": np.ones(5)})
+    memory.give_back(first)
+    second = memory.take({"kept": np.zeros(5), "other": np.zeros((5, 1))})
+    assert second.state["kept"] is first.state["kept"]
+    assert not np.shares_memory(second.state["other"], first.state["other"])
+    memory.give_back(second)
+    assert not np.shares_memory(memory.take({"gone": np.ones(5)}).state["gone"], first.state["gone"])
+
+
+def test_a_snapshot_leaves_the_memory_of_one_that_was_not_given_back():
+    memory = SnapshotMemory()
+    first = memory.take({"a": np.ones(5)})
+    assert not np.shares_memory(memory.take({"a": np.zeros(5)}).state["a"], first.state["a"])
 
 
 def test_a_snapshot_of_an_open_checkpoint_or_of_deferred_arrays_holds_their_values(tmp_path: Path):
     base = np.arange(6.0).reshape(2, 3)
     save_file({"base": base, "view": base.T}, tmp_path / "a.h5", durable=False)
     with open_checkpoint(tmp_path / "a.h5") as checkpoint:
-        taken = Snapshot().take(checkpoint)
+        taken = SnapshotMemory().take(checkpoint).state
     assert list(compare_states({"base": base, "view": base.T}, taken)) == []
-    taken = Snapshot().take({"later": Deferred((2, 3), base.dtype, lambda: base)})
+    taken = SnapshotMemory().take({"later": Deferred((2, 3), base.dtype, lambda: base)}).state
     np.testing.assert_array_equal(taken["later"], base)
 
 

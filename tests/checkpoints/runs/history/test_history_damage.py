@@ -1,4 +1,4 @@
-"""Damaged checkpoints of a history, which are passed over in favour of the ones before them."""
+"""Damaged checkpoints of a history are skipped, and the ones before them are used."""
 
 import os
 from pathlib import Path
@@ -21,9 +21,7 @@ from statezoo.core import Linear
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, cut, empty])
-def test_a_damaged_one_is_passed_over_with_a_warning_that_names_it_and_the_one_before_is_used(
-    three: History, damage: Any
-):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_one_before_is_used(three: History, damage: Any):
     latest = list(three)[-1]
     damage(Path(latest.path))
     with pytest.warns(DamagedWarning, match=Path(latest.path).name) as caught:
@@ -31,7 +29,7 @@ def test_a_damaged_one_is_passed_over_with_a_warning_that_names_it_and_the_one_b
     assert found is not None
     assert (found.step, found.metrics) == (2, {"loss": 1.0})
     assert [warning.filename for warning in caught] == [__file__]
-    with pytest.warns(DamagedWarning, match=f"passed over a damaged checkpoint. {latest.path}"):
+    with pytest.warns(DamagedWarning, match=f"skipped a damaged checkpoint. {latest.path}"):
         loaded = three.load()
     assert loaded is not None
     assert loaded[0] == found
@@ -39,7 +37,7 @@ def test_a_damaged_one_is_passed_over_with_a_warning_that_names_it_and_the_one_b
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_a_flipped_bit_in_the_version_number_is_damage_and_no_newer_version(three: History, bit: int):
+def test_a_flipped_bit_in_the_version_number_is_damage_and_not_a_newer_version(three: History, bit: int):
     path = Path(list(three)[-1].path)
     content = bytearray(path.read_bytes())
     content[content.index(b"1", content.rfind(b"version"))] ^= 1 << bit
@@ -51,7 +49,7 @@ def test_a_flipped_bit_in_the_version_number_is_damage_and_no_newer_version(thre
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, cut, empty])
-def test_the_best_is_passed_over_if_it_is_damaged(three: History, damage: Any):
+def test_best_skips_a_damaged_checkpoint(three: History, damage: Any):
     damage(Path(list(three)[1].path))
     with pytest.warns(DamagedWarning, match="step-00000002"):
         best = three.best()
@@ -59,7 +57,7 @@ def test_the_best_is_passed_over_if_it_is_damaged(three: History, damage: Any):
     assert best.step == 3
 
 
-def test_if_all_are_damaged_it_is_an_error_that_says_why_of_each(three: History):
+def test_if_all_are_damaged_one_error_gives_the_reason_for_each(three: History):
     for saved in three:
         flip_a_byte(Path(saved.path))
     with (
@@ -69,15 +67,15 @@ def test_if_all_are_damaged_it_is_an_error_that_says_why_of_each(three: History)
         three.latest()
 
 
-def test_a_save_goes_on_beside_damaged_ones_whose_metrics_the_log_still_tells(three: History, tmp_path: Path):
+def test_a_save_succeeds_beside_damaged_checkpoints_and_keeps_their_metrics_in_the_log(three: History, tmp_path: Path):
     cut(Path(list(three)[1].path))
-    anew = History(tmp_path, keep_last=5, **LOWEST)
-    assert [saved.metrics for saved in anew] == [{"loss": 3.0}, {}, {"loss": 2.0}]
-    anew.save(4, state(4), {"loss": 5.0})
-    assert [(record.step, record.metrics["loss"]) for record in anew.log()] == [(1, 3.0), (2, 1.0), (3, 2.0), (4, 5.0)]
+    again = History(tmp_path, keep_last=5, **LOWEST)
+    assert [saved.metrics for saved in again] == [{"loss": 3.0}, {}, {"loss": 2.0}]
+    again.save(4, state(4), {"loss": 5.0})
+    assert [(record.step, record.metrics["loss"]) for record in again.log()] == [(1, 3.0), (2, 1.0), (3, 2.0), (4, 5.0)]
 
 
-def test_nothing_saved_is_none_and_no_error(tmp_path: Path):
+def test_an_empty_history_gives_none(tmp_path: Path):
     history = History(tmp_path, **LOWEST)
     assert (history.latest(), history.load(), history.best(), list(history), history.log()) == (
         None,
@@ -88,7 +86,7 @@ def test_nothing_saved_is_none_and_no_error(tmp_path: Path):
     )
 
 
-def test_a_model_is_loaded_from_the_last_intact_one_and_one_that_does_not_fit_is_an_error(tmp_path: Path):
+def test_a_model_is_loaded_from_the_newest_intact_checkpoint_and_a_mismatch_is_an_error(tmp_path: Path):
     history, model = History(tmp_path, durable=False), Linear(3, 2)
     history.save(1, model)
     weight = model.weight.data.copy()
@@ -102,7 +100,7 @@ def test_a_model_is_loaded_from_the_last_intact_one_and_one_that_does_not_fit_is
         history.load(lambda path: load_model(Linear(3, 5), path))
 
 
-def test_one_of_a_newer_version_is_an_error_as_it_would_be_lost_otherwise(tmp_path: Path):
+def test_a_checkpoint_of_a_newer_version_is_an_error_and_is_not_skipped(tmp_path: Path):
     history = History(tmp_path, durable=False)
     history.save(1, state())
 
@@ -113,7 +111,7 @@ def test_one_of_a_newer_version_is_an_error_as_it_would_be_lost_otherwise(tmp_pa
         history.load(newer)
 
 
-def test_one_that_another_process_removes_before_it_is_read_is_passed_over_in_silence(tmp_path: Path):
+def test_a_checkpoint_that_another_process_removes_before_it_is_read_is_skipped_silently(tmp_path: Path):
     history = History(tmp_path, durable=False)
     history.save(1, state(1))
     history.save(2, state(2))

@@ -1,4 +1,4 @@
-"""The log of a history, which can be torn, removed or refused, and never costs a checkpoint."""
+"""The log of a history. A torn, missing or unwritable log never costs a checkpoint."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from statezoo.checkpoints import History, ReadError, WriteError, save_file
 from statezoo.checkpoints.runs.history.log import Log
 
 
-def test_the_log_has_a_line_for_each_save_that_jq_and_pandas_read(tmp_path: Path):
+def test_the_log_has_a_line_of_standard_json_for_each_save(tmp_path: Path):
     history = History(tmp_path, keep_last=1, **LOWEST)
     before = time.time()
     history.save(1, state(), {"loss": 2.5, "acc": math.nan})
@@ -36,20 +36,20 @@ def test_the_log_has_a_line_for_each_save_that_jq_and_pandas_read(tmp_path: Path
     assert abs(np.datetime64(first.saved.removesuffix("+00:00")).astype(float) - before) < 60
 
 
-def test_what_is_best_is_known_without_the_log_which_is_written_anew(three: History, tmp_path: Path):
+def test_the_best_is_found_without_the_log_and_the_log_is_written_again(three: History, tmp_path: Path):
     log = tmp_path / "history.jsonl"
     whole = log.read_text()
     log.unlink()
-    anew = History(tmp_path, **LOWEST)
-    best = anew.best()
+    again = History(tmp_path, **LOWEST)
+    best = again.best()
     assert best is not None
     assert best.step == 2
-    anew.save(4, state(), {"loss": 9.0})
+    again.save(4, state(), {"loss": 9.0})
     assert log.read_text().startswith(whole)
-    assert [record.step for record in anew.log()] == [1, 2, 3, 4]
+    assert [record.step for record in again.log()] == [1, 2, 3, 4]
 
 
-def test_a_line_that_a_crash_tore_is_passed_over_and_does_not_spoil_the_next(three: History, tmp_path: Path):
+def test_a_torn_line_is_skipped_and_does_not_spoil_the_next(three: History, tmp_path: Path):
     log = tmp_path / "history.jsonl"
     log.write_bytes(log.read_bytes()[:-20])
     assert [record.step for record in three.log()] == [1, 2]
@@ -57,7 +57,7 @@ def test_a_line_that_a_crash_tore_is_passed_over_and_does_not_spoil_the_next(thr
     assert [record.step for record in three.log()] == [1, 2, 3, 4]
 
 
-def test_a_line_that_is_missing_or_of_an_older_save_of_the_step_is_added(tmp_path: Path, monkeypatch: Any):
+def test_a_line_that_is_missing_or_out_of_date_is_added(tmp_path: Path, monkeypatch: Any):
     history = History(tmp_path, **LOWEST)
     history.save(1, state(), {"loss": 1.0})
     with monkeypatch.context() as patch:  # a process that is killed between a save and its line
@@ -74,7 +74,7 @@ def test_a_line_that_is_missing_or_of_an_older_save_of_the_step_is_added(tmp_pat
     ]  # fmt: skip
 
 
-def test_a_log_that_cannot_be_written_is_an_error_nothing_is_removed_and_the_next_save_adds_the_line(
+def test_an_unwritable_log_is_an_error_that_removes_nothing_and_the_next_save_adds_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     history = History(tmp_path, keep_last=1, durable=False)
@@ -93,9 +93,7 @@ def test_a_log_that_cannot_be_written_is_an_error_nothing_is_removed_and_the_nex
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", f"1{'0' * 400}", f"1{'0' * 5000}", "null", "[1]", "{}"])
-def test_numbers_that_are_none_cost_the_line_or_the_metrics_they_stand_in_and_no_checkpoint(
-    tmp_path: Path, number: str
-):
+def test_invalid_numbers_cost_a_line_or_its_metrics_but_no_checkpoint(tmp_path: Path, number: str):
     metrics = f'{{"loss": {number}}}'
     lines = [f'{{"step": {number}, "file": "a", "saved": "b", "metrics": {{}}}}']
     lines += [f'{{"step": 1, "file": "a", "saved": "b", "metrics": {metrics}}}']
@@ -109,7 +107,7 @@ def test_numbers_that_are_none_cost_the_line_or_the_metrics_they_stand_in_and_no
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_named_pipe_in_place_of_the_log_is_an_error_and_is_not_waited_for(tmp_path: Path):
+def test_a_named_pipe_in_place_of_the_log_is_an_error_at_once(tmp_path: Path):
     os.mkfifo(tmp_path / "history.jsonl")
     history = History(tmp_path, durable=False)
     with pytest.raises(ReadError, match=r"history.jsonl could not be read: it is not a regular file\."):

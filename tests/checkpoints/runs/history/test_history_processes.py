@@ -1,4 +1,4 @@
-"""Several processes that save to one folder, and such as are killed."""
+"""Several processes that save to one folder, and processes that are killed."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from statezoo.checkpoints import History, load_file, open_checkpoint
 from statezoo.checkpoints.runs.history.log import Log
 
 
-def test_what_another_process_saved_meanwhile_is_not_removed(tmp_path: Path):
+def test_checkpoints_that_another_process_saved_meanwhile_are_kept(tmp_path: Path):
     one, other = History(tmp_path, keep_last=1, durable=False), History(tmp_path, keep_last=1, durable=False)
     other.save(5, state(5))
     for step in (10, 11):
@@ -32,7 +32,7 @@ def test_what_another_process_saved_meanwhile_is_not_removed(tmp_path: Path):
     assert steps(tmp_path) == [12]
 
 
-def test_a_checkpoint_that_is_open_is_read_to_its_end_though_it_is_removed(tmp_path: Path):
+def test_an_open_checkpoint_can_be_read_after_it_is_removed(tmp_path: Path):
     history = History(tmp_path, keep_last=1, durable=False)
     with open_checkpoint(history.save(1, state(1))) as checkpoint:
         mapped = load_file(tmp_path / "step-00000001.safetensors", mmap=True)
@@ -60,7 +60,7 @@ def start(folder: Path, *arguments: Any) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_processes_that_save_to_one_folder_at_once_lose_neither_checkpoints_nor_lines(tmp_path: Path, share: bool):
+def test_processes_that_save_to_one_folder_at_once_lose_no_checkpoints_and_no_lines(tmp_path: Path, share: bool):
     count = 40
     processes = [start(tmp_path, first, count, share) for first in (0, 1)]
     for process in processes:
@@ -76,7 +76,7 @@ def test_processes_that_save_to_one_folder_at_once_lose_neither_checkpoints_nor_
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_a_process_killed_at_any_moment_leaves_only_whole_checkpoints_and_the_next_clears_the_rest(
+def test_a_process_killed_at_any_moment_leaves_whole_checkpoints_and_the_next_save_removes_the_rest(
     tmp_path: Path, share: bool
 ):
     rng, first = np.random.default_rng(3), 0
@@ -100,16 +100,7 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_checkpoints_and_the_ne
     assert len(kept) == 2
 
 
-def test_shards_that_a_killed_process_left_without_an_index_are_cleared_away(tmp_path: Path):
-    history = History(tmp_path, share=True, durable=False)
-    history.save(1, state())
-    (tmp_path / "step-00000001" / "model.safetensors.index.json").unlink()
-    assert list(history) == []
-    history.save(2, state())
-    assert names(tmp_path) == ["history.jsonl", "step-00000002"]
-
-
-def test_a_log_removed_while_a_writer_waits_for_it_is_made_anew_and_locked(tmp_path: Path):
+def test_a_log_removed_while_a_writer_waits_for_it_is_made_again_and_locked(tmp_path: Path):
     log, first, second = Log(str(tmp_path)), ExitStack(), ExitStack()
     with second, first:
         first.enter_context(log.locked())

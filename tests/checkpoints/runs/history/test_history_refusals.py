@@ -1,4 +1,4 @@
-"""What a history refuses, before it changes anything."""
+"""Arguments and states that a history refuses before it changes anything."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,7 @@ from statezoo.checkpoints.runs.history import history as history_module
         ({"format": "hdf5", "share": True}, "checkpoints can share shards only in safetensors. Leave out share"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_and_no_folder_is_made(
-    tmp_path: Path, arguments: dict[str, Any], text: str
-):
+def test_invalid_arguments_are_refused_and_no_folder_is_made(tmp_path: Path, arguments: dict[str, Any], text: str):
     with pytest.raises(ValueError, match=text):
         History(tmp_path / "new", **arguments)
     assert names(tmp_path) == []
@@ -32,26 +30,34 @@ def test_arguments_that_make_no_sense_are_refused_and_no_folder_is_made(
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match=r"file could not be made: file exists\. Give another path"):
+    with pytest.raises(WriteError, match=r"file could not be made: file exists\. Choose another path"):
         History(tmp_path / "file")
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ((-1, {}), ArgumentError, "a step is a whole number, 0 or more, not -1"),
-        ((1.0, {}), ArgumentError, "a step is a whole number, 0 or more, not 1.0"),
-        ((10**100, {}), ArgumentError, "a step has at most 100 digits, this one has more"),
-        ((10**5000, {}), ArgumentError, "a step has at most 100 digits, this one has more"),
-        ((1, [1]), ArgumentError, r"saves a dict of arrays by name, or what has a state_dict\(\), not list"),
-        ((1, {}, {"loss": "low"}), ArgumentError, r"metrics are numbers by name, and 'loss' is 'low'. Give float"),
-        ((1, {}, {"loss": 10**400}), ArgumentError, r"metrics are numbers by name, and 'loss' is 10000.* Give float"),
-        ((1, {}, [0.5]), ArgumentError, "metrics are a dict of numbers by name, not list"),
-        ((1, {}, {"lost": 1}), ArgumentError, "the metrics lack 'loss', by which .* what is best; given: 'lost'"),
-        ((1, {}, {}, {"history": ""}), StateError, "the metadata key 'history' is where a history keeps the metrics"),
+        ((-1, {}), ArgumentError, "a step must be a whole number, 0 or more, not -1"),
+        ((1.0, {}), ArgumentError, "a step must be a whole number, 0 or more, not 1.0"),
+        ((10**100, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
+        ((10**5000, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
+        ((1, [1]), ArgumentError, r"saves a dict of arrays by name, or an object with a state_dict\(\), not list"),
+        ((1, {}, {"loss": "low"}), ArgumentError, r"metrics must be numbers by name, but 'loss' is 'low'. Pass float"),
+        (
+            (1, {}, {"loss": 10**400}),
+            ArgumentError,
+            r"metrics must be numbers by name, but 'loss' is 10000.* Pass float",
+        ),
+        ((1, {}, [0.5]), ArgumentError, "metrics must be a dict of numbers by name, not list"),
+        (
+            (1, {}, {"lost": 1}),
+            ArgumentError,
+            "the history needs the metric 'loss' to find the best, but the metrics are 'lost'",
+        ),
+        ((1, {}, {}, {"history": ""}), StateError, "the metadata key 'history' is reserved for the metrics"),
     ],
 )
-def test_a_save_that_makes_no_sense_is_refused_and_nothing_is_written(
+def test_an_invalid_save_is_refused_and_nothing_is_written(
     tmp_path: Path, arguments: tuple[Any, ...], error: type[Exception], text: str
 ):
     with pytest.raises(error, match=text):
@@ -59,23 +65,23 @@ def test_a_save_that_makes_no_sense_is_refused_and_nothing_is_written(
     assert names(tmp_path) == []
 
 
-def test_a_checkpoint_that_another_program_removes_at_once_is_an_error_and_none_before_it_goes(
+def test_a_checkpoint_that_another_program_removes_at_once_is_an_error_and_older_ones_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     history = History(tmp_path, keep_last=1, durable=False)
     history.save(1, state())
     monkeypatch.setattr(history_module, "save_file", lambda *_, **__: None)
-    with pytest.raises(MissingFileError, match="removed by another program as soon as it was saved"):
+    with pytest.raises(MissingFileError, match="removed by another program right after the save"):
         history.save(2, state())
     assert steps(tmp_path) == [1]
 
 
-def test_the_best_of_no_metric_is_asked_for_in_vain(tmp_path: Path):
-    with pytest.raises(ArgumentError, match=r"best\(\) needs to know of what: give History a metric and a mode"):
+def test_best_without_a_metric_is_an_error(tmp_path: Path):
+    with pytest.raises(ArgumentError, match=r"best\(\) needs a metric: give History a metric, and"):
         History(tmp_path).best()
 
 
-def test_a_folder_that_is_gone_is_an_error_that_names_it(tmp_path: Path):
+def test_a_missing_folder_is_an_error_that_names_it(tmp_path: Path):
     history = History(tmp_path / "runs", durable=False)
     (tmp_path / "runs").rmdir()
     with pytest.raises(ReadError, match=r"the folder of the history, .*runs, cannot be read: no such file"):

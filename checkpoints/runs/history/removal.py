@@ -1,0 +1,92 @@
+"""What a history removes, and what proves that it is the history's own.
+
+- A checkpoint: its metadata name the step, and its manifest is ours. A link is not removed, nor what it leads to.
+- What a killed process left: a mark in the folder of the history names what that process was writing or removing, and
+  the inode of the folder if that is one. A checkpoint that is being copied into the history has no mark.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ...errors import CheckpointError
+from ...files import open_header
+from ...sharding import writer
+from ...storage import durable, marks
+from . import files
+from .log import NAME as LOG_NAME
+
+
+@contextmanager
+def in_progress(history: str, path: str) -> Iterator[None]:
+    """Mark the checkpoint at `path` as being written or removed. Clear up if the block fails or the process dies."""
+    target = files.name_of(path)
+    content = {"target": target, "inode": _inode_of_folder(os.path.join(history, target))}
+    with marks.marked(os.path.join(history, LOG_NAME), content):
+        try:
+            yield
+        except BaseException:
+            _clear(history, content)
+            raise
+
+
+def clear_unfinished(history: str) -> None:
+    """Remove what killed processes left in the folder of a history."""
+    for mark, content in marks.dead_marks(os.path.join(history, LOG_NAME)):
+        _clear(history, content)
+        durable.remove_dead(mark)
+
+
+def remove(history: str, entry: files.Entry) -> None:
+    """Remove a checkpoint if it is the history's own, as far as the system allows. The next save tries again."""
+    if not _is_own(entry):
+        return
+    with suppress(OSError):
+        if entry.is_folder:
+            with in_progress(history, entry.path):
+                writer.remove_set(entry.path)
+                os.rmdir(os.path.dirname(entry.path))
+        else:
+            os.unlink(entry.path)
+
+
+def _is_own(entry: files.Entry) -> bool:
+    if os.path.islink(os.path.dirname(entry.path) if entry.is_folder else entry.path):
+        return False
+    try:
+        with open_header(entry.path) as header:
+            step = json.loads(header.metadata[files.KEY])["step"]
+            return header.manifest is not None and type(step) is int and step == entry.step
+    except (CheckpointError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def _clear(history: str, content: Any) -> None:
+    """Remove what is unfinished of the checkpoint that a mark names."""
+    name = content.get("target") if isinstance(content, dict) else None
+    parsed = files.parsed_name(name) if isinstance(name, str) else None
+    if parsed is None:
+        return
+    path = files.path_of(history, *parsed)
+    with suppress(OSError):
+        if not files.is_in_folder(path):
+            durable.remove_leftovers(path)
+            return
+        folder = os.path.dirname(path)
+        if content.get("inode") is not None and content["inode"] == _inode_of_folder(folder):
+            writer.remove_leftovers(path)
+        os.rmdir(folder)  # only if it is empty
+
+
+def _inode_of_folder(path: str) -> int | None:
+    """Return the inode of a folder, or None if there is none, or a link to one."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino if stat.S_ISDIR(status.st_mode) else None

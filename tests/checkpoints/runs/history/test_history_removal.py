@@ -1,0 +1,156 @@
+"""A history removes its own checkpoints, and what a killed process of its own left: nothing else, whatever its name."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from history_states import names, state, steps
+
+from statezoo.checkpoints import History, load_file, save_file
+
+LARGE = {f"w{number}": np.full(20_000, number, "f8") for number in range(6)}
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_checkpoint_that_is_being_copied_into_the_history_is_left_alone(tmp_path: Path, share: bool):
+    source = tmp_path / "archive"
+    source.mkdir()
+    save_file(LARGE, source / "model.safetensors", max_shard_size="200KB")
+    history = History(tmp_path / "run", keep_last=1, durable=False, share=share)
+    history.save(1000, state())
+    copy = tmp_path / "run" / "step-00000500"
+    copy.mkdir()
+    for step, name in enumerate(sorted(os.listdir(source)), 1001):  # the index comes last, as with most programs
+        shutil.copy2(source / name, copy)
+        history.save(step, state())
+        History(history.folder, keep_last=1, durable=False, share=share).save(step, state())
+    loaded = load_file(copy)
+    assert all(np.array_equal(loaded[name], array) for name, array in LARGE.items())
+
+
+def test_shards_of_ours_without_an_index_are_left_alone(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    history.save(1, state())
+    (tmp_path / "step-00000001" / "model.safetensors.index.json").unlink()
+    before = names(tmp_path / "step-00000001")
+    history.save(2, state())
+    History(tmp_path, keep_last=1, share=True, durable=False).save(3, state())
+    assert names(tmp_path / "step-00000001") == before
+
+
+def outside(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need privileges here")
+def test_neither_a_link_nor_what_it_leads_to_is_removed(tmp_path: Path):
+    other = History(tmp_path / "other", share=True, durable=False)
+    other.save(1, state())
+    save_file(state(), tmp_path / "other.safetensors", {"history": '{"metrics":{},"step":2}'})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "step-00000001").symlink_to(tmp_path / "other" / "step-00000001")
+    (tmp_path / "run" / "step-00000002.safetensors").symlink_to(tmp_path / "other.safetensors")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "run" / "step-00000003").symlink_to(tmp_path / "empty")
+    before = outside(tmp_path / "other" / "step-00000001")
+    history = History(tmp_path / "run", keep_last=1, durable=False)
+    for step in (5, 6):
+        history.save(step, state())
+    assert outside(tmp_path / "other" / "step-00000001") == before
+    assert set(names(tmp_path / "run")) >= {"step-00000001", "step-00000002.safetensors", "step-00000003"}
+
+
+def a_plain_file(folder: Path) -> None:
+    save_file(state(), folder / "step-00000002.safetensors")
+
+
+def one_of_another_step(folder: Path) -> None:
+    shutil.copy(History(folder.parent / "other", durable=False).save(9, state()), folder / "step-00000002.safetensors")
+
+
+def no_checkpoint(folder: Path) -> None:
+    (folder / "step-00000002.h5").write_bytes(b"notes")
+
+
+def shards_of_another_program(folder: Path) -> None:
+    (folder / "step-00000002").mkdir()
+    save_file(LARGE, folder / "step-00000002" / "model.safetensors", max_shard_size="200KB")
+
+
+@pytest.mark.parametrize("put", [a_plain_file, one_of_another_step, no_checkpoint, shards_of_another_program])
+def test_a_file_with_the_name_of_a_step_that_is_not_a_checkpoint_of_it_is_kept(tmp_path: Path, put: Any):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    put(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    history = History(folder, keep_last=1, durable=False)
+    for step in (5, 6):
+        history.save(step, state())
+    assert [step for step in steps(folder) if step > 2] == [6]
+    for path, content in before.items():
+        assert path.read_bytes() == content
+
+
+def test_files_of_others_beside_the_shards_of_a_removed_checkpoint_are_kept(tmp_path: Path):
+    history = History(tmp_path, keep_last=1, share=True, durable=False)
+    history.save(1, state())
+    folder = tmp_path / "step-00000001"
+    (folder / "notes.txt").write_text("keep")
+    save_file({"a": np.ones(9)}, folder / "diffusion-00001-of-00002.safetensors")
+    history.save(2, state())
+    assert steps(tmp_path) == [2]
+    assert names(folder) == ["diffusion-00001-of-00002.safetensors", "notes.txt"]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from statezoo.checkpoints import History
+from statezoo.checkpoints.storage import durable
+
+def dying(function):
+    def count_and_call(*arguments, **keywords):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+    return count_and_call
+
+def save(folder):
+    history = History(folder, keep_last=1, share=sys.argv[2] == "True", durable=False)
+    history.save(1, {"a": np.ones(9)})
+    for name in ("open", "unlink", "rmdir", "mkdir", "replace", "pwrite", "write", "link"):
+        setattr(os, name, dying(getattr(os, name)))
+    durable._write_at = os.pwrite
+    history.save(2, {"a": np.ones(30_000), "b": np.zeros(9)})
+    os._exit(0)
+
+call, is_killed = 1, True
+while is_killed:
+    left = call
+    child = os.fork()
+    if not child:
+        save(f"{sys.argv[1]}/{call}")
+    status = os.waitpid(child, 0)[1]
+    is_killed = os.WIFSIGNALED(status)
+    call += 1
+sys.exit(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("share", [False, True])
+def test_a_save_killed_before_any_system_call_is_cleared_up_by_the_next_save(tmp_path: Path, share: bool):
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(share)], check=True)
+    assert len(names(tmp_path)) > 5
+    for folder in tmp_path.iterdir():
+        intact = [saved.step for saved in History(folder) if load_file(saved.path)]
+        assert set(intact) & {1, 2}
+        History(folder, keep_last=1, share=share, durable=False).save(3, state())
+        assert names(folder) == ["history.jsonl", "step-00000003" if share else "step-00000003.safetensors"], folder
