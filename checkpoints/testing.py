@@ -1,8 +1,8 @@
-"""One line for a test of your own: does my model survive a save and a load, in both formats?
+"""Helpers for tests: does a model survive a save and a load, in every format?
 
 from statezoo.checkpoints.testing import assert_roundtrip
 
-def test_my_model_survives_both_formats():
+def test_my_model_survives_a_save_and_a_load():
     assert_roundtrip(MyModel())
 """
 
@@ -26,7 +26,7 @@ from .storage import streams
 if TYPE_CHECKING:
     from ..core.nn.module.module import Module
 
-# Of each format. Whoever broke all of two thousand tensors does not read a line for each.
+# In each format. Nobody reads two thousand lines.
 _MOST_LINES = 30
 _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efcode"}
 
@@ -68,23 +68,23 @@ def _suffixes(formats: Iterable[str] | None) -> list[str]:
 
 
 def _differences(before: dict[str, Any], path: str) -> Iterator[str]:
-    """Give what differs after a save to path and a load without a model."""
+    """Yield what differs after a save to `path` and a load without a model."""
     files.save_file(before, path, _METADATA)
     first = _bytes_of(path)
     after = files.load_file(path)
     yield from compare_states(before, after)
     if files.read_metadata(path) != _METADATA:
-        yield "the metadata are not those that were saved"
+        yield "the metadata differs from what was saved"
     yield from _differences_to_stock_reader(after, path)
     again = os.path.join(os.path.dirname(path), f"again{os.path.splitext(path)[1]}")
-    for what, saved in (("a second save", before), ("a save of what was loaded", after)):
+    for what, saved in (("a second save", before), ("a save of the loaded state", after)):
         files.save_file(saved, again, _METADATA)
         if _bytes_of(again) != first:
-            yield f"{what} gives other bytes"
+            yield f"{what} writes other bytes"
 
 
 def _differences_in_model(model: Module, path: str) -> Iterator[str]:
-    """Give what differs in a copy of model, whose values were wiped, after loading path."""
+    """Yield what differs after `path` is loaded into a copy of the model whose values were wiped."""
     from .models import load_model
 
     twin = copy.deepcopy(model)
@@ -99,7 +99,7 @@ def _differences_in_model(model: Module, path: str) -> Iterator[str]:
 
 
 def compare_states(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """Give a line for each name that differs between two states in anything that a file keeps."""
+    """Yield a line for each name that differs between two states in anything that a file keeps."""
     if list(before) != list(after):
         yield _compare_names(list(before), list(after))
         return
@@ -107,7 +107,7 @@ def compare_states(before: Mapping[str, Any], after: Mapping[str, Any]) -> Itera
     new_arrays, new_extra, _ = state.checked_state(after)
     for name in extra:
         if name not in new_extra or extra[name] != new_extra[name]:
-            yield f"{name!r}: the extra state was {extra[name]!r}, and is {after[name]!r}"
+            yield f"{name!r}: the extra state was {extra[name]!r}, now {after[name]!r}"
     if arrays.keys() != new_arrays.keys():
         return
     for name, array in arrays.items():
@@ -123,15 +123,15 @@ def compare_states(before: Mapping[str, Any], after: Mapping[str, Any]) -> Itera
 def _compare_names(before: list[str], after: list[str]) -> str:
     lost, new = [name for name in before if name not in after], [name for name in after if name not in before]
     if lost or new:
-        return f"the names that are lost: {lost[:10]}; that are new: {new[:10]}"
+        return f"names lost: {lost[:10]}; names added: {new[:10]}"
     place = next(place for place, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1])
-    return f"the names are in another order: number {place} was {before[place]!r}, and is {after[place]!r}"
+    return f"the order of names changed: number {place} was {before[place]!r}, now {after[place]!r}"
 
 
 def _compare_arrays(name: str, before: np.ndarray, after: np.ndarray) -> Iterator[str]:
     kinds = [(dtypes.name_of(array.dtype, name), array.shape) for array in (before, after)]
     if kinds[0] != kinds[1]:
-        yield f"was {kinds[0][0]} {kinds[0][1]}, and is {kinds[1][0]} {kinds[1][1]}"
+        yield f"was {kinds[0][0]} {kinds[0][1]}, now {kinds[1][0]} {kinds[1][1]}"
         return
     memories = [np.frombuffer(streams.memory_of(array), np.uint8) for array in (before, after)]
     rows = [memory.reshape(before.size, before.itemsize) for memory in memories]
@@ -145,18 +145,18 @@ def _compare_arrays(name: str, before: np.ndarray, after: np.ndarray) -> Iterato
 def _relation(packed: sharing.Packed, name: str) -> str:
     alias = packed.aliases.get(name)
     if alias is None:
-        return f"memory of its own{f' in axis order {packed.layouts[name]}' if name in packed.layouts else ''}"
+        return f"its own memory{f' in axis order {packed.layouts[name]}' if name in packed.layouts else ''}"
     return f"tied to {alias.kept!r}" if alias.view is None else f"a view of {alias.kept!r} ({alias.view})"
 
 
 def _differences_to_stock_reader(after: dict[str, Any], path: str) -> Iterator[str]:
-    """Give the names whose bytes a stock reader of the format does not see, or sees otherwise. It never sees views."""
+    """Yield the names whose bytes the stock reader of the format does not return. It never returns views."""
     seen = format_of(path).codec.read_as_stock(path)
     with open_header(path) as header:
         expected = [name for name in header.tensors if name in after]
     for name in expected:
         if seen.get(name) != streams.memory_of(after[name]).tobytes():
-            yield f"{name!r}: a stock reader of the format sees something else"
+            yield f"{name!r}: the stock reader of the format returns other bytes"
 
 
 def _bytes_of(path: str) -> bytes:

@@ -35,7 +35,7 @@ def salvage_safetensors(source: Source) -> Iterator[Salvaged]:
     lost = {name: f"whether it is a tie or a view of {kept!a:.200} is lost" for name, kept in opened.ties.items()}
     metadata = {key: value for key, value in opened.metadata.items() if key not in lost}
     bare = replace(opened, metadata=metadata, manifest=None, ties={})
-    yield Salvaged(spliced, bare, [*notes, _NO_MANIFEST], lost)
+    yield Salvaged(spliced, bare, [*notes, _NO_MANIFEST], lost, whole=False)
 
 
 def notes_on_size(source: Source, size_bytes: int) -> list[str]:

@@ -118,7 +118,7 @@ def open_source(source: Source) -> Opened:
     if broken:
         raise RulesError(
             f"{source.name} breaks the rules of safetensors: {'; '.join(broken)}. Its tensors can be read: save them "
-            "to a valid file with repair."
+            "to a valid file with checkpoints.repair()."
         )
     return opened
 

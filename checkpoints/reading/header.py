@@ -61,7 +61,7 @@ class Header:
             more = f"\n  and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else ""
             raise UnsupportedTypeError(
                 f"{self.name} has entries that cannot be read.{''.join(lines[:_MOST_LINES])}{more}\n"
-                "Load the rest with skip_unsupported=True, or save it to a new file with repair."
+                "Load the rest with skip_unsupported=True, or save it to a new file with checkpoints.repair()."
             )
 
     @property

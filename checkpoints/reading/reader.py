@@ -150,7 +150,7 @@ class Reader:
             lines = "".join(f"\n  {name!r}" for name in damaged)
             raise CorruptError(
                 f"{paths} is damaged: the bytes of these tensors are not those that were written.{lines}\n"
-                "Use another copy of the file, or save what is intact of this one with repair.",
+                "Use another copy of the file, or save its intact tensors with checkpoints.repair().",
                 tuple(damaged),
             )
 

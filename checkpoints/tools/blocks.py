@@ -1,4 +1,4 @@
-"""The values of an array, some at a time, so that what goes through a large one takes little memory."""
+"""The values of an array, a block at a time, so that even a large one takes little memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LENGTH = 1 << 16
 
 
 def blocks_of(array: np.ndarray | Deferred) -> Iterator[np.ndarray]:
-    """Give all values in order, in flat arrays of LENGTH of them; of a tensor in a file no more are read at once.
+    """Yield the values in order, in flat arrays of `LENGTH` elements, reading one block of a file at a time.
 
-    Raises CorruptError, when the last of a tensor in a file have been given, if they are not what was written.
+    Raises CorruptError after the last block of a tensor in a file if the tensor is damaged.
     """
     if isinstance(array, LazyTensor):
         return array.blocks(LENGTH)

@@ -1,4 +1,4 @@
-"""The fingerprint of a state: of a file, or made from arrays."""
+"""The fingerprint of a state, read from a file or computed from arrays."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .blocks import blocks_of
 
 
 def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
-    """Return the hash of a state, 32 hexadecimal digits, equal for the same state in any format, sharded or in memory.
+    """Return the hash of a state as 32 hexadecimal digits. It is equal for equal states in any format and in memory.
 
-    file_or_state: a file as for load_file, an open Checkpoint, or arrays by name as for save_file. A file of ours
-    has it in its header, where it is read, and believed; verify() compares it with the bytes. For a file of another
-    writer, and for arrays, it is made from all bytes. progress: called with how many bytes were read since it was
-    called last. Metadata are no part of it. Raises StateError for a state that cannot be kept, CorruptError or another
-    CheckpointError.
+    file_or_state: a file as for load_file, an open Checkpoint, or arrays by name as for save_file. progress: called
+    with the number of bytes read since the last call.
+    Our files have the fingerprint in their header, and it is trusted; verify() compares it with the bytes. For foreign
+    files and for arrays it is computed from all bytes. Metadata does not count.
+    Raises StateError for a state that cannot be saved, CorruptError or another CheckpointError.
     """
     if not isinstance(file_or_state, Mapping):
         with open_checkpoint(file_or_state) as checkpoint:

@@ -1,4 +1,4 @@
-"""What is in a file, from its header alone."""
+"""The content of a file, from its header alone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NO_DIGESTS = "no digests: written by another library"
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A name in a file: dtype as in docs/format.md, shape, and the bytes that its values take.
+    """One tensor of a file: its dtype as in docs/format.md, its shape, and the bytes that its values take.
 
     shares_with: the name whose memory it shares, None if it has its own. view: whether it is another shape, dtype or
-    part of that memory, not the same array. digest: the xxh3-128 that the file has for it; None for what
-    shares memory, whose bytes are under the other name, and in files of other writers. note: what it is
-    beyond its dtype, such as an HDF5 enumeration.
+    part of that memory rather than the same array. digest: its xxh3-128 in the file; None for a tensor that shares
+    memory, whose bytes are stored under the other name, and in foreign files. note: what it is beyond its dtype, such
+    as an HDF5 enumeration.
     """
 
     name: str
@@ -36,12 +36,12 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the header of a file says.
+    """The content of a file's header.
 
     tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: of all tensors, shared
-    memory counted once. fingerprint: of the content, equal for the same state in both formats; None in a file of
-    another writer, which carries no digests either. unsupported: the entries that cannot be read,
-    with the reason. Nothing here says that the tensors are intact: see verify().
+    memory counted once. fingerprint: of the content, equal for equal states in every format; None in foreign files,
+    which have no digests either. unsupported: the entries that cannot be read, with the reason. The tensors themselves
+    are not checked: see verify().
     """
 
     path: str
@@ -56,11 +56,11 @@ class Inspection:
 
     @property
     def names(self) -> list[str]:
-        """The names of the tensors, in order."""
+        """The names of the tensors, in the order of the state."""
         return [tensor.name for tensor in self.tensors]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists, strings and numbers, for JSON."""
+        """Return the same content as dicts, lists, strings and numbers, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -72,14 +72,14 @@ class Inspection:
         lines += rows_of(
             [(printable(t.name), t.dtype, str(list(t.shape)), f"{t.size_bytes:,}", _origin(t)) for t in self.tensors]
         )
-        lines += rows_of([(printable(name), "unsupported", printable(why)) for name, why in self.unsupported.items()])
+        lines += unsupported_rows(self.unsupported)
         lines += [f"  {printable(name)}  {value!r}" for name, value in self.extra.items()]
         lines += [f"metadata {printable(key)}: {printable(value)}" for key, value in self.metadata.items()]
         return "\n".join(lines)
 
 
 def inspect(file: Any) -> Inspection:
-    """Return what the header of a file says; no tensor is read. file: as for load_file.
+    """Return the content of a file's header. No tensor is read. file: as for load_file.
 
     Raises MissingFileError, CorruptError or another CheckpointError.
     """
@@ -110,6 +110,11 @@ def _info(header: Header, digests: Mapping[str, str], name: str) -> TensorInfo:
     return TensorInfo(
         name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view, digests.get(name), header.notes.get(name, "")
     )
+
+
+def unsupported_rows(unsupported: Mapping[str, str]) -> list[str]:
+    """Return a line for each entry that cannot be read."""
+    return rows_of([(printable(name), "unsupported", printable(why)) for name, why in unsupported.items()])
 
 
 def _origin(tensor: TensorInfo) -> str:

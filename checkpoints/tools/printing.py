@@ -1,4 +1,4 @@
-"""Text for people. The names in it may come from any file."""
+"""Text for people. Names in it may come from a foreign file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_CHARACTERS = 200
 
 
 def printable(text: str) -> str:
-    """Return text on one line, its control characters escaped: a file may hold some to mislead a terminal."""
+    """Return text on one line, with control characters escaped: a file may use them to mislead a terminal."""
     return text if text.isprintable() and len(text) <= _MOST_CHARACTERS else ascii(text[:_MOST_CHARACTERS])
 
 

@@ -1,25 +1,25 @@
-"""Whether the bytes in a file are those that were written: every digest is made anew."""
+"""Verifying that the bytes of a file are those that were written, by recomputing every digest."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..files import open_header
 from ..reading.progress import Progress, silent
 from ..reading.reader import Reader
-from .inspection import NO_DIGESTS
+from .inspection import NO_DIGESTS, unsupported_rows
 from .printing import counted, printable, rows_of
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check of a file found.
+    """The result of verifying a file.
 
-    checked: whether there are digests; files of other writers have none, and of them only the structure was checked.
-    tensors, size_bytes: of those stored, shared memory counted once. damaged: the stored tensors whose bytes are not
-    those that were written. affected: further names, ties and views, and the damaged tensor whose memory each shares.
-    fingerprint: that of the file, None if it has none.
+    checked: whether the file has digests; foreign files have none, and only their structure is checked. tensors,
+    size_bytes: of the stored tensors, shared memory counted once. damaged: the stored tensors whose bytes are not those
+    that were written. affected: the ties and views of damaged tensors, each with the name whose memory it shares.
+    fingerprint: that of the file, None if it has none. unsupported: the entries that cannot be read, with the reason.
     """
 
     path: str
@@ -30,21 +30,23 @@ class Verification:
     damaged: tuple[str, ...]
     affected: dict[str, str]
     fingerprint: str | None
+    unsupported: dict[str, str] = field(default_factory=dict)
 
     @property
     def intact(self) -> bool:
-        """Whether nothing is known to be damaged."""
+        """Whether no tensor is known to be damaged."""
         return not self.damaged
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists, strings and numbers, for JSON."""
+        """Return the same content as dicts, lists, strings and numbers, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
         path, tensors = printable(self.path), counted(self.tensors, "tensor")
         size = f"{tensors}, {self.size_bytes:,} bytes"
         if not self.checked:
-            return f"{path}: verified: no ({NO_DIGESTS}). Its structure is valid: {size}."
+            lines = [f"{path}: verified: no ({NO_DIGESTS}). Its structure is valid: {size}."]
+            return "\n".join([*lines, *unsupported_rows(self.unsupported)])
         if self.intact:
             return f"{path}: verified: yes, {size}\nfingerprint {self.fingerprint}"
         lost = [(printable(name), "") for name in self.damaged]
@@ -53,17 +55,17 @@ class Verification:
             [
                 f"{path}: damaged: the bytes of {len(self.damaged):,} of {tensors} are not those that were written",
                 *rows_of(lost),
-                "Use another copy of the file, or save what is intact of this one with repair.",
+                "Use another copy of the file, or save its intact tensors with checkpoints.repair().",
             ]
         )
 
 
 def verify(file: Any, *, progress: Progress | None = None) -> Verification:
-    """Return which tensors of a file are damaged, every byte of it having been read, in little memory.
+    """Read every byte of a file, in little memory, and return which tensors are damaged.
 
-    file: as for load_file. progress: called with how many bytes were checked since it was called last.
-    Damaged tensors raise nothing. What is no checkpoint, or is damaged in what is no tensor, raises CorruptError,
-    MissingFileError or another CheckpointError, as loading it would.
+    file: as for load_file. progress: called with the number of bytes checked since the last call.
+    A damaged tensor is part of the result and raises nothing. A damaged header raises CorruptError, as when the file is
+    loaded. Raises MissingFileError or another CheckpointError.
     """
     header = open_header(file)
     reader = Reader(header, verify=False)
@@ -79,6 +81,7 @@ def verify(file: Any, *, progress: Progress | None = None) -> Verification:
             damaged=tuple(damaged),
             affected={name: alias.kept for name, alias in header.aliases.items() if alias.kept in damaged},
             fingerprint=header.manifest.fingerprint if header.manifest else None,
+            unsupported=dict(header.unsupported),
         )
     finally:
         reader.close()

@@ -76,7 +76,7 @@ def test_diff_of_the_same_state_in_two_formats_is_0(file: str, capsys: pytest.Ca
     save_file(STATE, other)
     status, shown = run(capsys, "diff", file, other)
     assert status == 0
-    assert shown.endswith("\nsame: 3 tensors unchanged; only the metadata differ\n")
+    assert shown.endswith("\nsame: 3 tensors unchanged; only the metadata differs\n")
 
 
 def test_diff_of_two_states_is_1_as_text_and_as_json(file: str, capsys: pytest.CaptureFixture[str]):

@@ -38,7 +38,7 @@ def salvage_hdf5(source: Source) -> Iterator[Salvaged]:
     for tensor, offset, (kept, *names) in structure.datasets:
         opened.tensors[kept], opened.offsets[kept] = tensor, offset
         opened.ties |= dict.fromkeys(names, kept)
-    yield Salvaged(source, opened, [*notes, _NO_INDEX], {})
+    yield Salvaged(source, opened, [*notes, _NO_INDEX], {}, whole=False)
 
 
 def _by_index(source: Source, start: int, index_start: int, index_bytes: int, notes: list[str]) -> Iterator[Salvaged]:

@@ -1,4 +1,4 @@
-"""How far the values of one tensor are from those of another, measured block by block."""
+"""The distance between the values of two tensors, measured block by block."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..blocks import blocks_of
 
 @dataclass(frozen=True)
 class Deviation:
-    """How two tensors of one shape differ.
+    """The difference between two tensors of one shape.
 
-    differing: the elements with other bits, so that 0.0 and -0.0 differ, and NaNs with another payload; with another
-    value, where the dtypes differ. size: all elements. The rest is computed in float64, or complex128:
-    max_absolute: the largest |a - b|. max_relative: the largest |a - b| / max(|a|, |b|), which is 2 at most. Both are
-    inf where one is finite and the other not, or only one NaN. cosine: of the angle between the two as vectors; None
-    if one is zero, or a value is not finite or too large to be squared.
+    differing: the number of elements whose bits differ, so 0.0 and -0.0 differ, as do NaNs with another payload; if the
+    dtypes differ, the number of elements whose values differ. size: the number of elements. The rest is computed in
+    float64 or complex128. max_absolute: the largest |a - b|. max_relative: the largest |a - b| / max(|a|, |b|), at most
+    2. Both are inf if one element is finite and the other is not, or if only one of them is NaN. cosine: of the angle
+    between the two tensors as vectors; None if one is zero, or if a value is not finite or too large to square.
     """
 
     differing: int
@@ -32,7 +32,7 @@ class Deviation:
 
 
 def deviation(a: Any, b: Any, progress: Progress) -> Deviation:
-    """Return how two arrays or lazy tensors of one shape differ. progress: called as bytes of a are read."""
+    """Compare two arrays or lazy tensors of one shape. progress: called with the number of bytes of `a` read."""
     sums = _Sums(dtypes.name_of(a.dtype, "a") == dtypes.name_of(b.dtype, "b"))
     with np.errstate(all="ignore"):
         for block, other in zip(blocks_of(a), blocks_of(b), strict=True):
@@ -42,7 +42,7 @@ def deviation(a: Any, b: Any, progress: Progress) -> Deviation:
 
 
 class _Sums:
-    """What is known of the blocks so far. compare_bits: whether the dtypes are the same."""
+    """Running sums over the blocks. compare_bits: whether the dtypes are equal."""
 
     def __init__(self, compare_bits: bool) -> None:
         self._compare_bits = compare_bits
@@ -50,7 +50,7 @@ class _Sums:
         self._ab = self._aa = self._bb = np.float64(0)
 
     def add(self, a: np.ndarray, b: np.ndarray) -> None:
-        """Count and measure two blocks of the same length."""
+        """Add two blocks of the same length."""
         wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
         x, y = a.astype(wide), b.astype(wide)
         differ = _bits_differ(a, b) if self._compare_bits else ~_same_value(x, y)
@@ -66,20 +66,20 @@ class _Sums:
         error = np.abs(x - y)
         error[_same_value(x, y)] = 0
         error[np.isnan(error)] = np.inf
-        # Where one is infinite, so is the error, and inf / inf would be none.
+        # If one value is infinite, so is the error, and inf / inf would be NaN.
         relative = np.where(np.isfinite(error) & (error > 0), error / np.maximum(np.abs(x), np.abs(y)), error)
         self._absolute = max(self._absolute, float(error.max()))
         self._relative = max(self._relative, float(relative.max()))
 
     def deviation(self, size: int) -> Deviation:
-        """Return what came of all blocks."""
+        """Return the result for all blocks."""
         cosine = float(self._ab / (np.sqrt(self._aa) * np.sqrt(self._bb)))
         bounded = max(-1.0, min(1.0, cosine)) if math.isfinite(cosine) else None
         return Deviation(self._differing, size, self._absolute, self._relative, bounded)
 
 
 def _dot(x: np.ndarray, y: np.ndarray) -> float:
-    # Not numpy.dot: the threads of its BLAS wait for each other at every block, for long where the machine is busy.
+    # Not numpy.dot: its BLAS threads wait for each other at every block, which takes long on a busy machine.
     return np.einsum("i,i->", x, y.conj()).real
 
 

@@ -1,4 +1,4 @@
-"""In what two states differ, for programs and as text for people; comparison.py finds it."""
+"""The difference of two states, for programs and as text for people. comparison.py finds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...state.manifest import Tensor
 from ..printing import counted, kind_text, printable, rows_of
 from .deviation import Deviation
 
-# What can be said of a tensor that changed, the most significant first, and how it is summed up.
+# The kinds of change of a tensor, most significant first, and their words in the summary.
 KINDS = {
     "removed": "removed",
     "added": "added",
@@ -22,9 +22,9 @@ KINDS = {
 
 @dataclass(frozen=True)
 class TensorChange:
-    """A tensor that is in one state only, or differs: before and after are its dtype and shape, None where it is not.
+    """A tensor that was added, removed or changed. before and after hold its dtype and shape, or None.
 
-    kind: "removed", "added", "shape", "dtype" or "values". deviation: of the values, where the shape is the same.
+    kind: "removed", "added", "shape", "dtype" or "values". deviation: of the values, if the shape is the same.
     """
 
     name: str
@@ -36,10 +36,10 @@ class TensorChange:
 
 @dataclass(frozen=True)
 class TieChange:
-    """A name in both states that shares memory with another name than before; None is none.
+    """A name that shares memory with `before` in one state and with `after` in the other. None means with no name.
 
-    Where both are the same name, it is another part or arrangement of that memory. Of those that share memory the
-    first in the order of the first state stands for all.
+    If both are the same name, it is another part or arrangement of that memory. A group that shares memory is called by
+    its first name in the order of the first state.
     """
 
     name: str
@@ -59,12 +59,12 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class Difference:
-    """In what state b differs from state a.
+    """The difference between state a and state b.
 
-    tensors: what changed, the most significant first: removed, added, another shape, another dtype, other values, and
-    among these the largest relative error. unchanged: how many tensors are the same. ties: names that share memory with
-    others than before. order: the names at the first place where those in both states stand in another order. extra:
-    of the `_extra_state` values. metadata: those of files, which are no part of a state.
+    tensors: the changes, most significant first: removed, added, another shape, another dtype, other values; among
+    these, the largest relative error first. unchanged: the number of equal tensors. ties: names that share memory with
+    other names than before. order: the names at the first place where the order differs, None if it is the same. extra:
+    changes of `_extra_state` values. metadata: changes of the metadata of files, which is not part of a state.
     """
 
     a: str
@@ -78,11 +78,11 @@ class Difference:
 
     @property
     def same(self) -> bool:
-        """Whether the states are the same in all that the fingerprint covers, whatever their metadata."""
+        """Whether the states are equal in everything that the fingerprint covers. Metadata does not count."""
         return not (self.tensors or self.ties or self.order or self.extra)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists, strings and numbers, for JSON, which has no infinite ones: null is put."""
+        """Return the same content as dicts, lists, strings and numbers, for JSON. Non-finite numbers become None."""
         return {"same": self.same, **_for_json(asdict(self))}
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class Difference:
 
 
 def _text(difference: Difference) -> str:
-    """Return a table of the tensors that changed, a line for each other change, and one line to sum up."""
+    """Return a table of the tensors that changed, a line for each other change, and a summary line."""
     lines = [f"{printable(difference.a)} -> {printable(difference.b)}"]
     if difference.tensors:
         header = ("", "tensor", "", "differing", "absolute", "relative", "cosine")
@@ -118,12 +118,12 @@ def _row(change: TensorChange) -> tuple[str, ...]:
 def _tie(change: TieChange) -> str:
     name = printable(change.name)
     if change.before == change.after:
-        return f"  ties: {name} is another part of the memory that it shares"
-    was, now = "had memory of its own", "has memory of its own"
+        return f"  ties: {name} is another part of its shared memory"
+    was, now = "had its own memory", "has its own memory"
     if change.before is not None:
         was = f"shared the memory of {printable(change.before)}"
     if change.after is not None:
-        now = f"shares that of {printable(change.after)}"
+        now = f"shares the memory of {printable(change.after)}"
     return f"  ties: {name} {was}, and now {now}"
 
 
@@ -136,7 +136,7 @@ def _value(what: str, change: ValueChange) -> str:
 def _summary(difference: Difference) -> str:
     unchanged = f"{counted(difference.unchanged, 'tensor')} unchanged"
     if difference.same:
-        return f"same: {unchanged}{'; only the metadata differ' if difference.metadata else ''}"
+        return f"same: {unchanged}{'; only the metadata differs' if difference.metadata else ''}"
     kinds = [change.kind for change in difference.tensors]
     parts = [f"{kinds.count(kind):,} {text}" for kind, text in KINDS.items() if kind in kinds]
     parts += [counted(len(difference.ties), "tie") + " changed"] if difference.ties else []

@@ -1,4 +1,4 @@
-"""One of the states that are compared: its names, tensors and ties."""
+"""One of two states in a comparison: its names, tensors and ties."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .difference import TieChange
 
 
 class Side:
-    """A state. packed: the same, with every shared byte once. tensors: dtype and shape by name, in order.
+    """A state in a comparison.
 
-    values: the arrays of the same names. name: the path of a file. fingerprint: None if unknown.
+    packed: the state with every shared byte once. tensors: dtype and shape by name, in order. values: the arrays of
+    the same names. name: the path of a file. fingerprint: None if it is not known.
     """
 
     def __init__(self, mapping: Mapping[str, Any]) -> None:
@@ -43,7 +44,7 @@ class Side:
 
 
 def tie_changes(one: Side, other: Side) -> Iterator[TieChange]:
-    """Yield the names in both states that share memory with other names than before, or in another way."""
+    """Yield the names that share memory with other names in the second state, or in another way."""
     common = [name for name in one.tensors if name in other.tensors]
     first_before, first_after = _first_of_each(common, one.place), _first_of_each(common, other.place)
     for name in common:

@@ -1,1 +1,1 @@
-"""Writing one checkpoint from another: converted, copied or repaired."""
+"""Writing a checkpoint from others: converted, averaged or repaired."""

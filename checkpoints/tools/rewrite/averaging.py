@@ -58,7 +58,7 @@ class _Averaged(Checkpoint):
         self._others, self._progress = others, progress
 
     def packed(self) -> Packed:
-        """Return the average, its arrays still to be computed."""
+        """Return the average. Its arrays are computed later."""
         packed = super().packed()
         packed.stored = {name: self._mean(packed, name) for name in packed.stored}
         return packed

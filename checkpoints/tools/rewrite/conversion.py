@@ -1,4 +1,4 @@
-"""Writing what is in one file to another, of another format or in other shards."""
+"""Converting a file to another format or to other shards."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Any
 
 from ...errors import ArgumentError, FormatError
 from ...files import open_header, save_file
+from ...formats import DEFAULT
 from ...reading.progress import Progress, silent
 from ...reading.reader import Reader
 from .copying import Copied
 from .npz import save_npz
 
-# What people have and ask for, and what to do with it.
+# Files that people have and ask for, and what to do with them.
 _FOREIGN = {
     (".pt", ".pth", ".ckpt", ".bin"): (
-        "a Python pickle, as torch.save writes it; it can run any code when it is loaded, and is never loaded here. If "
-        "you trust it, load it with torch.load(path, weights_only=True) and pass the tensors to save_file"
+        "a Python pickle, as torch.save writes it. A pickle can run any code, so it is never loaded here. If you trust "
+        "it, load it with torch.load(path, weights_only=True) and pass the tensors to save_file"
     ),
     (".pkl", ".pickle", ".joblib"): (
-        "a Python pickle; it can run any code when it is loaded, and is never loaded here. If you trust it, load it "
-        "with pickle and pass the arrays to save_file"
+        "a Python pickle. A pickle can run any code, so it is never loaded here. If you trust it, load it with pickle "
+        "and pass the arrays to save_file"
     ),
-    (".npz", ".npy"): "a file of NumPy. Load it with numpy.load and pass the arrays to save_file",
+    (".npz", ".npy"): "a NumPy file. Load it with numpy.load and pass the arrays to save_file",
 }
 
 
@@ -33,20 +34,20 @@ def convert(
     max_shard_size: int | str | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write the state and metadata of one file to another, a tensor at a time, checked as it is read.
+    """Write the state and metadata of one file to another, a tensor at a time, each checked as it is read.
 
-    source: a file as for load_file. target: a path ending in .safetensors, .h5, .hdf5, or .npz (see npz.py for what is
-    lost there), which may be the source itself. Ties, views, extra state and metadata are kept, and so is the
-    fingerprint. max_shard_size: as for save_file; a sharded source becomes one file without it. progress: called with
-    how many bytes were copied since it was called last.
-    Raises CorruptError if the source is damaged, FormatError for other suffixes, StateError for what the format of the
-    target cannot hold, WriteError; what was at the target is there still.
+    source: a file as for load_file. target: a path whose suffix picks the format, or one ending in .npz (npz.py says
+    what is lost there); it may be the source itself. max_shard_size: as for save_file; without it a sharded source
+    becomes one file. progress: called with the number of bytes copied since the last call.
+    Ties, views, extra state, metadata and the fingerprint are kept.
+    Raises CorruptError if the source is damaged, FormatError for an unknown suffix, StateError if the target format
+    cannot hold the state, WriteError; the target is unchanged in that case.
     """
     _refuse_foreign(source)
     path = os.fsdecode(target)
     to_npz = path.lower().endswith(".npz")
     if to_npz and max_shard_size is not None:
-        raise ArgumentError("an .npz file has no shards. Leave out max_shard_size, or convert to .safetensors.")
+        raise ArgumentError(f"an .npz file has no shards. Leave out max_shard_size, or convert to {DEFAULT.suffix}.")
     reader = Reader(open_header(source), verify=True)
     try:
         checkpoint = Copied(reader, progress or silent)
@@ -59,7 +60,7 @@ def convert(
 
 
 def _refuse_foreign(source: Any) -> None:
-    """Raise FormatError, with what to do, for a file that other libraries read, going by its suffix."""
+    """Raise FormatError, with advice, if the suffix of a file is that of another library."""
     if not isinstance(source, str | os.PathLike):
         return
     path = os.fsdecode(source)

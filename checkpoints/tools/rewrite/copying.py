@@ -1,4 +1,4 @@
-"""A checkpoint on its way into another file."""
+"""A checkpoint that is being copied to another file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ...state.sharing import Packed
 
 
 class Copied(Checkpoint):
-    """An open checkpoint that says how much of it was copied, and leaves out what is lost.
+    """An open checkpoint that reports its progress and leaves out lost tensors.
 
-    progress: called with the size of each tensor that was read. lost: names of tensors, of all that share memory.
+    progress: called with the size of each tensor after it is read. lost: the names to leave out, including every name
+    that shares memory with one of them.
     """
 
     def __init__(self, reader: Reader, progress: Progress, lost: Container[str] = ()) -> None:
@@ -24,7 +25,7 @@ class Copied(Checkpoint):
         self._progress, self._left_out = progress, lost
 
     def packed(self) -> Packed:
-        """Return what is copied, its arrays still to be read."""
+        """Return the state to copy. Its arrays are read later."""
         packed, lost = super().packed(), self._left_out
         return Packed(
             names=[name for name in packed.names if name not in lost],

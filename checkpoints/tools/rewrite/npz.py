@@ -1,13 +1,13 @@
 """Writing a state as NumPy's .npz, for programs that read nothing else.
 
-A zip archive, its members stored without compression, of one date, in the order of the state: `<name>.npy` for each
-tensor, in C order and little-endian; and, if there are metadata or extra state, `__statezoo__.npy`, a 0-d array of
-text, the JSON object `{"extra": {...}, "metadata": {...}}`:
+The file is a zip archive. Its members are not compressed, have a fixed date, and follow the order of the state. Each
+tensor is `<name>.npy`, in C order and little-endian. Metadata and extra state, if any, are in `__statezoo__.npy`, a
+0-d array of text that holds the JSON object `{"extra": {...}, "metadata": {...}}`:
 
     json.loads(str(np.load("model.npz")["__statezoo__"]))
 
-What the format cannot say is lost: ties and views become arrays of their own; bfloat16 and float8 come back as raw
-bytes of their size (`np.load(path)["w"].view(ml_dtypes.bfloat16)`). The only checks are zip's own, CRC-32.
+Some things are lost. Ties and views become separate arrays. bfloat16 and float8 come back as raw bytes of their size
+(`np.load(path)["w"].view(ml_dtypes.bfloat16)`). The only checksums are the CRC-32 of the zip archive.
 
 Source: numpy.lib.format, version 1.0 of .npy; 2.0 for a header of more than 64 KiB.
 """
@@ -32,16 +32,16 @@ from ..blocks import blocks_of
 _RESERVED = "__statezoo__"
 _UNIX = 3
 _MOST_NAME_BYTES = 65_535 - len(".npy")
-# From here on zip notes sizes in 64 bits, with some bytes for the header.
+# From this size on, the archive needs 64-bit sizes; some bytes are for the header of the member.
 _LARGE_BYTES = (1 << 31) - (1 << 20)
 
 
 def save_npz(checkpoint: Checkpoint, path: str, progress: Progress) -> None:
-    """Write what is in a checkpoint to path, whole or not at all, in little memory.
+    """Write a checkpoint to `path` atomically, in little memory.
 
-    progress: called with how many bytes were written since it was called last.
-    Raises StateError for a name that zip cannot hold and FormatError for a shape that NumPy cannot, before anything is
-    written; WriteError; CorruptError for a tensor that is damaged.
+    progress: called with the number of bytes written since the last call.
+    Raises StateError for a name that zip cannot hold and FormatError for a shape that NumPy cannot hold, before
+    anything is written; WriteError; CorruptError for a damaged tensor.
     """
     extra, metadata = checkpoint.packed().extra, checkpoint.metadata
     tensors = {name: tensor for name, tensor in checkpoint.items() if name not in extra}
@@ -61,7 +61,7 @@ def _check_names(names: Iterable[str]) -> None:
         if name == _RESERVED or "\0" in name or len(name.encode()) > _MOST_NAME_BYTES:
             raise StateError(
                 f"an .npz file cannot hold a tensor named {name[:200]!r}: zip allows no NUL and {_MOST_NAME_BYTES:,} "
-                f"bytes, and {_RESERVED} is for metadata. Rename it, or convert to .safetensors or .h5."
+                f"bytes, and {_RESERVED} is for metadata. Rename it, or convert to another format."
             )
 
 
@@ -73,7 +73,7 @@ def _write(
     blocks: Iterable[np.ndarray],
     progress: Progress,
 ) -> None:
-    member = zipfile.ZipInfo(f"{name}.npy")  # whose date is that of no clock, the first that zip has
+    member = zipfile.ZipInfo(f"{name}.npy")  # its date is fixed, the first that zip has
     member.create_system = _UNIX  # the same bytes on every system
     size_bytes = dtype.itemsize * int(np.prod(shape, dtype=object))
     with zip.open(member, "w", force_zip64=size_bytes > _LARGE_BYTES) as file:

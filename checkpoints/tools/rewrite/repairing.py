@@ -1,4 +1,4 @@
-"""Saving what is intact of a damaged or truncated file."""
+"""Saving the intact tensors of a damaged file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .salvage import open_damaged
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair came to.
+    """The result of a repair.
 
-    saved: the names in the new file, of tensors and extra state. lost: those that are not in it, and why. notes: what
-    was wrong with the file outside of its tensors. checked: whether what was saved is what was written; if not, the
-    file has no digests, or they are lost.
+    saved: the names in the new file, of tensors and extra state. lost: the names that are not in it, each with the
+    reason. notes: what was wrong with the file outside of its tensors. checked: whether the saved tensors fit their
+    digests; False if the file has no digests, or lost them. complete: whether nothing is known or likely to be lost.
     """
 
     path: str
@@ -31,15 +31,11 @@ class Repair:
     lost: dict[str, str]
     notes: tuple[str, ...]
     checked: bool
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that the file is known to have held was saved."""
-        return not self.lost and (self.checked or not self.notes)
+    complete: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same as dicts, lists and strings, for JSON."""
-        return {"complete": self.complete, **asdict(self)}
+        """Return the same content as dicts, lists and strings, for JSON."""
+        return asdict(self)
 
     def __str__(self) -> str:
         total = len(self.saved) + len(self.lost)
@@ -52,12 +48,12 @@ class Repair:
 
 
 def repair(file: Any, out: str | os.PathLike[str], *, progress: Progress | None = None) -> Repair:
-    """Save every intact tensor of a damaged or truncated file to out, an ordinary checkpoint, and say what is lost.
+    """Save every intact tensor of a damaged or truncated file to `out`, and return what was saved and lost.
 
     file: as for load_file. out: a path, whose suffix picks the format; it may be the file itself, which is then
-    replaced. A tensor is intact if it fits its digest; of files without digests, and those whose digests are lost, all
-    that can be read is saved, unchecked. What shares memory with a lost tensor is lost too. Extra state and metadata
-    are kept. progress: called with how many bytes were checked, and again copied, since it was called last.
+    replaced. progress: called with the number of bytes checked, then copied, since the last call.
+    A tensor is intact if it fits its digest. If the file has no digests, or lost them, every readable tensor is saved
+    unchecked. A name that shares memory with a lost tensor is lost too. Extra state and metadata are kept.
     Raises CorruptError, and writes nothing, if too much is damaged to tell what is in the file, or nothing is intact;
     MissingFileError, WriteError or another CheckpointError.
     """
@@ -70,21 +66,23 @@ def repair(file: Any, out: str | os.PathLike[str], *, progress: Progress | None 
         if lost and not saved:
             raise CorruptError(f"no tensor in {header.name} is intact, and nothing was saved.", tuple(lost))
         save_file(Copied(reader, progress, lost), out, header.metadata)
-        names = {*header.names, *header.unsupported}
+        known = {*header.names, *header.unsupported}
+        lost = {name: why for name, why in lost.items() if name in known} | damaged.lost
         return Repair(
             path=header.name,
             out=os.fsdecode(out),
             saved=saved,
-            lost={name: why for name, why in lost.items() if name in names} | damaged.lost,
+            lost=lost,
             notes=tuple(damaged.notes),
             checked=header.manifest is not None,
+            complete=damaged.whole and not lost,
         )
     finally:
         reader.close()
 
 
 def _lost(reader: Reader, size_bytes: int, progress: Progress) -> dict[str, str]:
-    """Return the tensors that are damaged, stored ones first, and why; those that share memory with one are, too."""
+    """Return the lost names with the reason: damaged tensors, names that share their memory, unreadable entries."""
     header = reader.header
     lost: dict[str, str] = {}
     for part in header.parts:
@@ -101,7 +99,7 @@ def _lost(reader: Reader, size_bytes: int, progress: Progress) -> dict[str, str]
 
 
 def _missing(opened: Opened, name: str, size_bytes: int) -> str | None:
-    """Return what of a stored tensor is beyond the end of its file, None if all of it is there."""
+    """Return how much of a stored tensor is beyond the end of its file, or None if all of it is there."""
     own_bytes = opened.tensors[name].size_bytes
     missing = opened.offsets.get(name, 0) + own_bytes - size_bytes
     if name not in opened.offsets or not own_bytes or missing <= 0:
@@ -110,7 +108,7 @@ def _missing(opened: Opened, name: str, size_bytes: int) -> str | None:
 
 
 def _damage(reader: Reader, name: str, progress: Progress) -> str | None:
-    """Return what is wrong with a stored tensor, None if nothing is."""
+    """Return what is wrong with a stored tensor, or None if it is intact."""
     try:
         digest = reader.digest_of(name, progress)
     except CheckpointError as error:

@@ -17,14 +17,14 @@ from ...storage.source import source_of
 class Damaged(NamedTuple):
     """An open file, and what is known of its damage.
 
-    size_bytes: those that are there. notes: what is wrong with the file outside of its tensors. lost: names that are
-    known but cannot be read, and why.
+    size_bytes: the bytes that are there. The rest as in `Salvaged`.
     """
 
     header: Header
     size_bytes: int
     notes: list[str]
     lost: dict[str, str]
+    whole: bool = True
 
 
 def open_damaged(file: Any) -> Damaged:
@@ -58,7 +58,7 @@ def _salvaged(content: Any, form: Format, error: FormatError) -> Damaged:
         for found in form.codec.salvage(source):
             with suppress(CorruptError):
                 header = header_of(found.source, form, found.opened)
-                return Damaged(header, source.size_bytes, found.notes, found.lost)
+                return Damaged(header, source.size_bytes, found.notes, found.lost, found.whole)
         raise CorruptError("no reading of it has a valid manifest.")
     except (CorruptError, EOFError) as reason:
         source.close()

@@ -104,7 +104,7 @@ def test_a_tied_model_averages_to_a_tied_model(tmp_path: Path):
     assert inspect(tmp_path / "mean.safetensors").tensors[1].shares_with == "0.weight"
 
 
-def test_files_of_other_libraries_whose_ties_are_stored_under_another_name_are_averaged(tmp_path: Path):
+def test_foreign_files_that_store_ties_under_another_name_are_averaged(tmp_path: Path):
     weight = np.ones(3, np.float32)
     save_file({"a": weight, "b": weight}, tmp_path / "ours.h5")
     safetensors.numpy.save_file({"b": 3 * weight}, tmp_path / "theirs.safetensors", {"a": "b"})

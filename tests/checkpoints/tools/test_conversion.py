@@ -43,7 +43,7 @@ METADATA = {"epoch": "7", "note": "a\nb"}
 
 
 @pytest.mark.parametrize("target", ["b.h5", "b.safetensors", "b.hdf5"])
-def test_everything_arrives_and_the_bytes_are_those_of_a_save(path: Path, target: str):
+def test_a_converted_file_is_complete_and_has_the_same_bytes_as_a_saved_one(path: Path, target: str):
     save_file(STATE, path, METADATA)
     convert(path, path.with_name(target))
     assert diff(path, path.with_name(target)).same
@@ -57,7 +57,7 @@ def test_everything_arrives_and_the_bytes_are_those_of_a_save(path: Path, target
     assert path.with_name(target).read_bytes() == saved.read_bytes()
 
 
-def test_shards_are_made_and_merged(tmp_path: Path):
+def test_a_file_is_split_into_shards_and_shards_are_merged(tmp_path: Path):
     whole, sharded, merged = (tmp_path / name for name in ("a.h5", "b.safetensors", "c.h5"))
     save_file(STATE, whole, METADATA)
     convert(whole, sharded, max_shard_size=100)
@@ -74,7 +74,7 @@ def test_a_file_can_be_converted_onto_itself(path: Path):
     assert path.read_bytes() == before
 
 
-def test_a_file_of_another_writer_gets_digests_and_keeps_its_metadata(tmp_path: Path):
+def test_a_foreign_file_gets_digests_and_keeps_its_metadata(tmp_path: Path):
     safetensors.numpy.save_file({"x": WEIGHT}, tmp_path / "a.safetensors", {"format": "np"})
     convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     assert inspect(tmp_path / "b.safetensors").fingerprint
@@ -104,12 +104,12 @@ def test_a_damaged_source_is_an_error_and_leaves_the_target_as_it_was(path: Path
     ("source", "text"),
     [
         ("model.pt", r"seems to be a Python pickle, as torch.save.*weights_only=True.*save_file"),
-        ("model.pkl", r"seems to be a Python pickle;.*never loaded here"),
-        ("model.npz", r"seems to be a file of NumPy. Load it with numpy.load"),
+        ("model.pkl", r"seems to be a Python pickle.*never loaded here"),
+        ("model.npz", r"seems to be a NumPy file. Load it with numpy.load"),
         ("model.txt", "names no format"),
     ],
 )
-def test_files_of_other_libraries_are_refused_with_what_to_do(source: str, text: str, tmp_path: Path):
+def test_files_of_other_libraries_are_refused_with_advice(source: str, text: str, tmp_path: Path):
     with pytest.raises(FormatError, match=text):
         convert(tmp_path / source, tmp_path / "b.h5")
     assert not list(tmp_path.iterdir())
@@ -121,7 +121,7 @@ def test_an_unknown_target_is_refused(path: Path):
         convert(path, path.with_suffix(".pt"))
 
 
-def test_progress_tells_of_every_byte(path: Path):
+def test_progress_counts_every_byte(path: Path):
     save_file(STATE, path)
     for target, size in (("b.h5", 96 + 40 + 8), ("b.npz", 3 * 96 + 2 * 24 + 8)):
         done: list[int] = []
@@ -129,7 +129,7 @@ def test_progress_tells_of_every_byte(path: Path):
         assert sum(done) == size
 
 
-def test_an_npz_holds_what_numpy_can_read(path: Path):
+def test_numpy_reads_every_tensor_of_an_npz(path: Path):
     save_file(STATE | {"half": np.ones(2, ml_dtypes.bfloat16)}, path, METADATA)
     convert(path, path.with_name("b.npz"))
     with np.load(path.with_name("b.npz"), allow_pickle=False) as archive:
@@ -143,14 +143,14 @@ def test_an_npz_holds_what_numpy_can_read(path: Path):
     assert notes == {"extra": {"x._extra_state": {"b": 3, "a": [None]}}, "metadata": METADATA}
 
 
-def test_an_npz_without_metadata_holds_tensors_only(path: Path):
+def test_an_npz_without_metadata_holds_only_tensors(path: Path):
     save_file({"x": WEIGHT}, path)
     convert(path, path.with_name("b.npz"))
     with np.load(path.with_name("b.npz")) as archive:
         assert archive.files == ["x"]
 
 
-def test_the_same_state_gives_the_same_npz_of_both_formats(tmp_path: Path):
+def test_the_same_state_gives_the_same_npz_from_both_formats(tmp_path: Path):
     for name in ("a.safetensors", "b.h5"):
         save_file(STATE, tmp_path / name, METADATA)
         convert(tmp_path / name, tmp_path / f"{name}.npz")

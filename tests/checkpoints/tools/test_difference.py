@@ -49,7 +49,7 @@ def test_the_same_state_in_both_formats_in_shards_and_in_memory_is_the_same(tmp_
     assert str(diff(files[0], files[1])) == f"{files[0]} -> {files[1]}\nsame: 4 tensors unchanged"
 
 
-def test_equal_fingerprints_and_equal_digests_are_believed_without_reading(tmp_path: Path):
+def test_equal_fingerprints_and_equal_digests_are_trusted_without_reading(tmp_path: Path):
     a, b, c = (tmp_path / name for name in ("a.safetensors", "b.h5", "c.h5"))
     save_file(STATE, a)
     save_file(STATE, b)
@@ -59,7 +59,7 @@ def test_equal_fingerprints_and_equal_digests_are_believed_without_reading(tmp_p
     assert only(diff(a, c)).name == "bias"
 
 
-def test_a_tensor_that_has_to_be_read_is_checked(tmp_path: Path):
+def test_a_tensor_that_is_read_is_checked(tmp_path: Path):
     a, b = tmp_path / "a.safetensors", tmp_path / "b.h5"
     save_file({"x": WEIGHT}, a)
     save_file({"x": WEIGHT + 1}, b)
@@ -80,7 +80,7 @@ def test_changed_values_are_measured():
     assert measured.cosine == pytest.approx(expected)
 
 
-def test_bits_are_compared_not_values():
+def test_bits_are_compared_rather_than_values():
     zeros = diff({"x": np.array([0.0, 1.0])}, {"x": np.array([-0.0, 1.0])})
     assert (only(zeros).deviation.differing, only(zeros).deviation.max_absolute) == (1, 0.0)
     payloads = [np.array([0x7FF8000000000000 + n, 0], np.uint64).view(np.float64) for n in (0, 1)]
@@ -90,7 +90,7 @@ def test_bits_are_compared_not_values():
 
 
 @pytest.mark.parametrize("after", [[1.0, np.nan], [1.0, np.inf], [1.0, -np.inf]])
-def test_what_becomes_infinite_or_nan_is_infinitely_far(after: list[float]):
+def test_a_value_that_becomes_infinite_or_nan_is_infinitely_far(after: list[float]):
     found = diff({"x": np.array([1.0, 2.0])}, {"x": np.array(after)})
     measured = only(found).deviation
     assert (measured.differing, measured.max_absolute, measured.max_relative) == (1, np.inf, np.inf)
@@ -107,11 +107,11 @@ def test_every_dtype_is_measured(dtype: str):
     assert measured.cosine == pytest.approx(2 / np.sqrt(6))
 
 
-def test_another_byte_order_is_no_difference():
+def test_another_byte_order_makes_no_difference():
     assert diff({"x": WEIGHT.astype(">f8")}, {"x": np.asfortranarray(WEIGHT)}).same
 
 
-def test_a_cast_is_another_dtype_and_says_what_it_cost():
+def test_a_cast_is_a_change_of_dtype_and_its_error_is_measured():
     before = np.array([1.0, 0.1], np.float32)
     change = only(diff({"x": before}, {"x": before.astype(ml_dtypes.bfloat16)}))
     assert (change.kind, change.deviation.differing) == ("dtype", 1)
@@ -129,7 +129,7 @@ def test_names_ties_order_and_extra_state_are_compared():
     assert not found.same
 
 
-def test_ties_made_broken_and_moved_are_told_once_each():
+def test_each_tie_that_is_made_broken_or_moved_is_reported_once():
     copies = {name: WEIGHT.copy() for name in "abc"}
     tied = dict.fromkeys("abc", WEIGHT)
     assert diff(copies, tied).ties == (TieChange("b", None, "a"), TieChange("c", None, "a"))
@@ -142,10 +142,10 @@ def test_a_view_of_another_part_of_the_memory_is_a_change():
     memory = np.zeros(10)
     found = diff({"x": memory, "v": memory[:4]}, {"x": memory, "v": memory[4:8]})
     assert (found.tensors, found.ties) == ((), (TieChange("v", "x", "x"),))
-    assert "  ties: v is another part of the memory that it shares" in str(found)
+    assert "  ties: v is another part of its shared memory" in str(found)
 
 
-def test_the_values_of_a_view_of_another_part_are_compared_though_the_digest_is_the_same(path: Path):
+def test_the_values_of_a_moved_view_are_compared_although_the_digest_is_equal(path: Path):
     memory = np.arange(10.0)
     save_file({"x": memory, "v": memory[:4]}, path)
     found = diff(path, {"x": memory, "v": memory[4:8]})
@@ -155,7 +155,7 @@ def test_the_values_of_a_view_of_another_part_are_compared_though_the_digest_is_
     assert only(diff(path, other)) == only(found)
 
 
-def test_only_other_metadata_are_the_same_state_and_are_told(tmp_path: Path):
+def test_states_with_other_metadata_are_the_same_and_the_metadata_is_reported(tmp_path: Path):
     a, b = tmp_path / "a.safetensors", tmp_path / "b.h5"
     save_file(STATE, a, {"epoch": "1", "old": "x"})
     save_file(STATE, b, {"epoch": "2"})
@@ -165,11 +165,11 @@ def test_only_other_metadata_are_the_same_state_and_are_told(tmp_path: Path):
     assert str(found).splitlines()[1:] == [
         "  metadata changed: epoch: '1' -> '2'",
         "  metadata removed: old: 'x'",
-        "same: 4 tensors unchanged; only the metadata differ",
+        "same: 4 tensors unchanged; only the metadata differs",
     ]
 
 
-def test_the_text_is_a_table_the_most_significant_first_and_a_line_to_sum_up():
+def test_the_text_is_a_table_sorted_by_significance_with_a_summary_line():
     before = {"same": WEIGHT, "a": np.ones(2), "b": np.ones(2), "s": np.ones(2), "d": np.ones(1), "gone": np.ones(1)}
     after = {
         "same": WEIGHT,
@@ -192,14 +192,14 @@ def test_the_text_is_a_table_the_most_significant_first_and_a_line_to_sum_up():
     ]
 
 
-def test_files_of_other_writers_are_compared_by_their_bytes(tmp_path: Path):
+def test_foreign_files_are_compared_by_their_bytes(tmp_path: Path):
     safetensors.numpy.save_file({"x": WEIGHT, "y": np.ones(2)}, tmp_path / "a.safetensors")
     safetensors.numpy.save_file({"x": WEIGHT, "y": np.zeros(2)}, tmp_path / "b.safetensors")
     found = diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     assert (only(found).name, found.unchanged) == ("y", 1)
 
 
-def test_deferred_arrays_and_open_checkpoints_are_states_too(path: Path):
+def test_deferred_arrays_and_open_checkpoints_are_compared_as_states(path: Path):
     save_file(STATE, path)
     with open_checkpoint(path) as checkpoint:
         assert diff(checkpoint, STATE).same
@@ -213,7 +213,7 @@ def test_a_missing_file_raises(path: Path):
         diff(STATE, path)
 
 
-def test_progress_tells_of_what_is_compared(path: Path):
+def test_progress_counts_the_bytes_compared(path: Path):
     save_file({"x": WEIGHT, "tied": WEIGHT, "same": np.ones(5)}, path)
     done: list[int] = []
     other = WEIGHT + 1
@@ -237,7 +237,7 @@ ARRAYS = npst.arrays(st.sampled_from(["f4", "f8", "i2", "c8"]), npst.array_shape
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), ARRAYS), st.data())
-def test_states_are_the_same_exactly_if_their_fingerprints_are(before: dict[str, Any], data: st.DataObject):
+def test_two_states_are_the_same_exactly_when_their_fingerprints_are_equal(before: dict[str, Any], data: st.DataObject):
     after = dict(before)
     for name in data.draw(st.lists(st.sampled_from("abcd"), max_size=2)):
         known = [array for array in before.values() if isinstance(array, np.ndarray)]
@@ -250,7 +250,7 @@ def test_states_are_the_same_exactly_if_their_fingerprints_are(before: dict[str,
 
 
 @given(npst.arrays("f8", 5), npst.arrays("f8", 5))
-def test_errors_are_those_that_numpy_computes(a: np.ndarray, b: np.ndarray):
+def test_the_measured_errors_equal_those_of_numpy(a: np.ndarray, b: np.ndarray):
     found = diff({"x": a}, {"x": b})
     different = a.view(np.uint64) != b.view(np.uint64)
     assert found.same == (not different.any())

@@ -16,6 +16,7 @@ from statezoo.checkpoints import (
     FormatError,
     MissingFileError,
     diff,
+    inspect,
     load_file,
     read_metadata,
     repair,
@@ -71,7 +72,7 @@ def test_an_intact_file_is_copied(path: Path, out: Path):
     assert str(found) == f"{path} -> {out}: 9 of 9 names saved, checked"
 
 
-def test_a_damaged_tensor_is_lost_with_all_that_share_its_memory(path: Path, out: Path):
+def test_a_damaged_tensor_is_lost_with_every_name_that_shares_its_memory(path: Path, out: Path):
     data = saved(path)
     path.write_bytes(flipped(data, data.index(WEIGHT.tobytes()) + 9))
     found = repair(path, out)
@@ -87,14 +88,14 @@ def test_a_damaged_tensor_is_lost_with_all_that_share_its_memory(path: Path, out
     assert json.loads(json.dumps(found.as_dict()))["complete"] is False
 
 
-def test_damage_in_memory_that_slices_share_loses_the_slices(path: Path, out: Path):
+def test_damage_in_memory_shared_by_slices_loses_the_slices(path: Path, out: Path):
     data = saved(path)
     path.write_bytes(flipped(data, data.index(PARTS.tobytes())))
     assert repair(path, out).lost == dict.fromkeys(["low", "high"], "its bytes are not those that were written")
     assert_kept(out, {"low", "high"})
 
 
-def test_of_a_cut_safetensors_file_what_is_there_is_saved_and_checked(tmp_path: Path):
+def test_the_remaining_tensors_of_a_truncated_safetensors_file_are_saved_and_checked(tmp_path: Path):
     path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     data = saved(path)
     path.write_bytes(data[:-9])
@@ -105,7 +106,7 @@ def test_of_a_cut_safetensors_file_what_is_there_is_saved_and_checked(tmp_path: 
     assert_kept(out, {"fc.bias"})
 
 
-def test_of_an_hdf5_file_that_lacks_only_its_footer_everything_is_saved_and_checked(tmp_path: Path):
+def test_everything_in_an_hdf5_file_without_its_footer_is_saved_and_checked(tmp_path: Path):
     path, out = tmp_path / "a.h5", tmp_path / "b.h5"
     data = saved(path)
     path.write_bytes(data[:-100])
@@ -114,7 +115,7 @@ def test_of_an_hdf5_file_that_lacks_only_its_footer_everything_is_saved_and_chec
     assert_kept(out, set())
 
 
-def test_of_a_cut_hdf5_file_the_tensors_are_saved_unchecked(tmp_path: Path):
+def test_the_tensors_of_a_truncated_hdf5_file_are_saved_unchecked(tmp_path: Path):
     path, out = tmp_path / "a.h5", tmp_path / "b.h5"
     data = saved(path)
     path.write_bytes(data[: data.index(STATE["fc.bias"].tobytes())])
@@ -132,7 +133,7 @@ def test_of_a_cut_hdf5_file_the_tensors_are_saved_unchecked(tmp_path: Path):
     assert np.array_equal(loaded["fc.weight"], STATE["fc.weight"])
 
 
-def test_what_stands_after_the_end_is_left_out(path: Path, out: Path):
+def test_bytes_after_the_end_are_left_out(path: Path, out: Path):
     data = saved(path)
     path.write_bytes(data + bytes(70))
     found = repair(path, out)
@@ -141,7 +142,7 @@ def test_what_stands_after_the_end_is_left_out(path: Path, out: Path):
     assert out.read_bytes() == data
 
 
-def test_a_damaged_hdf5_structure_is_written_anew(tmp_path: Path):
+def test_a_damaged_hdf5_structure_is_rewritten(tmp_path: Path):
     path, out = tmp_path / "a.h5", tmp_path / "b.h5"
     data = saved(path)
     path.write_bytes(flipped(data, 120))
@@ -167,7 +168,7 @@ def test_with_a_damaged_manifest_nothing_is_checked(tmp_path: Path):
     assert read_metadata(out) == METADATA
 
 
-def test_of_files_of_other_writers_all_is_saved_that_can_be_read(tmp_path: Path):
+def test_every_readable_tensor_of_a_foreign_file_is_saved(tmp_path: Path):
     path, out = tmp_path / "a.safetensors", tmp_path / "b.h5"
     safetensors.numpy.save_file({"x": WEIGHT, "y": np.ones(3)}, path)
     found = repair(path, out)
@@ -192,7 +193,7 @@ def test_a_compressed_dataset_that_cannot_be_read_is_lost(tmp_path: Path):
     assert found.lost["bad"].startswith("it cannot be read: ")
 
 
-def test_a_file_is_replaced_if_it_is_the_target_and_else_never_touched(path: Path, out: Path):
+def test_a_file_is_replaced_only_if_it_is_the_target(path: Path, out: Path):
     data = saved(path)
     damaged = flipped(data, data.index(WEIGHT.tobytes()))
     path.write_bytes(damaged)
@@ -202,7 +203,7 @@ def test_a_file_is_replaced_if_it_is_the_target_and_else_never_touched(path: Pat
     assert path.read_bytes() == out.read_bytes()
 
 
-def test_bytes_and_open_files_are_repaired_too(path: Path, out: Path):
+def test_bytes_and_open_files_are_repaired(path: Path, out: Path):
     path.write_bytes(saved(path) + b"x")
     assert repair(path.read_bytes(), out).complete
     with open(path, "rb") as file:
@@ -210,7 +211,7 @@ def test_bytes_and_open_files_are_repaired_too(path: Path, out: Path):
 
 
 @pytest.mark.parametrize(("content", "text"), [(b"", "empty"), (b"<html>", "HTML"), (b"\x80\x02}", "pickle")])
-def test_what_is_no_checkpoint_is_refused_and_nothing_is_written(path: Path, out: Path, content: bytes, text: str):
+def test_other_content_is_refused_and_nothing_is_written(path: Path, out: Path, content: bytes, text: str):
     path.write_bytes(content)
     with pytest.raises(CorruptError, match=rf"(?s){text}.*Too much of it is damaged to be repaired\."):
         repair(path, out)
@@ -224,7 +225,7 @@ def test_a_missing_file_and_an_unknown_suffix_are_refused(path: Path, out: Path)
         repair(path.with_suffix(".pt"), out)
 
 
-def test_where_nothing_is_intact_nothing_is_written(path: Path, out: Path):
+def test_nothing_is_written_if_no_tensor_is_intact(path: Path, out: Path):
     data = saved(path, {"a": WEIGHT})
     path.write_bytes(data.replace(WEIGHT.tobytes(), bytes(96)))
     with pytest.raises(CorruptError, match=r"no tensor in .* is intact, and nothing was saved") as caught:
@@ -233,7 +234,7 @@ def test_where_nothing_is_intact_nothing_is_written(path: Path, out: Path):
     assert not out.exists()
 
 
-def test_a_header_that_promises_far_more_than_there_is_takes_no_memory(tmp_path: Path):
+def test_a_header_that_promises_far_more_than_the_file_has_takes_no_memory(tmp_path: Path):
     path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     header = json.dumps({"x": {"dtype": "U8", "shape": [10**15], "data_offsets": [0, 10**15]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
@@ -241,7 +242,7 @@ def test_a_header_that_promises_far_more_than_there_is_takes_no_memory(tmp_path:
         repair(path, out)
 
 
-def test_the_shards_of_a_damaged_set_are_repaired_as_one_file(tmp_path: Path):
+def test_a_damaged_sharded_checkpoint_is_repaired_as_one_file(tmp_path: Path):
     save_file(STATE, tmp_path / "model.safetensors", METADATA, max_shard_size=100)
     for shard in tmp_path.glob("model-*.safetensors"):
         shard.write_bytes(shard.read_bytes().replace(WEIGHT.tobytes(), bytes(96)))
@@ -250,7 +251,7 @@ def test_the_shards_of_a_damaged_set_are_repaired_as_one_file(tmp_path: Path):
     assert_kept(tmp_path / "out.safetensors", set(found.lost))
 
 
-def test_progress_tells_of_what_is_checked_and_copied(path: Path, out: Path):
+def test_progress_counts_the_bytes_checked_and_copied(path: Path, out: Path):
     saved(path)
     done: list[int] = []
     repair(path, out, progress=done.append)
@@ -260,7 +261,9 @@ def test_progress_tells_of_what_is_checked_and_copied(path: Path, out: Path):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 @given(data=st.data())
 @pytest.mark.parametrize("damage", ["flip", "cut", "zeros"])
-def test_what_is_called_checked_is_what_was_written(damage: str, tmp_path: Path, suffix: str, data: st.DataObject):
+def test_a_tensor_reported_as_checked_has_the_written_bytes(
+    damage: str, tmp_path: Path, suffix: str, data: st.DataObject
+):
     path, out = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     content = saved(path)
     position = data.draw(st.integers(0, len(content) - 1))
@@ -282,3 +285,20 @@ def test_what_is_called_checked_is_what_was_written(damage: str, tmp_path: Path,
         assert set(found.saved) | set(found.lost) == set(STATE)
         assert_kept(out, set(found.lost))
     os.remove(out)
+
+
+def test_a_file_that_breaks_the_rules_around_intact_tensors_is_repaired_completely(tmp_path: Path):
+    header = {"__metadata__": {"epoch": 7}, "x": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}
+    text = json.dumps(header).encode() + bytes(3)
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"ab")
+    for read in (inspect, verify):
+        with pytest.raises(FormatError, match=r"breaks the rules of safetensors: .*checkpoints.repair\(\)") as caught:
+            read(tmp_path / "a.safetensors")
+        assert not isinstance(caught.value, CorruptError)
+    found = repair(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert (found.saved, found.lost, found.complete) == (("x",), {}, True)
+    assert [note.split(",")[0] for note in found.notes] == [
+        "its header is padded with NUL characters",
+        "its metadata 'epoch' is a number",
+    ]
+    assert load_file(tmp_path / "b.safetensors")["x"].tolist() == [97, 98]

@@ -1,4 +1,4 @@
-"""verify() and fingerprint(): what they find, in which files, and in how little memory."""
+"""verify() and fingerprint(): what they report, for which files, and how little memory they take."""
 
 import json
 import tracemalloc
@@ -41,7 +41,7 @@ def test_an_intact_file_is_verified(path: Path):
     assert str(found) == f"{path}: verified: yes, 4 tensors, 138 bytes\nfingerprint {fingerprint(path)}"
 
 
-def test_a_damaged_tensor_is_named_with_all_that_share_its_memory(path: Path):
+def test_a_damaged_tensor_is_named_with_every_name_that_shares_its_memory(path: Path):
     save_file(STATE, path)
     flipped(path, WEIGHT)
     found = verify(path)
@@ -52,24 +52,24 @@ def test_a_damaged_tensor_is_named_with_all_that_share_its_memory(path: Path):
         "  weight",
         "  tied    shares the memory of weight",
         "  view    shares the memory of weight",
-        "Use another copy of the file, or save what is intact of this one with repair.",
+        "Use another copy of the file, or save its intact tensors with checkpoints.repair().",
     ]
     assert json.loads(json.dumps(found.as_dict()))["affected"]["view"] == "weight"
 
 
-def test_damage_in_memory_that_slices_share_names_the_slices(path: Path):
+def test_damage_in_memory_shared_by_slices_names_the_slices(path: Path):
     save_file(STATE, path)
     flipped(path, PARTS)
     assert verify(path).affected == {"low": "statezoo.storage.0", "high": "statezoo.storage.0"}
 
 
-def test_names_from_a_file_do_not_reach_the_terminal_raw(path: Path):
+def test_control_characters_in_names_are_escaped(path: Path):
     save_file({"\x1b[2J": WEIGHT}, path)
     flipped(path, WEIGHT)
     assert "\x1b" not in str(verify(path))
 
 
-def test_a_file_of_another_writer_is_valid_but_not_verified(tmp_path: Path):
+def test_a_foreign_file_is_valid_but_not_verified(tmp_path: Path):
     path = tmp_path / "x.safetensors"
     safetensors.numpy.save_file({"x": np.ones(3)}, path)
     found = verify(path)
@@ -79,7 +79,7 @@ def test_a_file_of_another_writer_is_valid_but_not_verified(tmp_path: Path):
     )
 
 
-def test_what_is_no_checkpoint_raises(path: Path):
+def test_a_file_that_is_not_a_checkpoint_raises(path: Path):
     with pytest.raises(MissingFileError):
         verify(path)
     path.write_bytes(b"<html>")
@@ -89,14 +89,14 @@ def test_what_is_no_checkpoint_raises(path: Path):
         verify(path.with_suffix(".txt"))
 
 
-def test_bytes_and_open_files_are_verified_too(path: Path):
+def test_bytes_and_open_files_are_verified(path: Path):
     save_file(STATE, path)
     with open(path, "rb") as file:
         assert verify(file).intact
     assert verify(path.read_bytes()).intact
 
 
-def test_progress_tells_of_every_byte_once(path: Path):
+def test_progress_counts_every_byte_once(path: Path):
     save_file({"large": np.arange(1_000_000.0), "small": np.ones(3)}, path)
     done: list[int] = []
     verify(path, progress=done.append)
@@ -114,7 +114,7 @@ def test_a_large_tensor_is_verified_in_little_memory(path: Path):
         tracemalloc.stop()
 
 
-def test_the_fingerprint_is_the_same_from_files_arrays_and_files_of_other_writers(tmp_path: Path):
+def test_files_arrays_and_foreign_files_of_one_state_have_one_fingerprint(tmp_path: Path):
     made = fingerprint(STATE)
     for suffix in (".safetensors", ".h5"):
         path = tmp_path / f"state{suffix}"
@@ -129,7 +129,7 @@ def test_the_fingerprint_is_the_same_from_files_arrays_and_files_of_other_writer
     assert sum(done) == 96 + 12
 
 
-def test_the_fingerprint_is_that_of_a_sharded_checkpoint_too(tmp_path: Path):
+def test_a_sharded_checkpoint_has_the_same_fingerprint(tmp_path: Path):
     save_file(STATE, tmp_path / "model.safetensors", max_shard_size=100)
     assert not (tmp_path / "model.safetensors").exists()
     assert fingerprint(tmp_path / "model.safetensors") == fingerprint(STATE)
@@ -137,7 +137,7 @@ def test_the_fingerprint_is_that_of_a_sharded_checkpoint_too(tmp_path: Path):
 
 
 @given(st.data())
-def test_the_fingerprint_differs_where_a_bit_a_name_a_shape_or_a_tie_does(data: st.DataObject):
+def test_a_changed_bit_name_shape_or_tie_changes_the_fingerprint(data: st.DataObject):
     change = data.draw(st.sampled_from(["bit", "name", "shape", "dtype", "tie", "order", "extra"]))
     other = dict(STATE)
     if change == "bit":
@@ -158,3 +158,13 @@ def test_the_fingerprint_differs_where_a_bit_a_name_a_shape_or_a_tie_does(data: 
     else:
         other["x._extra_state"] = {"steps": 3.0}
     assert fingerprint(other) != fingerprint(STATE)
+
+
+def test_an_entry_that_cannot_be_read_is_listed_with_the_reason(tmp_path: Path):
+    header = {"good": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
+    header |= {"odd": {"dtype": "F3", "shape": [1], "data_offsets": [1, 2]}}
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"ab")
+    found = verify(tmp_path / "x.safetensors")
+    assert (found.checked, found.intact, list(found.unsupported)) == (False, True, ["odd"])
+    assert str(found).endswith("\n  odd  unsupported  " + found.unsupported["odd"])
