@@ -5,7 +5,9 @@ Read in this order: autograd (how a gradient is found), nn/functional (each func
 inspection (looking inside).
 """
 
-from . import blas, nn, optim
+import sys
+
+from . import nn, optim
 from .autograd.operations import where
 from .autograd.shaping import cat, stack
 from .autograd.tensor import Tensor, is_grad_enabled, no_grad, tensor
@@ -104,4 +106,5 @@ __all__ = [
     "where",
 ]
 
-blas.write_packing_memory()
+# `import statezoo.core.functional as F` works, as torch users write it; the module itself is core/nn/functional.
+sys.modules[f"{__name__}.functional"] = functional

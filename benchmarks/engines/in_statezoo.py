@@ -35,6 +35,7 @@ def build(work: Work) -> Task:
     model = MODELS[work.name]()
     tied = {"head.weight": work.weights["token_embedding.weight"]} if work.name == "transformer" else {}
     model.load_state_dict(work.weights | tied)
+    optim.keep_freed_memory()
     optimizer = getattr(optim, work.optimizer)(model.parameters(), lr=work.lr)
     tokens = work.x.dtype.kind == "i"
     x, one, y = (work.x, work.one, work.y) if tokens else (Tensor(work.x), Tensor(work.one), Tensor(work.y))

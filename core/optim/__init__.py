@@ -1,4 +1,4 @@
-"""Optimizers, with torch's names, defaults and results; and what belongs to them: schedules and clipping.
+"""Optimizers with the names, defaults and results of torch.optim, learning rate schedules and gradient clipping.
 
     optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for x, y in batches:
@@ -6,14 +6,14 @@
         mse_loss(model(x), y).backward()
         optimizer.step()
 
-params is an iterable of parameters, of (name, parameter) as `model.named_parameters()` yields them (errors then use
-the names), or of dicts with "params" and the hyperparameters that differ for these.
+params is an iterable of parameters, of (name, parameter) pairs from `model.named_parameters()` (errors then use the
+names), or of dicts with "params" and the hyperparameters that differ for them.
 """
 
 from .adam import Adam, AdamW
 from .clipping import clip_grad_norm_
 from .lr_scheduler import CosineAnnealingLR, StepLR
-from .optimizer import Optimizer
+from .optimizer import Optimizer, keep_freed_memory
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "Optimizer", "StepLR", "clip_grad_norm_"]
+__all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "Optimizer", "StepLR", "clip_grad_norm_", "keep_freed_memory"]

@@ -1,4 +1,4 @@
-"""Gradients kept from growing too large."""
+"""Gradient clipping."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..autograd.tensor import Tensor
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
-    """Return the 2-norm of all gradients together, after scaling them, in place, to one of at most max_norm.
+    """Scale all gradients in place so that their joint 2-norm is at most max_norm. Return the norm before that.
 
-    Parameters without a gradient do not count, one given twice counts once.
+    Parameters without a gradient are ignored; a parameter given twice counts once.
     Source: Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, algorithm 1.
     """
     given = [parameters] if isinstance(parameters, Tensor) else parameters
     gradients = [p.grad for p in dict.fromkeys(given) if p.grad is not None]
     norm = math.hypot(*(float(np.linalg.norm(gradient)) for gradient in gradients))
-    scale = max_norm / (norm + 1e-6)  # torch's guard against 0 / 0
-    if not scale >= 1:  # also for NaN, which then shows in the parameters
+    scale = max_norm / (norm + 1e-6)  # the guard against 0 / 0 that torch uses
+    if not scale >= 1:  # also true for NaN, which then reaches the parameters
         with np.errstate(invalid="ignore"):  # infinity * 0
             for gradient in gradients:
                 gradient *= scale

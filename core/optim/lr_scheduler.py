@@ -1,4 +1,4 @@
-"""Learning rates that follow the epochs: `step()` once after each."""
+"""Learning rate schedules. Call `step()` once after each epoch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .optimizer import Optimizer
 
 
 class Schedule:
-    """A learning rate for each group and epoch, in closed form from the rate the group started with.
+    """A learning rate for each group and epoch, as a function of the initial rate of the group.
 
-    advances: the attributes that change as it steps. All others must be the same where a training goes on.
+    advances: the attributes that `step()` changes. All others must be equal when a training is resumed.
     """
 
     advances: ClassVar[tuple[str, ...]] = ("last_epoch",)
@@ -24,50 +24,51 @@ class Schedule:
         self.last_epoch = 0
 
     def step(self) -> None:
-        """Go on to the next epoch."""
+        """Advance to the next epoch."""
         self.last_epoch += 1
         self._apply()
 
     def get_last_lr(self) -> list[float]:
-        """Return the learning rate of each group now."""
+        """Return the current learning rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all there is to know but the optimizer."""
+        """Return all attributes except the optimizer."""
         return {name: value for name, value in vars(self).items() if name != "optimizer"}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, and set the learning rates of that epoch.
+        """Load what `state_dict` returned, and set the learning rates of that epoch.
 
-        Raises OptimizerError if it is of another schedule or number of groups; then nothing was changed.
+        Raises OptimizerError if the state belongs to another kind of schedule or number of groups; nothing is changed
+        in that case.
         """
         own = self.state_dict()
         if own.keys() != state_dict.keys() or len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
             raise OptimizerError(
                 f"the state does not fit this {type(self).__name__} of {len(self.base_lrs)} groups; nothing was "
-                f"changed. It has {sorted(state_dict)}, needed are {sorted(own)}."
+                f"changed. It has {sorted(state_dict)}; {sorted(own)} are needed."
             )
         vars(self).update(state_dict)
         self._apply()
 
     def _apply(self) -> None:
-        # A group that was added to the optimizer since then starts from the rate it has.
+        # A group that was added to the optimizer since then starts from its own rate.
         added = self.optimizer.param_groups[len(self.base_lrs) :]
         self.base_lrs = self.base_lrs + [float(group["lr"]) for group in added]
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = self._lr(base)
 
     def _lr(self, base: float) -> float:
-        """Return the rate in epoch `last_epoch` of a group that started with base."""
+        """Return the rate in epoch `last_epoch` for a group with the initial rate base."""
         raise NotImplementedError
 
 
 class StepLR(Schedule):
-    """The learning rate times gamma after every step_size epochs."""
+    """A learning rate that is multiplied by gamma every step_size epochs."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         if step_size < 1:
-            raise OptimizerError(f"StepLR: step_size is at least 1, not {step_size}.")
+            raise OptimizerError(f"StepLR: step_size must be at least 1, not {step_size}.")
         super().__init__(optimizer)
         self.step_size, self.gamma = step_size, gamma
 
@@ -76,14 +77,14 @@ class StepLR(Schedule):
 
 
 class CosineAnnealingLR(Schedule):
-    """The learning rate along a half cosine down to eta_min in epoch T_max, and up again after it.
+    """A learning rate that follows a half cosine down to eta_min in epoch T_max, and rises again after it.
 
     Source: Loshchilov and Hutter 2016, arXiv:1608.03983, eq. 5, without restarts.
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         if T_max < 1:
-            raise OptimizerError(f"CosineAnnealingLR: T_max is at least 1, not {T_max}.")
+            raise OptimizerError(f"CosineAnnealingLR: T_max must be at least 1, not {T_max}.")
         super().__init__(optimizer)
         self.T_max, self.eta_min = T_max, eta_min
 

@@ -8,15 +8,14 @@ import numpy as np
 
 from ..autograd.tensor import Tensor
 from ..errors import OptimizerError
-from .adam_memory import as_number
-from .optimizer import Optimizer, Params
+from .optimizer import Optimizer, Params, as_number
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay (added to the gradient).
+    """Stochastic gradient descent, with momentum, Nesterov momentum and weight decay (added to the gradient).
 
     Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", eqs. 1 to 4,
-    in torch's form: the learning rate stands outside the momentum buffer.
+    in the form torch uses: the learning rate is not part of the momentum buffer.
     """
 
     _remembers: ClassVar[dict[str, bool]] = {"momentum_buffer": True}
@@ -36,7 +35,7 @@ class SGD(Optimizer):
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
         if not group["momentum"] >= 0:
-            raise OptimizerError(f"SGD: momentum is at least 0, not {group['momentum']}.")
+            raise OptimizerError(f"SGD: momentum must be at least 0, not {group['momentum']}.")
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise OptimizerError("SGD: nesterov needs a momentum above 0 and no dampening.")
 
@@ -61,7 +60,7 @@ class SGD(Optimizer):
     def _moved(
         state: dict[str, np.ndarray], direction: np.ndarray, dtype: np.dtype[Any], group: dict[str, Any]
     ) -> np.ndarray:
-        """Return the momentum buffer after a step in direction; the first is the direction itself."""
+        """Update the momentum buffer with a step in direction and return it. The first buffer is the direction."""
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = np.array(direction, dtype)
         else:

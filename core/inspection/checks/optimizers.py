@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...autograd.tensor import Tensor
-from ...optim.optimizer import Optimizer, named_parameters
+from ...optim.optimizer import Optimizer
+from ...optim.param_groups import named_parameters
 from ..examination.arguments import Patient
 from ..examination.report import Finding, in_code
 

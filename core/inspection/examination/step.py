@@ -13,7 +13,8 @@ import numpy as np
 from ...autograd.tensor import Tensor
 from ...errors import ModuleError
 from ...nn.module.module import Module
-from ...optim.optimizer import Optimizer, named_parameters
+from ...optim.optimizer import Optimizer
+from ...optim.param_groups import named_parameters
 from .graph import Node, leaves, recorded, tensors_in
 from .undisturbed import Memory, undisturbed
 

@@ -190,7 +190,7 @@ def test_read_only_memory_and_a_loss_without_a_graph_are_findings_of_the_step():
     model.weight.data.flags.writeable = False
     (finding,) = doctor(model, optim.SGD(model.named_parameters(), lr=0.1), BATCH, F.cross_entropy).findings
     assert (finding.kind, finding.name) == ("step", "Linear")
-    assert finding.seen == "weight is read-only memory, perhaps of a file"
+    assert finding.seen == "weight is read-only, perhaps mapped from a file"
     assert finding.mend == "Train copy.deepcopy(model) instead."
     report = doctor(Linear(8, 4), None, BATCH, lambda output, target: output.detach().sum())
     assert report.findings[0].seen == "backward() needs a tensor that requires a gradient"

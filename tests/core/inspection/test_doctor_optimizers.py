@@ -117,7 +117,7 @@ def test_a_loss_that_reaches_no_optimizer_at_all_is_no_loss_of_another_one(gan: 
     other = Linear(4, 1)
     for optimizer in (optim.SGD(gan.parameters()), both(gan)):
         report = doctor(gan, optimizer, loss=lambda: other(Tensor(X)).mean())
-        assert report.findings[0].seen == "step() found no gradient in any parameter: call loss.backward() first."
+        assert report.findings[0].seen == "step() found no gradient in any parameter"
         assert [finding.kind for finding in report.findings] == ["step"] + 8 * ["gradient"]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....checkpoints import fingerprint, load_training, save_training
 from ....core import Module, manual_seed, no_grad
-from ....core.optim import CosineAnnealingLR
+from ....core.optim import CosineAnnealingLR, keep_freed_memory
 from ...data import Split
 from ...errors import RunError, StoppedError
 from ...registry import build
@@ -46,6 +46,7 @@ class Loop:
         self.recipe, self.data, self.folder, self.hooks = recipe, data, folder, hooks
         manual_seed(recipe.seed)
         self.model: Module = build(recipe.architecture, dict(recipe.config))
+        keep_freed_memory()
         self.optimizer = recipe.optimizer(self.model)
         self.schedule = CosineAnnealingLR(self.optimizer, T_max=recipe.epochs)
         # The data have their own stream, so that a layer that draws more numbers does not change their order. It is

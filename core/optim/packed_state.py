@@ -1,7 +1,7 @@
-"""Flat memory: what Adam remembers of several parameters, end to end in one array, so that one call serves all.
+"""PackedState: Adam's state of several parameters end to end in one array, so that one NumPy call serves them all.
 
-What a parameter has of it are views, which `optimizer.state` holds. If somebody puts other arrays there (as
-`load_state_dict` does), if other parameters have a gradient, or if a dtype changes, the memory is laid out anew.
+`optimizer.state` holds views of it, one set for each parameter. If the views are replaced (as `load_state_dict` does),
+if other parameters have a gradient or if a dtype changes, the state is packed again.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from typing import Any
 import numpy as np
 
 from ..autograd.tensor import Tensor
+from .optimizer import as_number
 
 State = dict[Tensor, dict[str, np.ndarray]]
-# So many elements at most are handled together, unless one parameter has more: fewer cost more calls, and beyond these
-# the four arrays worked on, 2 MB of float32, leave the cache of a core.
-_TOGETHER = 1 << 17
+# The most elements in one PackedState, unless a single parameter has more. Fewer elements take more calls; with more,
+# the four arrays in use (2 MB of float32) no longer fit the cache of a core.
+_MOST_ELEMENTS = 1 << 17
 
 
-class Flat:
-    """What is remembered of parameters that are stepped together: of one dtype, and with the same number of steps.
+class PackedState:
+    """The state of parameters that are stepped together: all of one dtype, with the same number of steps.
 
-    step: (parameters,) float32, the same number throughout.  exp_avg, exp_avg_sq, gradient, scratch: (elements,); the
-    last two mean nothing between steps.
+    step: (parameters,) float32, the same number in each.  exp_avg, exp_avg_sq, gradient, scratch: (elements,).
+    gradient and scratch hold nothing between steps.
     """
 
     def __init__(self, parameters: list[Tensor], state: State, room: np.ndarray) -> None:
         self.parameters, self.dtype = parameters, parameters[0].dtype
-        self.step = np.zeros(len(parameters), np.float32)  # torch's dtype for it
+        self.step = np.zeros(len(parameters), np.float32)  # the dtype that torch uses
         ends = np.cumsum([parameter.data.size for parameter in parameters])
         self.exp_avg, self.exp_avg_sq = np.zeros((2, ends[-1]), self.dtype)
         self.gradient, self.scratch = room[:, : ends[-1]]
@@ -44,9 +45,9 @@ class Flat:
             passing.append((self.gradient[part].reshape(shape), self.scratch[part].reshape(shape)))
         self._kept, self._passing = kept, passing
 
-    def is_held_by(self, state: State) -> bool:
-        """Whether state still holds the views, and the parameters still have their dtype and one number of steps."""
-        steps = self.step.tolist()  # somebody may write into a view
+    def is_current(self, state: State) -> bool:
+        """Return True if state still holds the views and the parameters still share one dtype and number of steps."""
+        steps = self.step.tolist()  # a user may have written to a view
         if steps.count(steps[0]) != len(steps):
             return False
         for parameter, (step, mean, square) in zip(self.parameters, self._kept, strict=True):
@@ -61,7 +62,7 @@ class Flat:
         return True
 
     def gather(self, weight_decay: float) -> None:
-        """Put the gradients of all parameters into `gradient`, plus weight_decay times the parameters."""
+        """Write the gradients of all parameters to `gradient`, plus weight_decay times the parameters."""
         decay = as_number(weight_decay, self.dtype)
         for parameter, (gradient, scratch) in zip(self.parameters, self._passing, strict=True):
             if weight_decay:
@@ -71,7 +72,7 @@ class Flat:
                 gradient[...] = parameter.grad
 
     def subtract(self, weight_decay: float) -> None:
-        """Subtract from each parameter weight_decay times itself, and then its part of `scratch`."""
+        """Subtract from each parameter weight_decay times itself, then its part of `scratch`."""
         if weight_decay:
             keep = as_number(1 - weight_decay, self.dtype)
             for parameter in self.parameters:
@@ -80,34 +81,26 @@ class Flat:
             np.subtract(parameter.data, scratch, parameter.data)
 
 
-def as_number(value: float, dtype: np.dtype[Any]) -> Any:
-    """Return value as an array without axes, by which NumPy multiplies small ones of the dtype twice as fast.
-
-    But bfloat16 and its like by the value itself: with a Python number NumPy computes in float32.
-    """
-    return value if dtype.kind == "V" else np.array(value, dtype)
-
-
-def flat_of(parameters: Sequence[Tensor], state: State) -> list[Flat]:
-    """Return the memory of the parameters, taking over what state has of them, and put the views there."""
-    together: dict[Any, list[Tensor]] = {}
+def pack(parameters: Sequence[Tensor], state: State) -> list[PackedState]:
+    """Pack what state holds for the parameters, and replace it there by views."""
+    alike: dict[Any, list[Tensor]] = {}
     for parameter in parameters:
         step = float(state[parameter]["step"]) if state.get(parameter) else 0.0
-        together.setdefault((parameter.dtype, step), []).append(parameter)
-    flats = []
-    for (dtype, _), alike in together.items():
-        parts = list(_cut(alike))
-        room = np.empty((2, max(sum(p.data.size for p in part) for part in parts)), dtype)
-        flats += [Flat(part, state, room) for part in parts]
-    return flats
+        alike.setdefault((parameter.dtype, step), []).append(parameter)
+    packed = []
+    for (dtype, _), group in alike.items():
+        runs = list(_runs(group))
+        room = np.empty((2, max(sum(p.data.size for p in run) for run in runs)), dtype)
+        packed += [PackedState(run, state, room) for run in runs]
+    return packed
 
 
-def _cut(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield runs of parameters that are handled together."""
+def _runs(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield the parameters in runs of at most `_MOST_ELEMENTS` elements, or of one larger parameter."""
     run: list[Tensor] = []
     size = 0
     for parameter in parameters:
-        if run and size + parameter.data.size > _TOGETHER:
+        if run and size + parameter.data.size > _MOST_ELEMENTS:
             yield run
             run, size = [], 0
         run.append(parameter)
