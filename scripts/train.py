@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from statezoo.scripts.verbs import Outcome, Verb, printable
+from statezoo.scripts.verbs import Outcome, Verb, printable, spoken
 
 if TYPE_CHECKING:
     from statezoo import zoo
@@ -59,8 +59,7 @@ def _train(parsed: argparse.Namespace) -> Outcome:
                     reporters.append(stack.enter_context(EventLog(parsed.log_dir)))
                 _run(recipe, out, reporters, parsed, interruption)
         except zoo.StoppedError as error:
-            command = shlex.join(["statezoo", "train", recipe.name, "--out", str(out), "--resume"])
-            return Outcome(status=128 + (interruption.signal or 0), note=f"{error.problem}\nTo continue: {command}")
+            return Outcome(status=128 + (interruption.signal or 0), note=spoken(error, {}))
         except KeyboardInterrupt:
             return Outcome(status=130, note="stopped at once; the last saved state is still there")
     return Outcome(f"trained; publish it with: statezoo publish {shlex.quote(str(out))} --zoo my-zoo")

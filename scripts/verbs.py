@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -101,21 +102,26 @@ def finish(run: Callable[[], Outcome], options: Mapping[str, str]) -> int:
 
 
 def spoken(error: Exception, options: Mapping[str, str]) -> str:
-    """Return an error's message as a person at a terminal needs it: `force=True` is the option --force there."""
+    """Return an error's message for a person at a terminal. The library speaks Python: `force=True` is --force here."""
+    from statezoo.zoo.errors import UnfinishedRunError
+
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}."
+    if isinstance(error, UnfinishedRunError):
+        command = ["statezoo", "train", error.recipe, "--out", str(error.folder), "--resume"]
+        return f"{error.problem}\nTo resume it: {shlex.join(command)}"
 
     def option(match: re.Match[str]) -> str:
-        name, value = match["name"] or match["quoted"], match["value"]
-        if name not in options:
+        tick, name, value = match["tick"], match["name"], match["value"]
+        is_name = tick or value is not None or "_" in name  # else it may be an ordinary word, such as "seed"
+        if name not in options or not is_name:
             return match[0]
-        return match["tick"] + options[name] + (f" {value}" if value and value != "True" else "") + match["tick"]
+        return f"{tick}{options[name]}{f' {value}' if value and value != 'True' else ''}{tick}"
 
-    return re.sub(
-        r"(?<![\w/.-])(?P<tick>`?)(?:(?P<name>[a-z_]+)=(?P<value>[\w.\-]*)|(?<=`)(?P<quoted>[a-z_]+)(?=`))(?P=tick)",
-        option,
-        str(error),
+    text = re.sub(
+        r"(?<![\w/.-])(?P<tick>`?)(?P<name>[a-z_]+)(?:=(?P<value>[\w.\-]*\w)?)?(?P=tick)(?![\w/])", option, str(error)
     )
+    return text.replace(" with repair.", " with `statezoo repair`.")
 
 
 def complain(message: str) -> None:

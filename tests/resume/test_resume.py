@@ -51,7 +51,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_bytes_of_one_that_was_not(ca
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_stop_saves_says_how_to_go_on_and_does(
+def test_a_run_that_is_told_to_stop_saves_its_state_and_says_how_to_resume(
     number: signal.Signals, whole: Whole, tmp_path: Path
 ):
     out = tmp_path / "stopped"
@@ -61,8 +61,8 @@ def test_a_run_that_is_told_to_stop_saves_says_how_to_go_on_and_does(
     _, errors = process.communicate()
     assert process.returncode == 128 + number
     line = re.fullmatch(
-        r"statezoo: linear-regression was stopped after step \d+ of 480 .*\n"
-        r"To continue: statezoo train (linear-regression --out \S+ --resume)\n",
+        r"statezoo: linear-regression was stopped after step \d+ of 480, and its state was saved\.\n"
+        r"To resume it: statezoo train (linear-regression --out \S+ --resume)\n",
         errors,
     )
     assert line, errors

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import statezoo
+from statezoo import zoo
 from statezoo.checkpoints import CheckpointError, save_file
 from statezoo.scripts import command, files
 from statezoo.scripts.command import main
@@ -228,18 +229,23 @@ def test_a_file_that_may_not_be_read_is_one_message(name: str, entry: Path):
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (
-            "There is one already. Pass `force=True` to replace it.",
-            "There is one already. Pass `--force` to replace it.",
-        ),
-        ("Pass force=True, or another `data_folder`.", "Pass --force, or another `--data`."),
-        ("tense-mlp: data_folder=x1 is wrong.", "tense-mlp: --data x1 is wrong."),
+        ("It exists. Pass `force=True` to replace it.", "It exists. Pass `--force` to replace it."),
+        ("Pass force=True.", "Pass --force."),
+        ("Leave out data_folder, or name another `force`.", "Leave out --data, or name another `--force`."),
+        ("With force, data_folder=x.1.", "With force, --data x.1."),
         ("/runs/data_folder=3/run.json and my_force=True", "/runs/data_folder=3/run.json and my_force=True"),
+        ("data_folder/force=True", "data_folder/force=True"),
         ("Pass `strict=False`.", "Pass `strict=False`."),
+        ("Save what is intact with repair.", "Save what is intact with `statezoo repair`."),
     ],
 )
 def test_an_error_names_the_options_of_the_verb_instead_of_arguments(said: str, expected: str):
     assert spoken(ValueError(said), {"force": "--force", "data_folder": "--data"}) == expected
+
+
+def test_an_unfinished_run_comes_with_the_command_that_resumes_it():
+    error = zoo.StoppedError("It was stopped.", "tense-mlp", "a run")
+    assert spoken(error, {}) == "It was stopped.\nTo resume it: statezoo train tense-mlp --out 'a run' --resume"
 
 
 def test_an_error_of_the_operating_system_names_the_path_first():
