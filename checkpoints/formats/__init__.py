@@ -44,8 +44,7 @@ class Opened:
     tensors: the stored tensors, in order. offsets: where the bytes of each start, C-contiguous and little-endian. A
     tensor that is stored in another way has no offset; read(name) returns its values. metadata: all entries except the
     manifest. manifest: its text, or None in a foreign file. ties: of a foreign file, the kept name for each further
-    name. links: of a file of ours, the ties that the format itself records, to be compared with the manifest; None if
-    there are none to compare. close: frees what `read` needs. unsupported: the entries that cannot be read, each with
+    name. close: frees what `read` needs. unsupported: the entries that cannot be read, each with
     the reason, a clause such as "it holds text". notes: what a tensor is beyond its dtype, such as an enumeration.
     """
 
@@ -54,7 +53,6 @@ class Opened:
     metadata: dict[str, str] = field(default_factory=dict)
     manifest: str | None = None
     ties: dict[str, str] = field(default_factory=dict)
-    links: dict[str, str] | None = None
     read: Callable[[str], np.ndarray] | None = None
     close: Callable[[], None] = _nothing
     unsupported: dict[str, str] = field(default_factory=dict)

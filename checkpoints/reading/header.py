@@ -101,7 +101,6 @@ def header_of(source: Source, form: Format, opened: Opened) -> Header:
         if opened.manifest is not None:
             _refuse_unknown_dtypes(opened, source.name)
             manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name)
-            _refuse_other_links(opened.links, manifest, source.name)
         return Header(source.name, form.name, [Part(source, opened)], opened.tensors, manifest, metadata, ties)
     except BaseException:
         opened.close()
@@ -112,17 +111,3 @@ def _refuse_unknown_dtypes(opened: Opened, path: str) -> None:
     """Raise CorruptError if a file of ours has entries that cannot be read: none was written."""
     for name, why in opened.unsupported.items():
         raise CorruptError(f"{path} is damaged: of tensor {name!r:.200}, {why}. Use another copy of the file.", (name,))
-
-
-def _refuse_other_links(links: Mapping[str, str] | None, manifest: Manifest, path: str) -> None:
-    """Raise CorruptError if names were tied or untied, within the means of the format, since the file was saved."""
-    if links is None:
-        return
-    ties = {name: alias.kept for name, alias in manifest.aliases.items() if alias.view is None}
-    if links != ties:
-        changed = tuple(sorted(name for name in links.keys() | ties.keys() if links.get(name) != ties.get(name)))
-        raise CorruptError(
-            f"{path} was changed by another program after it was saved: {changed[0]!r} is no longer tied as it was. "
-            "Save the state anew with save_file.",
-            changed,
-        )

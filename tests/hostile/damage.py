@@ -36,7 +36,6 @@ from statezoo.checkpoints.testing import compare_states
 LIMIT_S = 120
 HARMLESS = ("reported", "identical", "unchecked")
 METADATA = {"epoch": "7", "note": "ünïcödé"}
-_GOLDEN = Path(__file__).parents[1] / "checkpoints" / "formats" / "golden" / "version1.h5"
 
 
 def a_state() -> dict[str, Any]:
@@ -61,10 +60,6 @@ def _save(path: Path) -> None:
     save_file(a_state(), path, METADATA)
 
 
-def _copy_golden(path: Path) -> None:
-    path.write_bytes(_GOLDEN.read_bytes())
-
-
 def _save_with_h5py(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["layer/weight"] = np.arange(600.0).reshape(20, 30)
@@ -86,7 +81,6 @@ class Kind(NamedTuple):
 KINDS = {
     "safetensors": Kind(".safetensors", _save, True, 1),
     "HDF5": Kind(".h5", _save, True, 1),
-    "HDF5 of version 1": Kind(".h5", _copy_golden, True, 0.1),
     "HDF5 of h5py": Kind(".h5", _save_with_h5py, False, 0.1),
 }
 

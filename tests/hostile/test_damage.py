@@ -4,7 +4,7 @@ import damage
 import pytest
 
 pytestmark = pytest.mark.slow
-COUNTS = {"safetensors": 1200, "HDF5": 600, "HDF5 of version 1": 30, "HDF5 of h5py": 30}
+COUNTS = {"safetensors": 1200, "HDF5": 600, "HDF5 of h5py": 30}
 
 
 @pytest.mark.parametrize("title", damage.KINDS)

@@ -48,7 +48,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _VERSION = 2
 _MOST_AXES = 32
 _FOOTER = re.compile(rb"\nstatezoo\.hdf5 ([0-9a-f]{32}) ([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9a-f]{16})\n")
-_FOOTER_BYTES = 115
+FOOTER_BYTES = 115
 _CHUNK_BYTES = 1 << 20
 
 
@@ -68,7 +68,7 @@ def lay_out(
         members = f'"manifest":{encode(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
         return f"{{{members}}}".encode()
 
-    tail = Tensor("U8", (len(index(manifest)) + _FOOTER_BYTES,))
+    tail = Tensor("U8", (len(index(manifest)) + FOOTER_BYTES,))
     datasets = [*_datasets(tensors, aliases, offsets), Dataset(tail, data_bytes, [(RESERVED.encode(),)])]
     structure = structure_of(datasets, data_bytes + tail.size_bytes)
     start, digest = len(structure), xxh3_128_hexdigest(structure)
@@ -146,13 +146,13 @@ class _Footer(NamedTuple):
 
 def footer_of(source: Source) -> _Footer | None:
     """Return the footer, None if there is none. Raises InvalidError if it needs more bytes than there are."""
-    if source.size_bytes < _FOOTER_BYTES:
+    if source.size_bytes < FOOTER_BYTES:
         return None
-    match = _FOOTER.fullmatch(source.read(source.size_bytes - _FOOTER_BYTES, _FOOTER_BYTES))
+    match = _FOOTER.fullmatch(source.read(source.size_bytes - FOOTER_BYTES, FOOTER_BYTES))
     if match is None:
         return None
     structure_digest, start, index_digest, index_bytes = (field.decode() for field in match.groups())
-    index_start = source.size_bytes - _FOOTER_BYTES - int(index_bytes, 16)
+    index_start = source.size_bytes - FOOTER_BYTES - int(index_bytes, 16)
     if index_start < int(start, 16):
         raise InvalidError("its footer does not fit its size")
     return _Footer(structure_digest, int(start, 16), index_digest, int(index_bytes, 16), index_start)

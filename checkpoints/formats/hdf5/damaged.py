@@ -1,6 +1,7 @@
-"""Reading damaged HDF5 files of ours.
+"""Reading damaged HDF5 files.
 
-If the index is found, the structure may be anything. If the structure is whole, the index may be missing.
+If the index of a file of ours is found, its structure may be anything. If not, what libhdf5 finds counts, as it does
+for foreign files.
 """
 
 from __future__ import annotations
@@ -10,35 +11,30 @@ from contextlib import suppress
 
 from ...errors import CorruptError
 from ...storage.source import Source
-from .. import Opened, Salvaged
+from .. import Salvaged
 from ..damaged import Spliced, notes_on_size
 from ..entries import InvalidError
-from . import digest_of_start, footer_of, footer_text, open_source
-from .structure_reader import read_structure
+from . import FOOTER_BYTES, digest_of_start, footer_of, footer_text, open_source
+from .foreign import open_remains
 
 _NO_INDEX = "its index is damaged or missing: nothing can be checked, and metadata, views and extra state are lost"
 _NO_STRUCTURE = "its HDF5 structure is damaged, or was changed by another program"
+_FOREIGN = "it is damaged: nothing can be checked, and datasets that libhdf5 does not find are lost"
 
 
 def salvage_hdf5(source: Source) -> Iterator[Salvaged]:
-    """Yield what the index says, then what the structure says. Raises CorruptError if neither can be read."""
-    try:
+    """Yield what the index says, then what libhdf5 finds. Raises CorruptError if neither can be read."""
+    with suppress(InvalidError):
         footer = footer_of(source)
         if footer is not None:
             yield from _by_index(source, footer.start, footer.index_start, footer.index_bytes, [_NO_STRUCTURE])
-        structure = read_structure(source)
-    except InvalidError as error:
-        raise CorruptError(f"{source.name} is damaged: {error}.") from error
-    notes = notes_on_size(source, structure.size_bytes)
-    index_start = structure.tail.offset
-    index_bytes = max(0, structure.tail.tensor.size_bytes - len(footer_text("0" * 32, 0, b"")))
-    start = min((found.offset for found in structure.datasets if found.tensor.size_bytes), default=index_start)
-    yield from _by_index(source, start, index_start, index_bytes, notes)
-    opened = Opened({}, {})
-    for tensor, offset, (kept, *names) in structure.datasets:
-        opened.tensors[kept], opened.offsets[kept] = tensor, offset
-        opened.ties |= dict.fromkeys(names, kept)
-    yield Salvaged(source, opened, [*notes, _NO_INDEX], {}, whole=False)
+    opened, tail, written_bytes = open_remains(source)
+    notes = notes_on_size(source, written_bytes)
+    if tail is not None:
+        offsets = [opened.offsets[name] for name, tensor in opened.tensors.items() if tensor.size_bytes]
+        start, index_bytes = min(offsets, default=tail.offset), max(0, tail.size_bytes - FOOTER_BYTES)
+        yield from _by_index(source, start, tail.offset, index_bytes, notes)
+    yield Salvaged(source, opened, [*notes, _FOREIGN if tail is None else _NO_INDEX], {}, whole=False)
 
 
 def _by_index(source: Source, start: int, index_start: int, index_bytes: int, notes: list[str]) -> Iterator[Salvaged]:

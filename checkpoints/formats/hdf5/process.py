@@ -1,49 +1,62 @@
-"""libhdf5 in a process of its own, as seen from ours: started, asked, given up when it dies or takes too long.
+"""libhdf5 in a process of its own, seen from the reader: start it, ask it, give up if it dies or takes too long.
 
-What is asked and answered is said in worker.py. No more is read of an answer than there may be.
+worker.py describes the requests and answers. An answer larger than it may be is not read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from signal import Signals
 from typing import IO, BinaryIO
 
-from ...errors import CorruptError, FormatError, ReadError
+from ...errors import CorruptError, ReadError
 from ...storage.source import FileSource, Source
 from ..recognise import AGAIN, HEAD_BYTES, cause_of
 from . import SIGNATURE
 
-# Between two answers. libhdf5 goes through 20 MB of names in a second, and through more of values.
+# The time between two answers. libhdf5 reads 20 MB of names in a second, and more of values.
 _LEAST_SECONDS, _BYTES_IN_A_SECOND = 5, 10_000_000
-# Of waiting for a second of work: others may need the processor as well, and the disk can be far away.
+# Seconds of waiting for each second of work: the processor may be busy, and the disk may be far away.
 _MOST_WAITING = 10
 _START_SECONDS = 120
 _LEAST_MEMORY_BYTES = 512 << 20
-# It says that it is still at work each 2000 links or datasets, and none takes less in the file.
+# It reports after each 2000 links or datasets. None takes less than a byte of the file.
 _LEAST_STEP_BYTES = 2000
 _HEAD_BYTES = 9
-_MAIN = "import sys; sys.path += sys.argv[3:]; from worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+# The folder of this file is a package of its own there, so that no other module named `worker` can be found.
+_MAIN = """
+import sys, types
+package = types.ModuleType("statezoo_hdf5")
+package.__path__, sys.modules[package.__name__] = [sys.argv[6]], package
+sys.path += sys.argv[7:]
+from statezoo_hdf5.worker import main
+main(*map(int, sys.argv[1:5]), sys.argv[5])
+"""
+_PLUGIN = "hdf5plugin"
 
 
 class Hdf5Process:
-    """libhdf5 with one file. most_bytes: what may be read from it altogether."""
+    """libhdf5 with one file.
 
-    def __init__(self, source: Source, most_bytes: int) -> None:
+    most_bytes: how much may be read from it in all. written_bytes: to salvage what is there of a damaged file, the size
+    that it had when it was written; objects that libhdf5 cannot read are then listed, where they are an error else.
+    """
+
+    def __init__(self, source: Source, most_bytes: int, written_bytes: int | None = None) -> None:
         self._source, self._most_bytes = source, most_bytes
         self._lock, self._owner, self._is_late = threading.Lock(), os.getpid(), False
-        # What is unpacked is in memory several times: as a chunk, in a buffer that grows, and as an array.
+        # Unpacked values are in memory several times: as a chunk, in a growing buffer, and as an array.
         limits = _LEAST_MEMORY_BYTES + 4 * most_bytes, _seconds_for(source.size_bytes)
-        self._process, self._requests = _started(source, limits)
+        size_bytes = source.size_bytes if written_bytes is None else written_bytes
+        self._process, self._requests = _started(source, (*limits, size_bytes, int(written_bytes is not None)))
         assert self._process.stdout is not None
         self._answers: IO[bytes] = self._process.stdout
         self._end = weakref.finalize(self, _end, self._process, self._requests)
@@ -58,11 +71,11 @@ class Hdf5Process:
             raise _not_started(source, f"did not start it (status {self._process.returncode})")
 
     def index(self) -> bytes:
-        """Return the index of the file. Raises FormatError for what is not loaded, CorruptError."""
+        """Return the index of the file. Raises CorruptError."""
         return bytes(self._ask(None, None))
 
     def values(self, number: int, buffer: memoryview) -> None:
-        """Fill buffer, one of bytes, with the values of a dataset. Raises CorruptError; ReadError after the end."""
+        """Fill a buffer of bytes with the values of a dataset. Raises CorruptError, or ReadError after close()."""
         self._ask(number, buffer)
 
     def close(self) -> None:
@@ -70,7 +83,7 @@ class Hdf5Process:
         self._end()
 
     def _ask(self, number: int | None, buffer: memoryview | None) -> memoryview:
-        """Return the answer to the request for a dataset, or that without one, in buffer if it is given."""
+        """Return the answer to the request for a dataset, or the index, in `buffer` if it is given."""
         seconds = _seconds_for(self._source.size_bytes + len(buffer or b""))
         with self._lock:
             if not self._end.alive or self._owner != os.getpid():
@@ -79,10 +92,10 @@ class Hdf5Process:
                 if number is not None:
                     self._requests.write(b"%d %d\n" % (number, seconds))
                 letter, content = self._await(seconds, buffer)
-            except (EOFError, OSError, ValueError) as error:  # the last where it was closed meanwhile
+            except (EOFError, OSError, ValueError) as error:  # ValueError if it was closed meanwhile
                 raise self._death(seconds) from error
             except BaseException:
-                # Who asks next must not be given what is left of this answer.
+                # The next request must not get the rest of this answer.
                 self._end()
                 raise
             if letter != b"=":
@@ -90,7 +103,7 @@ class Hdf5Process:
             return content
 
     def _await(self, seconds: int, buffer: memoryview | None) -> tuple[bytes, memoryview]:
-        """Return the next answer that says more than that there is still work, as _receive() does."""
+        """Return the next answer that is not just a sign of work, as _receive() does."""
         for _ in range(2 + self._source.size_bytes // _LEAST_STEP_BYTES):
             with self._within(_MOST_WAITING * seconds):
                 letter, content = self._receive(buffer)
@@ -100,7 +113,7 @@ class Hdf5Process:
 
     @contextlib.contextmanager
     def _within(self, seconds: int) -> Iterator[None]:
-        """End the process if the block takes longer; what it waits for then comes to its end."""
+        """End the process if the block takes longer, which ends what the block waits for."""
         timer = threading.Timer(seconds, self._give_up)
         timer.daemon = True
         timer.start()
@@ -114,13 +127,13 @@ class Hdf5Process:
         self._process.kill()
 
     def _receive(self, buffer: memoryview | None) -> tuple[bytes, memoryview]:
-        """Return the letter and the content of an answer, no letter if it is none. Raises EOFError if it breaks off."""
+        """Return the letter and content of an answer, no letter for nonsense. Raises EOFError if it is cut off."""
         head = self._answers.read(_HEAD_BYTES)
         if len(head) < _HEAD_BYTES:
             raise EOFError
         letter, size_bytes = head[:1], int.from_bytes(head[1:], "little")
         if letter != b"=" or buffer is None:
-            if letter not in {b".", b"=", b"!", b"?", b"M"} or size_bytes > self._most_bytes:
+            if letter not in {b".", b"=", b"?", b"M"} or size_bytes > self._most_bytes:
                 return b"", memoryview(b"")
             buffer = memoryview(bytearray(size_bytes))
         elif size_bytes != len(buffer):
@@ -130,7 +143,7 @@ class Hdf5Process:
         return letter, buffer
 
     def _death(self, seconds: int) -> CorruptError | ReadError:
-        """Return the error for a process that has ended before it had answered."""
+        """Return the error for a process that ended before it answered."""
         if not self._end.alive:
             return ReadError(f"{self._source.name} was closed while it was read. Open it again.")
         self._end()
@@ -144,31 +157,26 @@ class Hdf5Process:
             reason = f"reading it ended libhdf5 (status {status})"
         return invalid(self._source, reason)
 
-    def _complaint(self, letter: bytes, content: bytes) -> FormatError:
-        """Return the error for what libhdf5, or the code around it, says of the file. Ends what says nonsense."""
+    def _complaint(self, letter: bytes, content: bytes) -> CorruptError:
+        """Return the error for an answer that reports a problem. End a process that talks nonsense."""
         if letter == b"M":
             return invalid(self._source, "reading it took more memory than a file of its size should")
-        text = content.decode(errors="replace")
         if letter == b"?":
-            return invalid(self._source, _printable(text[:200]))
-        try:
-            path, reason = json.loads(text if letter == b"!" else "")
-            return not_loaded(self._source, [str(part) for part in path], _printable(str(reason)))
-        except (ValueError, TypeError, RecursionError):
-            self._end()
-            return nonsense(self._source)
+            return invalid(self._source, printable(content.decode(errors="replace")[:200]))
+        self._end()
+        return nonsense(self._source)
 
 
 def _seconds_for(size_bytes: int) -> int:
     return _LEAST_SECONDS + size_bytes // _BYTES_IN_A_SECOND
 
 
-def _started(source: Source, limits: tuple[int, int]) -> tuple[subprocess.Popen[bytes], BinaryIO]:
-    """Return a process that has the file open, and what requests to it are written to. Raises ReadError."""
+def _started(source: Source, limits: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    """Start a process that has the file open. Return it, and the pipe for requests to it. Raises ReadError."""
     if not sys.executable or getattr(sys, "frozen", False):
         raise _not_started(source, "is no Python that could run it")
     command = [sys.executable, "-I", "-c", _MAIN, *map(str, limits), *_folders(source)]
-    # Each further thread of a mathematical library would take memory that is never used.
+    # Each further thread of a BLAS would reserve memory that is never used.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     incoming, outgoing = os.pipe()
     requests = open(outgoing, "wb", buffering=0)  # noqa: SIM115
@@ -186,22 +194,21 @@ def _started(source: Source, limits: tuple[int, int]) -> tuple[subprocess.Popen[
 
 
 def _folders(source: Source) -> list[str]:
-    """Return the folders of what the process imports, wherever this one has it from."""
-    folders = [os.path.dirname(os.path.abspath(__file__))]
-    for name in ("numpy", "h5py"):
+    """Return the filter plugin that is in use here, the folder of the worker, and those of what it imports."""
+    plugin = _PLUGIN if _PLUGIN in sys.modules else ""
+    folders = [plugin, os.path.dirname(os.path.abspath(__file__))]
+    for name in filter(None, ("numpy", "h5py", plugin)):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
-            raise ReadError(
-                f"{source.name} is an HDF5 file of another program, which {name} is needed for. Install it."
-            )
+            raise ReadError(f"{source.name} is an HDF5 file of another program. Install {name} to read it.")
         folders.append(os.path.dirname(os.path.dirname(spec.origin)))
     return folders
 
 
 @contextlib.contextmanager
 def _descriptor_of(source: Source) -> Iterator[int]:
-    """Give an open file of what source has."""
-    # Without pread (Windows) the process needs a file of its own, as it would move our position.
+    """Yield the descriptor of an open file with the content of a source."""
+    # Without pread (Windows) the process needs a file of its own: it would move our position.
     if isinstance(source, FileSource) and hasattr(os, "pread"):
         yield source.descriptor
     else:
@@ -212,7 +219,7 @@ def _descriptor_of(source: Source) -> Iterator[int]:
 
 
 def _end(process: subprocess.Popen[bytes], requests: BinaryIO) -> None:
-    """End the process, and close what leads to it; a fork of its owner cannot end it and only closes."""
+    """End the process and close the pipes to it. A fork of its owner cannot end it, and only closes."""
     process.kill()
     process.wait()
     requests.close()
@@ -222,37 +229,25 @@ def _end(process: subprocess.Popen[bytes], requests: BinaryIO) -> None:
 
 def invalid(source: Source, reason: str) -> CorruptError:
     """Return the error for a file that libhdf5 cannot read."""
-    head = source.read(0, min(HEAD_BYTES, source.size_bytes))
-    whole_bytes = _size_in(head)
-    if whole_bytes > source.size_bytes:
-        cause = f"It was cut off: {whole_bytes:,} bytes were written, and {source.size_bytes:,} are there. {AGAIN}"
+    written_bytes = written_size_of(source)
+    if written_bytes > source.size_bytes:
+        cause = f"It was cut off: {written_bytes:,} bytes were written, and {source.size_bytes:,} are there. {AGAIN}"
     else:
-        cause = cause_of(head, source.size_bytes, "hdf5")
+        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, "hdf5")
     return CorruptError(f"{source.name} is not a valid HDF5 file: {reason}. {cause}")
 
 
-def _size_in(head: bytes) -> int:
-    """Return the end of file that the superblock states, 0 if there is none or nobody writes its version."""
-    # Where it stands in each version of the superblock, with offsets of 8 bytes.
+def written_size_of(source: Source) -> int:
+    """Return the size that a file had when it was written, from its superblock; 0 if that does not say."""
+    head = source.read(0, min(HEAD_BYTES, source.size_bytes))
+    # The place of the end of the file in each version of the superblock, with offsets of 8 bytes.
     place = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8]) if head[8:9] and head.startswith(SIGNATURE) else None
     return int.from_bytes(head[place : place + 8], "little") if place else 0
 
 
 def nonsense(source: Source) -> CorruptError:
-    """Return the error for a file that led libhdf5 to say what cannot be."""
-    return invalid(source, "reading it made libhdf5 say what cannot be")
-
-
-def not_loaded(source: Source, path: Sequence[str], reason: str) -> FormatError:
-    """Return the error for something in a file that is refused."""
-    return FormatError(
-        f"{path_text(path)} in {source.name} {reason}, which is not loaded. Remove it, or read it with h5py."
-    )
-
-
-def path_text(path: Sequence[str]) -> str:
-    """Return a path for messages."""
-    return repr("/" + "/".join(path))
+    """Return the error for a file that made libhdf5 return something impossible."""
+    return invalid(source, "libhdf5 returned something impossible when it read it")
 
 
 def _not_started(source: Source, reason: str) -> ReadError:
@@ -262,5 +257,6 @@ def _not_started(source: Source, reason: str) -> ReadError:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return text without control characters, which could mislead a terminal."""
     return "".join(char if char.isprintable() else "?" for char in text)

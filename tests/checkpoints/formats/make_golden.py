@@ -1,6 +1,6 @@
-"""Write the golden files of the on-disk versions that this statezoo writes: python tests/checkpoints/make_golden.py
+"""Write the golden files of the current on-disk versions: python tests/checkpoints/formats/make_golden.py
 
-Files of a version that was released must load for ever: they are never written again, those of a new version are added.
+Files of a released version must always load. So they are never written again; a new version adds files.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ METADATA = {"epoch": "7", "note": "ünïcode\n", "tied.weight": "the user's own"
 
 
 def golden_state() -> dict[str, Any]:
-    """Return a state with an example of everything that a file can hold in both formats."""
+    """Return a state with an example of everything that both formats can hold."""
     weight = np.arange(12, dtype=np.float32).reshape(3, 4)
     base = np.arange(20, dtype=np.float64)
     turned = np.arange(6, dtype=np.int64).reshape(2, 3).T

@@ -75,6 +75,7 @@ def answer(letter, content, size=None):
 
 
 READY = "answer(b'R', b'');"
-ENTRY: dict[str, Any] = {"dtype": "uint8", "item_bytes": 1, "shape": [4], "offset": None}
-GOOD = f"answer(b'=', {json.dumps({'datasets': [ENTRY], 'links': [[['x'], 0]]}).encode()!r});"
-NONSENSE = "reading it made libhdf5 say what cannot be"
+ENTRY: dict[str, Any] = {"dtype": "uint8", "item_bytes": 1, "shape": [4], "offset": None, "address": 96, "note": ""}
+INDEX: dict[str, Any] = {"datasets": [ENTRY], "links": [[["x"], 0]], "unsupported": []}
+GOOD = f"answer(b'=', {json.dumps(INDEX).encode()!r});"
+NONSENSE = "libhdf5 returned something impossible when it read it"

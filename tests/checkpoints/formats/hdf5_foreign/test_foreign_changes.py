@@ -16,7 +16,7 @@ def test_a_dataset_added_to_a_file_of_ours_is_noticed_and_deleting_the_index_loa
     save_file({"a": np.ones(2)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file["new"] = np.ones(1)
-    with pytest.raises(CorruptError, match=r"changed by another program.*it has the dataset 'new'") as caught:
+    with pytest.raises(CorruptError, match=r"changed by another program.*it has the dataset 'new', unlike") as caught:
         open_foreign(FileSource(str(tmp_path / "x.h5")))
     assert caught.value.tensors == ("new",)
     with h5py.File(tmp_path / "x.h5", "a") as file:
@@ -33,22 +33,16 @@ def test_an_attribute_added_to_a_file_of_ours_is_noticed(tmp_path: Path):
         open_foreign(FileSource(str(tmp_path / "x.h5")))
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_an_index_under_another_name_is_damage(tmp_path: Path, version: int):
-    golden = Path(__file__).parents[1] / "golden" / "version1.h5"
-    (tmp_path / "x.h5").write_bytes(golden.read_bytes())
-    if version == 2:
-        save_file({"a": np.ones(2)}, tmp_path / "x.h5")
+def test_an_index_under_another_name_is_damage(tmp_path: Path):
+    save_file({"a": np.ones(2)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file.move("__statezoo__", "other")
     with pytest.raises(CorruptError, match=r"the name of the dataset __statezoo__ was changed to 'other'"):
         open_foreign(FileSource(str(tmp_path / "x.h5")))
 
 
-@pytest.mark.parametrize(
-    "content", [b"[]", b"3", b"{}", b'{"names":3}', b'{"names":[[]],"manifest":"","metadata":{}}', b"\xff", b"[" * 9999]
-)
-def test_an_index_that_is_none_is_damage(tmp_path: Path, content: bytes):
+@pytest.mark.parametrize("content", [b"[]", b"3", b"{}", b'{"tensors":3}', b'{"tensors":[[]]}', b"\xff", b"[" * 9999])
+def test_an_invalid_index_is_damage(tmp_path: Path, content: bytes):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["__statezoo__"] = np.frombuffer(content, "u1")
     with pytest.raises(CorruptError, match=r"is damaged: __statezoo__ is not what was written"):

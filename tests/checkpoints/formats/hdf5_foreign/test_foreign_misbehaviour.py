@@ -1,12 +1,13 @@
 """HDF5 files that libhdf5 has to read in a process of its own: what that does or says amiss is an error."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import h5py
 import pytest
-from foreign_files import ENTRY, GOOD, NONSENSE, READY, opened, read, run_instead
+from foreign_files import ENTRY, GOOD, INDEX, NONSENSE, READY, opened, read, run_instead
 
 from statezoo.checkpoints import CorruptError, FormatError
 from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
@@ -28,8 +29,7 @@ FAILING = {
     "an error that is no text": (r"answer(b'?', b'\xff\xfe')", "HDF5 file"),
     "work without end": ("\nwhile True: answer(b'.', b'')", NONSENSE),
     "no memory": ("answer(b'M', b'')", "more memory than a file of its size should"),
-    "a refusal of nothing": ("answer(b'!', b'[]')", NONSENSE),
-    "a refusal that is no JSON": ("answer(b'!', b'[' * 9999)", NONSENSE),
+    "an index that is deep": ("answer(b'=', b'[' * 9999)", NONSENSE),
 }
 
 
@@ -46,20 +46,20 @@ def test_a_process_that_fails_is_an_error_and_is_ended(
 
 
 def index_of(**changes: Any) -> dict[str, Any]:
-    return {"datasets": [ENTRY | changes], "links": [[["x"], 0]]}
+    return INDEX | {"datasets": [ENTRY | changes]}
 
 
 LIES: dict[str, tuple[Any, str]] = {
     "no object": ([], NONSENSE),
     "nothing": ({}, NONSENSE),
     "a number": (3, NONSENSE),
-    "links to nothing": ({"datasets": [], "links": [[["x"], 0]]}, NONSENSE),
-    "links from the end": ({"datasets": [ENTRY], "links": [[["x"], -1]]}, NONSENSE),
-    "a number that is a list": ({"datasets": [ENTRY], "links": [[["x"], []]]}, NONSENSE),
-    "a path that is text": ({"datasets": [ENTRY], "links": [["x", 0]]}, NONSENSE),
-    "a path of numbers": ({"datasets": [ENTRY], "links": [[[1], 0]]}, NONSENSE),
-    "a link of three": ({"datasets": [ENTRY], "links": [[["x"], 0, 1]]}, NONSENSE),
-    "a dataset that is a list": ({"datasets": [[]], "links": [[["x"], 0]]}, NONSENSE),
+    "links to nothing": (INDEX | {"datasets": [], "links": [[["x"], 0]]}, NONSENSE),
+    "links from the end": (INDEX | {"datasets": [ENTRY], "links": [[["x"], -1]]}, NONSENSE),
+    "a number that is a list": (INDEX | {"datasets": [ENTRY], "links": [[["x"], []]]}, NONSENSE),
+    "a path that is text": (INDEX | {"datasets": [ENTRY], "links": [["x", 0]]}, NONSENSE),
+    "a path of numbers": (INDEX | {"datasets": [ENTRY], "links": [[[1], 0]]}, NONSENSE),
+    "a link of three": (INDEX | {"datasets": [ENTRY], "links": [[["x"], 0, 1]]}, NONSENSE),
+    "a dataset that is a list": (INDEX | {"datasets": [[]], "links": [[["x"], 0]]}, NONSENSE),
     "a dtype that is a number": (index_of(dtype=3), NONSENSE),
     "a shape that is a number": (index_of(shape=3), NONSENSE),
     "a shape of many axes": (index_of(shape=[1] * 33), NONSENSE),
@@ -68,18 +68,19 @@ LIES: dict[str, tuple[Any, str]] = {
     "a shape of booleans": (index_of(shape=[True]), NONSENSE),
     "a negative offset": (index_of(offset=-1), NONSENSE),
     "an offset of text": (index_of(offset="1"), NONSENSE),
-    "an offset beyond the file": (index_of(offset=1 << 40), r"'/x' in .* reaches beyond the end of the file"),
-    "a huge shape": (index_of(shape=[1 << 62, 1 << 62], offset=0), r"'/x' in .* reaches beyond the end of the file"),
-    "a huge shape to be read": (index_of(shape=[1 << 62, 1 << 62]), r"'/x' in .* far more than the file has"),
-    "an element of another size": (index_of(item_bytes=2), r"'/x' in .* no array of numbers \(uint8\)"),
-    "an unknown dtype": (index_of(dtype="object"), r"'/x' in .* no array of numbers \(object\)"),
-    "opaque numbers": (index_of(dtype="opaque uint8"), r"'/x' in .* opaque bytes"),
+    "an offset beyond the file": (index_of(offset=1 << 40), r"'/x' reaches beyond the end of the file"),
+    "a huge shape": (index_of(shape=[1 << 62, 1 << 62], offset=0), r"'/x' reaches beyond the end of the file"),
+    "an address of text": (index_of(address="1"), NONSENSE),
+    "a note of numbers": (index_of(note=3), NONSENSE),
+    "unsupported of three": (INDEX | {"unsupported": [[["x"], "y", 0]]}, NONSENSE),
+    "unsupported without a reason": (INDEX | {"unsupported": [[["x"], 0]]}, NONSENSE),
+    "unsupported without a path": (INDEX | {"unsupported": [["x", "y"]]}, NONSENSE),
     "the same bytes often": (
-        {"datasets": [ENTRY | {"shape": [4000], "offset": 0}] * 2, "links": [[["x"], 0], [["y"], 1]]},
-        r"'/y' in .* lies where another dataset lies",
+        INDEX | {"datasets": [ENTRY | {"shape": [4000], "offset": 0}] * 2, "links": [[["x"], 0], [["y"], 1]]},
+        r"'/y' has bytes that belong to another dataset",
     ),
     "one name twice": (
-        {"datasets": [ENTRY] * 2, "links": [[["x"], 0], [["x"], 1]]},
+        INDEX | {"datasets": [ENTRY] * 2, "links": [[["x"], 0], [["x"], 1]]},
         r"'/x' and '/x' in .* would both be named 'x'",
     ),
 }
@@ -95,6 +96,26 @@ def test_a_process_that_lies_is_not_believed(
     with pytest.raises(FormatError, match=text):
         open_foreign(FileSource(str(plain)))
     assert started[0].returncode is not None
+
+
+UNSUPPORTED = {
+    "a huge shape to be read": (index_of(shape=[1 << 62, 1 << 62]), r"far more than the file has"),
+    "an element of another size": (index_of(item_bytes=2), r"it holds uint8, which this version does not support"),
+    "an unknown dtype": (index_of(dtype="object"), r"it holds object, which this version does not support"),
+    "opaque numbers": (index_of(dtype="opaque uint8"), r"opaque bytes"),
+    "a reason": (INDEX | {"links": [], "unsupported": [[["x"], "it\x1b is"]]}, r"^it\? is$"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSUPPORTED)
+def test_what_the_process_cannot_have_read_is_listed_as_unsupported(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    content, reason = UNSUPPORTED[kind]
+    run_instead(monkeypatch, f"{READY}answer(b'=', {json.dumps(content).encode()!r}); time.sleep(600)")
+    with opened(plain) as found:
+        assert (list(found.tensors), list(found.unsupported)) == ([], ["x"])
+        assert re.search(reason, found.unsupported["x"])
 
 
 @pytest.mark.parametrize(

@@ -52,5 +52,5 @@ def test_no_further_process_or_file_is_an_error_that_says_so(plain: Path, monkey
 
 def test_without_h5py_the_error_says_to_install_it(plain: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "h5py", None)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ReadError, match=r"plain.h5 is an HDF5 file of another program, which h5py is needed for"):
+    with pytest.raises(ReadError, match=r"plain.h5 is an HDF5 file of another program. Install h5py to read it"):
         open_foreign(FileSource(str(plain)))

@@ -2,21 +2,29 @@
 
 import io
 import json
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import pytest
 from foreign_files import GOOD, PACKED, READY, opened, run_instead
 
 from statezoo.checkpoints.formats.hdf5 import process as hdf5_process
+from statezoo.checkpoints.formats.hdf5 import walk as walking
 from statezoo.checkpoints.formats.hdf5 import worker as hdf5_worker
+from statezoo.checkpoints.formats.hdf5.walk import Walk
+
+
+def as_libhdf5_reads(file: BinaryIO) -> hdf5_worker.File:
+    return hdf5_worker.File(file.fileno(), os.fstat(file.fileno()).st_size)
 
 
 def served(path: Path, *numbers: int) -> list[tuple[bytes, bytes]]:
     """Return the letters and contents that a process would answer."""
     answers = io.BytesIO()
     with path.open("rb") as file:
-        hdf5_worker.serve(file.fileno(), numbers, answers, lambda: None)
+        hdf5_worker.serve(as_libhdf5_reads(file), numbers, answers, Walk(lambda: None))
     answers.seek(0)
     found = []
     while head := answers.read(9):
@@ -43,11 +51,11 @@ def test_the_process_says_what_it_cannot_read_and_goes_on(packed: Path, plain: P
 
 
 def test_the_process_says_now_and_then_that_it_is_still_at_work(plain: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hdf5_worker, "STEP", 5)
-    walk = hdf5_worker._Walk(lambda: steps.append(len(walk.datasets)))
+    monkeypatch.setattr(walking, "STEP", 5)
+    walk = Walk(lambda: steps.append(len(walk.datasets)))
     steps: list[int] = []
     with plain.open("rb") as file:
-        walk.from_root(hdf5_worker._opened(hdf5_worker._File(file.fileno())))
+        walk.from_root(hdf5_worker.root_of(as_libhdf5_reads(file)))
     # Five links in the root; three datasets and the one link in each of two groups; two datasets more.
     assert steps == [0, 3]
 
@@ -61,10 +69,27 @@ def test_a_long_work_has_time_as_long_as_it_goes_on(plain: Path, monkeypatch: py
         assert list(found.tensors) == ["x"]
 
 
-def test_the_process_refuses_what_leads_on(plain: Path):
+def test_the_process_follows_no_link_in_a_circle(plain: Path):
     with h5py.File(plain, "a") as file:
         file["nested/loop"] = file["/nested"]
-    assert served(plain) == [(b"!", b'[["nested", "loop"], "is a second link to a group"]')]
+    ((letter, index),) = served(plain)
+    assert (letter, json.loads(index)["unsupported"]) == (
+        b"=",
+        [[["nested", "loop"], "it is a second link to a group"]],
+    )
+
+
+def test_a_module_called_worker_elsewhere_is_not_run(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    code = f"open({str(tmp_path / 'ran')!r}, 'w'); raise SystemExit(9)"
+    for name in ("worker", "walk", "statezoo_hdf5"):
+        (tmp_path / f"{name}.py").write_text(code)
+    folders = hdf5_process._folders
+    monkeypatch.setattr(hdf5_process, "_folders", lambda source: [*folders(source), str(tmp_path)])
+    # First on the path of the process, before every folder that it is given.
+    run_instead(monkeypatch, f"sys.path.insert(0, {str(tmp_path)!r})\n{hdf5_process._MAIN}")
+    with opened(plain) as found:
+        assert "scalar" in found.tensors
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_request_is_a_number_and_the_time_it_may_take(monkeypatch: pytest.MonkeyPatch):
