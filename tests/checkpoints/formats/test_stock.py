@@ -292,45 +292,6 @@ def test_two_datasets_of_one_name_are_refused_naming_both(tmp_path: Path):
     assert "'a.b'" in str(caught.value)
 
 
-def virtual_dataset(file: h5py.File) -> None:
-    layout = h5py.VirtualLayout((4,), "u1")
-    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (4,))
-    file.create_virtual_dataset("bad", layout)
-
-
-# What is put into a file, and what the error says of it.
-REFUSED: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
-    "soft link": (lambda f: f.update(bad=h5py.SoftLink("/good")), "soft or external link"),
-    "external link": (lambda f: f.update(bad=h5py.ExternalLink("/etc/passwd", "/x")), "soft or external link"),
-    "group loop": (lambda f: f.create_group("group").update(bad=f["/"]), "second link to a group"),
-    "group twice": (lambda f: f.update(bad=f.create_group("group")), "second link to a group"),
-    "external storage": (
-        lambda f: f.create_dataset("bad", (4,), "u1", external=[("/etc/passwd", 0, 4)]),
-        "kept in other files",
-    ),
-    "virtual dataset": (virtual_dataset, "kept in other files"),
-    "deep groups": (lambda f: f.update({"a/" * 300 + "bad": 1}), "groups more than 200 deep"),
-    "text": (lambda f: f.update(bad=["text"]), "no array of numbers"),
-    "compound": (lambda f: f.update(bad=np.zeros(2, [("a", "f4"), ("b", "i4")])), "no array of numbers"),
-    "reference": (lambda f: f.create_dataset("bad", data=f["good"].ref, dtype=h5py.ref_dtype), "no array of numbers"),
-    "opaque": (lambda f: f.update(bad=np.zeros(2, "V3")), "opaque bytes"),
-    "empty dataspace": (lambda f: f.update(bad=h5py.Empty("f4")), "empty dataspace"),
-    "bomb": (
-        lambda f: f.create_dataset("bad", (1 << 40,), "u1", chunks=(1 << 20,), compression="gzip"),
-        "would take 1,099,511,627,776 bytes",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_leads_out_of_an_h5_file_or_is_no_array_is_refused_by_name(tmp_path: Path, kind: str):
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file["good"] = np.ones(1)
-        REFUSED[kind][0](file)
-    with pytest.raises(FormatError, match=rf"'/[a-z/]*' in .*{REFUSED[kind][1]}"):
-        load_file(tmp_path / "x.h5")
-
-
 def test_a_dataset_added_to_our_file_by_another_program_is_noticed(tmp_path: Path):
     save_file({"a": np.ones(2)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
@@ -344,26 +305,22 @@ def relink(file: h5py.File, name: str, target: str) -> None:
     file[name] = file[target]
 
 
-LINK_CHANGES = {
-    "a dataset deleted": (lambda file: file.pop("fc1/bias"), "has no dataset 'fc1.bias'"),
-    "a dataset renamed": (lambda file: file.move("fc1/bias", "c"), "has no dataset 'fc1.bias'"),
-    "a tie deleted": (lambda file: file.pop("tied/weight"), "'tied.weight' is no longer"),
-    "a tie made": (lambda file: file.update(new=file["fc1/bias"]), "'new' is no longer"),
-    "a tie to another": (lambda file: relink(file, "tied/weight", "fc1/bias"), "'tied.weight' is no longer"),
+LINK_CHANGES: dict[str, Callable[[h5py.File], Any]] = {
+    "a dataset deleted": lambda file: file.pop("fc1/bias"),
+    "a dataset renamed": lambda file: file.move("fc1/bias", "c"),
+    "a tie deleted": lambda file: file.pop("tied/weight"),
+    "a tie made": lambda file: file.update(new=file["fc1/bias"]),
+    "a tie to another": lambda file: relink(file, "tied/weight", "fc1/bias"),
 }
 
 
-@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("kind", LINK_CHANGES)
-def test_a_link_of_our_h5_file_changed_by_another_program_is_noticed(tmp_path: Path, kind: str, version: int):
-    change, found = LINK_CHANGES[kind]
+def test_a_link_of_our_h5_file_changed_by_another_program_is_noticed(tmp_path: Path, kind: str):
     target = tmp_path / "x.h5"
-    target.write_bytes((Path(__file__).parent / "golden" / f"version{version}.h5").read_bytes())
+    target.write_bytes((Path(__file__).parent / "golden" / "version2.h5").read_bytes())
     with h5py.File(target, "a") as file:
-        change(file)
-    # Version 1 compares the links one by one, version 2 has a digest of all the structure.
-    what = rf"changed by another program.*{found}" if version == 1 else "was changed by another program"
-    with pytest.raises(CorruptError, match=what):
+        LINK_CHANGES[kind](file)
+    with pytest.raises(CorruptError, match="was changed by another program"):
         load_file(target)
 
 

@@ -216,10 +216,6 @@ def test_a_manifest_that_is_no_manifest_is_refused(tmp_path: Path, text: str):
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(CorruptError, match=r"its manifest is not what was written"):
         load_file(tmp_path / "x.safetensors")
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file["__statezoo__"] = np.frombuffer(json.dumps({"manifest": text, "metadata": {}, "names": []}).encode(), "u1")
-    with pytest.raises(CorruptError, match=r"its manifest is not what was written"):
-        load_file(tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize(
@@ -361,7 +357,7 @@ def test_datasets_that_lie_over_each_other_cannot_multiply_a_file_in_memory(tmp_
     path.write_bytes(content)
     with h5py.File(path) as file:
         assert file["b"][0] == 1  # pyright: ignore[reportIndexIssue]
-    with pytest.raises(FormatError, match=r"'/b' in .* lies where another dataset lies"):
+    with pytest.raises(CorruptError, match=r"'/b' has bytes that belong to another dataset"):
         load_file(path)
 
 
