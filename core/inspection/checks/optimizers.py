@@ -33,6 +33,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     yield from _lacking(patient, {id(each.parameter) for each in held})
     yield from _twice(patient, held)
     yield from _lost(patient, held)
+    yield from _without_eps(patient)
 
 
 def _again(patient: Patient, optimizer: Optimizer, with_: str = "") -> str:
@@ -77,3 +78,19 @@ def _lost(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
                 "the optimizer holds it, but the model does so no longer: stepping it trains nothing",
                 f"{_again(patient, optimizer)}, after the last change to the model",
             )
+
+
+def _without_eps(patient: Patient) -> Iterator[Finding]:
+    """Yield the first parameter of each optimizer in whose dtype eps, as Adam has it, rounds to 0."""
+    for optimizer in patient.optimizers:
+        for group in optimizer.param_groups:
+            eps = group.get("eps", 0)
+            rounded = (p for p in group["params"] if eps and not np.array(eps, p.dtype))
+            if (parameter := next(rounded, None)) is not None:
+                yield Finding(
+                    "optimizer",
+                    patient.names.get(id(parameter), f"a parameter {parameter.shape}"),
+                    f"eps={eps} rounds to 0 in {parameter.dtype}: a gradient near 0 gives NaN or infinity",
+                    f"{_again(patient, optimizer)} with eps=1e-4, or train in float32: model.float()",
+                )
+                break

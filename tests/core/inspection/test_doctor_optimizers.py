@@ -149,3 +149,13 @@ def test_a_layer_that_moved_within_the_model_is_not_lost(gan: Gan):
     optimizer = optim.SGD(gan.parameters(), lr=0.1)
     gan.moved, gan.critic = gan.critic, Sequential()
     assert doctor(gan, optimizer)
+
+
+def test_an_eps_that_rounds_to_0_in_float16_is_found_once_for_each_optimizer():
+    model = Sequential(Linear(4, 4), Linear(4, 1))
+    model.to(np.float16)
+    report = doctor(model, optim.Adam(model.parameters()))
+    assert [(finding.kind, finding.name) for finding in report.findings] == [("optimizer", "0.weight")]
+    assert report.findings[0].seen.startswith("eps=1e-08 rounds to 0 in float16")
+    assert doctor(model, optim.Adam(model.parameters(), eps=1e-4)).ok
+    assert doctor(model.to(np.float32), optim.Adam(model.parameters())).ok
