@@ -154,7 +154,7 @@ def test_two_processes_do_not_train_into_one_folder(tmp_path: Path):
     first.kill()
     first.communicate()
     assert second.returncode == 1
-    assert f"another process is training into {out}; wait for it" in errors
+    assert f"Another process is training into {out}. Wait for it" in errors
 
 
 def test_the_first_signal_is_a_wish_and_the_second_one_stops_at_once():
