@@ -1,7 +1,7 @@
-"""The data that recipes train on: each function returns a Split, the same arrays on every machine.
+"""The data that recipes train on. Each function returns a Split, with the same arrays on every machine.
 
-Orders are drawn from the raw integers of PCG64, which NumPy guarantees to stay the same across versions; it does not
-promise that for `Generator.permutation` and its like (https://numpy.org/doc/stable/reference/random/compatibility.html).
+Orders are drawn from the raw integers of PCG64, which NumPy guarantees to keep across versions; it does not guarantee
+the same for `Generator.permutation` and similar methods (https://numpy.org/doc/stable/reference/random/compatibility.html).
 """
 
 import gzip
@@ -19,13 +19,13 @@ from ..extras import require
 
 DIGITS_SPLIT_SEED = 1797
 MNIST_MAX_EXAMPLES = 60_000
-MNIST_ADVICE = "Copy MNIST's files anew, for instance from https://ossci-datasets.s3.amazonaws.com/mnist/."
+MNIST_ADVICE = "Download MNIST's files again, for example from https://ossci-datasets.s3.amazonaws.com/mnist/."
 SORTING_LENGTH = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Arrays to train on and arrays held out, with where they come from; the first axis counts examples."""
+    """Arrays to train on, arrays held out, and their source. The first axis counts examples."""
 
     name: str
     train_x: np.ndarray
@@ -38,7 +38,7 @@ class Split:
 
 
 def sha256_of_arrays(*arrays: np.ndarray) -> str:
-    """One SHA-256, in hex, of the dtype, shape and bytes (little-endian, C order) of arrays, in their order."""
+    """Return one SHA-256, in hex, of the dtype, shape and bytes (little-endian, C order) of arrays, in their order."""
     digest = hashlib.sha256()
     for array in arrays:
         canonical = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
@@ -48,12 +48,12 @@ def sha256_of_arrays(*arrays: np.ndarray) -> str:
 
 
 def digits(flat: bool = True) -> Split:
-    """Scikit-learn's 8 x 8 handwritten digits: 1,442 to train and 355 held out, a fifth of each class.
+    """Return scikit-learn's 8 x 8 handwritten digits: 1,442 to train and 355 held out, a fifth of each class.
 
     x: (N, 64) float32 in 0..1, or (N, 8, 8) if not flat.  y: (N,) int64, the digit.
-    The same writers are in both parts, so the accuracy is that of new digits by known hands.
+    The same writers are in both parts, so the accuracy is that of new digits by known writers.
     Raises MissingExtraError if scikit-learn is not installed.
-    Source: Alpaydin and Kaynak 1998, doi:10.24432/C50P49, its test set as sklearn.datasets.load_digits ships it.
+    Source: Alpaydin and Kaynak 1998, doi:10.24432/C50P49, its test set, as in sklearn.datasets.load_digits.
     """
     bunch = require("sklearn.datasets", "scikit-learn").load_digits()
     x = bunch.images.astype(np.float32) / 16  # the pixels count 0 to 16 dots
@@ -73,7 +73,7 @@ def digits(flat: bool = True) -> Split:
 
 
 def digits28() -> Split:
-    """The digits of `digits`, enlarged to the geometry of MNIST; the same split, x: (N, 28, 28) float32 in 0..1.
+    """Return the digits of `digits` in the geometry of MNIST, with the same split. x: (N, 28, 28) float32 in 0..1.
 
     Raises MissingExtraError if scikit-learn is not installed.
     """
@@ -90,13 +90,13 @@ def digits28() -> Split:
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:
-    """8 x 8 images as 28 x 28: bilinear to 20 x 20 with the corners kept, centred in a blank border of 4.
+    """Enlarge 8 x 8 images to 28 x 28: bilinear to 20 x 20 with the corners kept, inside a blank border of 4.
 
     images: (N, 8, 8) float in 0..1.  Returns (N, 28, 28) float32 in 0..1.
     MNIST's digits fill a 20 x 20 box in a 28 x 28 field too (LeCun, Cortes and Burges, The MNIST database).
     """
-    # Row i of 20 lies at 7i/19 of the 8 old rows, and takes from row j by a hat function of their distance. In
-    # nineteenths the weights are integers, so that sixteenths of ink add up exactly, in whatever order BLAS adds.
+    # Row i of 20 is at 7i/19 of the 8 old rows, and takes from row j by a hat function of their distance. The weights
+    # are integers when counted in nineteenths, so sums of sixteenths of ink are exact, in whatever order BLAS adds.
     nineteenths = np.maximum(0, 19 - np.abs(7 * np.arange(20)[:, None] - 19 * np.arange(8)))
     weights = nineteenths.astype(np.float32)  # (20, 8)
     box = weights @ images.astype(np.float32) @ weights.T / 19**2  # (N, 8, 8) -> (N, 20, 20)
@@ -104,13 +104,13 @@ def enlarge(images: np.ndarray) -> np.ndarray:
 
 
 def plane(n: int, seed: int) -> Split:
-    """Noiseless points of y = 2*x1 + 3*x2 with independent inputs; the last fifth of the n is held out.
+    """Return noiseless points of y = 2*x1 + 3*x2 with independent inputs. The last fifth of the n is held out.
 
     x: (N, 2) float32, uniform in -1..1 and of full rank.  y: (N, 1) float32.
-    Raises DataError if n is under 10, too few to be sure of the rank.
+    Raises DataError if n is less than 10: too few to guarantee the rank.
     """
     if n < 10:
-        raise DataError(f"plane needs n of at least 10 points, not {n}")
+        raise DataError(f"plane needs n of at least 10 points, not {n}.")
     x = np.random.Generator(np.random.PCG64(seed)).uniform(-1, 1, size=(n, 2)).astype(np.float32)
     y = 2 * x[:, :1] + 3 * x[:, 1:]
     kept = n - n // 5
@@ -126,17 +126,17 @@ def plane(n: int, seed: int) -> Split:
 
 
 def sorting(n_train: int, n_test: int, seed: int) -> Split:
-    """Sequences of six digits and the same digits in ascending order, every sequence at most once.
+    """Return sequences of six digits and the same digits in ascending order. Every sequence appears at most once.
 
-    x, y: (N, 6) int64 in 0..9.  No held-out sequence is trained on; another arrangement of the same digits usually is,
-    for there are a million sequences but only 5,005 answers. The held-out part does not depend on n_train.
-    Raises DataError if a count is under 1 or both together exceed the million.
+    x, y: (N, 6) int64 in 0..9.  No held-out sequence is trained on. Another arrangement of the same digits usually is:
+    there are a million sequences but only 5,005 answers. The held-out part does not depend on n_train.
+    Raises DataError if a count is less than 1 or their sum exceeds a million.
     """
     total = 10**SORTING_LENGTH
     if min(n_train, n_test) < 1 or n_train + n_test > total:
         raise DataError(
             f"sorting cannot draw {n_train} + {n_test} different sequences: "
-            f"each count must be at least 1, and both together at most {total:,}"
+            f"each count must be at least 1, and their sum at most {total:,}."
         )
     numbers = _shuffled(total, seed)[: n_test + n_train, None]
     x = numbers // 10 ** np.arange(SORTING_LENGTH - 1, -1, -1) % 10  # (N, 1) -> (N, 6)
@@ -153,10 +153,11 @@ def sorting(n_train: int, n_test: int, seed: int) -> Split:
 
 
 def mnist_idx(folder: str | Path) -> Split:
-    """MNIST, read from its four IDX files (train-images-idx3-ubyte and so on, plain or gzipped) in a folder.
+    """Read MNIST from its four IDX files (train-images-idx3-ubyte and so on, plain or gzipped) in a folder.
 
-    x: (N, 28, 28) float32 in 0..1.  y: (N,) int64, the digit.  Any set of that layout and at most its size will do.
-    Raises DataError, naming the file, unless all four are complete and fit together.
+    x: (N, 28, 28) float32 in 0..1.  y: (N,) int64, the digit.
+    Any set of this layout and up to this size is accepted.
+    Raises DataError, naming the file, if one is missing, incomplete or does not match the others.
     Source of the format: http://yann.lecun.com/exdb/mnist/, "File formats for the MNIST database".
     """
     return _split(
@@ -169,7 +170,7 @@ def mnist_idx(folder: str | Path) -> Split:
 
 
 def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """The images, (N, 28, 28) float32 in 0..1, and the labels, (N,) int64, of one part of MNIST."""
+    """Read the images, (N, 28, 28) float32 in 0..1, and the labels, (N,) int64, of one part of MNIST."""
     images_path = _find(folder, f"{part}-images", "idx3-ubyte")
     labels_path = _find(folder, f"{part}-labels", "idx1-ubyte")
     images = _read_idx(images_path, (28, 28))
@@ -185,8 +186,8 @@ def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:
-    """The path of one of the four files, under any of the names it is published by."""
-    # Archives and some mirrors write a dot where the original name has a dash.
+    """Return the path of one of the four files, under any name it is published by."""
+    # Archives and some mirrors use a dot in place of the dash.
     names = [stem + joint + kind + suffix for suffix in ("", ".gz") for joint in "-."]
     for name in names:
         if (folder / name).is_file():
@@ -195,7 +196,7 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 
 def _read_idx(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
-    """The unsigned bytes of an IDX file, (N, *item_shape), after every check that the file allows."""
+    """Read the unsigned bytes of an IDX file, (N, *item_shape), and check all that the format allows to check."""
     try:
         with path.open("rb") as raw:
             gzipped = raw.read(2) == b"\x1f\x8b"  # by content: browsers unpack a .gz and keep its name
@@ -203,7 +204,7 @@ def _read_idx(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
             file = gzip.GzipFile(fileobj=raw) if gzipped else raw
             shape = _idx_shape(path, file.read(8 + 4 * len(item_shape)), item_shape)
             announced = math.prod(shape)
-            # One byte more tells a file that is too long, and no more is ever unpacked.
+            # One more byte shows that a file is too long. No more than that is ever unpacked.
             body = file.read(announced + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. {MNIST_ADVICE}") from error
@@ -214,7 +215,7 @@ def _read_idx(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _idx_shape(path: Path, header: bytes, item_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The dimensions in an IDX header: two zero bytes, the type, how many dimensions, each as a big-endian uint32."""
+    """Parse an IDX header: two zero bytes, the type, the number of dimensions, each as a big-endian uint32."""
     ndim = 1 + len(item_shape)
     if len(header) < 4 + 4 * ndim:
         problem = f"it ends inside its header, after {len(header)} bytes"
@@ -244,18 +245,18 @@ def _split(
     source: str,
     licence: str,
 ) -> Split:
-    """A Split with the hash of its arrays."""
+    """Return a Split with the hash of its arrays."""
     sha256 = sha256_of_arrays(train_x, train_y, test_x, test_y)
     return Split(name, train_x, train_y, test_x, test_y, source, licence, sha256)
 
 
 def _shuffled(n: int, seed: int) -> np.ndarray:
-    """The numbers 0 to n - 1 in an order that depends on the seed alone."""
+    """Return the numbers 0 to n - 1 in an order that depends only on the seed."""
     return np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
 
 
 def _a_fifth_of_each_class(labels: np.ndarray) -> np.ndarray:
-    """Which examples are held out: (N,) bool."""
+    """Return which examples are held out: (N,) bool."""
     order = _shuffled(len(labels), DIGITS_SPLIT_SEED)
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""What the recipes of image classifiers share: cross entropy with smoothed labels, accuracy on held-out images."""
+"""The base of the recipes of image classifiers: cross entropy with smoothed labels, accuracy on held-out images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from ..training.recipe import Recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A small data set is learnt by heart within a few epochs; smoothed labels keep the logits from growing after that.
+# A small data set is memorized within a few epochs. Smoothed labels keep the logits from growing after that.
 LABEL_SMOOTHING = 0.1
 
-# How many of the images that a model misreads its card shows.
+# The number of misclassified images on a card.
 MISREAD = 10
 
 CHOSEN_BY_HAND = (
-    "Epochs, learning rate and label smoothing were chosen with an eye on the held-out digits, so the accuracy on them "
-    "is a little optimistic."
+    "Epochs, learning rate and label smoothing were chosen by looking at the held-out digits, so the accuracy on them "
+    "is slightly optimistic."
 )
 
 
 @dataclass(frozen=True)
 class ClassifierRecipe(Recipe):
-    """A recipe whose targets are class indices. Subclasses say where the images come from."""
+    """A recipe whose targets are class indices. Subclasses provide the images."""
 
     task = "image-classification"
     labels = tuple("0123456789")
@@ -48,7 +48,7 @@ class ClassifierRecipe(Recipe):
         }
 
     def pictures(self, model: Module, data: Split) -> dict[str, "Figure"]:
-        """The held-out images that the model misreads, the surest mistakes first."""
+        """Draw the held-out images that the model misclassifies, the most confident mistakes first."""
         with no_grad():
             probabilities = F.softmax(model(Tensor(data.test_x)), dim=-1).data  # (N, classes)
         read = probabilities.argmax(axis=-1)
@@ -57,7 +57,9 @@ class ClassifierRecipe(Recipe):
             return {}
         shown = wrong[np.argsort(-probabilities[wrong, read[wrong]], kind="stable")][:MISREAD]
         side = int(np.sqrt(data.test_x[0].size))
-        titles = [f"{data.test_y[i]} read as {read[i]}\n{probabilities[i, read[i]]:.0%} sure" for i in shown]
+        titles = [f"{data.test_y[i]} read as {read[i]}\n{probabilities[i, read[i]]:.0%} confident" for i in shown]
         which = f"{len(shown)} of the {len(wrong)}" if len(shown) < len(wrong) else f"The {len(wrong)}"
-        caption = f"{which} held-out digits of {len(read)} that the model misreads, the surest mistakes first"
+        caption = (
+            f"{which} held-out digits (of {len(read)}) that the model misclassifies, the most confident mistakes first"
+        )
         return {caption: draw_titled_images(data.test_x[shown].reshape(-1, side, side), titles)}

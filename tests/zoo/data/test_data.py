@@ -262,7 +262,7 @@ def test_a_broken_idx_file_is_named_with_what_is_wrong_and_what_to_do(
     assert str(caught.value).startswith(str(tmp_path / name))
     assert message in str(caught.value)
     assert str(caught.value).endswith(
-        "Copy MNIST's files anew, for instance from https://ossci-datasets.s3.amazonaws.com/mnist/."
+        "Download MNIST's files again, for example from https://ossci-datasets.s3.amazonaws.com/mnist/."
     )
 
 
@@ -280,7 +280,7 @@ def test_a_missing_idx_file_lists_the_names_it_may_have(tmp_path: Path, missing:
     with pytest.raises(DataError) as caught:
         mnist_idx(tmp_path)
     assert str(caught.value).startswith(
-        f"{tmp_path} has no file {missing} (nor {dotted}, {missing}.gz, {dotted}.gz). Copy MNIST's files anew"
+        f"{tmp_path} has no file {missing} (nor {dotted}, {missing}.gz, {dotted}.gz). Download MNIST's files again"
     )
 
 

@@ -242,5 +242,5 @@ def test_a_damaged_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(grammar, "_CSV_PATH", damaged)
     for lines in ([""], rows[:-1], [rows[0], rows[2], rows[1], *rows[3:]], [*rows[:5], "hablar", *rows[6:]], rows[1:]):
         damaged.write_text("\n".join(lines), encoding="utf-8")
-        with pytest.raises(DataError, match="is not the grammar grid"):
+        with pytest.raises(DataError, match="is not the published grammar grid"):
             load_grammar.__wrapped__()

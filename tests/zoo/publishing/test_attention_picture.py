@@ -63,7 +63,7 @@ def test_the_picture_shows_the_example_the_mean_and_every_head(model: Any):
 def test_the_card_of_the_sorting_transformer_gets_the_picture(model: Any):
     recipe = zoo.get_recipe("transformer-block.sort")
     pictures = recipe.pictures(model, recipe.data())
-    assert any("Where the model looks while it writes" in caption for caption in pictures)
+    assert any("The attention of the model while it writes" in caption for caption in pictures)
 
 
 def test_the_example_prints_what_it_draws(tmp_path: Path):

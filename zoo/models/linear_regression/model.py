@@ -16,18 +16,20 @@ class LinearRegression(Linear):
         super().__init__(in_features, out_features)
 
     def predict(self, *inputs: ArrayLike) -> np.ndarray:
-        """The value at each point: predict(3, 4), predict([3, 4]), or an array (N, in_features) for N points.
+        """Return the value at each point: predict(3, 4), predict([3, 4]), or an array (N, in_features) for N points.
 
-        Returns (out_features,) for one point, (N, out_features) for an array of them. Numbers may be text.
-        Raises InputError if there are not in_features numbers in a point.
+        Returns (out_features,) for one point, (N, out_features) for an array of points. Numbers may be text.
+        Raises InputError if a point does not have in_features finite numbers.
         """
         try:
             points = np.asarray(inputs[0] if len(inputs) == 1 else inputs, dtype=self.weight.dtype)
         except (ValueError, TypeError):
-            raise InputError(f"a point is {self.in_features} numbers, such as 3 4; got {inputs!r}") from None
+            raise InputError(f"A point is {self.in_features} numbers, such as 3 4, not {inputs!r}.") from None
         if not np.isfinite(points).all():
-            raise InputError(f"a point is {self.in_features} finite numbers, such as 3 4; got {inputs!r}")
+            raise InputError(f"A point is {self.in_features} finite numbers, such as 3 4, not {inputs!r}.")
         if points.ndim not in (1, 2) or points.shape[-1] != self.in_features:
-            raise InputError(f"a point is {self.in_features} numbers, such as 3 4; got shape {points.shape}")
+            raise InputError(
+                f"A point is {self.in_features} numbers, such as 3 4, not an array of shape {points.shape}."
+            )
         with no_grad():
             return self(Tensor(points)).data

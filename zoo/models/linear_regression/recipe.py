@@ -1,4 +1,4 @@
-"""How linear-regression is trained: mean squared error on noiseless points of y = 2*x1 + 3*x2."""
+"""The recipe of linear-regression: mean squared error on noiseless points of y = 2*x1 + 3*x2."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ TRUE_WEIGHT = (2.0, 3.0)
 
 @dataclass(frozen=True)
 class LinearRegressionRecipe(Recipe):
-    """Plain SGD on points whose two inputs are independent, so that both weights are determined."""
+    """SGD on points with two independent inputs, which determine both weights."""
 
     summary = "The plane y = 2*x1 + 3*x2, recovered from 256 points by gradient descent."
     task = "tabular-regression"
@@ -48,7 +48,7 @@ class LinearRegressionRecipe(Recipe):
         }
 
     def pictures(self, model: Module, data: Split) -> dict[str, "Figure"]:
-        """The fitted plane, and the held-out points that should lie in it."""
+        """Draw the fitted plane with the held-out points."""
         figure, axis = new_space(5.5, 4.6)
         side = np.linspace(-1, 1, 11, dtype=np.float32)
         x1, x2 = np.meshgrid(side, side)

@@ -17,5 +17,5 @@ class MnistClassifier(Module):
         return self.layers(x)  # (N, 28, 28) -> (N, 10)
 
     def predict(self, image: object) -> list[DigitPrediction]:
-        """Every class with its probability, the likeliest first, for an image as `parse_image` reads it."""
+        """Return every class with its probability, the likeliest first. image: see `parse_image`."""
         return classify(self, parse_image(image, side=28))

@@ -1,4 +1,4 @@
-"""How mnist-classifier is trained: on digits enlarged to 28 x 28, or on real MNIST files where there are any."""
+"""The recipes of mnist-classifier: on digits enlarged to 28 x 28, or on MNIST's files."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +12,14 @@ from ..classification import CHOSEN_BY_HAND, ClassifierRecipe
 
 @dataclass(frozen=True)
 class MnistRecipe(ClassifierRecipe):
-    """Cross entropy on MNIST, whose four IDX files stand in data_folder."""
+    """Cross entropy on MNIST, whose four IDX files are in data_folder."""
 
     summary = "A perceptron for 28 x 28 handwritten digits."
     example = (EXAMPLE,)
     reads_folder = True
 
     def details(self) -> str:
-        return "The weights saw MNIST, read from its IDX files, plain or gzipped."
+        return "The weights are trained on MNIST, read from its IDX files, plain or gzipped."
 
     def data(self) -> Split:
         if self.data_folder is None:
@@ -36,19 +36,19 @@ class Digits28Recipe(ClassifierRecipe):
 
     def details(self) -> str:
         return (
-            "The weights saw scikit-learn's 8 x 8 digits enlarged to 28 x 28, not MNIST: expect less on MNIST itself. "
-            "With `--data FOLDER` the recipe reads MNIST's IDX files, plain or gzipped, and trains "
-            f"`mnist-classifier.mnist` instead. {CHOSEN_BY_HAND}"
+            "The weights are trained on scikit-learn's 8 x 8 digits enlarged to 28 x 28, not on MNIST: expect less on "
+            "MNIST itself. With `data_folder` (`--data FOLDER` in a shell) the recipe reads MNIST's IDX files, plain "
+            f"or gzipped, and trains `mnist-classifier.mnist` instead. {CHOSEN_BY_HAND}"
         )
 
     def data(self) -> Split:
         return digits28()
 
     def with_settings(self, **settings: Any) -> Recipe:
-        """The same recipe with some settings changed; with a data_folder that of mnist-classifier.mnist."""
+        """Return the same recipe with some settings changed; with a data_folder, that of mnist-classifier.mnist."""
         if settings.get("data_folder") is None:
             return super().with_settings(**settings)
-        # Other data make another entry: it must not go by the name of this one.
+        # Other data make another entry, which must not have the name of this one.
         return get_recipe("mnist-classifier.mnist").with_settings(**settings)
 
 

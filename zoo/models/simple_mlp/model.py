@@ -31,6 +31,6 @@ class SimpleMLP(Module):
         return self.layers(x)  # (N, in_dim) -> (N, out_dim)
 
     def predict(self, image: object) -> list[DigitPrediction]:
-        """Every class with its probability, the likeliest first, for an image as `parse_image` reads it."""
+        """Return every class with its probability, the likeliest first. image: see `parse_image`."""
         side = round(self.layers[0].in_features ** 0.5)
         return classify(self, parse_image(image, side).reshape(-1))

@@ -1,4 +1,4 @@
-"""How the two digit perceptrons are trained: AdamW on scikit-learn's digits, one with batch norm and dropout."""
+"""The recipes of the two digit perceptrons: AdamW on scikit-learn's digits, one with batch norm and dropout."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from ..classification import CHOSEN_BY_HAND, ClassifierRecipe
 class DigitsRecipe(ClassifierRecipe):
     """Cross entropy on 8 x 8 digits, flattened."""
 
-    summary = "A perceptron that reads 8 x 8 handwritten digits."
+    summary = "A perceptron that classifies 8 x 8 handwritten digits."
     example = (EXAMPLE,)
 
     def details(self) -> str:
@@ -26,13 +26,13 @@ class DigitsRecipe(ClassifierRecipe):
 class BatchNormDigitsRecipe(DigitsRecipe):
     """The same with batch norm and dropout."""
 
-    summary = "A perceptron with batch norm and dropout that reads 8 x 8 handwritten digits."
+    summary = "A perceptron with batch norm and dropout that classifies 8 x 8 handwritten digits."
 
     def details(self) -> str:
         return (
-            "Its buffers are the point: each BatchNorm1d keeps `running_mean`, `running_var` and "
-            "`num_batches_tracked`, which are state although no optimizer steps them. In eval mode the running "
-            "statistics are used and dropout is off; in training mode the same input gives another output. "
+            "This entry has buffers: each BatchNorm1d keeps `running_mean`, `running_var` and `num_batches_tracked`, "
+            "which are state although no optimizer updates them. In eval mode the running statistics are used and "
+            "dropout is off; in training mode the same input gives another output. "
             f"{CHOSEN_BY_HAND}"
         )
 

@@ -1,3 +1,3 @@
-"""TenseMLP: which tense a Spanish verb is used in, given the verb and the person."""
+"""TenseMLP: the tense of a Spanish verb, given the verb and the person."""
 
 from .model import TenseMLP as TenseMLP

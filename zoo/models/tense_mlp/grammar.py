@@ -1,10 +1,10 @@
 """The Spanish grammar grid: 20 verbs x 3 persons x 5 tenses, each triple with its form and a usage weight.
 
-`grammar.csv` (UTF-8) has one row a triple, in the order of VERBS, PERSONS and TENSES: verb, person, tense, form,
-weight. Keys are plain ASCII (`tu`, `el/ella`, `preterito`), forms carry their accents (`habló`).
+`grammar.csv` (UTF-8) has one row per triple, in the order of VERBS, PERSONS and TENSES: verb, person, tense, form,
+weight. Keys are plain ASCII (`tu`, `el/ella`, `preterito`), forms have their accents (`habló`).
 
-The weights are synthetic: no corpus was counted. `usage_weight` makes them from two small tables, so that the
-tense has a distribution that depends on the verb and the person, and a model has something to learn.
+The weights are synthetic: no corpus was counted. `usage_weight` computes them from two small tables, so that the
+distribution of the tense depends on the verb and the person, and a model has something to learn.
 """
 
 import csv
@@ -24,8 +24,8 @@ from ...errors import DataError, InputError
 TENSES: tuple[str, ...] = ("presente", "preterito", "imperfecto", "futuro", "condicional")
 PERSONS: tuple[str, ...] = ("yo", "tu", "el/ella")
 
-# The lexical aspect of each verb in its plainest use; the classes are Vendler's ("Verbs and Times", 1957).
-# The object or the context can move a verb to another class: "escribir" is read here as writing one letter.
+# The lexical aspect of each verb in its most common use; the classes are Vendler's ("Verbs and Times", 1957).
+# The object or the context can move a verb to another class: "escribir" means writing one letter here.
 ASPECTS = {
     "hablar": "activity",
     "comprar": "accomplishment",
@@ -50,16 +50,16 @@ ASPECTS = {
 }
 VERBS: tuple[str, ...] = tuple(ASPECTS)
 
-# What is unbounded is told as a background (imperfecto) or holds now (presente); what has an end is told as an event
-# (preterito) or planned (futuro). Columns as TENSES.
+# Unbounded situations are a background (imperfecto) or hold now (presente); bounded ones are events (preterito) or
+# plans (futuro). Columns as TENSES.
 ASPECT_FACTORS = {
     "state": (16, 2, 12, 2, 4),
     "activity": (14, 4, 10, 4, 3),
     "accomplishment": (5, 14, 3, 9, 4),
     "achievement": (4, 20, 2, 6, 3),
 }
-# The speaker states and intends (presente, futuro), the hearer is asked politely (condicional), and the third person
-# is narrated (preterito, imperfecto). Columns as TENSES.
+# Speakers state and intend (presente, futuro), hearers are asked politely (condicional), and third persons are narrated
+# (preterito, imperfecto). Columns as TENSES.
 PERSON_FACTORS = {
     "yo": (6, 4, 4, 6, 4),
     "tu": (4, 4, 4, 4, 7),
@@ -72,19 +72,19 @@ _PERSON_WORDS = {"yo": "yo", "tu": "tu", "el/ella": "el/ella", "el": "el/ella", 
 
 
 def usage_weight(verb: str, person: str, tense: str) -> int:
-    """The synthetic usage weight of a triple: its verb's aspect factor times its person's factor.
+    """Return the synthetic usage weight of a triple: the factor of the verb's aspect times the factor of the person.
 
-    A product of two tables makes the log-weights a sum of a verb effect and a person effect.
+    The log-weight is thus the sum of a verb effect and a person effect.
     """
     column = TENSES.index(tense)
     return ASPECT_FACTORS[ASPECTS[verb]][column] * PERSON_FACTORS[person][column]
 
 
 class Grammar(NamedTuple):
-    """The grid as read-only arrays; a pair is one (verb, person), pairs run through PERSONS within VERBS."""
+    """The grid as read-only arrays. A pair is one (verb, person); pairs run through PERSONS within VERBS."""
 
     forms: Mapping[tuple[str, str, str], str]  # (verb, person, tense) -> conjugated form, in the order of the CSV
-    inputs: np.ndarray  # (60, 23) float32: one-hot verb beside one-hot person
+    inputs: np.ndarray  # (60, 23) float32: one-hot verb, then one-hot person
     weights: np.ndarray  # (60, 5) int64: usage weight of each tense
     sha256: str  # of grammar.csv
 
@@ -94,9 +94,9 @@ class Grammar(NamedTuple):
         return self.weights / self.weights.sum(axis=1, keepdims=True)
 
     def entropy_floor_nats(self) -> float:
-        """The least weighted cross-entropy any model can reach, in nats: H(tense | verb, person).
+        """Return the smallest weighted cross entropy that any model can reach, in nats: H(tense | verb, person).
 
-        H(T|P) = -sum over p, t of p(p, t) log p(t|p), where p(p, t) is the triple's share of all weight.
+        H(T|P) = -sum over p, t of p(p, t) log p(t|p), where p(p, t) is the triple's share of the total weight.
         Source: Cover and Thomas, Elements of Information Theory, 2nd ed. 2006, eq. 2.12.
         """
         joint = self.weights / self.weights.sum()
@@ -105,29 +105,29 @@ class Grammar(NamedTuple):
 
 @cache
 def load_grammar() -> Grammar:
-    """The grammar grid, read from grammar.csv.
+    """Read the grammar grid from grammar.csv.
 
-    Raises DataError if the file is not the full grid in its order.
+    Raises DataError if the file is not the complete grid in its order.
     """
-    # Universal newlines: a checkout that turned the line ends into CRLF is still the same table.
+    # Universal newlines: with CRLF line ends it is still the same table.
     text = _CSV_PATH.read_text(encoding="utf-8")
     header, *rows = csv.reader(text.splitlines() or [""])
     triples = list(itertools.product(VERBS, PERSONS, TENSES))
     if header != _COLUMNS or [(*row[:3], len(row)) for row in rows] != [(*triple, len(_COLUMNS)) for triple in triples]:
-        raise DataError(f"{_CSV_PATH} is not the grammar grid it was published as. Reinstall statezoo.")
+        raise DataError(f"{_CSV_PATH} is not the published grammar grid. Reinstall statezoo.")
     inputs = np.stack([encode(verb, person) for verb, person in itertools.product(VERBS, PERSONS)])
     weights = np.array([int(row[4]) for row in rows], dtype=np.int64).reshape(-1, len(TENSES))
     for array in (inputs, weights):
-        array.flags.writeable = False  # every caller shares them
+        array.flags.writeable = False  # all callers share them
     forms = MappingProxyType({triple: row[3] for triple, row in zip(triples, rows, strict=True)})
     return Grammar(forms, inputs, weights, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 
 def encode(verb: str, person: str) -> np.ndarray:
-    """The model's input for two words: (23,) float32, one-hot verb beside one-hot person.
+    """Return the model's input for two words: (23,) float32, one-hot verb, then one-hot person.
 
     Accents, upper case and surrounding spaces do not matter; `él` and `ella` alone mean `el/ella`.
-    Raises InputError that names the nearest known word and lists the choices.
+    Raises InputError with the nearest known word and all choices.
     """
     x = np.zeros(len(VERBS) + len(PERSONS), dtype=np.float32)
     x[VERBS.index(_find_verb(verb))] = 1
@@ -136,9 +136,9 @@ def encode(verb: str, person: str) -> np.ndarray:
 
 
 def form(verb: str, person: str, tense: str) -> str:
-    """The conjugated form with its accents: form("tener", "yo", "condicional") is "tendría".
+    """Return the conjugated form with its accents: form("tener", "yo", "condicional") is "tendría".
 
-    Words are accepted, and refused, as `encode` does.
+    Words are accepted and refused as in `encode`.
     """
     return load_grammar().forms[_find_verb(verb), _find_person(person), _find_tense(tense)]
 
@@ -156,7 +156,7 @@ def _find_tense(word: str) -> str:
 
 
 def _find(word: str, keys: dict[str, str], kind_and_choices: str) -> str:
-    """The key that a typed word stands for, whatever its accents and case."""
+    """Return the key that a typed word stands for, ignoring accents and case."""
     if not isinstance(word, str):
         raise InputError(f"{word!r} is not a known {kind_and_choices}.")
     letters = unicodedata.normalize("NFD", word.strip().casefold())

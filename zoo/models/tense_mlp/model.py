@@ -1,4 +1,4 @@
-"""TenseMLP: which tense a Spanish verb is used in, given the verb and the person."""
+"""TenseMLP: the tense of a Spanish verb, given the verb and the person."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from .grammar import TENSES, encode, form
 
 
 class TensePrediction(NamedTuple):
-    """One tense, how likely it is, and the verb's form in it."""
+    """One tense, its probability, and the verb's form in it."""
 
     tense: str
     probability: float
@@ -20,7 +20,7 @@ class TensePrediction(NamedTuple):
 
 @register("tense-mlp")
 class TenseMLP(Module):
-    """A perceptron from a one-hot verb beside a one-hot person (23) to logits over the five tenses."""
+    """A perceptron from a one-hot verb and a one-hot person (23 in all) to logits over the five tenses."""
 
     def __init__(self, in_features: int = 23, hidden_features: int = 16, out_features: int = 5):
         super().__init__()
@@ -31,9 +31,9 @@ class TenseMLP(Module):
         return self.fc2(F.relu(self.fc1(x)))  # (N, 23) -> (N, 5)
 
     def predict(self, verb: str, person: str) -> list[TensePrediction]:
-        """Every tense with its probability and the verb's form, the likeliest first: predict("hablar", "yo").
+        """Return every tense with its probability and the verb's form, the likeliest first: predict("hablar", "yo").
 
-        Raises InputError for a verb or a person that the grammar grid does not hold.
+        Raises InputError for a verb or a person that is not in the grammar grid.
         """
         with no_grad():
             logits = self(Tensor(encode(verb, person)[None]))

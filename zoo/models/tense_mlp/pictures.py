@@ -1,4 +1,4 @@
-"""The pictures on tense-mlp's card: its table of probabilities, and how it learnt them."""
+"""The pictures on the card of tense-mlp: its table of probabilities, and how it learnt them."""
 
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VERB, PERSON = "hablar", "yo"
-# Epochs at which the verbs have moved visibly.
+# Epochs between which the verbs move visibly.
 STAGES = (0, 10, 20, 40, 300)
-# After this epoch nothing moves that an eye could see.
+# After this epoch no visible change happens.
 SETTLED = 120
 
 
 def draw_probabilities(model: Module) -> "Figure":
-    """The probability of each tense for each verb and person in per cent, the verbs by their lexical aspect."""
+    """Draw the probability of each tense for each verb and person in per cent, verbs ordered by lexical aspect."""
     by_aspect = sorted(range(len(VERBS)), key=lambda verb: list(ASPECT_FACTORS).index(ASPECTS[VERBS[verb]]))
     shares = _probabilities(model).reshape(len(VERBS), len(PERSONS), len(TENSES))[by_aspect]
     rows = [f"{VERBS[verb]} ({ASPECTS[VERBS[verb]]})" for verb in by_aspect]
@@ -33,7 +33,7 @@ def draw_probabilities(model: Module) -> "Figure":
 
 
 def draw_learning(trajectory: Trajectory) -> "Figure":
-    """The probability of each tense of one verb and person over the epochs; dashed, its share in the grid."""
+    """Draw the probability of each tense of one verb and person over the epochs; dashed, its share in the grid."""
     pair = VERBS.index(VERB) * len(PERSONS) + PERSONS.index(PERSON)
     shares = np.stack([_probabilities(model)[pair] for model in trajectory])  # (epochs + 1, tenses)
     figure, axes = new_figure(8, 3.6)
@@ -51,7 +51,7 @@ def draw_learning(trajectory: Trajectory) -> "Figure":
 
 
 def draw_verbs(trajectory: Trajectory) -> "Figure":
-    """The verbs' columns of the first layer, projected on the plane in which they end up furthest apart."""
+    """Draw the verbs' columns of the first layer, projected on the plane with the largest variance at the end."""
     columns = np.swapaxes(trajectory.states["fc1.weight"][:, :, : len(VERBS)], 1, 2)  # (epochs + 1, verbs, hidden)
     columns = columns - columns.mean(axis=1, keepdims=True)
     plane = np.linalg.svd(columns[-1], full_matrices=False)[2][:2].T  # (hidden, 2)
@@ -70,6 +70,6 @@ def draw_verbs(trajectory: Trajectory) -> "Figure":
 
 
 def _probabilities(model: Module) -> np.ndarray:
-    """The model's distribution over the tenses of each pair: (60, 5)."""
+    """Return the model's distribution over the tenses of each pair: (60, 5)."""
     with no_grad():
         return F.softmax(model(Tensor(load_grammar().inputs)), dim=-1).data

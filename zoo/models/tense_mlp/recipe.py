@@ -1,4 +1,4 @@
-"""How tense-mlp is trained: cross entropy against the usage weights of the grammar grid, all of it at every step."""
+"""The recipe of tense-mlp: cross entropy against the usage weights of the grammar grid, in full batches."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TenseRecipe(Recipe):
-    """Each (verb, person) is one example; its target is the weight of each tense, scaled so that weights average 1/5.
+    """Each (verb, person) is one example. Its target is the weight of each tense, scaled so that weights average 1/5.
 
-    So the loss is the weighted cross entropy over all triples, and its least value is the grid's entropy floor.
+    The loss is thus the weighted cross entropy over all triples, and its minimum is the entropy of the grid.
     """
 
     summary = "Which tense a Spanish verb is used in, given the verb and the person."
@@ -35,12 +35,12 @@ class TenseRecipe(Recipe):
         floor = load_grammar().entropy_floor_nats()
         return (
             "The grid holds 20 verbs x 3 persons x 5 tenses with the correct form of each. **The usage weights are "
-            "synthetic**: no corpus was counted. A documented rule makes them from the verb's lexical aspect (states "
-            "lean to the imperfect, achievements to the preterite) and the person (`zoo/tense_mlp/grammar.py`, "
-            f"docs/data.md). Given verb and person the tense keeps an entropy of {floor:.4f} nats, which no model can "
-            "fall under; five equally likely tenses would have ln 5 = 1.6094. `excess_nats` is what this model loses "
-            "to the floor. It is trained and tested on the same 60 pairs, which are all there are: what counts is the "
-            "fit, not generalisation."
+            "synthetic**: no corpus was counted. They follow from the verb's lexical aspect (states favour the "
+            "imperfect, achievements the preterite) and the person, by a rule in `zoo/models/tense_mlp/grammar.py` and "
+            f"docs/data.md. Given verb and person, the entropy of the tense is {floor:.4f} nats: no model can have a "
+            "lower cross entropy. Five equally likely tenses would have ln 5 = 1.6094. `excess_nats` is the difference "
+            "between this model and that minimum. It is trained and tested on the same 60 pairs, which are all that "
+            "exist: it shows a fit, not generalisation."
         )
 
     def data(self) -> Split:
@@ -52,7 +52,7 @@ class TenseRecipe(Recipe):
             train_y=weights,
             test_x=grammar.inputs,
             test_y=weights,
-            source="The grammar grid of this project, zoo/tense_mlp/grammar.csv; its usage weights are synthetic.",
+            source="The grammar grid in zoo/models/tense_mlp/grammar.csv of statezoo; its usage weights are synthetic.",
             licence="Apache-2.0",
             sha256=grammar.sha256,
         )
@@ -65,14 +65,14 @@ class TenseRecipe(Recipe):
         return {"cross_entropy": loss, "excess_nats": loss - load_grammar().entropy_floor_nats()}
 
     def pictures(self, model: Module, data: Split) -> dict[str, "Figure"]:
-        return {"The probability of each tense in per cent, as the model has it": draw_probabilities(model)}
+        return {"The probability of each tense in per cent, as predicted by the model": draw_probabilities(model)}
 
     def learning(self, trajectory: Trajectory) -> dict[str, "Figure"]:
         return {
-            "What it makes of a verb and a person, epoch by epoch; dashed, the grid's own shares": draw_learning(
+            "The prediction for one verb and person, epoch by epoch; dashed, the shares in the grid": draw_learning(
                 trajectory
             ),
-            "The verbs as the first layer sees them: it finds the lexical aspect, which nobody told it": draw_verbs(
+            "The verbs in the first layer: the model finds their lexical aspect, which it is not given": draw_verbs(
                 trajectory
             ),
         }

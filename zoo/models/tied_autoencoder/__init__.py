@@ -1,3 +1,3 @@
-"""TiedAutoencoder: the decoder's weight is the transpose of the encoder's, the same memory seen the other way."""
+"""TiedAutoencoder: the decoder's weight is a transposed view of the encoder's weight."""
 
 from .model import TiedAutoencoder as TiedAutoencoder

@@ -1,4 +1,4 @@
-"""TiedAutoencoder: the decoder's weight is the transpose of the encoder's, the same memory seen the other way."""
+"""TiedAutoencoder: the decoder's weight is a transposed view of the encoder's weight."""
 
 import numpy as np
 
@@ -10,13 +10,13 @@ from ...registry import register
 
 @register("tied-autoencoder")
 class TiedAutoencoder(Module):
-    """An autoencoder of 64 pixels through `width` numbers with one weight: x -> gelu(W x + b) -> sigmoid(W.T h + c)."""
+    """An autoencoder from 64 pixels to `width` numbers, with one weight: x -> gelu(W x + b) -> sigmoid(W.T h + c)."""
 
     def __init__(self, in_features: int = 64, width: int = 16):
         super().__init__()
         self.encoder = Linear(in_features, width)
         self.decoder = Linear(width, in_features)
-        # A view, not a copy: its gradient flows to the encoder's weight, and an optimizer steps the memory once.
+        # A view, not a copy: its gradient flows to the encoder's weight, and an optimizer updates the memory once.
         self.decoder.weight = Parameter(self.encoder.weight.T)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class TiedAutoencoder(Module):
         return F.sigmoid(self.decoder(code))  # -> (N, in_features)
 
     def predict(self, image: object) -> np.ndarray:
-        """The image (8, 8) as it comes back through the code, for an image as `parse_image` reads it."""
+        """Return the reconstruction (8, 8) of an image. image: see `parse_image`."""
         side = round(self.encoder.in_features**0.5)
         pixels = parse_image(image, side)
         with no_grad():

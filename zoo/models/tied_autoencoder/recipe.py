@@ -1,4 +1,4 @@
-"""How tied-autoencoder.digits is trained, and the principal components it is held against."""
+"""The recipe of tied-autoencoder.digits, and the principal components it is compared with."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class AutoencoderRecipe(Recipe):
-    """Mean squared error of the image that comes back. The target of an image is the image."""
+    """Mean squared error of the reconstruction. The target of an image is the image."""
 
     summary = "An autoencoder of 8 x 8 digits whose decoder is the encoder's weight, transposed."
     task = "image-to-image"
@@ -29,9 +29,9 @@ class AutoencoderRecipe(Recipe):
 
     def details(self) -> str:
         return (
-            "One weight matrix serves both ways: `decoder.weight` is a transposed view of `encoder.weight`, the same "
-            "memory, stored once and a view again after loading. `mse` is the mean squared error a pixel on held-out "
-            "digits, `pca_mse` that of as many principal components of the training digits."
+            "Encoder and decoder share one weight matrix: `decoder.weight` is a transposed view of `encoder.weight`. "
+            "It is stored once, and is a view again after loading. `mse` is the mean squared error per pixel on "
+            "held-out digits, `pca_mse` that of the same number of principal components of the training digits."
         )
 
     def data(self) -> Split:
@@ -54,12 +54,12 @@ class AutoencoderRecipe(Recipe):
             "autoencoder": model(Tensor(x)).data,
             "PCA": pca_reconstruction(data.train_x, x, self.config["width"]),
         }
-        caption = f"Held-out digits, and what comes back through {self.config['width']} numbers"
+        caption = f"Held-out digits, and their reconstructions from {self.config['width']} numbers"
         return {caption: draw_image_rows({label: images.reshape(-1, 8, 8) for label, images in rows.items()})}
 
 
 def pca_reconstruction(train_x: np.ndarray, x: np.ndarray, width: int) -> np.ndarray:
-    """x projected on the first principal components of train_x and back: the best any linear map of that width does.
+    """Project x on the first principal components of train_x and back: no linear map of that width does better.
 
     train_x: (N, features).  x: (M, features).  Returns (M, features) float64.
     Source: Eckart and Young 1936, Psychometrika 1(3).

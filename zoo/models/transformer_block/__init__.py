@@ -1,3 +1,3 @@
-"""SortingTransformer: one transformer block that writes six digits in order, one after the other."""
+"""SortingTransformer: one transformer block that sorts six digits, writing one after the other."""
 
 from .model import SortingTransformer as SortingTransformer

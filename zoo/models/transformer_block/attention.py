@@ -1,4 +1,4 @@
-"""Where the sorting transformer looks while it writes: its attention, by the size of the digits it looks at."""
+"""The attention of the sorting transformer while it writes, by the rank of the digits."""
 
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def attention_weights(model: SortingTransformer, digits: np.ndarray) -> np.ndarray:
-    """How much each answer position takes of each position of what it can read, with all answers right.
+    """Return the attention of each answer position to each position it can read, given correct answers so far.
 
-    digits: (N, length).  Returns (N, heads, length, 2 * length): axis 2 is the digit being written, axis 3 the digits
-    as given, the separator, and the digits already written.
+    digits: (N, length).  Returns (N, heads, length, 2 * length): axis 2 is the digit being written, axis 3 the input,
+    the separator, and the digits already written.
     """
     separator = np.full((len(digits), 1), SEPARATOR)
     tokens = np.concatenate([digits, separator, np.sort(digits, axis=1)[:, :-1]], axis=1)
@@ -29,10 +29,10 @@ def attention_weights(model: SortingTransformer, digits: np.ndarray) -> np.ndarr
 
 
 def attention_by_rank(model: SortingTransformer, digits: np.ndarray) -> np.ndarray:
-    """The mean attention to the smallest digit given, to the second smallest and so on, wherever they stand.
+    """Return the mean attention to the smallest input digit, to the second smallest and so on, at any position.
 
-    digits: (N, length); only rows without a digit twice count, as equal digits have no order. Returns (heads, length,
-    length + 2): axis 1 is the digit being written; the last two columns are the separator and what is written already.
+    digits: (N, length); only rows without repeated digits count, as equal digits have no order. Returns (heads, length,
+    length + 2): axis 1 is the digit being written; the last two columns are the separator and the answer so far.
     """
     different = digits[(np.diff(np.sort(digits, axis=1), axis=1) > 0).all(axis=1)]
     weights = attention_weights(model, different)
@@ -43,9 +43,9 @@ def attention_by_rank(model: SortingTransformer, digits: np.ndarray) -> np.ndarr
 
 
 def draw_attention(model: SortingTransformer, digits: np.ndarray, example: np.ndarray) -> "Figure":
-    """The attention of all heads in one example, and by rank over digits, on average and head by head.
+    """Draw the attention of all heads in one example, and by rank over digits, on average and head by head.
 
-    digits: (N, length), among them some without a digit twice.  example: (length,).
+    digits: (N, length), with some rows without repeated digits.  example: (length,).
     """
     by_rank = attention_by_rank(model, digits)
     heads, length = by_rank.shape[:2]
@@ -53,7 +53,7 @@ def draw_attention(model: SortingTransformer, digits: np.ndarray, example: np.nd
     example_panel, mean_panel, *head_panels = axes.flatten()
     found, equal = share_of_the_answer(by_rank.mean(axis=0)), np.mean([1 / (length + 1 + t) for t in range(length)])
     figure.suptitle(
-        "Where the sorting transformer looks while it writes, in % of its attention:\n"
+        "The attention of the sorting transformer while it writes, in %:\n"
         f"{found:.0%} goes to the digit it is about to write; an equal share would be {equal:.0%}"
     )
     ordered = np.sort(example)

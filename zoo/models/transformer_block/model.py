@@ -1,4 +1,4 @@
-"""SortingTransformer: one transformer block that writes six digits in order, one after the other."""
+"""SortingTransformer: one transformer block that sorts six digits, writing one after the other."""
 
 from collections.abc import Iterable
 
@@ -8,15 +8,15 @@ from ....core import Embedding, LayerNorm, Linear, Module, Tensor, TransformerBl
 from ...errors import InputError
 from ...registry import register
 
-SEPARATOR = 10  # the token between the digits as given and the digits in order
+SEPARATOR = 10  # the token between the input and the answer
 
 
 @register("transformer-block")
 class SortingTransformer(Module):
     """A language model over the ten digits and a separator, with one TransformerBlock.
 
-    It reads `length` digits and a separator and continues with the digits in order. The output head is the
-    token embedding: one Parameter under two names (Press and Wolf 2017, arXiv:1608.05859).
+    It reads `length` digits and a separator, and continues with the sorted digits. The output head is the token
+    embedding: one Parameter under two names (Press and Wolf 2017, arXiv:1608.05859).
     """
 
     def __init__(self, embed_dim: int = 64, num_heads: int = 4, length: int = 6):
@@ -30,13 +30,13 @@ class SortingTransformer(Module):
         self.head.weight = self.token_embedding.weight
 
     def forward(self, tokens: Tensor | np.ndarray) -> Tensor:
-        """Logits (B, T, 11) of the token that follows each of tokens (B, T), T at most 2 * length."""
+        """Return logits (B, T, 11) of the token that follows each of tokens (B, T), with T at most 2 * length."""
         positions = np.arange(tokens.shape[1])
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
         return self.head(self.ln(self.block(x, is_causal=True)))
 
     def sort(self, digits: np.ndarray) -> np.ndarray:
-        """The digits (B, length) in order as the model writes them, greedily, one position after the other."""
+        """Return the sorted digits (B, length) as the model writes them, greedily, one position after the other."""
         tokens = np.concatenate([digits, np.full((len(digits), 1), SEPARATOR)], axis=1)
         with no_grad():
             for _ in range(self.length):
@@ -45,15 +45,15 @@ class SortingTransformer(Module):
         return tokens[:, self.length + 1 :]
 
     def predict(self, digits: str | Iterable[int]) -> list[int]:
-        """The six digits in order: predict("352914") or predict([3, 5, 2, 9, 1, 4]).
+        """Return the sorted digits: predict("352914") or predict([3, 5, 2, 9, 1, 4]).
 
-        The answer is what the model writes; it can be wrong, and may then hold the separator (10).
-        Raises InputError unless there are `length` digits from 0 to 9.
+        The answer is the model's: it can be wrong, and may then contain the separator (10).
+        Raises InputError if the input is not `length` digits from 0 to 9.
         """
         try:
             values = [int(digit) for digit in digits]
         except (ValueError, TypeError):
             values = []
         if len(values) != self.length or not all(0 <= value <= 9 for value in values):
-            raise InputError(f"give {self.length} digits from 0 to 9, such as 352914; got {digits!r}")
+            raise InputError(f"An input is {self.length} digits from 0 to 9, such as 352914, not {digits!r}.")
         return self.sort(np.array([values]))[0].tolist()

@@ -1,4 +1,4 @@
-"""How transformer-block.sort is trained: next-token cross entropy on six digits followed by the same in order."""
+"""The recipe of transformer-block.sort: next-token cross entropy on six digits followed by the sorted digits."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,22 +16,22 @@ from .model import SEPARATOR, SortingTransformer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-IGNORED = -100  # a position whose next token is part of the question, not of the answer
+IGNORED = -100  # the target where the next token belongs to the input, not to the answer
 
 
 @dataclass(frozen=True)
 class SortRecipe(Recipe):
-    """The answer's six tokens are trained, the question's are read only."""
+    """The loss counts the six tokens of the answer, not those of the input."""
 
-    summary = "One transformer block that writes six digits in order, one after the other."
+    summary = "One transformer block that sorts six digits, writing one after the other."
     task = "text-generation"
     example = ("352914",)
 
     def details(self) -> str:
         return (
             "The head is the token embedding: one tensor under two names, stored once in both files. `exact_match` is "
-            "the share of held-out sequences that come out right in all six places, written greedily. No held-out "
-            "sequence was trained on, though other arrangements of the same digits were."
+            "the share of held-out sequences whose six digits are all correct, with greedy decoding. No held-out "
+            "sequence is in the training data, but other arrangements of the same digits are."
         )
 
     def data(self) -> Split:
@@ -53,13 +53,13 @@ class SortRecipe(Recipe):
         assert isinstance(model, SortingTransformer)
         example = np.array([int(digit) for digit in self.example[0]])
         caption = (
-            "Where the model looks while it writes: in one example, and in held-out sequences without repeated digits"
+            "The attention of the model while it writes: one example, and held-out sequences without repeated digits"
         )
         return {caption: draw_attention(model, data.test_x[:, :LENGTH], example)}
 
 
 def _as_tokens(split: Split) -> Split:
-    """Turn digits (N, 6) and digits in order (N, 6) into what the model reads (N, 12) and what follows it (N, 12)."""
+    """Convert digits and sorted digits, both (N, 6), to tokens (N, 12) and the tokens that follow them (N, 12)."""
 
     def tokens(digits: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         separator = np.full((len(digits), 1), SEPARATOR)
