@@ -71,7 +71,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def outcome(found: Any, as_json: bool, status: int = 0) -> Outcome:
     """Return a report as text, or as JSON."""
-    return Outcome(json_text(found.as_dict()) if as_json else str(found), status)
+    return Outcome(json_text(found.as_dict()) if as_json else _with_verbs(str(found)), status)
 
 
 def json_text(content: Any) -> str:
@@ -121,7 +121,12 @@ def spoken(error: Exception, options: Mapping[str, str]) -> str:
     text = re.sub(
         r"(?<![\w/.-])(?P<tick>`?)(?P<name>[a-z_]+)(?:=(?P<value>[\w.\-]*\w)?)?(?P=tick)(?![\w/])", option, str(error)
     )
-    return text.replace(" with repair.", " with `statezoo repair`.")
+    return _with_verbs(text)
+
+
+def _with_verbs(text: str) -> str:
+    """Return text in which calls of the library's tools are spelled as the verbs of their names."""
+    return re.sub(r"\bcheckpoints\.([a-z]+)\(\)", r"`statezoo \1`", text)
 
 
 def complain(message: str) -> None:

@@ -236,7 +236,7 @@ def test_a_file_that_may_not_be_read_is_one_message(name: str, entry: Path):
         ("/runs/data_folder=3/run.json and my_force=True", "/runs/data_folder=3/run.json and my_force=True"),
         ("data_folder/force=True", "data_folder/force=True"),
         ("Pass `strict=False`.", "Pass `strict=False`."),
-        ("Save what is intact with repair.", "Save what is intact with `statezoo repair`."),
+        ("Save its intact tensors with checkpoints.repair().", "Save its intact tensors with `statezoo repair`."),
     ],
 )
 def test_an_error_names_the_options_of_the_verb_instead_of_arguments(said: str, expected: str):

@@ -67,6 +67,7 @@ def test_verify_names_what_is_damaged_and_fails(damaged: str, capsys: pytest.Cap
     status, shown = run(capsys, "verify", damaged)
     assert status == 1
     assert shown.splitlines()[1:3] == ["  weight", "  tied    shares the memory of weight"]
+    assert shown.endswith("or save its intact tensors with `statezoo repair`.\n")
     status, shown = run(capsys, "verify", "--json", damaged)
     assert (status, json.loads(shown)["damaged"]) == (1, ["weight"])
 
