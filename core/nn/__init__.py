@@ -1,23 +1,16 @@
-"""Modules, and what they are made of: torch.nn."""
+"""Modules and their parts, under the names of torch.nn."""
 
 from . import functional, init
-from .layers.attention import MLP, MultiHeadAttention, TransformerBlock
-from .layers.basic import (
-    GELU,
-    BatchNorm1d,
-    Dropout,
-    Embedding,
-    Flatten,
-    Identity,
-    LayerNorm,
-    Linear,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from .layers.activations import GELU, ReLU, Sigmoid, Softmax, Tanh
+from .layers.attention import MultiHeadAttention
 from .layers.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from .layers.dropout import Dropout
+from .layers.embedding import Embedding
+from .layers.flatten import Flatten
+from .layers.linear import Identity, Linear
 from .layers.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from .layers.normalization import BatchNorm1d, LayerNorm
+from .layers.transformer import MLP, TransformerBlock
 from .module.module import Module
 from .module.parameter import Buffer, Parameter
 

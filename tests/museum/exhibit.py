@@ -15,8 +15,8 @@ import numpy as np
 from statezoo import core
 
 # (model, optimizer, several or None, batch or None, loss or None): what doctor() takes.
-Patient = tuple[Any, Any, Any, Any]
-Bug = Callable[[Any], Patient]
+Arguments = tuple[Any, Any, Any, Any]
+Bug = Callable[[Any], Arguments]
 Observation = Callable[..., str]
 
 _exhibits: list[Exhibit] = []
@@ -24,7 +24,7 @@ _exhibits: list[Exhibit] = []
 
 @dataclass(frozen=True)
 class Exhibit:
-    """bug: builds the patient from a namespace with torch.nn's names. in_torch: the patient's symptoms there."""
+    """bug: builds the given from a namespace with torch.nn's names. in_torch: the given's symptoms there."""
 
     title: str
     bug: Bug

@@ -12,7 +12,7 @@ INTRODUCTION = """# A museum of bugs
 
 Models that are broken in the classic ways, what PyTorch makes of each, and what statezoo says: an error at once, or a
 finding of `core.doctor`. `nn` stands for `torch.nn` or `statezoo.core`, and `nn.F` for its functional; the code is the
-same for both. A patient is `(model, optimizer, batch, loss)`, as `doctor` takes it.
+same for both. A given is `(model, optimizer, batch, loss)`, as `doctor` takes it.
 
 `python tests/museum/make_page.py` runs all of it and writes this page; a test compares the page with what is said now.
 """

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from exhibit import Patient, classes, exhibit, moved
+from exhibit import Arguments, classes, exhibit, moved
 
 
 def _registers(model: Any, *_: Any) -> str:
@@ -11,7 +11,7 @@ def _registers(model: Any, *_: Any) -> str:
 
 
 @exhibit("Layers in a list", _registers)
-def layers_in_a_list(nn: Any) -> Patient:
+def layers_in_a_list(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -22,7 +22,7 @@ def layers_in_a_list(nn: Any) -> Patient:
 
 
 @exhibit("A dict of layers that is filled later", _registers)
-def dict_filled_later(nn: Any) -> Patient:
+def dict_filled_later(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -35,7 +35,7 @@ def dict_filled_later(nn: Any) -> Patient:
 
 
 @exhibit("A tensor where a Parameter was meant", _registers)
-def tensor_for_parameter(nn: Any) -> Patient:
+def tensor_for_parameter(nn: Any) -> Arguments:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -51,7 +51,7 @@ def _closure(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("A trainable tensor in a closure", _closure)
-def parameter_in_a_closure(nn: Any) -> Patient:
+def parameter_in_a_closure(nn: Any) -> Arguments:
     def leaky() -> Any:
         slope = nn.Parameter(nn.tensor([0.1]))
         return lambda x: nn.F.relu(x) - slope * nn.F.relu(-x)
@@ -69,7 +69,7 @@ def parameter_in_a_closure(nn: Any) -> Patient:
 
 
 @exhibit("A Parameter of the class", _registers)
-def parameter_of_the_class(nn: Any) -> Patient:
+def parameter_of_the_class(nn: Any) -> Arguments:
     class Net(nn.Module):
         scale = nn.Parameter(nn.tensor([1.0]))
 
@@ -92,7 +92,7 @@ def _fresh(model: Any, *_: Any) -> str:
 
 
 @exhibit("A layer made anew in each forward", _fresh)
-def layer_made_in_forward(nn: Any) -> Patient:
+def layer_made_in_forward(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -110,7 +110,7 @@ def _running(model: Any, _: Any, batch: Any, __: Any) -> str:
 
 
 @exhibit("Running statistics in a plain attribute", _running)
-def running_mean_in_an_attribute(nn: Any) -> Patient:
+def running_mean_in_an_attribute(nn: Any) -> Arguments:
     class Centre(nn.Module):
         def __init__(self) -> None:
             super().__init__()

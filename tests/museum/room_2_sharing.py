@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exhibit import Patient, classes, exhibit, moved, steps
+from exhibit import Arguments, classes, exhibit, moved, steps
 
 
 def _moves(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
@@ -10,7 +10,7 @@ def _moves(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("A head replaced after the optimizer was made", _moves)
-def head_replaced_after_optimizer(nn: Any) -> Patient:
+def head_replaced_after_optimizer(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 10))
     optimizer = nn.optim.SGD(model.parameters(), lr=0.1)
     model[2] = nn.Linear(16, 4)
@@ -18,7 +18,7 @@ def head_replaced_after_optimizer(nn: Any) -> Patient:
 
 
 @exhibit("A part forgotten in the parameter groups", _moves)
-def part_forgotten(nn: Any) -> Patient:
+def part_forgotten(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     weights = [model[0].weight, model[2].weight]
     optimizer = nn.optim.SGD([{"params": weights, "weight_decay": 0.1}, {"params": [model[0].bias]}], lr=0.1)
@@ -26,7 +26,7 @@ def part_forgotten(nn: Any) -> Patient:
 
 
 @exhibit("A learning rate too small for the weights' precision", _moves)
-def tiny_learning_rate(nn: Any) -> Patient:
+def tiny_learning_rate(nn: Any) -> Arguments:
     model = nn.Linear(8, 4)
     optimizer = nn.optim.SGD(model.parameters(), lr=1e-12)
     return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
@@ -37,7 +37,7 @@ def _explodes(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("A learning rate far too large", _explodes)
-def huge_learning_rate(nn: Any) -> Patient:
+def huge_learning_rate(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = nn.optim.SGD(model.parameters(), lr=10)
     return model, optimizer, (nn.randn(32, 8), nn.randn(32, 1)), nn.F.mse_loss
@@ -50,7 +50,7 @@ def _twice(model: Any, optimizer: Any, *_: Any) -> str:
 
 
 @exhibit("One memory under two Parameters", _twice)
-def one_memory_twice(nn: Any) -> Patient:
+def one_memory_twice(nn: Any) -> Arguments:
     encoder, decoder = nn.Linear(8, 4, bias=False), nn.Linear(4, 8, bias=False)
     decoder.weight = nn.Parameter(encoder.weight.data.T)
     model = nn.Sequential(encoder, decoder)
@@ -63,7 +63,7 @@ def _both(model: Any, optimizers: Any, *_: Any) -> str:
 
 
 @exhibit("A part that two optimizers hold", _both)
-def held_by_two(nn: Any) -> Patient:
+def held_by_two(nn: Any) -> Arguments:
     model = nn.ModuleDict({"body": nn.Linear(8, 8, bias=False), "actor": nn.Linear(8, 4), "critic": nn.Linear(8, 1)})
     actor = nn.optim.Adam([*model["body"].parameters(), *model["actor"].parameters()])
     critic = nn.optim.Adam([*model["body"].parameters(), *model["critic"].parameters()])
@@ -86,7 +86,7 @@ def _language_model(nn: Any) -> Any:
 
 
 @exhibit("A tie broken by an assignment", _apart)
-def tie_broken_by_assignment(nn: Any) -> Patient:
+def tie_broken_by_assignment(nn: Any) -> Arguments:
     model = _language_model(nn)  # an Embedding (11, 8) and a head Linear(8, 11)
     model.head.weight = model.embedding.weight
     model.embedding.weight = nn.Parameter(0.02 * nn.randn(11, 8))
@@ -94,7 +94,7 @@ def tie_broken_by_assignment(nn: Any) -> Patient:
 
 
 @exhibit("A copy where a tie was meant", _apart)
-def copy_for_a_tie(nn: Any) -> Patient:
+def copy_for_a_tie(nn: Any) -> Arguments:
     model = _language_model(nn)
     model.head.weight = nn.Parameter(model.embedding.weight.detach() * 1)
     return model, None, None, None
@@ -116,21 +116,21 @@ def _autoencoder(nn: Any) -> Any:
 
 
 @exhibit("A view whose base was replaced", _views)
-def base_of_a_view_replaced(nn: Any) -> Patient:
+def base_of_a_view_replaced(nn: Any) -> Arguments:
     model = _autoencoder(nn)  # decoder.weight is Parameter(encoder.weight.T)
     model.encoder = nn.Linear(8, 4)
     return model, None, None, None
 
 
 @exhibit("A view that an assignment replaced", _views)
-def view_replaced(nn: Any) -> Patient:
+def view_replaced(nn: Any) -> Arguments:
     model = _autoencoder(nn)
     model.decoder.weight = nn.Parameter(0.1 * nn.randn(8, 4))
     return model, None, None, None
 
 
 @exhibit("A view cut off by .data", _views)
-def view_cut_off(nn: Any) -> Patient:
+def view_cut_off(nn: Any) -> Arguments:
     model = _autoencoder(nn)
     model.encoder.weight.data = 0.1 * nn.randn(4, 8).data
     return model, None, None, None

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from exhibit import Patient, classes, exhibit, moved, steps
+from exhibit import Arguments, classes, exhibit, moved, steps
 
 
 def _gradients(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
@@ -16,7 +16,7 @@ def _gradients(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("A detach() on the way", _gradients)
-def detached(nn: Any) -> Patient:
+def detached(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -29,7 +29,7 @@ def detached(nn: Any) -> Patient:
 
 
 @exhibit("A layer that forward() forgets", _gradients)
-def layer_forgotten(nn: Any) -> Patient:
+def layer_forgotten(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -42,14 +42,14 @@ def layer_forgotten(nn: Any) -> Patient:
 
 
 @exhibit("Dead ReLUs", _gradients)
-def dead_relus(nn: Any) -> Patient:
+def dead_relus(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     nn.init.constant_(model[0].bias, -10.0)  # or one step with a learning rate that is too large
     return model, None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
 @exhibit("Everything starts at zero", _gradients)
-def all_zero(nn: Any) -> Patient:
+def all_zero(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
@@ -63,7 +63,7 @@ def _alike(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("All units start alike", _alike)
-def all_alike(nn: Any) -> Patient:
+def all_alike(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
     for parameter in model.parameters():
         nn.init.constant_(parameter, 0.1)
@@ -71,7 +71,7 @@ def all_alike(nn: Any) -> Patient:
 
 
 @exhibit("A square root at zero", _gradients)
-def root_of_zero(nn: Any) -> Patient:
+def root_of_zero(nn: Any) -> Arguments:
     class Norm(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -90,7 +90,7 @@ def _loss(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("The logarithm of a softmax", _loss)
-def log_of_softmax(nn: Any) -> Patient:
+def log_of_softmax(nn: Any) -> Arguments:
     def loss(logits: Any, target: Any) -> Any:
         picked = nn.F.softmax(logits, dim=1)[np.arange(32), np.arange(32) % 4]
         return -picked.log().mean()
@@ -105,7 +105,7 @@ def _learns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("Saturated units", _learns)
-def saturated(nn: Any) -> Patient:
+def saturated(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
     return model, None, (255 * nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
@@ -116,7 +116,7 @@ def _predicts(model: Any, _: Any, batch: Any, __: Any) -> str:
 
 
 @exhibit("A model saved after it had diverged", _predicts)
-def diverged(nn: Any) -> Patient:
+def diverged(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     saved = {**model.state_dict(), "2.weight": nn.tensor(np.full((4, 16), np.nan, np.float32))}
     model.load_state_dict(saved)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from exhibit import Patient, classes, exhibit, steps
+from exhibit import Arguments, classes, exhibit, steps
 
 
 def _shape(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
@@ -13,13 +13,13 @@ def _shape(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("A loss that broadcasts", _shape)
-def loss_broadcasts(nn: Any) -> Patient:
+def loss_broadcasts(nn: Any) -> Arguments:
     x, y = nn.randn(32, 8), nn.randn(32)
     return nn.Linear(8, 1), None, (x, y), nn.F.mse_loss
 
 
 @exhibit("A loss of one's own that broadcasts", _shape)
-def own_loss_broadcasts(nn: Any) -> Patient:
+def own_loss_broadcasts(nn: Any) -> Arguments:
     def loss(output: Any, target: Any) -> Any:
         return ((output - target) ** 2).mean()
 
@@ -32,7 +32,7 @@ def _output(model: Any, _: Any, batch: Any, __: Any) -> str:
 
 
 @exhibit("Two branches that broadcast", _output)
-def branches_broadcast(nn: Any) -> Patient:
+def branches_broadcast(nn: Any) -> Arguments:
     class WideAndDeep(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -49,7 +49,7 @@ def _alone(model: Any, _: Any, batch: Any, __: Any) -> str:
 
 
 @exhibit("A softmax over the batch", _alone)
-def softmax_over_the_batch(nn: Any) -> Patient:
+def softmax_over_the_batch(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 4), nn.Softmax(dim=0))
     return model, None, nn.randn(32, 8), None
 
@@ -60,7 +60,7 @@ def _mode(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("train() forgotten after an evaluation", _mode)
-def train_forgotten(nn: Any) -> Patient:
+def train_forgotten(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4))
     optimizer = nn.optim.SGD(model.parameters(), lr=0.1)
     model.eval()  # for the validation loss; and then the next epoch
@@ -75,7 +75,7 @@ def _part(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("One layer left in evaluation mode", _part)
-def layer_left_in_eval(nn: Any) -> Patient:
+def layer_left_in_eval(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
     model[1].eval()
     return model, None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
@@ -90,7 +90,7 @@ def _random(model: Any, *_: Any) -> str:
 
 
 @exhibit("Dropout that is always on", _random)
-def dropout_always_on(nn: Any) -> Patient:
+def dropout_always_on(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -109,7 +109,7 @@ def _slow(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("A softmax before the cross entropy", _slow)
-def softmax_twice(nn: Any) -> Patient:
+def softmax_twice(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 4), nn.Softmax(dim=1))
     return model, None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
@@ -121,7 +121,7 @@ def _unlearns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("A minus that was forgotten", _unlearns)
-def minus_forgotten(nn: Any) -> Patient:
+def minus_forgotten(nn: Any) -> Arguments:
     def loss(logits: Any, target: Any) -> Any:
         log_probabilities = nn.F.log_softmax(logits, dim=1)
         return log_probabilities[np.arange(32), target].mean()
@@ -135,7 +135,7 @@ def _first_loss(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
 
 
 @exhibit("Weights from the standard normal distribution", _first_loss)
-def standard_normal_weights(nn: Any) -> Patient:
+def standard_normal_weights(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -148,7 +148,7 @@ def standard_normal_weights(nn: Any) -> Patient:
 
 
 @exhibit("Pixels from 0 to 255", _first_loss)
-def raw_pixels(nn: Any) -> Patient:
+def raw_pixels(nn: Any) -> Arguments:
     pixels = nn.tensor((np.arange(32 * 64).reshape(32, 64) * 37 % 256).astype(np.float32))
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4))
     return model, None, (pixels, classes(nn)), nn.F.cross_entropy

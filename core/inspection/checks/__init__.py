@@ -1,6 +1,6 @@
 """The doctor's checks, one file a family, and the order in which they are asked; see doctor.py.
 
-Read report and step first: what a check returns, and what it looks at. A check is a function from a Patient to
+Read report and step first: what a check returns, and what it looks at. A check is a function from a CheckArguments to
 findings.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import ModuleError
 from ...nn.module.module import Module
 from ...optim.optimizer import Optimizer
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, Report
 from ..examination.step import Observer
 from . import (
@@ -31,7 +31,7 @@ from . import (
     values,
 )
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[CheckArguments], Iterator[Finding]], ...] = (
     unregistered.check,
     ties.check,
     values.check,
@@ -60,14 +60,14 @@ def examine(
         return Report(name, tuple(unregistered.in_containers(model)), ("the tree",))
     optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer or ())
     step = None if batch is None and loss is None else Observer(model, optimizers, batch, loss).step()
-    patient = Patient(model, optimizers, step)
-    findings = [finding for check in CHECKS for finding in check(patient)]
-    return Report(name, tuple(dict.fromkeys(findings)), tuple(_looked_at(patient, loss)))
+    given = CheckArguments(model, optimizers, step)
+    findings = [finding for check in CHECKS for finding in check(given)]
+    return Report(name, tuple(dict.fromkeys(findings)), tuple(_looked_at(given, loss)))
 
 
-def _looked_at(patient: Patient, loss: Any) -> Iterator[str]:
+def _looked_at(given: CheckArguments, loss: Any) -> Iterator[str]:
     yield "the tree"
-    if patient.optimizers:
-        yield "the optimizer" if len(patient.optimizers) == 1 else "the optimizers"
-    if patient.step is not None:
+    if given.optimizers:
+        yield "the optimizer" if len(given.optimizers) == 1 else "the optimizers"
+    if given.step is not None:
         yield "a step" if loss is not None else "a forward pass"

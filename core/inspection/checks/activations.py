@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.graph import Node, tensors_in
 from ..examination.report import Finding, in_code
-from ..examination.step import Run
+from ..examination.step import ObservedRun
 
 _MOST = 0.9  # in a healthy layer many units are off for a whole batch, but never nearly all
 _EXAMPLES = 8  # fewer say nothing
 _END = 0.01  # this near to its limits the slope of a sigmoid is below a twenty-fifth of its largest
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield layers of which nearly all units are dead, or nearly all values saturated."""
-    run = patient.run
+    run = given.run
     if run is None:
         return
     outputs = {id(tensor) for tensor in tensors_in(run.output)}
@@ -31,7 +31,7 @@ def check(patient: Patient) -> Iterator[Finding]:
             yield from _saturated(run, node)
 
 
-def _dead(run: Run, node: Node) -> Iterator[Finding]:
+def _dead(run: ObservedRun, node: Node) -> Iterator[Finding]:
     units = node.out.data.reshape(-1, node.out.shape[-1])  # (examples, units)
     dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN is neither: the loss shows where it is from
     if len(units) >= _EXAMPLES and dead > _MOST * units.shape[1]:
@@ -45,7 +45,7 @@ def _dead(run: Run, node: Node) -> Iterator[Finding]:
         )
 
 
-def _saturated(run: Run, node: Node) -> Iterator[Finding]:
+def _saturated(run: ObservedRun, node: Node) -> Iterator[Finding]:
     values = node.out.data
     low = -1 if node.operation == "tanh" else 0
     near = (1 - low) * _END

@@ -6,26 +6,26 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...nn.layers.basic import Softmax
-from ..examination.arguments import Patient
+from ...nn.layers.activations import Softmax
+from ..examination.arguments import CheckArguments
 from ..examination.graph import Node
 from ..examination.report import Finding, in_code
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield the softmax that the model's one output comes from, or goes into, if its sums along axis 0 alone are 1.
 
     Inside of a model it may be meant: attention over the instances of a bag. So may one of a square, of every example
     with every other.
     """
-    run = patient.run
+    run = given.run
     if run is None:
         return
     for node in run.nodes:
         ends, follows = node.out is run.output, node.operands[0] is run.output
         if (ends or follows) and node.operation in ("softmax", "log_softmax") and _is_over_examples(node):
             count, place = len(node.out), (run.origin(node.out) or "") if ends else ""
-            layer = patient.model.get_submodule(place)
+            layer = given.model.get_submodule(place)
             yield Finding(
                 "axis",
                 (place or "the output") if ends else "the loss",

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding
-from ..examination.step import Run, Step
+from ..examination.step import ObservedRun, ObservedStep
 
 # Both must hold. A step that harms a model whose loss is nearly 0 may be an ordinary one: of trained models of the zoo
 # the first step of Adam makes the loss up to 200 times as large, but is a hundredth as long as the parameters.
@@ -18,17 +18,17 @@ _GROWTH, _LENGTH = 10.0, 0.5
 _INCREASING = ("mean", "sum", "log", "getitem", "reshape", "flatten", "squeeze")
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield a learning rate with which the given batch's own loss explodes, and a loss that rewards mistakes."""
-    step = patient.step
+    step = given.step
     if step is None or step.run is None or step.run.loss is None:
         return
     yield from _upside_down(step.run)
     if step.stepped and step.next_loss is not None:
-        yield from _too_far(patient, step, step.run.loss.item(), step.next_loss)
+        yield from _too_far(given, step, step.run.loss.item(), step.next_loss)
 
 
-def _too_far(patient: Patient, step: Step, before: float, after: float) -> Iterator[Finding]:
+def _too_far(given: CheckArguments, step: ObservedStep, before: float, after: float) -> Iterator[Finding]:
     gradients = [gradient for gradient in (step.gradients or {}).values() if gradient is not None]
     if not np.isfinite(before) or not all(np.isfinite(gradient).all() for gradient in gradients):
         return
@@ -39,7 +39,7 @@ def _too_far(patient: Patient, step: Step, before: float, after: float) -> Itera
         rates = " and ".join(
             f"{rate:g}" for rate in sorted({g["lr"] for each in step.stepped for g in each.param_groups})
         )
-        groups = " + ".join(f"{patient.in_code(each)}.param_groups" for each in step.stepped)
+        groups = " + ".join(f"{given.in_code(each)}.param_groups" for each in step.stepped)
         yield Finding(
             "update",
             "the learning rate",
@@ -49,7 +49,7 @@ def _too_far(patient: Patient, step: Step, before: float, after: float) -> Itera
         )
 
 
-def _upside_down(run: Run) -> Iterator[Finding]:
+def _upside_down(run: ObservedRun) -> Iterator[Finding]:
     """Yield minus a cross entropy or square error of the model's output, or plus a mean of its log probabilities.
 
     Only if that is all of the loss: as a part of it, or with a factor, it is meant.

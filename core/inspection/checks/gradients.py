@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
-from ..examination.step import Step, parameters_of
+from ..examination.step import ObservedStep, parameters_of
 
 # A gradient below this part of the parameter's size may well move nothing: there is nothing left to learn.
 _TINY = 1e-4
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield what a step does not train."""
-    step = patient.step
+    step = given.step
     if step is None or step.gradients is None:
         return
-    idle = {id(p) for each in patient.optimizers if each not in step.stepped for p in parameters_of(each)}
+    idle = {id(p) for each in given.optimizers if each not in step.stepped for p in parameters_of(each)}
     loss_is_finite = step.run is not None and bool(np.isfinite(step.run.loss.data).all())
     for name, gradient in step.gradients.items():
-        parameter = patient.parameters[name]
+        parameter = given.parameters[name]
         if parameter.base is not None or id(parameter) in idle:
             continue  # the gradient of a view is that of its base; an optimizer that is not stepped has another loss
         if gradient is None:
@@ -46,7 +46,7 @@ def check(patient: Patient) -> Iterator[Finding]:
                     "relu, a clamp or a product with 0 between it and the loss",
                 )
         else:
-            yield from _unmoved(patient, step, name, gradient)
+            yield from _unmoved(given, step, name, gradient)
 
 
 def _layer(name: str) -> str:
@@ -63,7 +63,7 @@ def _not_finite(name: str, gradient: np.ndarray) -> Finding:
     )
 
 
-def _stays_zero(step: Step, name: str) -> bool:
+def _stays_zero(step: ObservedStep, name: str) -> bool:
     """Whether the gradient is zero after a step as well: behind a weight that starts as 0 it is so only at first.
 
     If the loss is 0 there is nothing to learn.
@@ -73,14 +73,14 @@ def _stays_zero(step: Step, name: str) -> bool:
     return step.run.loss.data.any() and (later is None or not later.any())
 
 
-def _unmoved(patient: Patient, step: Step, name: str, gradient: np.ndarray) -> Iterator[Finding]:
-    parameter = patient.parameters[name]
+def _unmoved(given: CheckArguments, step: ObservedStep, name: str, gradient: np.ndarray) -> Iterator[Finding]:
+    parameter = given.parameters[name]
     size = float(np.abs(gradient).max())
     if step.moved.get(name, True) or size < _TINY * max(1.0, float(np.abs(parameter.data).max())):
         return
     optimizer, at, lr = next(
         (each, at, group["lr"])
-        for each in patient.optimizers
+        for each in given.optimizers
         for at, group in enumerate(each.param_groups)
         if any(p is parameter for p in group["params"])
     )
@@ -88,5 +88,5 @@ def _unmoved(patient: Patient, step: Step, name: str, gradient: np.ndarray) -> I
         "update",
         name,
         f"its gradient reaches {size:.3g}, and the step left every element as it was: lr is {lr:g}",
-        f'{patient.in_code(optimizer)}.param_groups[{at}]["lr"] = 1e-3',
+        f'{given.in_code(optimizer)}.param_groups[{at}]["lr"] = 1e-3',
     )

@@ -12,18 +12,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...nn.layers.basic import Embedding
+from ...nn.layers.embedding import Embedding
 from ...nn.module.parameter import Parameter
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
 
 _LOUD, _QUIET = 5.0, 0.02  # times 1 / sqrt(fan_in)
 _FEWEST = 8  # with fewer inputs the size of a weight is what the data asks for
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield weights of linear maps that are far too large, far too small, or equal in every unit."""
-    for name, weight, in_axis in _weights(patient):
+    for name, weight, in_axis in _weights(given):
         values = weight.data.astype(np.float64)
         fan_in = weight.shape[in_axis]
         scale = float(np.sqrt(np.mean(values * values) * fan_in)) if weight.data.size else 1.0
@@ -39,22 +39,17 @@ def check(patient: Patient) -> Iterator[Finding]:
             yield Finding("initial scale", name, seen, mend)
 
 
-def _weights(patient: Patient) -> Iterator[tuple[str, Parameter, int]]:
+def _weights(given: CheckArguments) -> Iterator[tuple[str, Parameter, int]]:
     """Yield (name, weight, axis of its inputs) of the linear maps: of the layers, and of what was multiplied by."""
-    embeddings = {id(m.weight) for m in patient.model.modules() if isinstance(m, Embedding)}
+    embeddings = {id(m.weight) for m in given.model.modules() if isinstance(m, Embedding)}
     seen: set[int] = set(embeddings)
-    for name, parameter in patient.parameters.items():
-        module = patient.model.get_submodule(name.rpartition(".")[0])
+    for name, parameter in given.parameters.items():
+        module = given.model.get_submodule(name.rpartition(".")[0])
         if parameter.ndim == 2 and hasattr(module, "in_features") and id(parameter) not in seen:
             seen.add(id(parameter))
             yield name, parameter, 1
-    for node in patient.run.nodes if patient.run else []:
+    for node in given.run.nodes if given.run else []:
         weight = node.operands[1] if node.operation in ("linear", "matmul") else None
-        if (
-            isinstance(weight, Parameter)
-            and weight.ndim == 2
-            and id(weight) not in seen
-            and id(weight) in patient.names
-        ):
+        if isinstance(weight, Parameter) and weight.ndim == 2 and id(weight) not in seen and id(weight) in given.names:
             seen.add(id(weight))
-            yield patient.names[id(weight)], weight, 1 if node.operation == "linear" else 0
+            yield given.names[id(weight)], weight, 1 if node.operation == "linear" else 0

@@ -8,42 +8,42 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ...autograd.tensor import Tensor
-from ...nn.layers.basic import Embedding
-from ..examination.arguments import Patient
+from ...nn.layers.embedding import Embedding
+from ..examination.arguments import CheckArguments
 from ..examination.graph import Node
 from ..examination.report import Finding
-from ..examination.step import Run
+from ..examination.step import ObservedRun
 from . import values
 
 # How far above ln(classes): half as much again, and half a nat for small batches.
 _FACTOR, _MARGIN = 1.5, 0.5
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield what is wrong with the value of the loss and with what it is computed from."""
-    run = patient.run
+    run = given.run
     if run is None or run.loss is None:
         return
     if not np.isfinite(run.loss.data).all():
-        yield from _not_finite(patient, run)
+        yield from _not_finite(given, run)
         return
     for node in run.nodes:
         if node.operation in ("cross_entropy", "binary_cross_entropy_with_logits"):
             yield from _of_probabilities(run, node)
         if node.operation == "cross_entropy":
-            yield from _initial(patient, run, node)
+            yield from _initial(given, run, node)
 
 
-def _not_finite(patient: Patient, run: Run) -> Iterator[Finding]:
+def _not_finite(given: CheckArguments, run: ObservedRun) -> Iterator[Finding]:
     """Name the first operation that made NaN or infinity out of finite numbers, or else what brought it in."""
     found = f"it is {run.loss.data!s}"
     if (node := _maker(run, np.isfinite)) is not None:
         seen = f"{found}: {_made(run, node, np.isfinite)} NaN or infinite from finite ones"
         mend = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
         yield Finding("loss", "the loss", seen, mend)
-    elif any(values.check(patient)):
+    elif any(values.check(given)):
         return  # these findings name it
-    elif (came := _in_batch(patient)) is not None:
+    elif (came := _in_batch(given)) is not None:
         yield Finding("loss", "the batch", f"{found}, and {came[1]}", _without(came[0]))
     elif (node := _maker(run, _is_number)) is not None:
         seen = f"{found}: {_made(run, node, _is_number)} NaN from infinite ones"
@@ -58,25 +58,25 @@ def _is_number(array: np.ndarray) -> np.ndarray:
     return ~np.isnan(array)
 
 
-def _maker(run: Run, is_fine: Callable[[np.ndarray], np.ndarray]) -> Node | None:
+def _maker(run: ObservedRun, is_fine: Callable[[np.ndarray], np.ndarray]) -> Node | None:
     for node in run.nodes:
         if all(is_fine(operand.data).all() for operand in node.operands) and not is_fine(node.out.data).all():
             return node
     return None
 
 
-def _made(run: Run, node: Node, is_fine: Callable[[np.ndarray], np.ndarray]) -> str:
+def _made(run: ObservedRun, node: Node, is_fine: Callable[[np.ndarray], np.ndarray]) -> str:
     after = run.origin(node.operands[0])
     count = np.count_nonzero(~is_fine(node.out.data))
     return f"{node.operation}{f' after {after}' if after else ''} makes {count} of {node.out.numel()} elements"
 
 
-def _in_batch(patient: Patient) -> tuple[str, str] | None:
+def _in_batch(given: CheckArguments) -> tuple[str, str] | None:
     """Return what a program calls the part of the batch that is not finite, and what is to be said of it."""
-    assert patient.step is not None
-    parts = [("x", "input", given) for given in patient.step.inputs] + [("y", "target", patient.step.target)]
-    for variable, part, given in parts:
-        array = np.asarray(given if isinstance(given, Tensor | np.ndarray) else 0)
+    assert given.step is not None
+    parts = [("x", "input", given) for given in given.step.inputs] + [("y", "target", given.step.target)]
+    for variable, part, value in parts:
+        array = np.asarray(value if isinstance(value, Tensor | np.ndarray) else 0)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             count = np.count_nonzero(~np.isfinite(array))
             return variable, f"so are {count} of the {array.size} elements of the {part} in the batch"
@@ -87,7 +87,7 @@ def _without(variable: str) -> str:
     return f"{variable} = np.nan_to_num({variable}, posinf=0, neginf=0); or leave these examples out"
 
 
-def _of_probabilities(run: Run, node: Node) -> Iterator[Finding]:
+def _of_probabilities(run: ObservedRun, node: Node) -> Iterator[Finding]:
     logits = node.operands[0]
     made = {id(other.out): other.operation for other in run.nodes}.get(id(logits))
     if made in ("softmax", "sigmoid"):
@@ -101,9 +101,9 @@ def _of_probabilities(run: Run, node: Node) -> Iterator[Finding]:
         )
 
 
-def _initial(patient: Patient, run: Run, node: Node) -> Iterator[Finding]:
+def _initial(given: CheckArguments, run: ObservedRun, node: Node) -> Iterator[Finding]:
     logits, target = node.operands[0].data, node.operands[1].data
-    if logits.ndim != 2 or target.ndim != 1 or _is_tied_to_embedding(patient, run, node):
+    if logits.ndim != 2 or target.ndim != 1 or _is_tied_to_embedding(given, run, node):
         return
     classes = logits.shape[1]
     counted = (target >= 0) & (target < classes)
@@ -124,9 +124,9 @@ def _initial(patient: Patient, run: Run, node: Node) -> Iterator[Finding]:
         )
 
 
-def _is_tied_to_embedding(patient: Patient, run: Run, node: Node) -> bool:
+def _is_tied_to_embedding(given: CheckArguments, run: ObservedRun, node: Node) -> bool:
     """Whether the logits are products with an embedding, which starts at scale 1 for other reasons."""
-    embeddings = {id(m.weight) for m in patient.model.modules() if isinstance(m, Embedding)}
+    embeddings = {id(m.weight) for m in given.model.modules() if isinstance(m, Embedding)}
     by_result = {id(other.out): other for other in run.nodes}
     tensor = node.operands[0]
     while (maker := by_result.get(id(tensor))) is not None:

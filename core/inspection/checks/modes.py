@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...nn.layers.basic import BatchNorm1d, Dropout
+from ...nn.layers.dropout import Dropout
+from ...nn.layers.normalization import BatchNorm1d
 from ...nn.module.module import Module
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield a model that trains in evaluation mode, parts in another mode than it, and dropout that is never off."""
-    model = patient.model
+    model = given.model
     minding = [(path, m) for path, m in model.named_modules() if _minds(m)]
-    if not model.training and patient.optimizers and any(not m.training for _, m in minding):
+    if not model.training and given.optimizers and any(not m.training for _, m in minding):
         kinds = " and ".join(sorted({type(m).__name__ for _, m in minding}))
         yield Finding(
             "mode",
@@ -31,7 +32,7 @@ def check(patient: Patient) -> Iterator[Finding]:
                 f"this {type(module).__name__} is in {here} mode, the model in {whole} mode",
                 f"model.{'train' if model.training else 'eval'}(), which reaches every module",
             )
-    yield from _always_on(patient)
+    yield from _always_on(given)
 
 
 def _minds(module: Module) -> bool:
@@ -52,8 +53,8 @@ def _is_frozen_part(model: Module, path: str) -> bool:
     return False
 
 
-def _always_on(patient: Patient) -> Iterator[Finding]:
-    run = None if patient.step is None else patient.step.in_eval
+def _always_on(given: CheckArguments) -> Iterator[Finding]:
+    run = None if given.step is None else given.step.in_eval
     if run is None:
         return
     for node in run.nodes:

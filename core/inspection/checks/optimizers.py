@@ -11,7 +11,7 @@ import numpy as np
 from ...autograd.tensor import Tensor
 from ...optim.optimizer import Optimizer
 from ...optim.param_groups import named_parameters
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
 
 
@@ -21,34 +21,34 @@ class _Held(NamedTuple):
     by: Optimizer
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield parameters that no optimizer holds, that are held twice, or held although the model lost them."""
-    if not patient.optimizers:
+    if not given.optimizers:
         return
     held = [
-        _Held(patient.names.get(id(parameter), name), parameter, optimizer)
-        for optimizer in patient.optimizers
+        _Held(given.names.get(id(parameter), name), parameter, optimizer)
+        for optimizer in given.optimizers
         for name, parameter in named_parameters(optimizer.param_groups)
     ]
-    yield from _lacking(patient, {id(each.parameter) for each in held})
-    yield from _twice(patient, held)
-    yield from _lost(patient, held)
-    yield from _without_eps(patient)
+    yield from _lacking(given, {id(each.parameter) for each in held})
+    yield from _twice(given, held)
+    yield from _lost(given, held)
+    yield from _without_eps(given)
 
 
-def _again(patient: Patient, optimizer: Optimizer, with_: str = "") -> str:
+def _again(given: CheckArguments, optimizer: Optimizer, with_: str = "") -> str:
     """Return the line that makes the optimizer anew."""
-    parameters = "model.parameters()" if len(patient.optimizers) == 1 else f"[...{with_}]"
-    return f"{patient.in_code(optimizer)} = {type(optimizer).__name__}({parameters}, ...)"
+    parameters = "model.parameters()" if len(given.optimizers) == 1 else f"[...{with_}]"
+    return f"{given.in_code(optimizer)} = {type(optimizer).__name__}({parameters}, ...)"
 
 
-def _lacking(patient: Patient, held: set[int]) -> Iterator[Finding]:
-    one = len(patient.optimizers) == 1
-    for name, parameter in patient.parameters.items():
+def _lacking(given: CheckArguments, held: set[int]) -> Iterator[Finding]:
+    one = len(given.optimizers) == 1
+    for name, parameter in given.parameters.items():
         steered = parameter if parameter.base is None else parameter.base
         if parameter.requires_grad and id(steered) not in held:
             lacks = "the optimizer does not hold it" if one else "no optimizer holds it"
-            again = _again(patient, patient.optimizers[0], f", {in_code(name)}")
+            again = _again(given, given.optimizers[0], f", {in_code(name)}")
             yield Finding(
                 "optimizer",
                 name,
@@ -58,7 +58,7 @@ def _lacking(patient: Patient, held: set[int]) -> Iterator[Finding]:
             )
 
 
-def _twice(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
+def _twice(given: CheckArguments, held: list[_Held]) -> Iterator[Finding]:
     for one, two in combinations(held, 2):
         if one.parameter is two.parameter or np.shares_memory(one.parameter.data, two.parameter.data):
             same = "it" if one.parameter is two.parameter else f"the memory that it shares with {two.name}"
@@ -66,31 +66,31 @@ def _twice(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
                 seen, without = f"the optimizer holds {same} twice: each step changes it twice", ""
             else:
                 seen, without = f"two optimizers hold {same}: each of them changes it", ", without it"
-            yield Finding("optimizer", one.name, seen, _again(patient, two.by) + without)
+            yield Finding("optimizer", one.name, seen, _again(given, two.by) + without)
 
 
-def _lost(patient: Patient, held: list[_Held]) -> Iterator[Finding]:
+def _lost(given: CheckArguments, held: list[_Held]) -> Iterator[Finding]:
     for name, parameter, optimizer in held:
-        if id(parameter) not in patient.names and id(parameter) in patient.replaced:
+        if id(parameter) not in given.names and id(parameter) in given.replaced:
             yield Finding(
                 "optimizer",
                 name,
                 "the optimizer holds it, but the model does so no longer: stepping it trains nothing",
-                f"{_again(patient, optimizer)}, after the last change to the model",
+                f"{_again(given, optimizer)}, after the last change to the model",
             )
 
 
-def _without_eps(patient: Patient) -> Iterator[Finding]:
+def _without_eps(given: CheckArguments) -> Iterator[Finding]:
     """Yield the first parameter of each optimizer in whose dtype eps, as Adam has it, rounds to 0."""
-    for optimizer in patient.optimizers:
+    for optimizer in given.optimizers:
         for group in optimizer.param_groups:
             eps = group.get("eps", 0)
             rounded = (p for p in group["params"] if eps and not np.array(eps, p.dtype))
             if (parameter := next(rounded, None)) is not None:
                 yield Finding(
                     "optimizer",
-                    patient.names.get(id(parameter), f"a parameter {parameter.shape}"),
+                    given.names.get(id(parameter), f"a parameter {parameter.shape}"),
                     f"eps={eps} rounds to 0 in {parameter.dtype}: a gradient near 0 gives NaN or infinity",
-                    f"{_again(patient, optimizer)} with eps=1e-4, or train in float32: model.float()",
+                    f"{_again(given, optimizer)} with eps=1e-4, or train in float32: model.float()",
                 )
                 break

@@ -6,30 +6,30 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.graph import Node, tensors_in
 from ..examination.report import Finding
-from ..examination.step import Run
+from ..examination.step import ObservedRun
 
 _MEND = "give both one shape, as in output.squeeze(-1) or target.reshape(output.shape)"
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield operations that combine (N, 1) with (N,), which gives (N, N), and targets of another shape than the output.
 
     In a deliberate outer product both operands have as many axes; here the axis of the batch meets another one.
     """
-    run = patient.run
+    run = given.run
     if run is None:
         return
     for node in run.nodes:
-        if len(node.operands) == 2 and (_crosses(node) or _misses_target(node, patient)):
+        if len(node.operands) == 2 and (_crosses(node) or _misses_target(node, given)):
             a, b = (operand.shape for operand in node.operands)
             seen = f"{node.operation} broadcasts {a} with {b} to {node.out.shape}: examples meet others than themselves"
             yield Finding("broadcast", _where(run, node), seen, _MEND)
 
 
-def _where(run: Run, node: Node) -> str:
+def _where(run: ObservedRun, node: Node) -> str:
     place = run.origin(node.out)
     inside = id(node.out) in run.of_model
     return f"{'the output' if inside else 'the loss'}{f' of {place}' if inside and place else ''}"
@@ -49,14 +49,14 @@ def _is_broadcast(node: Node) -> bool:
         return False
 
 
-def _misses_target(node: Node, patient: Patient) -> bool:
+def _misses_target(node: Node, given: CheckArguments) -> bool:
     """Whether node combines the very output with the very target, of another shape."""
-    assert patient.step is not None
-    assert patient.run is not None
-    target = patient.step.target
-    if target is None or id(node.out) in patient.run.of_model or not _is_broadcast(node):
+    assert given.step is not None
+    assert given.run is not None
+    target = given.step.target
+    if target is None or id(node.out) in given.run.of_model or not _is_broadcast(node):
         return False
-    outputs = {id(tensor) for tensor in tensors_in(patient.run.output)}
+    outputs = {id(tensor) for tensor in tensors_in(given.run.output)}
     one, two = node.operands if id(node.operands[0]) in outputs else node.operands[::-1]
     if id(one) not in outputs or one.shape == two.shape or min(one.numel(), two.numel()) < 2:
         return False

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...autograd.tensor import Tensor
-from ...nn.layers.basic import Linear
-from ..examination.arguments import Patient
+from ...nn.layers.linear import Linear
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
 
 _IGNORED = -100  # what cross_entropy ignores unless it is told otherwise
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield the error of the package's own that ended the step."""
-    if patient.step is not None and patient.step.error is not None:
-        seen, _, mend = str(patient.step.error).partition(". ")
-        line = _for_classes(patient) if seen.startswith("cross_entropy: class") else None
-        yield Finding("step", type(patient.model).__name__, seen, line or mend or "what the message says")
+    if given.step is not None and given.step.error is not None:
+        seen, _, mend = str(given.step.error).partition(". ")
+        line = _for_classes(given) if seen.startswith("cross_entropy: class") else None
+        yield Finding("step", type(given.model).__name__, seen, line or mend or "what the message says")
 
 
-def _for_classes(patient: Patient) -> str | None:
-    assert patient.step is not None
-    output, target = patient.run and patient.run.output, np.asarray(patient.step.target)
+def _for_classes(given: CheckArguments) -> str | None:
+    assert given.step is not None
+    output, target = given.run and given.run.output, np.asarray(given.step.target)
     if not isinstance(output, Tensor) or target.dtype.kind not in "iu":
         return None
     classes = output.shape[-1 if target.shape == output.shape[:-1] else 1]
@@ -33,12 +33,12 @@ def _for_classes(patient: Patient) -> str | None:
         return f"loss = F.cross_entropy(output, target, ignore_index={lowest})"
     if lowest == 1 and highest == classes:
         return "target = target - 1"
-    return _wider(patient, classes, highest + 1)
+    return _wider(given, classes, highest + 1)
 
 
-def _wider(patient: Patient, classes: int, wanted: int) -> str | None:
+def _wider(given: CheckArguments, classes: int, wanted: int) -> str | None:
     """Return the assignment of a last layer that has the wanted classes, if a Linear makes the outputs."""
-    for path, module in reversed(list(patient.model.named_modules())):
+    for path, module in reversed(list(given.model.named_modules())):
         if isinstance(module, Linear) and module.out_features == classes:
             bias = "" if module.bias is not None else ", bias=False"
             return f"{in_code(path)} = Linear({module.in_features}, {wanted}{bias}), before the optimizer is made"

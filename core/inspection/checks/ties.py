@@ -10,25 +10,26 @@ from itertools import combinations
 
 import numpy as np
 
-from ...nn.layers.basic import Embedding, Linear
+from ...nn.layers.embedding import Embedding
+from ...nn.layers.linear import Linear
 from ...nn.module.module import Module
 from ...nn.module.parameter import Parameter
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield ties and views that are broken, and copies that were meant to be ties."""
-    yield from _replaced(patient)
-    yield from _views(patient)
-    yield from _copies(patient)
+    yield from _replaced(given)
+    yield from _views(given)
+    yield from _copies(given)
 
 
-def _replaced(patient: Patient) -> Iterator[Finding]:
-    for path, module in patient.model.named_modules():
+def _replaced(given: CheckArguments) -> Iterator[Finding]:
+    for path, module in given.model.named_modules():
         for name, former in _formers(module):
             now, full = module._parameters.get(name), f"{path}.{name}" if path else name
-            other = patient.names.get(id(former))
+            other = given.names.get(id(former))
             if now is not None and other is not None and not np.may_share_memory(now.data, former.data):
                 yield Finding(
                     "tie",
@@ -48,8 +49,8 @@ def _formers(module: Module) -> Iterator[tuple[str, Parameter]]:
                 yield name, former
 
 
-def _views(patient: Patient) -> Iterator[Finding]:
-    for name, parameter in patient.parameters.items():
+def _views(given: CheckArguments) -> Iterator[Finding]:
+    for name, parameter in given.parameters.items():
         base = parameter.base
         if base is None:
             continue
@@ -57,12 +58,12 @@ def _views(patient: Patient) -> Iterator[Finding]:
             yield Finding(
                 "tie",
                 name,
-                f"it was a view of {patient.names.get(id(base), 'another parameter')}, until .data of one of them was "
+                f"it was a view of {given.names.get(id(base), 'another parameter')}, until .data of one of them was "
                 "replaced: they share no memory",
                 f"{in_code(name)}.data[...] = values, which writes in place; and tie them anew",
             )
-        elif id(base) not in patient.names and id(base) in patient.replaced:
-            heir = _heir(patient, base)
+        elif id(base) not in given.names and id(base) in given.replaced:
+            heir = _heir(given, base)
             yield Finding(
                 "tie",
                 name,
@@ -72,8 +73,8 @@ def _views(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def _heir(patient: Patient, base: Parameter) -> str:
-    fitting = [name for name, p in patient.parameters.items() if p.shape == base.shape and p.base is None]
+def _heir(given: CheckArguments, base: Parameter) -> str:
+    fitting = [name for name, p in given.parameters.items() if p.shape == base.shape and p.base is None]
     return fitting[0] if fitting else "..."
 
 
@@ -85,11 +86,11 @@ def _tie(other: str, former: Parameter, now: Parameter) -> str:
     return f"Parameter({in_code(other)}{'.T' if transposed else '[...]'})"
 
 
-def _copies(patient: Patient) -> Iterator[Finding]:
+def _copies(given: CheckArguments) -> Iterator[Finding]:
     """Yield weights of different kinds of layers, or of transposed shapes, that are equal bit by bit but not one."""
     weights = [
         (name, module.weight, type(module))
-        for name, module in patient.model.named_modules()
+        for name, module in given.model.named_modules()
         if isinstance(module, Linear | Embedding) and module.weight is not None and module.weight.requires_grad
     ]
     for (name, one, kind), (other, two, other_kind) in combinations(weights, 2):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ...errors import ModuleError
 from ...nn.module.module import Module
 from ...nn.module.parameter import Parameter
-from ..examination.arguments import Patient
+from ..examination.arguments import CheckArguments
 from ..examination.graph import leaves
 from ..examination.reaching import Way, reachable
 from ..examination.report import Finding, in_code
@@ -27,23 +27,23 @@ def in_containers(model: Module) -> Iterator[Finding]:
         yield Finding("unregistered", type(model).__name__, seen, mend)
 
 
-def check(patient: Patient) -> Iterator[Finding]:
+def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield what is in use, or could be, and is not registered."""
     strangers: dict[int, Way] = {}
-    for way, tensor in reachable(patient.model):
-        if id(tensor) not in patient.names:
+    for way, tensor in reachable(given.model):
+        if id(tensor) not in given.names:
             strangers.setdefault(id(tensor), way)
-    if patient.run is None:
+    if given.run is None:
         yield from (_stranger(way) for way in strangers.values() if not way.on_purpose)
         return
-    run, step = patient.run, patient.step
+    run, step = given.run, given.step
     assert step is not None
     for tensor in leaves(node for node in run.nodes if id(node.out) in run.of_model):
         if id(tensor) in strangers:
             yield _stranger(strangers[id(tensor)])
         elif isinstance(tensor, Parameter) and id(tensor) in step.made_in_forward:
-            yield _made_in_forward(tensor, patient)
-    yield from _accumulating(patient)
+            yield _made_in_forward(tensor, given)
+    yield from _accumulating(given)
 
 
 def _stranger(way: Way) -> Finding:
@@ -58,8 +58,8 @@ def _stranger(way: Way) -> Finding:
     )
 
 
-def _made_in_forward(tensor: Parameter, patient: Patient) -> Finding:
-    run = patient.run
+def _made_in_forward(tensor: Parameter, given: CheckArguments) -> Finding:
+    run = given.run
     assert run is not None
     user = next(node for node in run.nodes if any(operand is tensor for operand in node.operands))
     return Finding(
@@ -71,9 +71,9 @@ def _made_in_forward(tensor: Parameter, patient: Patient) -> Finding:
     )
 
 
-def _accumulating(patient: Patient) -> Iterator[Finding]:
-    assert patient.step is not None
-    for path, name in patient.step.accumulating:
+def _accumulating(given: CheckArguments) -> Iterator[Finding]:
+    assert given.step is not None
+    for path, name in given.step.accumulating:
         owner = in_code(path)
         yield Finding(
             "unregistered",

@@ -9,19 +9,19 @@ from typing import Any
 from ...nn.module.module import Module
 from ...nn.module.parameter import Parameter
 from ...optim.optimizer import Optimizer
-from .step import Run, Step
+from .step import ObservedRun, ObservedStep
 
 
 @dataclass
-class Patient:
+class CheckArguments:
     """A model, the optimizers that it has, and what a step of it showed if one was taken."""
 
     model: Module
     optimizers: tuple[Optimizer, ...]
-    step: Step | None
+    step: ObservedStep | None
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> ObservedRun | None:
         """The first run of the step, if it came to its end."""
         return None if self.step is None else self.step.run
 

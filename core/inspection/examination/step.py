@@ -25,7 +25,7 @@ _NUDGE = 1e-3
 
 
 @dataclass
-class Run:
+class ObservedRun:
     """What a forward pass, with the loss if there is one, computed; it holds all tensors, so that their ids stay."""
 
     output: Any
@@ -45,12 +45,12 @@ class Run:
 
 
 @dataclass
-class Step:
+class ObservedStep:
     """What a step showed; fields that it did not come to stay empty. error: of the package's own that stopped it."""
 
     inputs: list[Any]
     target: Any
-    run: Run | None = None
+    run: ObservedRun | None = None
     gradients: Gradients | None = None
     stepped: list[Optimizer] = field(default_factory=list)  # those that hold a parameter with a gradient
     length: float = 0.0  # of their step, over that of the parameters
@@ -61,7 +61,7 @@ class Step:
     made_in_forward: set[int] = field(
         default_factory=set
     )  # ids of leaves of the first run that another run did not use
-    in_eval: Run | None = None
+    in_eval: ObservedRun | None = None
     error: ModuleError | None = None
 
 
@@ -77,14 +77,14 @@ class Observer:
         self.target = given.pop() if len(given) > 1 else None
         self.inputs = [Tensor(value) if isinstance(value, np.ndarray) else value for value in given]
 
-    def step(self) -> Step:
+    def step(self) -> ObservedStep:
         """Return what a step shows."""
-        step = Step(self.inputs, self.target)
+        step = ObservedStep(self.inputs, self.target)
         # In a context of its own, in which operations are recorded even if the caller is under no_grad().
         contextvars.Context().run(self._take, step)
         return step
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: ObservedStep) -> None:
         with np.errstate(all="ignore"):
             try:
                 self._train(step)
@@ -95,7 +95,7 @@ class Observer:
             else:
                 step.in_eval = self._run_in_eval()
 
-    def _train(self, step: Step) -> None:
+    def _train(self, step: ObservedStep) -> None:
         with self._undisturbed() as memory:
             step.run = self._run()
             if self.loss is not None:
@@ -105,7 +105,7 @@ class Observer:
                 step.next_gradients = self._backward(again, memory)
                 step.next_loss = again.loss.item()
 
-    def _forward(self) -> Run | None:
+    def _forward(self) -> ObservedRun | None:
         """Return a run without the loss, which may be what stopped the step; None if the model stopped it."""
         if self.batch is None:
             return None
@@ -118,7 +118,7 @@ class Observer:
     def _undisturbed(self) -> AbstractContextManager[Memory]:
         return undisturbed(self.model, self.optimizers, self.batch, self.loss)
 
-    def _run(self) -> Run:
+    def _run(self) -> ObservedRun:
         outputs: list[Any] = []
         made_by: dict[int, tuple[str, Tensor]] = {}
 
@@ -136,7 +136,7 @@ class Observer:
             loss = self._compute()
         last = outputs[-1] if outputs else None
         of_model = {id(node.out) for node in recorded(t for output in outputs for t in tensors_in(output))}
-        return Run(last, loss, recorded(tensors_in(last if loss is None else loss)), of_model, made_by)
+        return ObservedRun(last, loss, recorded(tensors_in(last if loss is None else loss)), of_model, made_by)
 
     def _compute(self) -> Any:
         if self.batch is None:
@@ -146,7 +146,7 @@ class Observer:
             return None
         return self.loss(output) if self.target is None else self.loss(output, self.target)
 
-    def _backward(self, run: Run, memory: Memory) -> Gradients:
+    def _backward(self, run: ObservedRun, memory: Memory) -> Gradients:
         """Return the gradients of the run's loss alone, for the model's parameters."""
         memory.keep(*leaves(run.nodes))
         for tensor in (*leaves(run.nodes), *self.parameters.values()):
@@ -154,7 +154,7 @@ class Observer:
         run.loss.backward()
         return {name: None if p.grad is None else p.grad.copy() for name, p in self.parameters.items()}
 
-    def _move(self, step: Step) -> None:
+    def _move(self, step: ObservedStep) -> None:
         assert step.gradients is not None
         before = {name: parameter.data.copy() for name, parameter in self.parameters.items()}
         if self.optimizers:
@@ -182,7 +182,7 @@ class Observer:
         length = float(np.sqrt(moved / sum(np.square(values).sum() for values in was.values())))
         return np.inf if np.isnan(length) else length  # an infinite rate makes NaN of a gradient of 0
 
-    def _accumulating(self, step: Step) -> list[tuple[str, str]]:
+    def _accumulating(self, step: ObservedStep) -> list[tuple[str, str]]:
         """Return the plain attributes with an array that depends on what it was before the run.
 
         What forward() merely leaves behind, such as the last attention pattern, is the same after a second run.
@@ -213,7 +213,7 @@ class Observer:
             if isinstance(value, Tensor | np.ndarray)
         }
 
-    def _run_in_eval(self) -> Run | None:
+    def _run_in_eval(self) -> ObservedRun | None:
         """Return a run in evaluation mode, or None if the model does not run in it."""
         with self._undisturbed():
             self.model.eval()

@@ -1,4 +1,4 @@
-"""MultiHeadAttention, MLP and TransformerBlock.
+"""MultiHeadAttention.
 
 B: examples in a batch.  T: positions.  C: features of a position, split over the heads.
 q, k, v: queries, keys, values.
@@ -15,16 +15,16 @@ from .. import init
 from ..functional.attention import Mask
 from ..module.module import Module
 from ..module.parameter import Parameter
-from .basic import GELU, Dropout, LayerNorm, Linear
+from .linear import Linear
 
 
 class MultiHeadAttention(Module):
-    """Self-attention: each position gets a mixture of the values of all, in num_heads independent ways.
+    """Self-attention: each position gets a weighted mean of the values of all positions, once per head.
 
-    x: (B, T, embed_dim).  Returns the shape of x.  attn_mask, is_causal: as in functional.scaled_dot_product_attention,
-    the mask broadcastable to (B, num_heads, T, T).  dropout: of the attention weights, in training mode.
-    Parameters are named, ordered and drawn as in torch.nn.MultiheadAttention: in_proj_weight (3 embed_dim, embed_dim)
-    and in_proj_bias make q, k and v, in that order; then out_proj.
+    x: (B, T, embed_dim).  Returns the shape of x.  attn_mask, is_causal: as in functional.scaled_dot_product_attention;
+    the mask broadcasts to (B, num_heads, T, T).  dropout: the probability to drop an attention weight in training mode.
+    Parameters have the names, order and initial values of torch.nn.MultiheadAttention: in_proj_weight
+    (3 embed_dim, embed_dim) and in_proj_bias make q, k and v, in that order; then out_proj.
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2.
     """
 
@@ -47,56 +47,20 @@ class MultiHeadAttention(Module):
         return self.out_proj(F.packed_attention(packed, self.num_heads, attn_mask, dropout, is_causal))
 
     def attention_weights(self, x: Tensor, attn_mask: Mask = None, is_causal: bool = False) -> Tensor:
-        """Return (B, num_heads, T, T): how much of each position's value each position takes, dropout left out.
+        """Return the attention weights (B, num_heads, T, T), without dropout.
 
-        The arguments are those of forward. Row t of a head sums to 1, or to 0 where t may attend to nothing.
+        The arguments are those of forward. Row t of a head sums to 1, or to 0 if t may attend to nothing.
         """
         packed = self._packed(x)
         batch, length, features = x.shape
         heads = packed.reshape(batch, length, 3, self.num_heads, features // self.num_heads)
         q, k, _ = heads.permute(2, 0, 3, 1, 4)  # (B, T, 3, heads, d) -> 3 x (B, heads, T, d)
-        # What attention makes of one-hot values is its weights: this is forward's own computation, not another one.
+        # Attention over one-hot values returns its weights, so this uses the same computation as forward.
         one_hot = Tensor(np.eye(length, dtype=q.dtype))
         return F.scaled_dot_product_attention(q, k, one_hot, attn_mask, is_causal=is_causal)
 
     def _packed(self, x: Tensor) -> Tensor:
-        """Return q, k and v of every position, side by side: (B, T, 3 C)."""
+        """Return q, k and v of each position side by side: (B, T, 3 C)."""
         if x.ndim != 3 or x.shape[-1] != self.embed_dim:
             raise ShapeError(f"MultiHeadAttention needs x of shape (B, T, {self.embed_dim}), not {x.shape}.")
         return F.linear(x, self.in_proj_weight, self.in_proj_bias)
-
-
-class MLP(Module):
-    """Two linear layers with GELU between them: features -> hidden_features -> features, then dropout."""
-
-    def __init__(self, features: int, hidden_features: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.fc1 = Linear(features, hidden_features)
-        self.activation = GELU()
-        self.fc2 = Linear(hidden_features, features)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.fc2(self.activation(self.fc1(x))))  # (..., features) -> (..., features)
-
-
-class TransformerBlock(Module):
-    """x + attention(ln1(x)), then x + mlp(ln2(x)): a transformer layer with the normalisation before each part.
-
-    x: (B, T, embed_dim).  Returns the shape of x.  attn_mask, is_causal: as in MultiHeadAttention.
-    hidden_features: of the MLP, 4 * embed_dim if not given.  dropout: of the attention weights and the MLP's output.
-    Source: Xiong et al. 2020, arXiv:2002.04745, figure 1(b), "pre-LN".
-    """
-
-    def __init__(
-        self, embed_dim: int, num_heads: int, hidden_features: int | None = None, dropout: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.ln1 = LayerNorm(embed_dim)
-        self.attention = MultiHeadAttention(embed_dim, num_heads, dropout)
-        self.ln2 = LayerNorm(embed_dim)
-        self.mlp = MLP(embed_dim, 4 * embed_dim if hidden_features is None else hidden_features, dropout)
-
-    def forward(self, x: Tensor, attn_mask: Mask = None, is_causal: bool = False) -> Tensor:
-        x = x + self.attention(self.ln1(x), attn_mask, is_causal)
-        return x + self.mlp(self.ln2(x))

@@ -1,4 +1,4 @@
-"""Sequential, ModuleList, ModuleDict and ParameterList: collections whose members a model knows of."""
+"""Sequential, ModuleList, ModuleDict and ParameterList: containers that register their members."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import operator
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
 
-from ...errors import did_you_mean
+from ...autograd.tensor import Tensor
+from ...errors import ArgumentError, ModuleError, RegistrationError, did_you_mean
 from ..module.module import Module
+from ..module.parameter import Parameter
 from ..module.registration import Kind, NameRefusedError, UnknownMemberError
 
 
@@ -18,38 +20,54 @@ class UnknownKeyError(UnknownMemberError, KeyError):
     __str__ = Exception.__str__  # KeyError would put the message in quotes
 
 
+class MemberIndexError(ModuleError, IndexError):
+    """An index beyond the members of a container."""
+
+
 class _Numbered(Module):
-    """What the counted collections have in common: the members are registered under "0", "1", ..."""
+    """A container whose members are registered as "0", "1", and so on."""
 
     _kind: Kind = "_modules"
 
-    def __init__(self, members: Iterable[Any] = ()) -> None:
+    def __init__(self, members: Iterable[Any] | None = None) -> None:
         super().__init__()
-        self.extend(members)
+        self.extend(() if members is None else members)
 
     def append(self, member: Any) -> Self:
-        """Return self, after adding member at the end."""
+        """Add a member at the end and return self."""
         self._add(member)
         return self
 
     def extend(self, members: Iterable[Any]) -> Self:
-        """Return self, after adding members at the end."""
+        """Add members at the end and return self."""
+        if not isinstance(members, Iterable) or isinstance(members, Tensor):
+            kind = type(self).__name__
+            raise RegistrationError(f"{kind} takes an iterable of members, not one {type(members).__name__}.")
         for member in list(members):
             self._add(member)
         return self
 
-    def _members(self) -> dict[str, Any]:
-        return vars(self)[self._kind]
-
-    def _names(self, index: int | slice) -> list[str]:
-        """Return the names of the members at index, which counts from the end if negative."""
-        names = list(self._members())
-        if isinstance(index, slice):
-            return names[index]
+    def insert(self, index: int, member: Any) -> Self:
+        """Insert a member before the one at `index`, renumber the members after it, and return self."""
         position = operator.index(index)
-        if not -len(names) <= position < len(names):
-            raise IndexError(f"index {position} is out of range in a {type(self).__name__} of {len(names)}.")
-        return [names[position]]
+        if not -len(self) <= position <= len(self):
+            raise MemberIndexError(f"index {position} is out of range: {type(self).__name__} has {len(self)} members.")
+        if position == len(self):
+            return self.append(member)
+        members = list(self)
+        members.insert(position, member)
+        self._require_kind(self._kind, str(position), member, Parameter if self._kind == "_parameters" else Module)
+        self._refill(members)
+        return self
+
+    def pop(self, index: int | slice) -> Any:
+        """Remove and return the member at `index`, or for a slice a container of the members."""
+        member = self[index]
+        del self[index]
+        return member
+
+    def __iadd__(self, members: Iterable[Any]) -> Self:
+        return self.extend(members)
 
     def __len__(self) -> int:
         return len(self._members())
@@ -58,19 +76,40 @@ class _Numbered(Module):
         return iter(self._members().values())
 
     def __getitem__(self, index: int | slice) -> Any:
-        """Return the member at index, or for a slice a collection of the same members."""
+        """Return the member at `index`, or for a slice a container of the same members."""
         names = self._names(index)
         if isinstance(index, slice):
             return type(self)([self._members()[name] for name in names])
         return self._members()[names[0]]
 
     def __setitem__(self, index: int, value: Any) -> None:
+        if isinstance(index, slice):
+            raise RegistrationError(
+                f"{type(self).__name__} does not take an assignment to a slice, as in PyTorch. Assign the members one "
+                f"by one, or build a new {type(self).__name__}."
+            )
         setattr(self, self._names(index)[0], value)
 
     def __delitem__(self, index: int | slice) -> None:
-        """Delete members; those behind them are numbered anew."""
+        """Delete the members at `index` and renumber the ones after them."""
         gone = self._names(index)
         self._refill([member for name, member in self._members().items() if name not in gone])
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.isdigit()]
+
+    def _members(self) -> dict[str, Any]:
+        return vars(self)[self._kind]
+
+    def _names(self, index: int | slice) -> list[str]:
+        """Return the names of the members at `index`. A negative index counts from the end."""
+        names = list(self._members())
+        if isinstance(index, slice):
+            return names[index]
+        position = operator.index(index)
+        if not -len(names) <= position < len(names):
+            raise MemberIndexError(f"index {position} is out of range: {type(self).__name__} has {len(names)} members.")
+        return [names[position]]
 
     def _refill(self, members: Iterable[Any]) -> None:
         for name in list(self._members()):
@@ -82,8 +121,8 @@ class _Numbered(Module):
         if name in self._members():
             kind = type(self).__name__
             raise NameRefusedError(
-                f"{kind} already has a member {name!r}, since a slice or a dict brought its own names; to append would "
-                f"replace it. Build a new one: {kind}(*members)."
+                f"{kind} already has a member {name!r}, because it kept the names of a slice or a dict; appending "
+                f"would replace it. Build a new one: {kind}(*members)."
             )
         if self._kind == "_modules":
             self.add_module(name, member)
@@ -94,8 +133,8 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """A module that passes its input through its modules, one after the other.
 
-    Sequential(Linear(2, 3), ReLU()) names them "0" and "1"; Sequential({"fc": Linear(2, 3)}) takes the names of a dict.
-    A slice keeps the names.
+    Sequential(Linear(2, 3), ReLU()) names them "0" and "1". Sequential({"fc": Linear(2, 3)}) uses the names of a dict.
+    A slice keeps the names. `+` and `*` make a new Sequential of the same modules.
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
@@ -107,10 +146,28 @@ class Sequential(_Numbered):
             self.extend(modules)
 
     def __getitem__(self, index: int | slice) -> Any:
-        """Return the module at index, or for a slice a Sequential of the same modules under the same names."""
+        """Return the module at `index`, or for a slice a Sequential of the same modules under the same names."""
         if isinstance(index, slice):
             return type(self)({name: self._modules[name] for name in self._names(index)})
         return super().__getitem__(index)
+
+    def __add__(self, other: Sequential) -> Sequential:
+        return Sequential(*self, *_require_sequential(other))
+
+    def __iadd__(self, members: Iterable[Any]) -> Self:
+        return self.extend(_require_sequential(members))
+
+    def __mul__(self, count: int) -> Sequential:
+        if not isinstance(count, int):
+            return NotImplemented
+        return Sequential(*list(self) * _require_positive(count))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, count: int) -> Self:
+        if not isinstance(count, int):
+            return NotImplemented
+        return self.extend(list(self) * (_require_positive(count) - 1))
 
     def forward(self, x: Any) -> Any:
         for module in self._modules.values():
@@ -118,18 +175,26 @@ class Sequential(_Numbered):
         return x
 
 
-class ModuleList(_Numbered):
-    """A list of modules. It has no forward: index it, or iterate over it, in yours."""
+def _require_sequential(other: Any) -> Sequential:
+    if not isinstance(other, Sequential):
+        raise ArgumentError(f"only a Sequential can be added to a Sequential, not {type(other).__name__}.")
+    return other
 
-    def insert(self, index: int, module: Module) -> None:
-        """Put module before the one at index; those behind it are numbered anew."""
-        members = list(self)
-        members.insert(index, module)
-        self.append(module)  # refuses what is no module, before anything moves
-        self._refill(members)
+
+def _require_positive(count: int) -> int:
+    if count < 1:
+        raise ArgumentError(f"a Sequential can be repeated 1 time or more, not {count} times.")
+    return count
+
+
+class ModuleList(_Numbered):
+    """A list of modules. It has no forward: index it, or iterate over it, in yours. `+` makes a new ModuleList."""
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
 
     def __repr__(self) -> str:
-        """Return a line for each run of equal members: (0-2): 3 x Linear(...)."""
+        """Return a text with one line for each run of equal members: (0-2): 3 x Linear(...)."""
         children, position = [], 0
         for text, run in itertools.groupby(map(repr, self)):
             count = len(list(run))
@@ -142,7 +207,7 @@ class ModuleList(_Numbered):
 class ModuleDict(Module):
     """A dict of modules, in the order they were added. It has no forward: use its members in yours."""
 
-    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
         self.update(modules or {})
 
@@ -178,24 +243,38 @@ class ModuleDict(Module):
         """Return the pairs of key and module, as a dict does."""
         return self._modules.items()
 
-    def update(self, modules: Mapping[str, Module]) -> None:
-        """Add modules, in place of those with the same keys."""
-        for key, module in modules.items():
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add modules, replacing those with the same keys. modules: a mapping, or pairs of key and module."""
+        for key, module in modules.items() if isinstance(modules, Mapping | ModuleDict) else modules:
             self.add_module(key, module)
 
     def pop(self, key: str) -> Any:
-        """Return the module of this key, after taking it out. Raises UnknownKeyError if there is none."""
+        """Remove and return the module with this key. Raises UnknownKeyError if there is none."""
         module = self[key]
         self._remove("_modules", key)
         return module
 
+    def clear(self) -> None:
+        """Remove all modules."""
+        self._modules.clear()
+
 
 class ParameterList(_Numbered):
-    """A list of Parameters."""
+    """A list of Parameters. A Tensor that is added becomes a Parameter of the same memory."""
 
     _kind: Kind = "_parameters"
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        super().__setitem__(index, _as_parameter(value))
+
+    def _add(self, member: Any) -> None:
+        super()._add(_as_parameter(member))
 
     def __repr__(self) -> str:
         sizes = ["x".join(map(str, parameter.shape)) for parameter in self]
         lines = [f"Parameter containing: [{p.dtype} of size {size}]" for p, size in zip(self, sizes, strict=True)]
         return self._described([(f"  ({position}): ", line) for position, line in enumerate(lines)])
+
+
+def _as_parameter(value: Any) -> Any:
+    return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value

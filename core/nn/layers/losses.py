@@ -1,4 +1,4 @@
-"""The losses as modules: each takes (input, target) and returns what its function in functional.py does."""
+"""The losses as modules: each takes (input, target) and returns the result of its function in functional."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 class MSELoss(Module):
-    """(input - target) ** 2, reduced; see functional.mse_loss."""
+    """The mean of (input - target) ** 2, or another reduction; see functional.mse_loss."""
 
     def __init__(self, reduction: Reduction = "mean") -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class MSELoss(Module):
 class CrossEntropyLoss(Module):
     """The cross entropy of the softmax of input with target; see functional.cross_entropy.
 
-    weight: (C,) factors of the classes, a buffer.
+    weight: (C,) a factor for each class, kept as a buffer.
     """
 
     weight: Buffer | None
@@ -50,7 +50,7 @@ class CrossEntropyLoss(Module):
 class BCEWithLogitsLoss(Module):
     """The binary cross entropy of sigmoid(input) with target; see functional.binary_cross_entropy_with_logits.
 
-    weight, pos_weight: factors that broadcast to the input, buffers.
+    weight, pos_weight: factors that broadcast to the input, kept as buffers.
     """
 
     weight: Buffer | None

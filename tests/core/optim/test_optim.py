@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from statezoo.core import Module, OptimizerError, Parameter, Tensor, functional, no_grad, optim
-from statezoo.core.nn.layers.basic import Linear
+from statezoo.core.nn.layers.linear import Linear
 
 
 def parameters(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[Parameter]:

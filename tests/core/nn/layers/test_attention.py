@@ -190,3 +190,9 @@ def test_a_transformer_block_keeps_the_dtype_it_was_converted_to(dtype: Any):
     assert x.grad is not None
     assert x.grad.dtype == dtype
     assert {parameter.grad.dtype for parameter in block.parameters() if parameter.grad is not None} == {np.dtype(dtype)}
+
+
+def test_an_mlp_is_four_times_as_wide_inside_unless_told_otherwise():
+    assert MLP(3).fc1.out_features == MLP(3).fc2.in_features == 12
+    assert MLP(3, dropout=0.5).dropout.p == 0.5
+    assert TransformerBlock(4, 2).mlp.fc1.out_features == 16

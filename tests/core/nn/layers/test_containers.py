@@ -1,6 +1,8 @@
 """Sequential, ModuleList, ModuleDict and ParameterList."""
 
+import operator
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,9 @@ def test_a_slice_of_a_sequential_keeps_names_and_modules():
 
 def test_to_append_to_a_slice_never_replaces_the_member_whose_name_comes_next():
     part = Sequential(ReLU(), Tanh(), Sigmoid())[1:]
-    with pytest.raises(RegistrationError, match=r"already has a member '2', since a slice or a dict .* Sequential\(\*"):
+    with pytest.raises(
+        RegistrationError, match=r"already has a member '2', because it kept the names .* Sequential\(\*"
+    ):
         part.append(Linear(1, 1))
     assert kinds(part) == ["1: Tanh", "2: Sigmoid"]
 
@@ -73,7 +77,7 @@ def test_members_are_indexed_replaced_and_deleted_by_position(container):
     del model[:1]
     assert kinds(model) == ["0: ReLU"]
     for index in (1, -2):
-        with pytest.raises(IndexError, match=rf"index {index} is out of range in a {container.__name__} of 1"):
+        with pytest.raises(IndexError, match=rf"index {index} is out of range: {container.__name__} has 1 members"):
             model[index]
 
 
@@ -142,8 +146,18 @@ def test_what_is_no_module_or_parameter_is_refused_by_name():
         ModuleList([3])
     with pytest.raises(RegistrationError, match=r"Sequential\.0 is a module: it takes a module or None, not type"):
         Sequential(ReLU)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(RegistrationError, match=r"ParameterList\.0 is a parameter: it takes .* not Tensor"):
-        ParameterList([Tensor([1.0])])
+    with pytest.raises(RegistrationError, match=r"ParameterList\.0 is a parameter: it takes .* not int"):
+        ParameterList([3])
+    with pytest.raises(RegistrationError, match="ParameterList takes an iterable of members, not one Tensor"):
+        ParameterList(Tensor([1.0]))
+
+
+def test_a_tensor_becomes_a_parameter_of_a_parameter_list():
+    tensors = [Tensor([1.0]), Tensor([2.0])]
+    weights = ParameterList(tensors[:1])
+    weights[0] = tensors[1]
+    assert isinstance(weights[0], Parameter)
+    assert weights[0].data is tensors[1].data
 
 
 @pytest.mark.torch
@@ -165,6 +179,125 @@ def test_names_after_edits_are_torchs():
     from statezoo import core
 
     assert names(core, Parameter([1.0])) == names(torch.nn, torch.nn.Parameter(torch.ones(1)))
+
+
+def sizes(container: Any) -> Any:
+    """The members with their names; each has a size of its own. A module is its size."""
+    if hasattr(container, "in_features"):
+        return container.in_features
+    if hasattr(container, "_modules"):
+        members = container._modules.items()
+        return type(container).__name__, [(name, getattr(module, "in_features", None)) for name, module in members]
+    return container
+
+
+INDICES = [
+    0,
+    2,
+    -1,
+    -3,
+    3,
+    -4,
+    slice(0, 2),
+    slice(None),
+    slice(None, None, -1),
+    slice(5, 9),
+    slice(-2, None),
+    True,
+    "0",
+]
+OPERATIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    **{f"get {i}": lambda c, nn, new, i=i: c[i] for i in INDICES},
+    **{f"set {i}": lambda c, nn, new, i=i: c.__setitem__(i, new) for i in INDICES},
+    **{f"delete {i}": lambda c, nn, new, i=i: c.__delitem__(i) for i in INDICES},
+    **{f"pop {i}": lambda c, nn, new, i=i: c.pop(i) for i in INDICES},
+    **{f"insert {i}": lambda c, nn, new, i=i: c.insert(i, new) and None for i in (0, 1, 3)},
+    "append": lambda c, nn, new: c.append(new),
+    "append nothing": lambda c, nn, new: c.append(None),
+    "extend": lambda c, nn, new: c.extend([new, new]),
+    "extend by a generator": lambda c, nn, new: c.extend(module for module in [new]),
+    "extend by one": lambda c, nn, new: c.extend(new),
+    "extend by an int": lambda c, nn, new: c.extend(3),
+    "+ of its kind": lambda c, nn, new: c + c,
+    "+ list": lambda c, nn, new: c + [new],  # noqa: RUF005
+    "+ Sequential": lambda c, nn, new: c + nn.Sequential(new),
+    "+= of its kind": lambda c, nn, new: c.__iadd__(type(c)(*c) if isinstance(c, nn.Sequential) else type(c)(c)),
+    "+= list": lambda c, nn, new: c.__iadd__([new]),
+    "*": lambda c, nn, new: (c * 2, 3 * c),
+    "* 0": lambda c, nn, new: c * 0,
+    "* text": lambda c, nn, new: c * "a",
+    "*= 3": lambda c, nn, new: operator.imul(c, 3),
+    "*= 0": lambda c, nn, new: operator.imul(c, 0),
+    "len": lambda c, nn, new: len(c),
+    "in": lambda c, nn, new: (new in c, c[0] in c),
+    "reversed": lambda c, nn, new: [m.in_features for m in reversed(c)],
+    "list": lambda c, nn, new: [m.in_features for m in c],
+    "dir": lambda c, nn, new: [name for name in dir(c) if name.isdigit()],
+    "nothing": lambda c, nn, new: type(c)(),
+}
+
+
+def done(operate: Callable[[Any, Any, Any], Any], nn: Any, kind: str) -> Any:
+    """What an operation returns and leaves, or the builtin error that it is."""
+    members = [nn.Linear(size, 1) for size in (1, 2, 3)]
+    container = nn.Sequential(*members) if kind == "Sequential" else nn.ModuleList(members)
+    if kind == "named":
+        container = nn.Sequential(OrderedDict(zip("abc", members, strict=True)))
+    try:
+        result = operate(container, nn, nn.Linear(9, 1))
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return next(base for base in type(error).__mro__ if base.__module__ == "builtins")
+    shown = [sizes(each) for each in result] if isinstance(result, tuple) else sizes(result)
+    return shown, sizes(container)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["ModuleList", "Sequential", "named"])
+@pytest.mark.parametrize("operate", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_a_container_does_what_torchs_does(operate: Any, kind: str):
+    torch = pytest.importorskip("torch")
+    from statezoo import core
+
+    expected = done(operate, torch.nn, kind)
+    if kind == "named" and expected is KeyError:
+        pytest.skip("torch looks for members by number")
+    assert done(operate, core, kind) == expected
+
+
+@pytest.mark.parametrize("make", [ModuleList, lambda members: Sequential(*members)])
+@pytest.mark.parametrize("index", [-4, -1, 0, 3, 4])
+def test_an_insertion_counts_from_either_end_and_never_leaves_a_gap(make: Any, index: int):
+    container, members = make([Linear(size, 1) for size in (1, 2, 3)]), [1, 2, 3]
+    if abs(index) > 3:
+        with pytest.raises(IndexError, match=f"index {index} is out of range: .* has 3 members"):
+            container.insert(index, Linear(9, 1))
+    else:
+        members.insert(index, 9)
+        container.insert(index, Linear(9, 1))
+    assert [(name, m.in_features) for name, m in container.named_children()] == [
+        (str(position), size) for position, size in enumerate(members)
+    ]
+
+
+def test_an_assignment_to_a_slice_is_refused_with_what_to_do():
+    layers = ModuleList([ReLU(), Tanh(), Sigmoid()])
+    with pytest.raises(TypeError) as caught:
+        layers[0:2] = ReLU()  # pyright: ignore[reportArgumentType]
+    assert str(caught.value) == (
+        "ModuleList does not take an assignment to a slice, as in PyTorch. Assign the members one by one, or build a "
+        "new ModuleList."
+    )
+    assert kinds(layers) == ["0: ReLU", "1: Tanh", "2: Sigmoid"]
+
+
+def test_a_module_dict_takes_pairs_and_is_cleared():
+    layers = ModuleDict([("a", ReLU())])
+    layers.update(ModuleDict({"b": Tanh()}))
+    layers.update((("c", Sigmoid()),))
+    assert list(layers) == ["a", "b", "c"]
+    layers.clear()
+    assert len(layers) == 0
+    assert list(layers.children()) == []
 
 
 class Tower(Module):

@@ -192,7 +192,7 @@ def test_a_batch_of_one_is_refused_in_training_and_leaves_no_trace():
             lambda: LayerNorm((2, 3))(uniform_tensor(4, 5)),
             r"LayerNorm\(2, 3\) needs an input \(\.\.\., 2, 3\), not \(4, 5\)",
         ),
-        (lambda: Embedding(3, 2, padding_idx=3), "Embedding has no row 3 to use as padding_idx; it has 3 rows"),
+        (lambda: Embedding(3, 2, padding_idx=3), "padding_idx 3 is out of range: Embedding has 3 rows"),
         (lambda: Flatten(2, 1)(uniform_tensor(2, 3, 4)), "the start comes after the end"),
     ],
 )

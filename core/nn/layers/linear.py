@@ -1,0 +1,51 @@
+"""Linear and Identity."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...autograd.tensor import Tensor
+from .. import functional as F
+from .. import init
+from ..module.module import Module
+from ..module.parameter import Parameter
+
+
+class Linear(Module):
+    """x @ weight.T + bias.
+
+    x: (..., in_features).  Returns (..., out_features).  weight: (out_features, in_features).  bias: (out_features,),
+    or None with bias=False.  Both start from U(-b, b) with b = 1 / sqrt(in_features).
+    """
+
+    bias: Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
+        self.register_parameter("bias", Parameter(np.empty(out_features, np.float32)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Reinitialize the parameters."""
+        # He's bound with a slope of sqrt(5) is 1 / sqrt(in_features), which torch uses for weight and bias alike.
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Identity(Module):
+    """The input itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
