@@ -73,8 +73,9 @@ def _made(run: ObservedRun, node: Node, is_fine: Callable[[np.ndarray], np.ndarr
 
 def _in_batch(given: CheckArguments) -> tuple[str, str] | None:
     """Return what a program calls the part of the batch that is not finite, and what is to be said of it."""
-    assert given.step is not None
-    parts = [("x", "input", given) for given in given.step.inputs] + [("y", "target", given.step.target)]
+    step = given.step
+    assert step is not None
+    parts = [("x", "input", value) for value in step.inputs] + [("y", "target", step.target)]
     for variable, part, value in parts:
         array = np.asarray(value if isinstance(value, Tensor | np.ndarray) else 0)
         if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -243,9 +243,10 @@ class ModuleDict(Module):
         """Return the pairs of key and module, as a dict does."""
         return self._modules.items()
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+    def update(self, modules: Mapping[str, Module] | ModuleDict | Iterable[tuple[str, Module]]) -> None:
         """Add modules, replacing those with the same keys. modules: a mapping, or pairs of key and module."""
-        for key, module in modules.items() if isinstance(modules, Mapping | ModuleDict) else modules:
+        pairs: Any = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
+        for key, module in pairs:
             self.add_module(key, module)
 
     def pop(self, key: str) -> Any:
