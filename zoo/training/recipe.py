@@ -83,7 +83,7 @@ class Recipe(ABC):
         if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
             raise ZooError(f"{self.name}: lr is a number above 0, not {self.lr!r}.")
         if self.data_folder is not None and not self.reads_folder:
-            raise ZooError(f"{self.name} makes its own data; data_folder must be None.")
+            raise ZooError(f"{self.name} makes its own data. Leave out data_folder.")
 
     @abstractmethod
     def data(self) -> Split:

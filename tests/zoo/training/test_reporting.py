@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from statezoo import zoo
 from statezoo.zoo.training.run.reporting import EventLog, ProgressBar
@@ -77,11 +76,14 @@ def test_after_a_single_step_no_time_is_estimated(capsys: pytest.CaptureFixture[
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
     """Return what TensorBoard reads from an event log."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     events = EventAccumulator(str(folder))
     events.Reload()
     return [(event.step, event.value) for event in events.Scalars(name)]
 
 
+@pytest.mark.tensorboard
 def test_tensorboard_reads_the_loss_of_each_step_and_the_metrics_of_each_epoch(tiny_recipe: zoo.Recipe, tmp_path: Path):
     steps: list[TrainingStep] = []
     with EventLog(tmp_path / "events") as log:
@@ -98,6 +100,7 @@ def test_tensorboard_reads_the_loss_of_each_step_and_the_metrics_of_each_epoch(t
         assert scalars(tmp_path / "events", f"epoch/{name}") == expected
 
 
+@pytest.mark.tensorboard
 def test_a_resumed_training_replaces_the_events_after_its_first_step(tmp_path: Path):
     for numbers, loss in ((range(1, 11), 1.0), (range(7, 13), 2.0)):
         with EventLog(tmp_path) as log:
@@ -109,6 +112,7 @@ def test_a_resumed_training_replaces_the_events_after_its_first_step(tmp_path: P
     assert scalars(tmp_path, "epoch/mse") == [(n, 1.0 if n < 7 else 2.0) for n in range(2, 13, 2)]
 
 
+@pytest.mark.tensorboard
 def test_a_training_stopped_in_the_last_step_of_an_epoch_logs_every_epoch(tiny_recipe: zoo.Recipe, tmp_path: Path):
     for stopped in (True, True, False):
         with EventLog(tmp_path / "events") as log, pytest.raises(zoo.StoppedError) if stopped else nullcontext():
@@ -118,6 +122,7 @@ def test_a_training_stopped_in_the_last_step_of_an_epoch_logs_every_epoch(tiny_r
     assert [step for step, _ in scalars(tmp_path / "events", "epoch/mse")] == [1, 2, 3]  # one step per epoch
 
 
+@pytest.mark.tensorboard
 def test_train_writes_events_with_log_dir(tmp_path: Path):
     command = [sys.executable, str(TRAIN), "linear-regression", "--epochs", "2", "--log-dir", "events"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
