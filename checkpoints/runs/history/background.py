@@ -81,26 +81,16 @@ class Background:
         job = _Job(work)
         atexit.register(job.raise_error)  # a failure must not go unnoticed if nobody waits for the job
         self._jobs.append(job)
-        try:
-            job.thread.start()
-        except RuntimeError:  # the system gives no more threads
-            job.run()
-        except BaseException:
-            if job.thread.ident is None:
-                self._forget(job)
-            raise
+        job.start()
 
     def wait(self) -> None:
         """Wait until no job is running. Raises what the last one raised, once."""
         for job in list(self._jobs):
             if job.join():
-                self._forget(job)
+                with suppress(ValueError):  # another thread, or a signal handler, was faster
+                    self._jobs.remove(job)
+                atexit.unregister(job.raise_error)
                 job.raise_error()
-
-    def _forget(self, job: _Job) -> None:
-        with suppress(ValueError):  # another thread, or a signal handler, was faster
-            self._jobs.remove(job)
-        atexit.unregister(job.raise_error)
 
 
 class _Job:
@@ -109,18 +99,28 @@ class _Job:
         self._errors: list[BaseException] = []
         self._process = os.getpid()
         self._runner: int | None = None
+        self._is_started = False
         # Neither Thread.join nor an Event: after Ctrl-C the first returns too early (CPython issue 90882), and a signal
         # handler that waits for the second may wait for the code that it interrupted.
         self._ended, self._is_running = False, threading.Lock()
         self._is_running.acquire()
-        self.thread = threading.Thread(target=self.run, name="statezoo-save", daemon=False)
+        self._thread = threading.Thread(target=self.run, name="statezoo-save", daemon=False)
+
+    def start(self) -> None:
+        """Run the work on a thread, or here if the system gives no more threads."""
+        try:
+            self._thread.start()
+            self._is_started = True
+        except RuntimeError:
+            self.run()
 
     def join(self) -> bool:
-        """Wait for the end of the job. Return False if it has not started, or runs in code that called this."""
+        """Wait for the end of the job. Return False if a signal handler calls this in the midst of its start or run."""
         if os.getpid() != self._process:
             return True
-        runner = self.thread.ident or self._runner
-        if not self._ended and runner in (None, threading.get_ident()):
+        # A new thread waits for the code that starts it. Once the work has begun, nothing holds it up.
+        is_interrupted = self._runner == threading.get_ident() or (self._runner is None and not self._is_started)
+        if is_interrupted and not self._ended:
             return False
         while not self._ended:
             if self._is_running.acquire(timeout=1):

@@ -29,6 +29,7 @@ from ...formats import DEFAULT, format_named
 from ...state.validation import checked_metadata
 from . import files, removal
 from .background import Background, Snapshot, SnapshotMemory
+from .linked import save_linked
 from .log import Log, Record
 from .metrics import checked_metrics
 from .retention import Mode, Retention, Saved
@@ -77,7 +78,8 @@ class History:
             raise ArgumentError(f"checkpoints can share shards only in {DEFAULT.name}. Leave out share, or format.")
         self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its working directory
         files.make_folder(self.folder, durable)
-        self._durable, self._log = durable, Log(self.folder)
+        # Imported now: a signal handler must not meet a module that is half imported.
+        self._codec, self._durable, self._log = form.codec, durable, Log(self.folder)
         self._background, self._snapshots = Background(), SnapshotMemory() if background else None
         self._saving = threading.RLock()  # for threads; a signal handler may save in the midst of a save
         # A checkpoint that appears later is another process's, which removes it itself.
@@ -218,8 +220,6 @@ class History:
     def _write_sharing(
         self, path: str, state: Mapping[str, Any], metadata: Mapping[str, str], before: list[files.Entry]
     ) -> None:
-        from .linked import save_linked  # most histories do not need it
-
         files.make_folder(os.path.dirname(path), self._durable)
         since = next((entry.path for entry in reversed(before) if entry.is_folder), None)
         with removal.in_progress(self.folder, path):  # again, now that the folder exists

@@ -1,0 +1,88 @@
+"""A signal handler that saves in the midst of a save: both saves end, and neither spoils the other."""
+
+import collections
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from history_states import names, steps
+
+from statezoo.checkpoints import History, load_file
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+
+PROGRAM = """
+import random, signal, sys
+import numpy as np
+from statezoo.checkpoints import History
+
+folder, way = sys.argv[1:]
+rng, by_handler = random.Random(5), []
+history = History(folder, keep_last=4, share=way == "share", background=way == "background", durable=False)
+
+def state(step):
+    return {"frozen": np.ones(20_000), "weight": np.full(20_000, float(step)), "step": np.array(step)}
+
+def handler(*_):
+    by_handler.append(1000 + len(by_handler))
+    history.save(by_handler[-1], state(by_handler[-1]), {"loss": by_handler[-1]})
+
+signal.signal(signal.SIGALRM, handler)
+for step in range(150):
+    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.005))
+    history.save(step, state(step), {"loss": step})
+    signal.setitimer(signal.ITIMER_REAL, 0)
+history.close()
+print(len(by_handler))
+"""
+
+
+@pytest.mark.parametrize("way", ["plain", "share", "background"])
+def test_handlers_that_save_at_random_moments_of_a_save_never_wait_for_it(tmp_path: Path, way: str):
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), way]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    by_handler = range(1000, 1000 + int(done.stdout))
+    assert len(by_handler) > 5
+    lines = collections.Counter(record.step for record in History(tmp_path).log())
+    assert lines == collections.Counter([*range(150), *by_handler])
+    suffix = "" if way == "share" else ".safetensors"
+    assert names(tmp_path) == ["history.jsonl", *(f"step-{step:08}{suffix}" for step in steps(tmp_path))]
+    assert len(steps(tmp_path)) <= 4 + 1  # a save keeps its own checkpoint, whatever its step
+    for saved in History(tmp_path):
+        loaded = load_file(saved.path)
+        assert set(np.unique(loaded["weight"])) == {float(saved.step)} == {float(loaded["step"])}
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+from statezoo.checkpoints import History
+from statezoo.checkpoints.runs.history.log import OpenLog
+
+history = History(sys.argv[1], share=sys.argv[2] == "True", durable=False)
+append = OpenLog.append
+
+def stop(*_):
+    OpenLog.append = append
+    history.save(2, {"a": np.zeros(9)}, {"loss": 2})
+    sys.exit()
+
+history.save(0, {"a": np.ones(9)}, {"loss": 0})
+OpenLog.append = stop  # the checkpoint is written, its line is not
+try:
+    history.save(1, {"a": np.ones(9)}, {"loss": 1})
+except SystemExit:
+    history.save(3, {"a": np.zeros(9)}, {"loss": 3})
+"""
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_save_that_a_handler_ends_by_an_exception_gets_its_line_from_the_next_save(tmp_path: Path, share: bool):
+    subprocess.run([sys.executable, "-c", INTERRUPTED, str(tmp_path), str(share)], check=True, timeout=60)
+    log = History(tmp_path).log()
+    assert sorted((record.step, record.metrics["loss"]) for record in log) == [(step, step) for step in range(4)]
+    assert not [name for name in names(tmp_path) if name.endswith(".tmp")]
