@@ -62,6 +62,12 @@ class NewShards:
     def __init__(self, folder: str, names: list[str]) -> None:
         self.names, self.paths = names, [os.path.join(folder, name) for name in names]
         self.index = b""
+        self.is_interrupted = False  # by a signal handler that saved another set
+
+
+# What this process is writing and removing. A signal handler that saves in the midst of it keeps away from these.
+_writing: list[NewShards] = []
+_removing: list[set[str]] = []
 
 
 @contextmanager
@@ -77,21 +83,27 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
     with locked(folder) as is_locked:
         if is_locked:
             _remove_leftovers(path)
-        old = _named_by(index_path) or set()
-        new = NewShards(folder, _free_names(path, count))
+        new = _new_shards(path, count)
         try:
             yield new
+            old = _named_by(index_path) or set()
             with files.replace(index_path, durable) as descriptor:
                 files.write_all(descriptor, new.index, 0)
         except BaseException as error:
             named = _named_by(index_path)  # the new ones, if it failed after the rename
             if named is not None:
-                _remove(folder, set(new.names) - named)
+                _remove(new.paths, {os.path.join(folder, name) for name in named})
             if isinstance(error, WriteError):
                 raise _explained(path, error, named is not None and named >= set(new.names)) from error
             raise
+        finally:
+            _writing.remove(new)
+            for other in _writing:
+                other.is_interrupted = True
         _remove_plain(path, durable)
         _remove_unneeded(folder, old)
+        if is_locked and new.is_interrupted:
+            _remove_leftovers(path)
 
 
 def _explained(path: str, error: WriteError, is_set: bool) -> WriteError:
@@ -145,11 +157,17 @@ def _remove_set(path: str, is_locked: bool) -> None:
         _remove_leftovers(path)
 
 
-def _free_names(path: str, number: int) -> list[str]:
-    """Return names for the shards of which none is taken, by whatever: the usual ones, else such with a mark."""
+def _new_shards(path: str, number: int) -> NewShards:
+    """Return shards under names that are free: the usual ones, otherwise names with a mark. Enter them as written."""
     folder = os.path.dirname(path)
-    marked = (shard_names(path, number, mark) for mark in count())
-    return next(names for names in marked if not any(os.path.lexists(os.path.join(folder, name)) for name in names))
+    for mark in count():
+        new = NewShards(folder, shard_names(path, number, mark))
+        taken = {path for other in _writing for path in other.paths}.union(*_removing)
+        _writing.append(new)  # before the look at the disk: a signal handler may write in between
+        if taken.isdisjoint(new.paths) and not any(map(os.path.lexists, new.paths)):
+            return new
+        _writing.remove(new)
+    raise AssertionError("unreachable")
 
 
 def _named_by(index_path: str) -> set[str] | None:
@@ -195,10 +213,8 @@ def _remove_plain(path: str, durable: bool) -> None:
 
 
 def _remove_unneeded(folder: str, old: set[str]) -> None:
-    """Remove shards of an index that is gone, unless another one has them, or a name says that they are more."""
-    named = _named_in(folder)
-    if named is not None:
-        _remove(folder, {name for name in old if is_numbered(name)} - named)
+    """Remove numbered shards of an index that is gone, unless another index names them."""
+    _remove_unnamed(folder, {name for name in old if is_numbered(name)})
 
 
 def _remove_leftovers(path: str) -> None:
@@ -208,10 +224,25 @@ def _remove_leftovers(path: str) -> None:
     for name in names:
         if _TEMPORARY.fullmatch(name):
             files.remove_dead(os.path.join(folder, name))
-    suspects = [name for name in names if is_shard_of(path, name)]
-    named = _named_in(folder) if suspects else None
-    if named is not None:
-        _remove(folder, (name for name in suspects if name not in named and _is_ours(path, name)))
+    suspects = {name for name in names if is_shard_of(path, name)}
+    if suspects:
+        suspects -= _named_in(folder) or set()
+        _remove_unnamed(folder, {name for name in suspects if _is_ours(path, name)})
+
+
+def _remove_unnamed(folder: str, names: set[str]) -> None:
+    """Remove shards, except those that an index names or that are being written. Keep all if an index is unreadable."""
+    paths = {os.path.join(folder, name) for name in names}
+    if not paths:
+        return
+    _removing.append(paths)  # before the look at the indexes: a signal handler must not use these names from here on
+    try:
+        named = _named_in(folder)
+        if named is not None:
+            written = {path for new in _writing for path in new.paths}
+            _remove(paths, {os.path.join(folder, name) for name in named} | written)
+    finally:
+        _removing.remove(paths)
 
 
 def _is_ours(path: str, name: str) -> bool:
@@ -227,7 +258,8 @@ def _is_ours(path: str, name: str) -> bool:
     return opened.manifest is not None and shard_metadata(path).items() <= opened.metadata.items()
 
 
-def _remove(folder: str, names: Iterable[str]) -> None:
-    for name in names:
-        with suppress(OSError):
-            os.unlink(os.path.join(folder, name))
+def _remove(paths: Iterable[str], kept: set[str]) -> None:
+    for path in paths:
+        if path not in kept:
+            with suppress(OSError):
+                os.unlink(path)

@@ -17,6 +17,7 @@ from typing import Any
 from ...errors import CheckpointError
 from ...files import open_header
 from ...sharding import writer
+from ...sharding.index import INDEX_SUFFIX, parse_index, read_index
 from ...storage import durable, marks
 from . import files
 from .log import NAME as LOG_NAME
@@ -59,9 +60,13 @@ def _is_own(entry: files.Entry) -> bool:
     if os.path.islink(os.path.dirname(entry.path) if entry.is_folder else entry.path):
         return False
     try:
-        with open_header(entry.path) as header:
-            step = json.loads(header.metadata[files.KEY])["step"]
-            return header.manifest is not None and type(step) is int and step == entry.step
+        if entry.is_folder:  # the index is enough: a shard may be missing
+            header = parse_index(read_index(entry.path + INDEX_SUFFIX), entry.path)
+        else:
+            with open_header(entry.path) as header:
+                pass
+        step = json.loads(header.metadata[files.KEY])["step"]
+        return header.manifest is not None and type(step) is int and step == entry.step
     except (CheckpointError, ValueError, LookupError, TypeError, RecursionError):
         return False
 

@@ -1,6 +1,7 @@
 """A signal handler that saves in the midst of a save: both saves end, and neither spoils the other."""
 
 import collections
+import json
 import signal
 import subprocess
 import sys
@@ -55,6 +56,22 @@ def test_handlers_that_save_at_random_moments_of_a_save_never_wait_for_it(tmp_pa
     for saved in History(tmp_path):
         loaded = load_file(saved.path)
         assert set(np.unique(loaded["weight"])) == {float(saved.step)} == {float(loaded["step"])}
+
+
+@pytest.mark.parametrize("way", ["plain", "share", "background"])
+def test_handlers_that_save_the_same_step_leave_one_whole_checkpoint_of_it(tmp_path: Path, way: str):
+    program = PROGRAM.replace("history.save(by_handler[-1], state(by_handler[-1])", "history.save(step, state(step)")
+    command = [sys.executable, "-c", program, str(tmp_path), way]
+    subprocess.run(command, check=True, timeout=100)
+    assert steps(tmp_path) == [146, 147, 148, 149]
+    for saved in History(tmp_path):
+        assert set(np.unique(load_file(saved.path)["weight"])) == {float(saved.step)}
+        folder = Path(saved.path).parent
+        assert way != "share" or len(names(folder)) == len(set(index_of(folder).values())) + 1
+
+
+def index_of(folder: Path) -> dict[str, str]:
+    return json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
 
 
 INTERRUPTED = """
