@@ -1,4 +1,4 @@
-"""What a file that is not what its suffix says is instead, and what to do about it."""
+"""What a file is that is not in the format of its suffix, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONVERT = "Convert it with the library that wrote it."
 _UNPACK = "Unpack it first."
 AGAIN = "Use another copy of it."
 
-# What the first bytes match, what such a file is, what to do. The first that matches counts.
+# A pattern for the first bytes, what such a file is, and what to do. The first match counts.
 _SIGNS = (
     (rb"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Run `git lfs pull` in its repository."),
     (
@@ -24,7 +24,7 @@ _SIGNS = (
         "Download the file again.",
     ),
     (rb"PK\x03\x04", "is a zip archive, such as those of torch.save and numpy.savez", _CONVERT),
-    # Protocol 2 and later; and before, in text: the name of a class, or a dict or list that is remembered.
+    # Protocol 2 and later; before that, in text: the name of a class, or a memoized dict or list.
     (rb"\x80[\x02-\x05]|c[\w.]+\n[\w.]+\n|\([dl]p\d", "is a Python pickle, which is never loaded", _CONVERT),
     (rb"\x93NUMPY", "is a NumPy .npy file", "Read it with numpy.load."),
     (rb"GGUF", "is a GGUF file", _CONVERT),
@@ -34,7 +34,7 @@ _SIGNS = (
     (rb"\x28\xb5\x2f\xfd", "is a Zstandard archive", _UNPACK),
     (rb"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive", _UNPACK),
     (rb".{257}ustar", "is a tar archive", _UNPACK),
-    (rb"\0+\Z", "starts with zeros, as a file does whose copy or download was not finished", AGAIN),
+    (rb"\0+\Z", "starts with zeros, like a file whose copy or download was not finished", AGAIN),
 )
 _PATTERNS = [(re.compile(pattern, re.DOTALL), what, advice) for pattern, what, advice in _SIGNS]
 
@@ -60,9 +60,9 @@ def cause_of(head: bytes, size_bytes: int, expected: str) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether the bytes are readable text in UTF-8."""
+    """Return True if the bytes are readable UTF-8 text."""
     try:
-        # Incremental, since the last letter may be cut.
+        # Incremental: the last character may be cut off.
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False

@@ -1,30 +1,31 @@
 """HDF5, version 2: a dataset for each tensor, in groups that follow the module tree.
 
-    structure          as in hdf5_structure.py, padded so that the data start at a multiple of 64
-    the tensors        little-endian, C-contiguous, in descending size of an element, so that each is aligned, in the
-                       order of the state within a size, without gaps
-    `/__statezoo__`    a contiguous uint8 dataset, up to the end of the file: the index, then the footer
+    structure          as in structure.py, padded so that the data start at a multiple of 64
+    the tensors        little-endian, C-contiguous, without gaps; tensors with larger elements come first, so that each
+                       is aligned, and those with elements of one size keep the order of the state
+    `/__statezoo__`    a contiguous uint8 dataset up to the end of the file: the index, then the footer
 
 `fc1.weight` is the dataset `/fc1/weight`, contiguous, so that it can be mapped. A tie is a hard link to the dataset of
-the kept tensor. A view is only in the manifest. bfloat16 and float8 are opaque elements of their size, with NumPy's
-name for them in the attribute `dtype`, a text of fixed length; complex numbers and booleans are as h5py does them.
+the kept tensor. A view is only in the manifest. bfloat16 and smaller floats are opaque elements of their size in NumPy,
+with NumPy's name for them in the attribute `dtype`, a text of fixed length. Complex numbers and booleans are stored as
+h5py stores them.
 
-The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`, the metadata with
-sorted keys, the tensors as in a safetensors header, `name: {"dtype": ..., "shape": [...], "data_offsets": [begin,
-end]}` in the order of the state, the offsets counting from the start of the data. The footer is a line of 115 bytes:
+The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`, its metadata with
+sorted keys, its tensors as in a safetensors header: `name: {"dtype": ..., "shape": [...], "data_offsets": [begin,
+end]}` in the order of the state. The offsets count from the start of the data. The footer is a line of 115 bytes:
 
     "\\nstatezoo.hdf5 " digest-of-structure " " bytes-of-structure " " digest-of-index " " bytes-of-index "\\n"
 
-The digests are xxh3-128, all numbers are in lower hexadecimal digits, the sizes 16 of them. So every byte that is no
-tensor's is covered by a digest, and a file of ours is read without libhdf5 and without h5py.
+The digests are xxh3-128. All numbers are lower-case hexadecimal, the sizes with 16 digits. So every byte that
+belongs to no tensor is covered by a digest, and a file of ours is read without libhdf5 and without h5py.
 
-Names become paths by their dots. In a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
-part is `%`; a dot that follows what is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
+Names become paths at their dots. Within a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
+part is `%`; a dot after a prefix that is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
 of a first part `__statezoo__` is `%5F`.
 
-Limitations. A name has at most 200 parts, and 60,000 bytes; an array at most 32 axes.
+Limitations. A name has at most 200 parts and 60,000 bytes; an array has at most 32 axes.
 
-A file without the footer is of another writer, of version 1, or damaged: see hdf5_foreign.py.
+A file without the footer is foreign, or a file of ours that was damaged or changed: see foreign.py.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _CHUNK_BYTES = 1 << 20
 def lay_out(
     tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
-    """Return where things go. The structure needs no more of the manifest than its length."""
+    """Return the layout. The structure depends only on the length of the manifest."""
     for name, tensor in tensors.items():
         if len(tensor.shape) > _MOST_AXES:
             raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
@@ -81,13 +82,13 @@ def lay_out(
 
 
 def footer_text(structure_digest: str, structure_bytes: int, index: bytes) -> bytes:
-    """Return the footer of a file with this structure and index."""
+    """Return the footer for a structure and an index."""
     text = f"\nstatezoo.hdf5 {structure_digest} {structure_bytes:016x} {xxh3_128_hexdigest(index)} {len(index):016x}\n"
     return text.encode()
 
 
 def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offsets: Mapping[str, int]) -> list[Dataset]:
-    """Return a dataset for each tensor, with the paths of its name and of those tied to it."""
+    """Return a dataset for each tensor, with the paths of its name and of the names tied to it."""
     ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
     paths = paths_of([*tensors, *ties])
     datasets = {name: Dataset(tensor, offsets[name], [paths[name]]) for name, tensor in tensors.items()}
@@ -121,7 +122,7 @@ def read_as_stock(path: str) -> dict[str, bytes]:
 
 
 def open_source(source: Source) -> Opened:
-    """Return what the index says, it and the structure having been checked against their digests."""
+    """Return the content of the index. Check it and the structure against their digests."""
     try:
         footer = footer_of(source)
         if footer is None:
@@ -135,7 +136,7 @@ def open_source(source: Source) -> Opened:
 
 
 class _Footer(NamedTuple):
-    """What the footer says, and where the index must therefore begin."""
+    """The footer, and where the index therefore starts."""
 
     structure_digest: str
     start: int
@@ -145,7 +146,7 @@ class _Footer(NamedTuple):
 
 
 def footer_of(source: Source) -> _Footer | None:
-    """Return the footer, None if there is none. Raises InvalidError if it needs more bytes than there are."""
+    """Return the footer, or None. Raises InvalidError if it needs more bytes than the file has."""
     if source.size_bytes < FOOTER_BYTES:
         return None
     match = _FOOTER.fullmatch(source.read(source.size_bytes - FOOTER_BYTES, FOOTER_BYTES))
@@ -178,7 +179,7 @@ def _read_index(source: Source, footer: _Footer) -> Opened:
 
 
 def digest_of_start(source: Source, size_bytes: int) -> str:
-    """Return the digest of the first bytes, which are read in parts: there may be many."""
+    """Return the digest of the first bytes. There may be many, so they are read in chunks."""
     digest = xxh3_128()
     for offset in range(0, size_bytes, _CHUNK_BYTES):
         digest.update(source.read(offset, min(_CHUNK_BYTES, size_bytes - offset)))
@@ -188,7 +189,7 @@ def digest_of_start(source: Source, size_bytes: int) -> str:
 def _refuse_structure(path: str) -> NoReturn:
     raise CorruptError(
         f"{path} is damaged, or was changed by another program after it was saved: its HDF5 structure is not what was "
-        f"written. Use another copy of it. If it was changed on purpose, save the state anew with save_file, or delete "
+        "written. Use another copy of it. If it was changed on purpose, save the state again with save_file, or delete "
         f"{RESERVED} to load the file unchecked."
     )
 

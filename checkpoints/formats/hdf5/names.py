@@ -1,4 +1,4 @@
-"""How names of tensors become paths in an HDF5 file, and back; the rules are in hdf5.py."""
+"""Names of tensors as paths in an HDF5 file, and back. `hdf5/__init__.py` has the rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_NAME_BYTES = 60_000
 
 
 def paths_of(names: list[str]) -> dict[str, tuple[bytes, ...]]:
-    """Return the path of each name. Raises StateError naming what HDF5 cannot hold."""
+    """Return the path of each name. Raises StateError naming the first name that HDF5 cannot hold."""
     known = set(names)
     paths: dict[str, tuple[bytes, ...]] = {}
     for name in names:
@@ -41,9 +41,9 @@ def _escaped(part: str) -> str:
 
 
 def _join_tensors(name: str, parts: list[str], known: set[str]) -> None:
-    """Join each of the parts that ends the name of a tensor with the next: no group can have the path of a dataset."""
+    """Join a part that ends the name of another tensor with the next part: a dataset cannot be a group too."""
     dot, number = name.rfind("."), len(parts) - 1
-    # From the end, so that positions of parts still to be looked at stay.
+    # From the end, so that the positions of the parts before stay valid.
     while dot >= 0:
         if name[:dot] in known:
             parts[number - 1 : number + 1] = [f"{parts[number - 1]}%2E{parts[number]}"]
@@ -51,7 +51,7 @@ def _join_tensors(name: str, parts: list[str], known: set[str]) -> None:
 
 
 def name_of(path: Iterable[str]) -> str:
-    """Return the name that a path of ours stands for."""
+    """Return the name of the tensor at a path."""
     return ".".join(map(_unescaped, path))
 
 

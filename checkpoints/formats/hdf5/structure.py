@@ -1,6 +1,6 @@
-"""The structure of an HDF5 file, made without libhdf5: groups, and datasets whose bytes follow it.
+"""The structure of an HDF5 file, written without libhdf5: groups, and datasets whose bytes follow it.
 
-Written are the structures of HDF5 1.6, which every reader knows, all at multiples of 8 bytes:
+It uses the structures of HDF5 1.6, which every reader knows, all at multiples of 8 bytes:
 
     superblock     version 0, with a symbol table entry of the root group
     datasets       an object header (version 1) each: dataspace 1, datatype 1, fill value 2 (allocated early, never
@@ -26,13 +26,13 @@ from ...state.manifest import Tensor
 _ALIGNMENT_BYTES = 64
 _SUPERBLOCK_BYTES = 96
 _UNDEFINED = (1 << 64) - 1
-# Half of the most links in a symbol table node, and of the most children in a node of a B-tree. Both are allotted in
-# full, and most groups have one to four links: libhdf5's own 4 and 16 would nearly double the structure.
+# Half of the most links in a symbol table node, and of the most children in a B-tree node. Every node takes its full
+# size, and most groups have one to four links: libhdf5's own 4 and 16 would nearly double the structure.
 _LEAF_K, _INTERNAL_K = 2, 4
 
 
 class Dataset(NamedTuple):
-    """A tensor, where in the data its bytes are, and the paths of the links to it."""
+    """A tensor, the place of its bytes in the data, and the paths of the links to it."""
 
     tensor: Tensor
     offset: int
@@ -40,7 +40,7 @@ class Dataset(NamedTuple):
 
 
 def structure_of(datasets: Sequence[Dataset], data_bytes: int) -> bytes:
-    """Return all that stands before the data in a file of these datasets. data_bytes: the size of all data."""
+    """Return everything before the data in a file of these datasets. data_bytes: the size of all data."""
     members: _Members = {}
     headers = []
     end = _SUPERBLOCK_BYTES
@@ -63,14 +63,14 @@ def structure_of(datasets: Sequence[Dataset], data_bytes: int) -> bytes:
 
 def _superblock(end: int, root: int, symbol_table: bytes) -> bytes:
     sizes = pack("<8B2HI", 0, 0, 0, 0, 0, 8, 8, 0, _LEAF_K, _INTERNAL_K, 0)
-    # libhdf5 would note the symbol table of the root here as soon as it opens the file for writing.
+    # The symbol table of the root: libhdf5 would write it here as soon as it opens the file for writing.
     entry = pack("<QQII", 0, root, 1, 0) + symbol_table
     return b"\x89HDF\r\n\x1a\n" + sizes + pack("<4Q", 0, _UNDEFINED, end, _UNDEFINED) + entry
 
 
 # --- groups
 
-# What is in a group by name: the address of a dataset's header, or the members of a group in it.
+# The members of a group by name: the address of a dataset's header, or the members of an inner group.
 _Members: TypeAlias = "dict[bytes, int | _Members]"
 _HEAP = Struct("<4sB3xQQQ")
 _NO_FREE_SPACE = 1  # libhdf5's H5HL_FREE_NULL
@@ -89,8 +89,8 @@ def _link(members: _Members, path: tuple[bytes, ...], address: int) -> None:
 
 
 def _add_group(file: bytearray, members: _Members) -> int:
-    """Append a group, after those in it, and return the address of its header, whose end is its symbol table."""
-    heap = bytearray(8)  # the empty name, which is less than any
+    """Append a group after its inner groups. Return the address of its header, which ends with its symbol table."""
+    heap = bytearray(8)  # the empty name, which sorts before any other
     links: list[int] = []
     for name in sorted(members):
         member = members[name]
@@ -107,12 +107,12 @@ def _add_group(file: bytearray, members: _Members) -> int:
 
 
 def _add_tree(file: bytearray, links: list[int]) -> int:
-    """Append the nodes with links (place, address, ...) and a B-tree over them; return the address of its root.
+    """Append the nodes with links (place, address, ...) and a B-tree over them. Return the address of its root.
 
-    The key before a child is less than all names in it, and the one after it is the last of them.
+    The key before a child sorts before all names in it; the key after it is the last of them.
     """
     count = len(links) // 2
-    if count <= 2 * _LEAF_K:  # nearly all groups: the general way takes three times as long
+    if count <= 2 * _LEAF_K:  # nearly all groups; the general code takes three times as long
         node = len(file)
         file += _SYMBOL_NODES[count].pack(b"SNOD", 1, count, *links)
         file += _TREE_NODES[1].pack(b"TREE", 0, 0, 1, _UNDEFINED, _UNDEFINED, 0, node, links[-2])
@@ -126,7 +126,7 @@ def _add_tree(file: bytearray, links: list[int]) -> int:
 
 
 def _add_symbol_nodes(file: bytearray, links: list[int]) -> list[int]:
-    """Append the nodes that hold links; return each one's address and the place of its last name, in turn."""
+    """Append the nodes that hold links. Return the address and the place of the last name of each, alternating."""
     nodes: list[int] = []
     for first in range(0, len(links), 4 * _LEAF_K):
         part = links[first : first + 4 * _LEAF_K]
@@ -137,7 +137,7 @@ def _add_symbol_nodes(file: bytearray, links: list[int]) -> list[int]:
 
 
 def _add_tree_level(file: bytearray, children: list[int], level: int) -> list[int]:
-    """Append the nodes above children (address, place of the last name, ...); return the same of them."""
+    """Append the nodes above children (address, place of the last name, ...). Return the same for the new nodes."""
     nodes: list[int] = []
     before = 0
     for first in range(0, len(children), 4 * _INTERNAL_K):
@@ -193,7 +193,7 @@ def _text_attribute(name: bytes, text: bytes) -> bytes:
 
 
 def _datatype(dtype: str) -> bytes:
-    """Return the body of a datatype, as h5py has them: booleans are an enumeration, complex numbers a compound."""
+    """Return the body of a datatype as h5py writes it: booleans are an enumeration, complex numbers a compound."""
     size = dtypes.ITEM_BYTES[dtype]
     return _DATATYPES[_kind_of(dtype)](size)
 
