@@ -1,4 +1,4 @@
-"""The errors that core raises: one base class, each child also the builtin that people expect."""
+"""The errors that core raises: one base class, and children that also derive from the builtin people expect."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ class ModuleError(Exception):
 
 
 class ShapeError(ModuleError, ValueError):
-    """Shapes that do not fit together, where NumPy would have broadcast or failed without saying where."""
+    """Shapes that do not fit together."""
 
 
 class ArgumentError(ModuleError, ValueError):
@@ -16,15 +16,15 @@ class ArgumentError(ModuleError, ValueError):
 
 
 class GraphError(ModuleError, RuntimeError):
-    """A backward pass that cannot be done: no graph, a graph already used, a gradient without a scalar."""
+    """A backward pass that is impossible: no graph, a graph that was freed, a start that is not a single number."""
 
 
 class RegistrationError(ModuleError, TypeError):
-    """A parameter, buffer or module that the model would silently not know of."""
+    """A parameter, buffer or module that would silently not be registered."""
 
 
 class OptimizerError(ModuleError, ValueError):
-    """Parameters that an optimizer cannot train as given."""
+    """Parameters, hyperparameters or a state that do not fit an optimizer or schedule."""
 
 
 class StateDictError(ModuleError, RuntimeError):
@@ -37,7 +37,7 @@ class StateDictError(ModuleError, RuntimeError):
         self.model, self.problems, self.advice = model, problems, advice
         lines = [f"{source} does not fit {model}; nothing was changed.", *(f"  {line}" for line in problems), advice]
         self._text = "\n".join(lines)
-        super().__init__(model, problems, advice, source)  # what a copy, or one sent by a process, is made from
+        super().__init__(model, problems, advice, source)  # copy and pickle create the error from these
 
     def __str__(self) -> str:
         return self._text

@@ -1,7 +1,7 @@
-"""Where random numbers come from: an explicit `numpy.random.Generator`, or the one of this module.
+"""The source of random numbers: an explicit `numpy.random.Generator`, or the default one of this module.
 
-The module's generator starts from seed 0 in every process, so that a program that draws the same things in the same
-order gets the same numbers. `get_rng_state` and `set_rng_state` keep and restore its state, or another generator's.
+The default generator starts from seed 0 in every process, so a program that draws the same things in the same order
+gets the same numbers. `get_rng_state` and `set_rng_state` save and restore the state of a generator.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 from .autograd.tensor import Tensor
 from .errors import ArgumentError
 
-# Made when it is first asked for: NumPy imports numpy.random only then, and a loaded model draws nothing.
+# Created on first use: NumPy imports numpy.random lazily, and a loaded model draws nothing.
 _default: np.random.Generator | None = None
 _making = threading.Lock()
 
 
 class _StandIn:
-    """A copy of the default generator as it was when the block began, made when something is drawn."""
+    """A copy of the default generator at the start of the block, created on the first draw."""
 
     def __init__(self) -> None:
         current = _stand_in.get()
@@ -50,7 +50,7 @@ _stand_in: ContextVar[_StandIn | None] = ContextVar("statezoo_stand_in_generator
 
 
 def default_generator() -> np.random.Generator:
-    """Return the generator that is used wherever none is given. It is the same object for ever.
+    """Return the generator that is used where none is given. It is always the same object.
 
     Inside `undisturbed_generator`, it is the generator of that block.
     """
@@ -65,33 +65,39 @@ def default_generator() -> np.random.Generator:
 
 
 def manual_seed(seed: int) -> np.random.Generator:
-    """Return the default generator, after starting it anew from seed."""
+    """Seed the default generator and return it."""
     generator = default_generator()
     generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
     return generator
 
 
 def get_rng_state(generator: np.random.Generator | None = None) -> dict[str, Any]:
-    """Return all that decides what the generator (the default one, if none is given) draws next, as NumPy has it.
+    """Return the state of the generator (None means the default one), in NumPy's format.
 
-    A dict of integers of up to 128 bits, arrays, and the name of the bit generator. What `spawn` gives is not in it.
+    The state is a dict of integers of up to 128 bits, arrays, and the name of the bit generator. It determines all
+    draws, but not the generators that `spawn` returns.
     """
     return dict((generator or default_generator()).bit_generator.state)
 
 
 def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | None = None) -> None:
-    """Let the generator (the default one, if none is given) go on from what `get_rng_state` returned.
+    """Restore a state that `get_rng_state` returned, in the generator (None means the default one).
 
-    Raises ArgumentError if that is the state of another kind of generator, or none; nothing has changed then.
+    Raises ArgumentError if the state is invalid or belongs to another kind of generator; nothing is changed in that
+    case.
     """
     bit_generator = (generator or default_generator()).bit_generator
     kind, was = type(bit_generator).__name__, state.get("bit_generator")
     if was != kind:
-        raise ArgumentError(f"the state is of a bit generator {was}, this one is a {kind}; it was not changed.")
+        raise ArgumentError(
+            f"the state belongs to the bit generator {was}, but this one is a {kind}; nothing was changed."
+        )
     try:
-        type(bit_generator)().state = state  # NumPy checks as it goes, and would leave half of a bad one
+        type(
+            bit_generator
+        )().state = state  # on a copy: NumPy checks while it writes, and could leave half of a bad state
     except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ArgumentError(f"this is no state of a {kind}, which was not changed: {error!r}.") from error
+        raise ArgumentError(f"this is not a state of a {kind}; nothing was changed: {error!r}.") from error
     bit_generator.state = state
 
 
@@ -109,5 +115,5 @@ def undisturbed_generator() -> Iterator[None]:
 
 
 def randn(*shape: int, generator: np.random.Generator | None = None) -> Tensor:
-    """Return a float32 Tensor of this shape, drawn from the standard normal distribution."""
+    """Return a float32 Tensor of this shape with draws from the standard normal distribution."""
     return Tensor(np.asarray((generator or default_generator()).standard_normal(shape, dtype=np.float32)))

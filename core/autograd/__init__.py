@@ -1,1 +1,1 @@
-"""Arrays that know how they were computed, and the backward pass."""
+"""Tensors that know how they were computed, and the backward pass."""

@@ -1,9 +1,9 @@
-"""Which arrays share memory, and new memory that is shared in the same way.
+"""Which arrays share memory, and how to allocate new arrays that share memory in the same way.
 
-Arrays overlap when their byte ranges do. Everything here rests on one function, `zeros_sharing`: for each group of
-overlapping arrays it lays out one region in which every array gets its old offset and strides. A copy that keeps
-ties is that plus the values; the gradient of a view, the count of distinct elements and the test whether tied values
-agree are written through one of the arrays and read through another.
+Arrays overlap if their byte ranges do. Everything here is built on `zeros_sharing`: for each group of overlapping
+arrays it allocates one region in which every array keeps its offset and strides. A copy that keeps ties adds the
+values. The gradient of a view, the count of distinct elements and the comparison of tied values write through one of
+the arrays and read through another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def byte_bounds(array: np.ndarray) -> tuple[int, int]:
-    """Return the addresses of the first byte of array and of the byte after its last."""
+    """Return the address of the first byte of array and the address after its last byte."""
     low = high = array.__array_interface__["data"][0]
     if array.size == 0:
         return low, low
@@ -31,26 +31,26 @@ def byte_bounds(array: np.ndarray) -> tuple[int, int]:
 
 
 def is_dense(array: np.ndarray) -> bool:
-    """Whether the elements of array fill the memory from its first byte to its last, in whatever order."""
+    """Return True if the elements of array fill the memory from its first byte to its last, in any order."""
     low, high = byte_bounds(array)
     return high - low == array.nbytes and not repeats_elements(array)
 
 
 def repeats_elements(array: np.ndarray) -> bool:
-    """Whether two elements of array are the same memory, as those of a broadcast array are."""
+    """Return True if two elements of array share memory, as in a broadcast array."""
     span = array.itemsize
     for step, size in sorted((abs(step), size) for step, size in zip(array.strides, array.shape, strict=True)):
         if size > 1 and step < span:
-            # The axes interlock, which says nothing yet: count.
+            # The axes interlock, with or without repeats: count the elements.
             return count_elements([array]) != array.size
         span += step * (size - 1)
     return False
 
 
 def overlapping(arrays: Sequence[np.ndarray]) -> list[list[int]]:
-    """Return the positions of the arrays in groups whose byte ranges overlap, each in ascending order.
+    """Return groups of positions of arrays whose byte ranges overlap, each group in ascending order.
 
-    An array that overlaps no other is a group of one; an empty one, which has no memory, is in no group.
+    An array that overlaps no other is a group of its own. An empty array has no memory and is in no group.
     """
     bounds = [byte_bounds(array) for array in arrays]
     groups: list[list[int]] = []
@@ -68,10 +68,10 @@ def overlapping(arrays: Sequence[np.ndarray]) -> list[list[int]]:
 
 
 def zeros_sharing(arrays: Sequence[np.ndarray], dtype: npt.DTypeLike | None = None) -> list[np.ndarray]:
-    """Return an array of zeros for each of arrays; two share memory element by element where the originals do.
+    """Return an array of zeros for each of arrays. The new arrays share elements exactly where the originals do.
 
-    dtype: of all new arrays; without it each keeps its own. Memory that no array touches is not read.
-    Raises ArgumentError if overlapping arrays cannot be laid out in dtype, as they see the memory in different ones.
+    dtype: the dtype of all new arrays; None keeps that of each. The values of arrays are not read.
+    Raises ArgumentError if dtype is given and overlapping arrays differ in the size of their elements.
     """
     new = {at: np.zeros(a.shape, dtype or a.dtype) for at, a in enumerate(arrays) if a.size == 0}
     for group in overlapping(arrays):
@@ -81,10 +81,10 @@ def zeros_sharing(arrays: Sequence[np.ndarray], dtype: npt.DTypeLike | None = No
 
 
 def _region(members: list[np.ndarray], dtype: np.dtype | None) -> list[np.ndarray]:
-    """Return views of one new region of memory, with the geometry of members."""
+    """Return views of one new region of memory, with the offsets and strides of members."""
     bounds = [byte_bounds(array) for array in members]
     start, end = min(low for low, _ in bounds), max(high for _, high in bounds)
-    # Bytes stay bytes; for another dtype, whole elements of one size become elements of another.
+    # Without dtype, offsets are in bytes; with dtype, in elements whose size changes from old to new.
     old, new = (1, 1) if dtype is None else (members[0].itemsize, dtype.itemsize)
     memory = np.zeros((end - start) // old * new, np.uint8)
     views = []
@@ -93,16 +93,16 @@ def _region(members: list[np.ndarray], dtype: np.dtype | None) -> list[np.ndarra
         strides = [stride if size > 1 else 0 for size, stride in zip(array.shape, array.strides, strict=True)]
         if old not in (1, array.itemsize) or any(step % old for step in (offset, *strides)):
             kinds = ", ".join(sorted({str(member.dtype) for member in members}))
-            raise ArgumentError(f"arrays that see the same memory as {kinds} cannot all be laid out as {dtype}.")
+            raise ArgumentError(f"arrays that share memory as {kinds} cannot all be copied as {dtype}.")
         scaled = [stride // old * new for stride in strides]
         views.append(np.ndarray(array.shape, dtype or array.dtype, memory, offset // old * new, scaled))
     return views
 
 
 def copy_sharing(arrays: Sequence[np.ndarray], dtype: npt.DTypeLike | None = None) -> list[np.ndarray]:
-    """Return writable copies of arrays, in dtype if given, among which what shared memory still does.
+    """Return writable copies of arrays, in dtype if given, that share memory as the originals do.
 
-    The same array twice, a transpose, a slice, a reshape, reversed axes: each keeps its layout over the new memory.
+    The same array twice, a transpose, a slice, a reshape, reversed axes: each keeps its layout in the new memory.
     Raises ArgumentError as `zeros_sharing` does.
     """
     copies = zeros_sharing(arrays, dtype)
@@ -112,10 +112,10 @@ def copy_sharing(arrays: Sequence[np.ndarray], dtype: npt.DTypeLike | None = Non
 
 
 def count_elements(arrays: Sequence[np.ndarray]) -> int:
-    """Return how many elements arrays have in memory, each counted once however many arrays see it."""
+    """Return the number of distinct elements in memory, counting an element that several arrays share once."""
     marks = zeros_sharing(arrays, np.bool_)
     for mark in marks:
         mark[...] = True
-    # One array may not cover what its group touches; the memory behind them all does.
+    # The memory behind a group of arrays holds the elements of all of them.
     regions = {id(mark.base): mark.base for mark in marks if mark.base is not None}
     return sum(int(np.count_nonzero(region)) for region in regions.values())

@@ -218,8 +218,8 @@ def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
     """
     if low is None and high is None:
         raise ArgumentError("clamp needs a min, a max, or both.")
-    x = a.data
-    if x.dtype.kind in "iub" and any(isinstance(bound, float) for bound in (low, high)):
+    x = a.data if a.dtype.kind != "b" else a.data.astype(np.int64)
+    if x.dtype.kind in "iu" and any(isinstance(bound, float) for bound in (low, high)):
         x = _floats(a)
     least, most = (None if bound is None else _limit(bound, x.dtype) for bound in (low, high))
     out, inside = x, np.ones(x.shape, bool)

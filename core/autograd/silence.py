@@ -1,4 +1,4 @@
-"""NumPy without its floating-point warnings, where infinities and NaN are values."""
+"""NumPy without floating-point warnings, for computations in which infinities and NaN are ordinary values."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-# NumPy keeps in a context variable what it warns of. To enter np.errstate takes as long as two operations on a small
-# array, to copy a context in which nothing is warned of takes next to nothing.
+# NumPy keeps its warning settings in a context variable. Entering np.errstate takes as long as two operations on a
+# small array; copying a context in which the warnings are off takes almost no time.
 _silent = contextvars.Context()
 _silent.run(np.seterr, all="ignore")
 
 
 def silently(function: Callable[Arguments, Returned], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
-    """Return function(*args, **kwargs), in which NumPy warns of no overflow, division by zero or invalid value.
+    """Call function(*args, **kwargs) without NumPy's floating-point warnings and return its result.
 
-    Other context variables have their defaults there.
+    All other context variables have their default values during the call.
     """
     return _silent.copy().run(function, *args, **kwargs)

@@ -1,13 +1,13 @@
-"""The tape: whether operations are recorded, and the walk back through what was recorded.
+"""The tape: whether operations are recorded, and the backward pass through the recorded graph.
 
 A recorded tensor knows its `_parents` and a function `_backward` that turns the gradient of the tensor into one
-gradient for each parent (None where there is none to pass on). Two rules keep the walk simple and cheap:
+gradient for each parent, or None. Two rules keep the backward pass simple and cheap:
 
-- Such a function returns new arrays, the gradient it was given, or views of it; never an array that anything else
-  holds, and never one new array twice. So the walk knows which arrays it may hand over as a `.grad` without a copy.
-  It is called once, and may use up what it has kept.
-- It need not undo broadcasting or changes of dtype: the gradient of a repetition is a sum over the repeats, whatever
-  the operation was, and the walk does that once for all of them.
+- A `_backward` function returns new arrays, the gradient it was given, or views of that; never an array that something
+  else holds, and never the same new array twice. So run_backward knows which arrays can become a `.grad` without a
+  copy. The function is called once and may overwrite what it kept from the forward pass.
+- It does not undo broadcasting or changes of dtype: the gradient of a repeated operand is the sum over the repeats,
+  whatever the operation, and run_backward computes that in one place.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-# What is done with each operation: it is recorded (True), it is not (False), or instead a function is told its name,
-# result and operands. A context variable: every thread and every asyncio task has its own.
+# What happens to each operation: it is recorded (True), it is not (False), or a function is called with its name,
+# result and operands instead. A context variable: every thread and every asyncio task has its own.
 Observer = Callable[[str, "Tensor", tuple["Tensor", ...]], None]
 recording: ContextVar[bool | Observer] = ContextVar("statezoo_recording", default=True)
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are being recorded for `backward()` in this thread."""
+    """Return True if operations are recorded for `backward()` in this thread or asyncio task."""
     return recording.get() is True
 
 
@@ -72,7 +72,7 @@ class no_grad:
 
 
 def _unrecorded_generator(function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
-    """Return function with recording off while its body runs, and on again wherever its items are used."""
+    """Return the generator function with recording off while its body runs, but not where its items are used."""
 
     @functools.wraps(function)
     def unrecorded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
@@ -105,31 +105,31 @@ def _unrecorded_coroutine(function: Callable[..., Coroutine[Any, Any, Any]]) -> 
 
 
 def spent(_: np.ndarray) -> NoReturn:
-    """Stand in for the `_backward` of a tensor whose graph has been used up and freed."""
+    """Replace the `_backward` of a tensor whose graph has been freed. Raises GraphError."""
     raise GraphError(
-        "backward() has already gone through this graph, which was freed on the way. "
-        "Run the forward pass again before each backward(); to go back from several losses, add them up first."
+        "backward() has already gone through this graph and freed it. "
+        "Run the forward pass again before each backward(); for several losses, add them up first."
     )
 
 
 def run_backward(root: TensorBase, gradient: np.ndarray) -> None:
-    """Accumulate into `.grad` of every leaf that root, a result, was computed from, and free the graph on the way.
+    """Add to the `.grad` of every leaf that root was computed from, and free the graph.
 
-    To be called `silently`: infinities and NaN are values here, as in the forward pass, and the loss shows them.
-    gradient: of root, same shape and dtype, owned by this call. Raises GraphError, before any `.grad` has changed,
-    if a part of the graph has been used already.
+    gradient: the gradient of root, with its shape and dtype; this call may keep it. Call this function `silently`:
+    infinities and NaN are ordinary values here, as in the forward pass.
+    Raises GraphError if a part of the graph has already been freed; no `.grad` is changed in that case.
     """
     uses, gradients, ready = _uses(root), {root: gradient}, [root]
     while ready:
         node = ready.pop()
         parents, backward, given = node._parents, node._backward, gradients.pop(node, None)
         assert backward is not None
-        if not node._keep_graph:  # before the call: it may use up what it keeps, and then fail
+        if not node._keep_graph:  # before the call, which may fail after it has overwritten what it kept
             node._parents, node._backward = (), spent
         parts = (None,) * len(parents) if given is None else backward(given)
         if len(parts) != len(parents):
             raise GraphError(f"{node._operation} returned {len(parts)} gradients for {len(parents)} operands.")
-        for parent, part in zip(parents, parts):  # noqa: B905 (it has just been compared; strict=True is slower)
+        for parent, part in zip(parents, parts):  # noqa: B905 (the lengths were compared; strict=True is slower)
             if not parent._requires_grad:
                 continue
             array = parent.data
@@ -141,7 +141,7 @@ def run_backward(root: TensorBase, gradient: np.ndarray) -> None:
                 if part is not None:
                     if parent.grad is not None:
                         parent.grad += part
-                    else:  # what something else may hold too is copied: later additions are in place
+                    else:  # later additions are in place, so an array that something else may hold is copied
                         parent.grad = part if part is not given and part.base is None else part.copy()
                 continue
             if part is not None:
@@ -153,10 +153,10 @@ def run_backward(root: TensorBase, gradient: np.ndarray) -> None:
 
 
 def _uses(root: TensorBase) -> dict[TensorBase, int]:
-    """Return how often each recorded tensor behind root is used there: its gradient has as many parts."""
+    """Return how often each recorded tensor behind root is used, which is the number of parts of its gradient."""
     uses: dict[TensorBase, int] = {}
     found = [root]
-    while found:  # a loop: graphs are deeper than the stack
+    while found:  # not recursive: graphs are deeper than the stack
         node = found.pop()
         if node._backward is spent:
             spent(node.data)
@@ -172,7 +172,7 @@ def _uses(root: TensorBase) -> dict[TensorBase, int]:
 
 
 def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:
-    """Return the gradient in the shape and dtype of array: broadcast axes are summed."""
+    """Return the gradient in the shape and dtype of array, summed over broadcast axes."""
     if gradient.shape != array.shape:
         extra = gradient.ndim - array.ndim
         repeated = [axis + extra for axis, size in enumerate(array.shape) if size == 1]

@@ -34,9 +34,9 @@ _OPERANDS = (TensorBase, int, float)  # recognized at once; for anything else Nu
 
 
 def _binary(operator: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
-    """Make an operator return NotImplemented for an operand that holds no numbers.
+    """Make an operator return NotImplemented if the other operand holds no numbers.
 
-    Python then tries the operator of the other operand. If there is none, == is False and + raises TypeError.
+    Python then tries the operator of the other operand. Without one, == is False and + raises TypeError.
     """
 
     @functools.wraps(operator)

@@ -1,7 +1,7 @@
-"""Initial values for parameters, written into a tensor's existing memory in its own dtype.
+"""Initial values for parameters, written into the memory of a tensor in its own dtype.
 
-Each function returns the tensor. fan_in and fan_out of a weight (out, in, *kernel) are the sizes in and out, times the
-size of the kernel. Draws come from generator, or from the default one (random.py).
+Each function returns the tensor. fan_in and fan_out of a weight (out, in, *kernel) are in and out times the size of the
+kernel. generator: the source of the draws; None means the default one (random.py).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _skipping: ContextVar[bool] = ContextVar("statezoo_skipping_init", default=False
 
 @contextmanager
 def skip_init() -> Iterator[None]:
-    """A context in which the functions here leave Parameters as they are, and draw nothing for them.
+    """A context in which the functions here do not write to Parameters and draw nothing for them.
 
-    For building a model whose parameters are all loaded next: the memory of large ones is then reserved, but not
-    touched before the file has proved to fit. Other tensors, such as buffers that no file holds, get their values.
+    For a model whose parameters are all loaded next: their memory is reserved but not touched until the file is known
+    to fit. Other tensors, such as buffers that no file holds, get their values.
     """
     token = _skipping.set(True)
     try:
@@ -44,38 +44,38 @@ def _left_alone(tensor: Tensor) -> bool:
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Return tensor, filled with draws from the uniform distribution on [a, b)."""
+    """Fill tensor with draws from the uniform distribution on [a, b)."""
     if not _left_alone(tensor):
         tensor.data[...] = (generator or default_generator()).uniform(a, b, tensor.shape)
     return tensor
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Return tensor, filled with draws from the normal distribution."""
+    """Fill tensor with draws from the normal distribution."""
     if not _left_alone(tensor):
         tensor.data[...] = (generator or default_generator()).normal(mean, std, tensor.shape)
     return tensor
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Return tensor, filled with val."""
+    """Fill tensor with val."""
     if not _left_alone(tensor):
         tensor.data[...] = val
     return tensor
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Return tensor, filled with 0."""
+    """Fill tensor with 0."""
     return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Return tensor, filled with 1."""
+    """Fill tensor with 1."""
     return constant_(tensor, 1.0)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Return tensor, filled from U(-b, b) with b = gain * sqrt(6 / (fan_in + fan_out)).
+    """Fill tensor from U(-b, b) with b = gain * sqrt(6 / (fan_in + fan_out)).
 
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 16.
     """
@@ -84,7 +84,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Return tensor, filled from N(0, s) with s = gain * sqrt(2 / (fan_in + fan_out)).
+    """Fill tensor from N(0, s) with s = gain * sqrt(2 / (fan_in + fan_out)).
 
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 12.
     """
@@ -98,7 +98,7 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Return tensor, filled from U(-b, b) with b = gain * sqrt(3 / fan), gain that of the nonlinearity with slope a.
+    """Fill tensor from U(-b, b) with b = gain * sqrt(3 / fan), where gain is `calculate_gain(nonlinearity, a)`.
 
     Source: He et al. 2015, arXiv:1502.01852, eq. 15 (the same variance, spread evenly).
     """
@@ -113,7 +113,7 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> Tensor:
-    """Return tensor, filled from N(0, s) with s = gain / sqrt(fan), gain that of the nonlinearity with slope a.
+    """Fill tensor from N(0, s) with s = gain / sqrt(fan), where gain is `calculate_gain(nonlinearity, a)`.
 
     Source: He et al. 2015, arXiv:1502.01852, eq. 15.
     """
@@ -121,32 +121,34 @@ def kaiming_normal_(
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """Return the factor that keeps the variance through a nonlinearity, as torch has it.
+    """Return the factor that keeps the variance through a nonlinearity, with the values of torch.
 
-    param: the negative slope of "leaky_relu", 0.01 if not given. Raises ArgumentError for an unknown name.
+    param: the negative slope of "leaky_relu"; None means 0.01. Raises ArgumentError if the name is unknown.
     """
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
     if nonlinearity not in gains:
-        raise ArgumentError(f"unknown nonlinearity {nonlinearity!r}; known are {', '.join([*gains, 'leaky_relu'])}.")
+        raise ArgumentError(
+            f"unknown nonlinearity {nonlinearity!r}. Choose one of {', '.join([*gains, 'leaky_relu'])}."
+        )
     return gains[nonlinearity]
 
 
 def _kaiming_std(tensor: Tensor, a: float, mode: Mode, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
-        raise ArgumentError(f"mode is 'fan_in' or 'fan_out', not {mode!r}.")
+        raise ArgumentError(f"mode must be 'fan_in' or 'fan_out', not {mode!r}.")
     fan_in, fan_out = _fans(tensor)
     return calculate_gain(nonlinearity, a) / math.sqrt(_at_least_one(fan_in if mode == "fan_in" else fan_out))
 
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
     if tensor.ndim < 2:
-        raise ShapeError(f"fan_in and fan_out need a weight of two or more dims, not shape {tensor.shape}.")
+        raise ShapeError(f"fan_in and fan_out need a weight with two or more axes, not shape {tensor.shape}.")
     fan_out, fan_in, *kernel = tensor.shape
     return fan_in * math.prod(kernel), fan_out * math.prod(kernel)
 
 
 def _at_least_one(fan: int) -> int:
-    """Return fan, but 1 for a weight without elements, which needs no values."""
+    """Return fan, or 1 for a weight without elements, which needs no values."""
     return max(fan, 1)

@@ -244,6 +244,7 @@ def test_a_limit_beyond_the_range_of_the_dtype_limits_nothing() -> None:
     assert half.clamp(-1e9, 1e9).data.tolist() == [1, 2]
     assert byte.clamp(-1, 100).data.tolist() == [1, 100]
     assert byte.clamp(-1, 300).dtype == np.uint8
+    assert Tensor([True, False]).clamp(0, 1).dtype == np.int64  # as in torch
 
 
 def test_integers_limited_by_a_float_become_float32() -> None:

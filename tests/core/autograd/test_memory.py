@@ -86,7 +86,7 @@ def test_arrays_of_different_dtypes_over_one_memory_are_copied_but_not_converted
     numbers_copy, bits_copy = copy_sharing([numbers, numbers.view(np.uint16)])
     numbers_copy[0] = 1
     assert bits_copy[1] == 0x3F80
-    with pytest.raises(ModuleError, match="see the same memory as float32, uint16 cannot all be laid out as float64"):
+    with pytest.raises(ModuleError, match="share memory as float32, uint16 cannot all be copied as float64"):
         copy_sharing([numbers, numbers.view(np.uint16)], np.float64)
 
 

@@ -113,11 +113,11 @@ def test_a_weight_without_elements_needs_no_values() -> None:
 
 
 def test_vectors_have_no_fans_and_unknown_names_are_listed() -> None:
-    with pytest.raises(ShapeError, match=r"need a weight of two or more dims, not shape \(3,\)"):
+    with pytest.raises(ShapeError, match=r"need a weight with two or more axes, not shape \(3,\)"):
         init.kaiming_uniform_(empty((3,)))
-    with pytest.raises(ArgumentError, match=r"unknown nonlinearity 'swish'; known are linear, sigmoid, tanh, relu"):
+    with pytest.raises(ArgumentError, match=r"unknown nonlinearity 'swish'. Choose one of linear, sigmoid, tanh, relu"):
         init.calculate_gain("swish")
-    with pytest.raises(ArgumentError, match="mode is 'fan_in' or 'fan_out', not 'fan'"):
+    with pytest.raises(ArgumentError, match="mode must be 'fan_in' or 'fan_out', not 'fan'"):
         init.kaiming_normal_(empty(), mode="fan")  # pyright: ignore[reportArgumentType]
 
 
