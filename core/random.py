@@ -93,9 +93,8 @@ def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | Non
             f"the state belongs to the bit generator {was}, but this one is a {kind}; nothing was changed."
         )
     try:
-        type(
-            bit_generator
-        )().state = state  # on a copy: NumPy checks while it writes, and could leave half of a bad state
+        # On a new one first: NumPy checks while it writes, and could leave half of a bad state.
+        type(bit_generator)().state = state
     except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ArgumentError(f"this is not a state of a {kind}; nothing was changed: {error!r}.") from error
     bit_generator.state = state

@@ -52,12 +52,12 @@ def _graph(program: list[tuple[str, int, int]], *leaves: Any) -> Any:
 @pytest.mark.torch
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(program=steps)
-def test_any_graph_of_tensors_used_again_and_again_is_torchs(program: Any, torch_agrees: Check) -> None:
+def test_any_graph_in_which_tensors_are_used_repeatedly_agrees_with_torch(program: Any, torch_agrees: Check) -> None:
     leaves = np.array([1.1, -0.7]), np.array([0.4, 1.3]), np.array([-0.9, 0.8])
     torch_agrees(lambda *x: _graph(program, *x), *leaves, ulps=4096)
 
 
-def test_each_operation_goes_back_once_however_often_its_result_is_used() -> None:
+def test_each_backward_function_runs_once_however_often_its_result_is_used() -> None:
     calls: list[Any] = []
     x = leaf(1, 2)
     y = record("double", x.data * 2, (x,), lambda g: (calls.append(g.tolist()) or g * 2,))
@@ -67,7 +67,7 @@ def test_each_operation_goes_back_once_however_often_its_result_is_used() -> Non
     assert gradient(x) == [2 * calls[0][0], 2 * calls[0][1]]
 
 
-def test_ten_thousand_diamonds_in_a_row_go_back() -> None:
+def test_backward_goes_through_ten_thousand_diamonds_in_a_row() -> None:
     x = leaf(1)
     y = x
     for _ in range(10_000):
@@ -79,7 +79,7 @@ def test_ten_thousand_diamonds_in_a_row_go_back() -> None:
 # --- parts that get no gradient
 
 
-def test_a_part_that_gets_no_gradient_does_not_hold_up_the_part_that_does() -> None:
+def test_a_use_without_a_gradient_does_not_block_a_use_with_one() -> None:
     x, w = leaf(3), leaf(5)
     shared = x * 2
     behind = shared * w  # waits for a gradient that never comes
@@ -89,7 +89,7 @@ def test_a_part_that_gets_no_gradient_does_not_hold_up_the_part_that_does() -> N
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_part_waits_for_its_gradient_when_another_use_has_none(first: int) -> None:
+def test_a_tensor_waits_for_its_gradient_when_another_use_has_none(first: int) -> None:
     x = leaf(3)
     shared = x * 2
     without, deep = blocked(leaf(1), shared), shared
@@ -100,7 +100,7 @@ def test_a_part_waits_for_its_gradient_when_another_use_has_none(first: int) -> 
     assert gradient(x) == [2.0]
 
 
-def test_a_whole_graph_without_gradient_leaves_none() -> None:
+def test_a_part_of_the_graph_without_gradient_leaves_grad_none() -> None:
     x, first = leaf(1), leaf(2)
     middle = (x * 2).exp()
     blocked(first, middle, middle * 3).backward()
@@ -108,7 +108,7 @@ def test_a_whole_graph_without_gradient_leaves_none() -> None:
     assert middle._parents == (), "what got no gradient is freed all the same"
 
 
-def test_an_operation_must_give_a_part_to_each_parent() -> None:
+def test_a_backward_function_must_return_one_gradient_for_each_parent() -> None:
     x, y = leaf(1), leaf(2)
     with pytest.raises(GraphError, match="half returned 1 gradients for 2 operands"):
         record("half", x.data + y.data, (x, y), lambda g: (g,)).backward()
@@ -123,7 +123,7 @@ def test_gradients_through_overlapping_views_add_up() -> None:
     assert gradient(x) == [2 + 1, 1 + 3 + 1, 2 + 4 + 1, 3]
 
 
-def test_the_same_leaf_in_two_dtypes_gets_one_gradient_in_its_own() -> None:
+def test_a_leaf_used_in_two_dtypes_gets_one_gradient_in_its_own_dtype() -> None:
     x = Tensor(np.array([1, 2], np.float32), requires_grad=True)
     (x.double() * x + x.to(np.float16)).sum().backward()
     assert x.grad is not None
@@ -134,7 +134,7 @@ def test_the_same_leaf_in_two_dtypes_gets_one_gradient_in_its_own() -> None:
 # --- a pass that is refused
 
 
-def test_a_shared_part_that_was_used_up_is_refused_before_any_gradient_changes() -> None:
+def test_a_graph_with_a_freed_part_is_refused_before_any_gradient_changes() -> None:
     x, fresh = leaf(1), leaf(2)
     shared = (x * 2).exp()
     shared.backward()
@@ -166,14 +166,14 @@ AT_NAN = {"relu": 0.0, "abs": np.nan}  # where torch has the gradient that came,
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", KINKS)
-def test_kinks_ties_and_nans_have_torchs_gradient(name: str, torch_agrees: Check) -> None:
+def test_gradients_at_kinks_ties_and_nans_agree_with_torch(name: str, torch_agrees: Check) -> None:
     torch_agrees(KINKS[name], np.array([-0.0, 1.0, -1.0, 1.0, 0.0, -1.0, 0.5]))
     if name not in AT_NAN:
         torch_agrees(KINKS[name], np.array([1.0, np.nan, 0.0, np.nan, np.inf, -np.inf]))
 
 
 @pytest.mark.parametrize("name", AT_NAN)
-def test_the_gradient_at_nan_is_what_the_docstring_says(name: str) -> None:
+def test_the_gradient_at_nan_is_as_documented(name: str) -> None:
     x = leaf(np.nan)
     KINKS[name](x).backward()
     np.testing.assert_array_equal(gradient(x), [AT_NAN[name]])
@@ -182,7 +182,7 @@ def test_the_gradient_at_nan_is_what_the_docstring_says(name: str) -> None:
 # --- layers whose gradient depends on draws or masks
 
 
-def test_dropout_passes_the_gradient_where_it_passed_the_value_and_scales_it_alike() -> None:
+def test_dropout_masks_and_scales_the_gradient_like_the_value() -> None:
     for p in (0.0, 0.4, 1.0):
         x = Tensor(np.full((20, 30), 2.0), requires_grad=True)
         out = F.dropout(x, p, generator=np.random.default_rng(3))
@@ -198,7 +198,7 @@ def test_dropout_passes_the_gradient_where_it_passed_the_value_and_scales_it_ali
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("length", "width", "features"), [(2, 3, 0), (0, 3, 2), (2, 0, 2)])
-def test_attention_without_features_or_positions_is_torchs(
+def test_attention_without_features_or_positions_agrees_with_torch(
     length: int, width: int, features: int, torch_agrees: Check
 ) -> None:
     torch = pytest.importorskip("torch")
@@ -232,7 +232,7 @@ def test_every_parameter_of_a_block_agrees_with_central_differences(mask: str) -
         assert (parameter.grad * direction).sum() == pytest.approx(numeric, rel=1e-6, abs=1e-7), name
 
 
-def test_an_operation_whose_gradient_failed_is_not_asked_again() -> None:
+def test_a_backward_function_that_failed_is_not_called_again() -> None:
     x = leaf(1, 2)
 
     def fail(g: np.ndarray) -> tuple[np.ndarray]:
@@ -246,7 +246,7 @@ def test_an_operation_whose_gradient_failed_is_not_asked_again() -> None:
     assert x.grad is None
 
 
-def test_what_backward_computes_silently_sees_no_context_of_others() -> None:
+def test_backward_functions_see_default_context_variables() -> None:
     asked: ContextVar[str] = ContextVar("asked", default="nobody")
     asked.set("somebody")
     x = leaf(1)

@@ -42,7 +42,7 @@ def views(draw: st.DrawFn, dtype: type = np.float32) -> list[np.ndarray]:
 
 @settings(derandomize=True, deadline=None)
 @given(views(), st.sampled_from([None, np.float32, np.float64, np.float16, ml_dtypes.bfloat16]))
-def test_copies_share_with_each_other_exactly_where_the_originals_do_and_never_with_the_originals(arrays, dtype):
+def test_copies_share_memory_exactly_as_the_originals_do_and_never_with_them(arrays, dtype):
     copies = copy_sharing(arrays, dtype)
     for copy, array in zip(copies, arrays, strict=True):
         assert copy.dtype == (dtype or array.dtype)
@@ -56,7 +56,7 @@ def test_copies_share_with_each_other_exactly_where_the_originals_do_and_never_w
 
 @settings(derandomize=True, deadline=None)
 @given(views(), st.data())
-def test_a_write_through_one_copy_is_seen_in_the_others_as_it_would_be_in_the_originals(arrays, data):
+def test_a_write_to_one_copy_shows_in_the_others_as_in_the_originals(arrays, data):
     copies = copy_sharing(arrays, np.float64)
     chosen = data.draw(st.integers(0, len(arrays) - 1))
     values = -np.arange(arrays[chosen].size).reshape(arrays[chosen].shape)
@@ -66,14 +66,14 @@ def test_a_write_through_one_copy_is_seen_in_the_others_as_it_would_be_in_the_or
         np.testing.assert_array_equal(copy, array)
 
 
-def test_a_copy_of_the_same_array_twice_is_the_same_memory_in_the_same_layout():
+def test_copies_of_the_same_array_share_memory_and_layout():
     array = np.asfortranarray(np.ones((2, 3)))
     one, other = copy_sharing([array, array])
     assert byte_bounds(one) == byte_bounds(other)
     assert one.strides == other.strides == array.strides
 
 
-def test_a_copy_of_a_read_only_array_can_be_written_to():
+def test_a_copy_of_a_read_only_array_is_writable():
     array = np.ones(3)
     array.flags.writeable = False
     (copy,) = copy_sharing([array])
@@ -81,7 +81,7 @@ def test_a_copy_of_a_read_only_array_can_be_written_to():
     assert array[0] == 1
 
 
-def test_arrays_of_different_dtypes_over_one_memory_are_copied_but_not_converted():
+def test_arrays_of_different_dtypes_in_the_same_memory_can_be_copied_but_not_converted():
     numbers = np.arange(4, dtype=np.float32)
     numbers_copy, bits_copy = copy_sharing([numbers, numbers.view(np.uint16)])
     numbers_copy[0] = 1
@@ -101,7 +101,7 @@ def test_an_empty_array_is_copied_as_an_empty_array():
     assert [array.shape for array in zeros_sharing([np.zeros((0, 3)), np.zeros((2, 0))])] == [(0, 3), (2, 0)]
 
 
-def test_elements_are_counted_once_however_many_arrays_see_them():
+def test_an_element_that_several_arrays_share_is_counted_once():
     base = np.zeros((4, 5), np.float32)
     assert count_elements([base]) == 20
     assert count_elements([base, base.T, base[1:3]]) == 20
@@ -120,7 +120,7 @@ def test_ten_thousand_arrays_are_copied_within_a_second_or_so():
 
 @settings(derandomize=True, deadline=None)
 @given(views(), st.lists(st.integers(0, 6), min_size=3, max_size=3))
-def test_repeated_elements_are_found_exactly_where_two_indices_have_one_address(arrays, strides):
+def test_elements_repeat_exactly_if_two_indices_have_the_same_address(arrays, strides):
     strided = np.lib.stride_tricks.as_strided(np.zeros(64, np.int8), (3, 4, 2), strides)
     for array in (*arrays, strided, np.broadcast_to(arrays[0], (2, *arrays[0].shape))):
         addresses = [
@@ -130,7 +130,7 @@ def test_repeated_elements_are_found_exactly_where_two_indices_have_one_address(
         assert repeats_elements(array) == (len(set(addresses)) < len(addresses))
 
 
-def test_an_array_is_dense_whatever_the_order_of_its_axes_but_not_with_gaps_or_repeats():
+def test_an_array_is_dense_in_any_order_of_axes_but_not_with_gaps_or_repeats():
     base = np.zeros((2, 3, 4), np.float32)
     assert all(is_dense(array) for array in (base, base.T, base[::-1], base[1], base.transpose(1, 0, 2)))
     assert not any(is_dense(array) for array in (base[:, ::2], base[:, 1], np.broadcast_to(base[0], (2, 3, 4))))

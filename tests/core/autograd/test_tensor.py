@@ -60,7 +60,7 @@ def test_python_numbers_become_float32_int64_or_bool_and_arrays_keep_their_dtype
     assert tensor(data).dtype == dtype
 
 
-def test_an_array_is_held_by_Tensor_and_copied_by_tensor() -> None:
+def test_Tensor_holds_an_array_and_tensor_copies_it() -> None:
     array = np.zeros(2)
     assert Tensor(array).data is array
     assert not np.shares_memory(tensor(array).data, array)
@@ -68,7 +68,7 @@ def test_an_array_is_held_by_Tensor_and_copied_by_tensor() -> None:
     assert tensor(array, dtype=np.float32).dtype == np.float32
 
 
-def test_what_holds_no_numbers_is_refused() -> None:
+def test_data_without_numbers_is_an_error() -> None:
     with pytest.raises(ArgumentError, match="a tensor holds numbers or booleans, not str of dtype <U1"):
         Tensor("a")
     with pytest.raises(ArgumentError, match="not NoneType of dtype object"):
@@ -77,7 +77,7 @@ def test_what_holds_no_numbers_is_refused() -> None:
         Tensor(np.array([None]))
 
 
-def test_shape_and_size_are_the_arrays() -> None:
+def test_shape_and_size_are_those_of_the_array() -> None:
     x = Tensor(np.zeros((2, 3)))
     assert (x.shape, x.ndim, x.numel(), len(x), x.size(), x.size(1)) == ((2, 3), 2, 6, 2, (2, 3), 3)
     assert x.T.shape == (3, 2)
@@ -95,14 +95,14 @@ def test_a_single_number_converts_to_python() -> None:
         bool(Tensor([1.0, 2.0]))
 
 
-def test_repr_reads_like_torchs() -> None:
+def test_repr_looks_like_that_of_torch() -> None:
     assert repr(leaf(1, 2.5)) == "tensor([1. , 2.5], requires_grad=True)"
     assert repr(Tensor(np.zeros((1, 2)))) == "tensor([[0., 0.]], dtype=float64)"
     assert repr(Tensor([[1], [2]])) == "tensor([[1],\n        [2]])"
     assert f"{leaf(1)}" == "tensor([1.], requires_grad=True)"
 
 
-def test_numpy_sees_the_array() -> None:
+def test_numpy_functions_use_the_array() -> None:
     x = leaf(1, 2)
     assert np.asarray(x) is x.data
     assert np.array(x) is not x.data
@@ -113,7 +113,7 @@ def test_numpy_sees_the_array() -> None:
 
 
 @pytest.mark.parametrize("other", [np.array([3.0, 4.0], np.float32), np.float32(3)])
-def test_an_array_beside_a_tensor_gives_a_tensor(other: Any) -> None:
+def test_an_array_combined_with_a_tensor_gives_a_tensor(other: Any) -> None:
     x = leaf(1, 2)
     for result in (other * x, other + x, other - x, other / x, other**x, x * other):
         assert isinstance(result, Tensor)
@@ -153,19 +153,19 @@ def test_a_tensor_used_in_many_places_gets_the_sum() -> None:
     assert gradient(x) == [4 * 27 + 2 * 3 + 1]
 
 
-def test_backward_weighs_the_elements_with_the_gradient_it_is_given() -> None:
+def test_backward_weights_the_elements_by_the_given_gradient() -> None:
     x = leaf(1, 2)
     (x * 3).backward(Tensor([1.0, 10.0]))
     assert gradient(x) == [3.0, 30.0]
 
 
-def test_backward_of_a_leaf_gives_it_gradient_one() -> None:
+def test_backward_of_a_leaf_sets_its_gradient_to_one() -> None:
     x = Tensor(2.0, requires_grad=True)
     x.backward()
     assert gradient(x) == 1.0
 
 
-def test_only_leaves_that_require_it_keep_a_gradient() -> None:
+def test_only_leaves_that_require_a_gradient_get_one() -> None:
     x, constant = leaf(1), Tensor([2.0])
     y = x * constant
     y.sum().backward()
@@ -182,7 +182,7 @@ def test_detach_and_integers_stop_the_gradient() -> None:
     assert not (x > 1).requires_grad
 
 
-def test_no_two_gradients_share_memory_nor_the_one_that_was_given() -> None:
+def test_gradients_share_no_memory_with_each_other_or_with_the_given_one() -> None:
     a, b, c = leaf(1, 2), leaf(3, 4), leaf(5, 6)
     given = np.ones(2, np.float32)
     (a + b + c.reshape(1, 2).reshape(2)).backward(given)
@@ -196,7 +196,7 @@ def test_no_two_gradients_share_memory_nor_the_one_that_was_given() -> None:
     assert (gradient(a), gradient(b)) == ([3, 3], [1, 1])
 
 
-def test_graphs_deeper_than_pythons_stack_go_back_and_are_freed() -> None:
+def test_backward_goes_through_graphs_deeper_than_the_stack_and_frees_them() -> None:
     x = leaf(1)
     y = x
     for _ in range(50_000):
@@ -270,7 +270,7 @@ class LastingView(Tensor):
     _keep_graph = True
 
 
-def test_a_lasting_link_survives_backward_and_feeds_its_base() -> None:
+def test_the_link_of_a_view_survives_backward_and_passes_gradients_to_its_base() -> None:
     base = leaf(1, 2, 3)
     view = LastingView(base.data[1:], requires_grad=True)
     view._parents, view._backward = (base,), lambda g: (np.concatenate([[0], g]),)
@@ -289,7 +289,7 @@ FOREIGN = [None, "a", ["a", "b"], [[1, 2], [3]], object(), {}, float, ..., np.ar
 
 
 @pytest.mark.parametrize("other", FOREIGN, ids=lambda other: type(other).__name__)
-def test_a_tensor_is_unequal_to_what_holds_no_numbers(other: Any) -> None:
+def test_a_tensor_is_unequal_to_anything_without_numbers(other: Any) -> None:
     x = Tensor([1.0, 2.0])
     assert (x == other) is False
     assert (x != other) is True
@@ -299,7 +299,7 @@ def test_a_tensor_is_unequal_to_what_holds_no_numbers(other: Any) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("other", FOREIGN[:-1], ids=lambda other: type(other).__name__)
-def test_torch_finds_a_tensor_unequal_to_the_same_things(other: Any) -> None:
+def test_torch_agrees_on_what_is_unequal_to_a_tensor(other: Any) -> None:
     torch = pytest.importorskip("torch")
     x = torch.tensor([1.0, 2.0])
     assert (x == other) is False
@@ -308,7 +308,7 @@ def test_torch_finds_a_tensor_unequal_to_the_same_things(other: Any) -> None:
 
 @pytest.mark.parametrize("other", [None, object(), {}, float, ...], ids=lambda other: type(other).__name__)
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "matmul", "lt", "ge", "and_", "iadd", "imul"])
-def test_arithmetic_with_what_holds_no_numbers_is_a_type_error(name: str, other: Any) -> None:
+def test_arithmetic_with_anything_without_numbers_is_a_type_error(name: str, other: Any) -> None:
     x = Tensor([1.0, 2.0])
     for a, b in ((x, other), (other, x)):
         with pytest.raises(TypeError, match=r"not supported between|unsupported operand"):
@@ -316,7 +316,7 @@ def test_arithmetic_with_what_holds_no_numbers_is_a_type_error(name: str, other:
     assert x.data.tolist() == [1.0, 2.0]
 
 
-def test_a_class_of_the_users_can_define_arithmetic_with_tensors() -> None:
+def test_another_class_can_define_arithmetic_with_tensors() -> None:
     class Scale:
         def __rmul__(self, other: Tensor) -> str:
             return f"scaled {other.shape}"
@@ -344,7 +344,7 @@ IN_PLACE: list[tuple[Callable[[Tensor], Any], list[float]]] = [
 
 
 @pytest.mark.parametrize(("change", "expected"), IN_PLACE)
-def test_in_place_changes_keep_the_array_and_are_for_outside_the_graph(
+def test_in_place_changes_keep_the_array_and_are_refused_in_a_graph(
     change: Callable[[Tensor], Any], expected: list[float]
 ) -> None:
     x = leaf(2, 4)
@@ -404,7 +404,7 @@ def test_no_grad_is_a_context_and_a_decorator() -> None:
     assert (x * 2).requires_grad
 
 
-def test_no_grad_on_a_generator_holds_inside_it_and_not_where_its_items_go() -> None:
+def test_no_grad_on_a_generator_applies_to_its_body_only() -> None:
     @no_grad()
     def states() -> Generator[bool, str, str]:
         sent = yield is_grad_enabled()
@@ -490,13 +490,13 @@ def test_a_coroutine_under_no_grad_records_nothing_and_leaves_other_tasks_alone(
     assert asyncio.run(both()) == (True, False)
 
 
-def test_no_grad_ends_with_an_exception_too() -> None:
+def test_no_grad_ends_after_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), no_grad():
         _ = 1 / 0
     assert is_grad_enabled()
 
 
-def test_no_grad_is_for_the_thread_and_the_task_that_asked() -> None:
+def test_no_grad_applies_only_to_its_thread_or_task() -> None:
     seen = []
     with no_grad():
         thread = threading.Thread(target=lambda: seen.append(is_grad_enabled()))
@@ -534,14 +534,14 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     assert randn(2, 3).data.tobytes() != again.data.tobytes()
 
 
-def test_the_state_of_the_generator_can_be_kept_and_restored() -> None:
+def test_the_state_of_the_generator_can_be_saved_and_restored() -> None:
     state = default_generator().bit_generator.state
     first = randn(3)
     default_generator().bit_generator.state = state
     assert randn(3).data.tobytes() == first.data.tobytes()
 
 
-def test_an_explicit_generator_leaves_the_default_one_alone() -> None:
+def test_an_explicit_generator_does_not_change_the_default_one() -> None:
     before = default_generator().bit_generator.state
     a = randn(3, generator=np.random.default_rng(1))
     b = randn(3, generator=np.random.default_rng(1))

@@ -70,7 +70,7 @@ def run(
 @pytest.mark.torch
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_fifty_steps_are_torchs(name: str, schedule: str) -> None:
+def test_fifty_steps_agree_with_torch(name: str, schedule: str) -> None:
     torch = pytest.importorskip("torch")
     xs = np.random.default_rng(1).standard_normal((50, 8, 3)).astype(np.float32)
     ys = np.sin(xs.sum(axis=2, keepdims=True)).repeat(4, axis=2)
@@ -96,7 +96,7 @@ def test_fifty_steps_are_torchs(name: str, schedule: str) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_state_goes_to_torch_and_comes_back(name: str) -> None:
+def test_state_can_be_loaded_into_torch_and_back(name: str) -> None:
     torch = pytest.importorskip("torch")
     algorithm, options = ALGORITHMS[name]
     made = parameters((2, 3), (3,))
@@ -125,7 +125,7 @@ def test_state_goes_to_torch_and_comes_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd with nesterov", "adam", "adamw with decay"])
-def test_training_goes_on_from_a_saved_state_bit_for_bit(name: str) -> None:
+def test_training_continues_from_a_saved_state_bit_for_bit(name: str) -> None:
     algorithm, options = ALGORITHMS[name]
 
     def steps(optimizer: optim.Optimizer, made: list[Parameter], count: int) -> None:
@@ -193,7 +193,7 @@ def test_groups_that_do_not_fit_are_named() -> None:
     assert optimizer.param_groups[0]["lr"] == 1e-3
 
 
-def test_a_schedule_goes_on_from_its_state() -> None:
+def test_a_schedule_continues_from_its_state() -> None:
     def made() -> tuple[optim.Optimizer, optim.StepLR]:
         optimizer = optim.SGD(parameters((2,)), lr=1.0)
         return optimizer, optim.StepLR(optimizer, step_size=2, gamma=0.5)
@@ -241,7 +241,7 @@ def test_single_numbers_are_trained_too() -> None:
         assert float(array) < before
 
 
-def test_the_gradient_is_left_as_it_was() -> None:
+def test_a_step_does_not_change_the_gradient() -> None:
     for name, (algorithm, options) in ALGORITHMS.items():
         (parameter,) = with_gradient((3,))
         optimizer = getattr(optim, algorithm)([parameter], **options)
@@ -280,7 +280,7 @@ def test_a_view_whose_base_is_frozen_is_an_error() -> None:
         optim.SGD([base, view])
 
 
-def test_a_step_that_cannot_be_done_in_full_changes_nothing() -> None:
+def test_a_step_that_would_fail_halfway_changes_nothing() -> None:
     first, second = with_gradient((2,), (2,))
     optimizer = optim.SGD([first, second], lr=1.0)
     before = first.data.copy()
@@ -294,7 +294,7 @@ def test_a_step_that_cannot_be_done_in_full_changes_nothing() -> None:
     np.testing.assert_array_equal(first.data, before)
 
 
-def test_two_parameters_on_the_same_memory_are_an_error_that_names_both() -> None:
+def test_two_parameters_that_share_memory_are_an_error_that_names_both() -> None:
     weight = np.ones((2, 3), np.float32)
     pair = [("encoder.weight", Parameter(weight)), ("decoder.weight", Parameter(weight.T))]
     with pytest.raises(
@@ -445,7 +445,7 @@ def test_clipping_scales_all_gradients_to_one_norm_as_torch_does(max_norm: float
         np.testing.assert_allclose(parameter.grad, tensor.grad.numpy(), rtol=1e-6)
 
 
-def test_clipping_without_gradients_is_zero_and_infinities_stay_visible() -> None:
+def test_clipping_without_gradients_returns_zero_and_keeps_infinities_visible() -> None:
     (parameter,) = parameters((2,))
     assert optim.clip_grad_norm_(parameter, 1.0).item() == 0
     parameter.grad = np.array([np.inf, 1], np.float32)
@@ -476,7 +476,7 @@ def step_with_gradients(ours: list[Parameter], optimizer: optim.Optimizer, step:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
-def test_a_copy_of_adam_steps_its_own_memory_as_the_original_does(copied: Any):
+def test_a_copy_of_adam_steps_like_the_original_in_its_own_memory(copied: Any):
     ours, optimizer = stepped_adam()
     others, other = copied((ours, optimizer))
     for step in range(2, 5):
@@ -488,7 +488,7 @@ def test_a_copy_of_adam_steps_its_own_memory_as_the_original_does(copied: Any):
         np.testing.assert_array_equal(optimizer.state[mine]["exp_avg"], other.state[theirs]["exp_avg"])
 
 
-def test_adam_takes_over_arrays_that_are_put_into_its_state():
+def test_adam_uses_arrays_that_are_written_to_its_state():
     ours, optimizer = stepped_adam()
     twins, twin = stepped_adam()
     for each, one in ((ours, optimizer), (twins, twin)):
@@ -502,7 +502,7 @@ def test_adam_takes_over_arrays_that_are_put_into_its_state():
         np.testing.assert_array_equal(mine.data, theirs.data)
 
 
-def test_adam_starts_a_parameter_anew_whose_state_is_set_to_zero_in_place():
+def test_adam_restarts_a_parameter_whose_state_is_set_to_zero_in_place():
     ours, optimizer = stepped_adam(count=2, steps=3)
     for array in optimizer.state[ours[1]].values():
         array[...] = 0
@@ -524,7 +524,7 @@ def test_adam_frees_state_that_it_has_packed_again():
     assert sum(packed.exp_avg.size for packed in known) == 60
 
 
-def test_adam_counts_the_steps_of_each_parameter_as_torch_does_where_gradients_are_missing_at_times():
+def test_adam_counts_steps_as_torch_does_when_some_gradients_are_missing():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     values = [rng.standard_normal(shape).astype(np.float32) for shape in ((3,), (2, 2), (), (40_000,), (1, 5))]

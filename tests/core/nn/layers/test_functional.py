@@ -63,12 +63,12 @@ def test_activation_agrees_with_torch(name: str, scale: float, theirs: Any, torc
 
 @pytest.mark.torch
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1,), (2, 3, 4)])
-def test_softmax_takes_every_shape_that_torch_does(shape: tuple[int, ...], theirs: Any, torch_agrees: Check) -> None:
+def test_softmax_accepts_every_shape_that_torch_does(shape: tuple[int, ...], theirs: Any, torch_agrees: Check) -> None:
     torch_agrees(lambda x: F.softmax(x, -1), normal(*shape), theirs=lambda x: theirs.softmax(x, -1))
 
 
 @pytest.mark.torch
-def test_softmax_of_huge_and_masked_logits_is_as_in_torch(theirs: Any, torch_agrees: Check) -> None:
+def test_softmax_of_huge_and_masked_logits_agrees_with_torch(theirs: Any, torch_agrees: Check) -> None:
     logits = np.array([[1e4, -1e4, 1e4], [-np.inf, 0, 1], [-np.inf, -np.inf, -np.inf]])
     torch_agrees(lambda x: F.softmax(x, 1), logits, theirs=lambda x: theirs.softmax(x, 1))
     torch_agrees(lambda x: F.log_softmax(x, 1), logits, theirs=lambda x: theirs.log_softmax(x, 1))
@@ -111,7 +111,7 @@ def test_linear_agrees_with_both_oracles_for_any_leading_axes(
     torch_agrees(F.linear, x, weight, theirs=torch.nn.functional.linear)
 
 
-def test_linear_takes_arrays_and_integers_in_the_weights_dtype() -> None:
+def test_linear_casts_arrays_and_integers_to_the_dtype_of_the_weight() -> None:
     weight = Tensor(normal(2, 3).astype(np.float32), requires_grad=True)
     out = F.linear(np.array([[1, 2, 3]]), weight)  # pyright: ignore[reportArgumentType]
     assert out.dtype == np.float32
@@ -167,7 +167,7 @@ def test_batch_norm_agrees_with_both_oracles(
 
 
 @pytest.mark.torch
-def test_batch_norm_moves_the_running_statistics_in_place_as_torch_does(torch: Any) -> None:
+def test_batch_norm_updates_the_running_statistics_in_place_as_torch_does(torch: Any) -> None:
     x = normal(5, 4, 3).astype(np.float32)
     mean, variance = Tensor(np.zeros(4, np.float32)), np.ones(4, np.float32)
     expected = torch.zeros(4), torch.ones(4)
@@ -183,7 +183,7 @@ def test_batch_norm_moves_the_running_statistics_in_place_as_torch_does(torch: A
     assert (variance == before).all(), "outside training nothing moves"
 
 
-def test_batch_norm_in_training_can_do_without_running_statistics() -> None:
+def test_batch_norm_in_training_needs_no_running_statistics() -> None:
     out = F.batch_norm(Tensor(normal(6, 2)), None, None, training=True)
     np.testing.assert_allclose(out.data.mean(axis=0), 0, atol=1e-12)
 
@@ -201,7 +201,7 @@ def test_dropout_zeroes_with_probability_p_and_keeps_the_mean() -> None:
     assert (x.grad == out.data).all(), "the gradient goes where the value went"
 
 
-def test_dropout_out_of_training_or_with_p_0_is_the_input_itself() -> None:
+def test_dropout_in_evaluation_or_with_p_0_returns_the_input_itself() -> None:
     x = Tensor(normal(3))
     assert F.dropout(x, 0.5, training=False) is x
     assert F.dropout(x, 0.0) is x
@@ -303,7 +303,7 @@ def test_cross_entropy_agrees_with_both_oracles(
 
 
 @pytest.mark.torch
-def test_cross_entropy_of_impossible_and_huge_logits_is_as_in_torch(torch: Any, torch_agrees: Check) -> None:
+def test_cross_entropy_of_infinite_and_huge_logits_agrees_with_torch(torch: Any, torch_agrees: Check) -> None:
     logits = np.array([[-np.inf, 0, 1], [1e5, 0, 0], [-np.inf, 2, 1]])
     for target in ([1, 0, -100], [2, 1, -100]):
         torch_agrees(
@@ -313,7 +313,7 @@ def test_cross_entropy_of_impossible_and_huge_logits_is_as_in_torch(torch: Any, 
         )
 
 
-def test_cross_entropy_where_every_target_is_ignored_is_nan_as_in_torch() -> None:
+def test_cross_entropy_is_nan_as_in_torch_if_every_target_is_ignored() -> None:
     x = Tensor(normal(2, 3), requires_grad=True)
     loss = F.cross_entropy(x, Tensor([-100, -100]))
     assert np.isnan(loss.data)
@@ -322,7 +322,7 @@ def test_cross_entropy_where_every_target_is_ignored_is_nan_as_in_torch() -> Non
     assert F.cross_entropy(x, Tensor([-100, -100]), reduction="sum").item() == 0
 
 
-def test_a_loss_is_one_number_of_the_inputs_dtype() -> None:
+def test_a_loss_is_one_number_in_the_dtype_of_the_input() -> None:
     x = Tensor(normal(4, 3).astype(np.float32), requires_grad=True)
     for loss in (
         F.mse_loss(x, np.zeros((4, 3))),
@@ -491,7 +491,7 @@ ARGUMENT_ERRORS: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("call", "message"), ARGUMENT_ERRORS)
-def test_values_that_make_no_sense_are_named(call: Callable[[], Any], message: str) -> None:
+def test_invalid_values_are_named(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         call()
 

@@ -63,7 +63,7 @@ def test_constants_fill_every_element(fill: Callable[[Tensor], Tensor], value: f
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("fill", [init.uniform_, init.kaiming_normal_, init.zeros_])
-def test_memory_dtype_and_gradient_flag_stay(fill: Callable[[Tensor], Tensor], dtype: Any) -> None:
+def test_initializers_keep_the_memory_the_dtype_and_requires_grad(fill: Callable[[Tensor], Tensor], dtype: Any) -> None:
     parameter = empty((4, 5), dtype)
     array = parameter.data
     assert fill(parameter) is parameter
@@ -85,7 +85,7 @@ def test_draws_come_from_the_given_generator_or_the_default_one() -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["linear", "sigmoid", "tanh", "relu", "selu", "leaky_relu"])
-def test_gains_are_torchs(name: str) -> None:
+def test_gains_agree_with_torch(name: str) -> None:
     torch = pytest.importorskip("torch")
     assert init.calculate_gain(name) == pytest.approx(torch.nn.init.calculate_gain(name), rel=1e-12)
     assert init.calculate_gain("leaky_relu", 0.3) == torch.nn.init.calculate_gain("leaky_relu", 0.3)
@@ -112,7 +112,7 @@ def test_a_weight_without_elements_needs_no_values() -> None:
         assert fill(empty((0, 0))).shape == (0, 0)
 
 
-def test_vectors_have_no_fans_and_unknown_names_are_listed() -> None:
+def test_vectors_and_unknown_names_are_errors() -> None:
     with pytest.raises(ShapeError, match=r"need a weight with two or more axes, not shape \(3,\)"):
         init.kaiming_uniform_(empty((3,)))
     with pytest.raises(ArgumentError, match=r"unknown nonlinearity 'swish'. Choose one of linear, sigmoid, tanh, relu"):
@@ -121,7 +121,7 @@ def test_vectors_have_no_fans_and_unknown_names_are_listed() -> None:
         init.kaiming_normal_(empty(), mode="fan")  # pyright: ignore[reportArgumentType]
 
 
-def test_within_skip_init_parameters_keep_their_memory_and_the_generator_its_state():
+def test_skip_init_changes_neither_parameters_nor_the_generator():
     parameter = Parameter(np.full((2, 3), 7, np.float32))
     state = default_generator().bit_generator.state
     with init.skip_init():
@@ -132,6 +132,6 @@ def test_within_skip_init_parameters_keep_their_memory_and_the_generator_its_sta
     assert (init.zeros_(parameter).data == 0).all()
 
 
-def test_within_skip_init_a_buffer_gets_its_values_since_no_file_may_hold_it():
+def test_skip_init_fills_buffers_which_no_file_may_hold():
     with init.skip_init():
         assert (init.ones_(Buffer(np.zeros(3, np.float32))).data == 1).all()
