@@ -1,4 +1,4 @@
-"""A tiny architecture with a recipe that trains in a moment, published once for all tests."""
+"""A tiny architecture and its recipe, which trains in a moment; published once for all tests."""
 
 import shutil
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from statezoo.zoo.data import Split, sha256_of_arrays
 
 @zoo.register("tiny-net")
 class TinyNet(Module):
-    """Two linear layers, the second the transpose of the first, with dropout between."""
+    """Two linear layers with dropout between them; the weight of the second is the transpose of the first."""
 
     def __init__(self, width: int = 3):
         super().__init__()
@@ -30,7 +30,7 @@ class TinyNet(Module):
 
 @dataclass(frozen=True)
 class TinyRecipe(zoo.Recipe):
-    """Give back what came in."""
+    """Return the input."""
 
     summary = "Four numbers through three."
 
@@ -68,7 +68,7 @@ def tiny_recipe() -> TinyRecipe:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; not to be changed."""
+    """A finished run. Tests must not change it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     zoo.train(TINY, folder)
     return folder
@@ -81,5 +81,5 @@ def published_once(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def tiny_entry(published_once: Path, tmp_path: Path) -> Path:
-    """The folder of a published entry, a copy that a test may damage."""
+    """A copy of a published entry, which a test may damage."""
     return Path(shutil.copytree(published_once, tmp_path / published_once.name))

@@ -1,4 +1,4 @@
-"""The data sets: the same arrays everywhere, held-out parts that are held out, and IDX files that are checked."""
+"""The data sets: the same arrays everywhere, held-out parts that are never trained on, and checked IDX files."""
 
 import gzip
 import hashlib
@@ -38,7 +38,7 @@ def test_the_arrays_are_the_published_ones_to_the_last_bit(make: Callable[[], Sp
     assert f"\n`{sha256}`\n" in DOCS.read_text(encoding="utf-8")
 
 
-def test_the_hash_sees_dtype_shape_order_and_every_byte_but_not_the_layout_in_memory():
+def test_the_hash_depends_on_dtype_shape_order_and_every_byte_but_not_on_the_memory_layout():
     a = np.arange(6, dtype=np.float32).reshape(2, 3)
     different = [(a,), (a.reshape(3, 2),), (a.astype(np.float64),), (a.view(np.int32),), (a, a), (a[::-1],), (a.T,), ()]
     assert len({sha256_of_arrays(*arrays) for arrays in different}) == len(different)
@@ -66,7 +66,7 @@ def test_digits_are_1797_scaled_images_with_a_fifth_of_each_class_held_out():
     assert (held_out == (held_out + trained) // 5).all()
 
 
-def test_the_two_parts_of_the_digits_are_all_of_scikit_learns_images_once_each():
+def test_the_two_parts_of_the_digits_contain_every_image_of_scikit_learn_once():
     datasets = pytest.importorskip("sklearn.datasets")
     x, y = datasets.load_digits(return_X_y=True)
     split = digits()
@@ -128,7 +128,7 @@ def test_the_plane_holds_and_its_inputs_have_full_rank():
 
 
 @pytest.mark.parametrize("make", [lambda seed: plane(20, seed), lambda seed: sorting(20, 5, seed)])
-def test_the_seed_alone_decides_the_data(make: Callable[[int], Split]):
+def test_only_the_seed_decides_the_data(make: Callable[[int], Split]):
     np.random.seed(1)  # noqa: NPY002 - the global state must not matter
     first = make(7)
     np.random.seed(2)  # noqa: NPY002
@@ -141,7 +141,7 @@ def test_a_plane_through_too_few_points_is_refused():
         plane(n=9, seed=0)
 
 
-def test_sequences_are_six_digits_with_their_digits_in_order():
+def test_sequences_are_six_digits_with_the_sorted_digits():
     split = sorting(n_train=500, n_test=100, seed=0)
     assert shapes_and_dtypes(split) == [((n, 6), "int64") for n in (500, 500, 100, 100)]
     for x, y in ((split.train_x, split.train_y), (split.test_x, split.test_y)):
@@ -164,14 +164,14 @@ def test_held_out_sequences_repeat_digits_as_often_as_chance_does():
     assert np.bincount(split.test_x.reshape(-1)) / split.test_x.size == pytest.approx(np.full(10, 0.1), abs=0.01)
 
 
-def test_more_training_sequences_leave_the_held_out_ones_as_they_are():
+def test_more_training_sequences_do_not_change_the_held_out_ones():
     few, many = sorting(10, 50, seed=0), sorting(1_000, 50, seed=0)
     assert (few.test_x == many.test_x).all()
     assert (few.train_x == many.train_x[:10]).all()
 
 
 @pytest.mark.parametrize(("n_train", "n_test"), [(0, 1), (1, 0), (-1, 5), (999_999, 2)])
-def test_more_sequences_than_there_are_is_an_error(n_train: int, n_test: int):
+def test_more_sequences_than_exist_is_an_error(n_train: int, n_test: int):
     with pytest.raises(DataError, match=f"cannot draw {n_train} \\+ {n_test} different sequences: .* 1,000,000"):
         sorting(n_train, n_test, seed=0)
 
@@ -193,7 +193,7 @@ def small_mnist() -> dict[str, np.ndarray]:
 
 
 def write(folder: Path, changed: dict[str, bytes] | None = None) -> Path:
-    """A folder with a small, valid set in which some files hold other bytes."""
+    """Write a small, valid set in which some files hold other bytes. Return its folder."""
     for name, content in ({name: idx(array) for name, array in small_mnist().items()} | (changed or {})).items():
         (folder / name).write_bytes(content)
     return folder
@@ -254,7 +254,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_idx_file_is_named_with_what_is_wrong_and_what_to_do(
+def test_a_broken_idx_file_is_an_error_that_names_the_fault_and_the_fix(
     tmp_path: Path, name: str, content: bytes, message: str
 ):
     with pytest.raises(DataError) as caught:
@@ -289,7 +289,9 @@ def test_a_folder_that_does_not_exist_is_a_data_error(tmp_path: Path):
         mnist_idx(tmp_path / "nowhere")
 
 
-def test_a_bomb_is_never_unpacked_beyond_what_its_header_announces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_gzip_bomb_is_never_unpacked_beyond_what_its_header_announces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     asked: list[int | None] = []
     read = gzip.GzipFile.read
 
@@ -304,7 +306,7 @@ def test_a_bomb_is_never_unpacked_beyond_what_its_header_announces(tmp_path: Pat
 
 
 def assert_right_or_refused(name: str, content: bytes) -> None:
-    """Either a DataError or exactly the set that was written, whatever became of one file."""
+    """Check that reading gives a DataError or exactly the set that was written."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), {name: content})
         try:

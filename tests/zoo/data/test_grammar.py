@@ -1,4 +1,4 @@
-"""The grammar grid: every form is right by a second source, every weight by its rule, every word is found."""
+"""The grammar grid: every form is checked by a second source and every weight by its rule; every word is found."""
 
 import csv
 import hashlib
@@ -86,7 +86,7 @@ def regular_forms(verb: str, tense: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(("verb", "tense"), [*product(VERBS, TENSES)])
-def test_every_form_is_what_the_endings_or_the_list_of_irregular_forms_give(verb: str, tense: str):
+def test_every_form_follows_the_endings_or_the_list_of_irregular_forms(verb: str, tense: str):
     expected = IRREGULAR.get((verb, tense), regular_forms(verb, tense))
     assert tuple(form(verb, person, tense) for person in PERSONS) == expected
 
@@ -101,13 +101,13 @@ def test_the_grid_is_20_verbs_of_all_conjugations_by_3_persons_by_5_tenses():
     assert list(load_grammar().forms) == list(product(VERBS, PERSONS, TENSES))
 
 
-def test_the_weight_column_is_exactly_what_the_rule_gives():
+def test_every_weight_follows_the_rule():
     with CSV.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["weight"] for row in rows] == [str(usage_weight(*triple)) for triple in product(VERBS, PERSONS, TENSES)]
 
 
-def test_states_lean_to_what_lasts_and_achievements_to_what_is_done():
+def test_states_favour_the_imperfect_and_achievements_the_preterite():
     likeliest = {
         aspect: {
             TENSES[load_grammar().probabilities[3 * number + 2].argmax()]
@@ -128,7 +128,7 @@ def test_states_lean_to_what_lasts_and_achievements_to_what_is_done():
         assert state[imperfecto] > state[preterito]
 
 
-def test_the_arrays_are_one_hot_pairs_with_a_distribution_each():
+def test_each_one_hot_pair_has_a_distribution():
     grid = load_grammar()
     assert (grid.inputs.shape, grid.inputs.dtype) == ((60, 23), np.float32)
     assert (grid.weights.shape, grid.weights.dtype, grid.weights.min() > 0) == ((60, 5), np.int64, True)
@@ -160,7 +160,7 @@ def test_inputs_and_weights_are_those_of_the_300_triples_in_the_order_of_the_tab
         assert grid.weights[row].tolist() == [usage_weight(verb, person, tense) for tense in TENSES]
 
 
-def test_the_shared_grid_cannot_be_changed_by_accident():
+def test_the_shared_grid_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         load_grammar().weights[0, 0] = 1
 
@@ -200,14 +200,14 @@ def test_the_hash_is_that_of_the_table_with_unix_line_ends():
         ("salir", "Él/Ella", ("salir", "el/ella")),
     ],
 )
-def test_words_are_found_whatever_their_accents_and_case(verb: str, person: str, same_as: tuple[str, str]):
+def test_words_are_found_with_any_accents_and_case(verb: str, person: str, same_as: tuple[str, str]):
     assert (encode(verb, person) == encode(*same_as)).all()
     assert encode(*same_as)[VERBS.index(same_as[0])] == 1
     assert encode(*same_as)[20 + PERSONS.index(same_as[1])] == 1
     assert form(verb, person, "Pretérito") == form(*same_as, "preterito")
 
 
-def test_a_misspelt_verb_names_the_nearest_and_lists_all():
+def test_a_misspelt_verb_is_an_error_with_the_nearest_verb_and_all_verbs():
     with pytest.raises(InputError) as caught:
         encode("ablar", "yo")
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Where the sorting transformer looks: the numbers, their picture, and the example that shows them."""
+"""The attention of the sorting transformer: the numbers, their picture, and the example that shows them."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def test_each_answer_position_spreads_its_attention_over_what_it_can_read(model:
         assert not weights[:, :, step, 7 + step :].any()
 
 
-def test_digits_are_ordered_by_size_and_sequences_with_equal_ones_left_out(model: Any):
+def test_digits_are_ordered_by_size_and_sequences_with_equal_digits_are_left_out(model: Any):
     one = attention_by_rank(model, np.stack([EXAMPLE, np.zeros_like(EXAMPLE)]))
     weights = attention_weights(model, EXAMPLE[None])[0]
     assert one.shape == (4, 6, 8)
@@ -39,7 +39,7 @@ def test_digits_are_ordered_by_size_and_sequences_with_equal_ones_left_out(model
     np.testing.assert_allclose(one[..., 7], weights[..., 7:].sum(axis=-1), atol=1e-7)
 
 
-def test_the_published_model_looks_most_at_the_digit_that_it_is_about_to_write(model: Any):
+def test_the_published_model_attends_most_to_the_digit_it_is_about_to_write(model: Any):
     shares = attention_by_rank(model, DIGITS).mean(axis=0)[:, :6]
     assert shares.argmax(axis=1).tolist() == [0, 1, 2, 3, 4, 5]
 

@@ -28,7 +28,7 @@ ENTRIES = (
 )
 
 
-def test_every_entry_of_the_zoo_is_listed_and_has_a_recipe():
+def test_every_entry_is_listed_and_has_a_recipe():
     assert tuple(zoo.list_models()) == ENTRIES
     assert set(ENTRIES) <= set(zoo.recipes())
 
@@ -81,7 +81,7 @@ def test_an_entry_was_made_from_committed_code(name: str):
     assert set(commit) <= set("0123456789abcdef")
 
 
-def test_the_readme_states_the_metrics_that_the_manifests_state():
+def test_the_readme_states_the_metrics_of_the_manifests():
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     metrics = {name: open_entry(find(name)).manifest["metrics"] for name in ENTRIES}
     rows = {line.split("`")[1]: line for line in readme.splitlines() if line.startswith("| `") and line.count("|") == 4}

@@ -1,4 +1,4 @@
-"""What a run records of where it ran: enough to say why another machine's bits may differ."""
+"""The environment that a run records: enough to explain why the bits of another machine differ."""
 
 import subprocess
 from pathlib import Path
@@ -18,7 +18,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one commit, taken for the one that the library stands in."""
+    """A repository with one commit that the library takes for its own."""
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / "model.py").write_text("1\n")
     git(tmp_path, "init", "--quiet")
@@ -36,7 +36,7 @@ def test_the_environment_names_versions_processor_and_linear_algebra():
     assert all(type(value) is str for value in here.values())
 
 
-def test_a_processor_without_further_instructions_has_an_environment_too(monkeypatch: pytest.MonkeyPatch):
+def test_a_processor_without_additional_features_has_an_environment_too(monkeypatch: pytest.MonkeyPatch):
     built = {"Build Dependencies": {"blas": {"name": "blas", "version": "1"}}, "SIMD Extensions": {"baseline": ["X"]}}
     monkeypatch.setattr(np, "show_config", lambda mode: built)
     assert environment()["simd"] == "X"
@@ -59,12 +59,12 @@ def test_changed_and_new_code_makes_a_commit_dirty(checkout: Path):
     assert environment()["commit"].endswith("-dirty")
 
 
-def test_a_published_file_that_changed_is_no_change_of_the_code(checkout: Path):
+def test_a_changed_published_file_does_not_make_a_commit_dirty(checkout: Path):
     (checkout / "zoo" / "README.md").write_text("new")
     assert not environment()["commit"].endswith("-dirty")
 
 
-def test_an_installed_copy_knows_no_commit_even_inside_a_repository_of_somebody_else(
+def test_an_installed_copy_has_no_commit_even_inside_another_repository(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(recorded, "CHECKOUT", checkout / "zoo")
@@ -76,7 +76,7 @@ def test_without_git_the_commit_is_unknown(checkout: Path, monkeypatch: pytest.M
     assert environment()["commit"] == "unknown"
 
 
-def test_a_run_that_goes_on_elsewhere_names_both_environments_once():
+def test_a_run_resumed_elsewhere_names_both_environments_once():
     first, second = {"numpy": "2.1", "cpu": "A"}, {"numpy": "2.4", "cpu": "A"}
     once = merged(first, second)
     assert once == {"numpy": "2.1, then 2.4", "cpu": "A"}
@@ -84,7 +84,7 @@ def test_a_run_that_goes_on_elsewhere_names_both_environments_once():
     assert merged(once, first)["numpy"] == "2.1, then 2.4, then 2.1"
 
 
-def test_changes_name_what_differs_and_what_one_of_the_two_does_not_know():
+def test_changes_name_what_differs_or_is_missing_on_one_side():
     found = changes({"numpy": "2.1", "cpu": "A"}, {"numpy": "2.4", "cpu": "A", "simd": "X"})
     assert found == {"numpy": ("2.1", "2.4"), "simd": ("unknown", "X")}
 
@@ -122,6 +122,6 @@ def test_without_a_pin_the_processor_decides_too():
         assert not same_bits(UNPINNED, UNPINNED | {key: "other"}), key
 
 
-def test_a_run_that_went_on_without_the_pin_is_not_pinned():
+def test_a_run_resumed_without_the_pin_is_not_pinned():
     assert not is_pinned(merged(RECORDED, UNPINNED))
     assert is_pinned(merged(RECORDED, RECORDED))

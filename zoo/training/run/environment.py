@@ -1,4 +1,4 @@
-"""What the last bits of a result depend on beside its recipe: code, versions, processor and linear algebra."""
+"""The environment of a run, which decides its last bits: code, versions, processor, linear algebra, and the pin."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 
 from .determinism import PINNED, find_blas, pin, simd_features
 
-# In a checkout the packages stand side by side under its top folder; an installed copy has no history.
+# In a checkout the packages are side by side in its top folder. An installed copy has no history.
 CHECKOUT = Path(__file__).parents[3]
 CODE = ("core", "checkpoints", "zoo", "scripts")
 UNKNOWN = "unknown"
@@ -61,7 +61,7 @@ def same_bits(recorded: Mapping[str, str], here: Mapping[str, str]) -> bool:
 
 
 def merged(recorded: Mapping[str, str], here: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a run that was begun in one and goes on here: "2.1.0, then 2.4.6" where they differ."""
+    """Return the environment of a run resumed here: "2.1.0, then 2.4.6" where it differs from the recorded one."""
     goes_on = {}
     for key, value in here.items():
         before = recorded.get(key, value)
@@ -70,7 +70,7 @@ def merged(recorded: Mapping[str, str], here: Mapping[str, str]) -> dict[str, st
 
 
 def changes(recorded: Mapping[str, str], here: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What differs between two environments: key -> the recorded value and the one here."""
+    """Return what differs between two environments: key -> (the recorded value, the value here)."""
     pairs = {key: (recorded.get(key, UNKNOWN), here.get(key, UNKNOWN)) for key in {**recorded, **here}}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -85,7 +85,7 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git answers in the checkout; None where there is no git, or it refuses."""
+    """Return the output of git in the checkout, or None if git is missing or fails."""
     try:
         result = subprocess.run(
             ["git", "--no-optional-locks", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True
