@@ -103,7 +103,8 @@ class _Held:
         self.file.unlock()
         if self.among.get(self.key) is self:
             self.among.pop(self.key, None)
-        self.file.close()
+        with suppress(OSError):
+            self.file.close()
 
 
 class _OfThread(threading.local):

@@ -29,7 +29,10 @@ def marked(path: str, content: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         if mark is not None:
-            mark.discard()
+            try:
+                mark.discard()
+            finally:  # an interrupt may have ended the first attempt
+                mark.discard()
 
 
 def dead_marks(path: str) -> Iterator[tuple[str, Any]]:

@@ -126,14 +126,18 @@ def entry_at(step: int, path: str) -> Entry | None:
     return Entry(step, path, status.st_ino, status.st_mtime_ns)
 
 
-def entries(folder: str) -> list[Entry]:
-    """Return the checkpoints in a folder in the order of their steps. Raises ReadError."""
+def names(folder: str) -> list[str]:
+    """Return the names of everything in a folder. Raises ReadError."""
     try:
-        names = os.listdir(folder)
+        return os.listdir(folder)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ReadError(f"the folder of the history, {folder}, cannot be read: {reason}.", error) from error
-    steps = filter(None, map(parsed_name, names))
+
+
+def entries(folder: str) -> list[Entry]:
+    """Return the checkpoints in a folder in the order of their steps. Raises ReadError."""
+    steps = filter(None, map(parsed_name, names(folder)))
     found = [entry_at(step, path_of(folder, step, suffix)) for step, suffix in steps]
     return sorted(entry for entry in found if entry is not None)
 

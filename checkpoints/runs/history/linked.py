@@ -1,16 +1,16 @@
-"""Saving a state so that tensors unchanged since another checkpoint are not written again: the two share them on disk.
+"""Checkpoints that share shards: what did not change since an earlier one is linked, not written again.
 
-The state is saved in shards with an index, as Hugging Face lays it out (see shards.py). A shard of the earlier
-checkpoint whose tensors all have the digests they had becomes a shard of the new one by a hard link: one file with two
-names, which is there until the last of them is removed. The other tensors are written. Those that did not change get
-shards of their own, so that the next save can link these. So what is frozen is written twice, and never again.
+The state is saved in shards with an index, in Hugging Face's layout (see sharding/index.py). A shard of the earlier
+checkpoint whose tensors all have the same digests becomes a shard of the new one by a hard link: one file with two
+names, which is there until the last one is removed. The other tensors are written. Those that did not change get
+shards of their own, so that the next save can link to them. Frozen tensors are so written twice, and never again.
 
     step 100   embedding, backbone, head in one shard      (written)
     step 200   embedding, backbone | head                  (written, now apart)
     step 300   embedding, backbone | head                  (linked | written)
 
-Where the file system has no hard links, everything is written. What is damaged in a shared shard is damaged in all
-checkpoints that share it; so is what a program writes into it in place, which statezoo never does.
+Where the file system has no hard links, everything is written. Damage in a shared shard is damage in every checkpoint
+that shares it. The same holds for what a program writes into it in place, which statezoo never does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ...state.sharing import Packed
 from ...state.validation import checked_metadata
 from ...storage import streams
 
-# A shard takes a block or two of its own and an entry in the index: tensors that take less in all are written again.
+# A shard costs a block or two of its own, and an entry in the index: smaller runs of tensors are written again.
 _LEAST_BYTES = 1 << 16
 
 
@@ -42,10 +42,10 @@ def save_linked(
     since: str | None = None,
     durable: bool = True,
 ) -> None:
-    """Write a state in shards, of which those unchanged since an earlier checkpoint are links to the shards of that.
+    """Write a state in shards. Shards that are unchanged since an earlier checkpoint are links to that one's.
 
-    path: ends in .safetensors, and is what load_file takes then. since: the path of the earlier checkpoint, or None.
-    One that is damaged or gone is not used. The rest, and errors: as for save_file.
+    path: ends in .safetensors; `load_file` takes it. since: the path of the earlier checkpoint, or None. It is not used
+    if it is damaged or gone. The other arguments, and the errors: as in `save_file`.
     """
     strings = checked_metadata(metadata or {})
     packed = packed_of(state)
@@ -62,20 +62,20 @@ def save_linked(
 
 
 class _Content(NamedTuple):
-    """What decides whether two tensors are the same. A digest alone says nothing of dtype and shape."""
+    """What must be equal for two tensors to be the same. A digest alone does not cover dtype and shape."""
 
     tensor: Tensor
     digest: str
 
 
 class _Piece(NamedTuple):
-    """What goes into a new shard, and the path of an earlier shard that holds just that, if there is one."""
+    """The tensors of a new shard, and the path of an earlier shard that holds exactly these, if there is one."""
 
     part: Packed
     earlier: str | None
 
 
-# Of an earlier checkpoint: what is in each shard, in order.
+# The tensors in each shard of an earlier checkpoint, in order.
 _Shards = dict[str, dict[str, _Content]]
 
 
@@ -100,9 +100,9 @@ def _shards_of(path: str | None) -> _Shards:
 
 
 def _pieces(packed: Packed, contents: Mapping[str, _Content], earlier: _Shards) -> list[_Piece]:
-    """Return the stored tensors, in order, cut where an earlier shard that is whole begins or ends, or where what
-    changed does."""
-    shard_of: dict[str, str | None] = {}  # of what is unchanged: the earlier shard, None if that is no longer whole
+    """Cut the stored tensors, in order, into the new shards: where an unchanged earlier shard begins or ends, and
+    where changed and unchanged tensors meet."""
+    shard_of: dict[str, str | None] = {}  # of unchanged tensors: the earlier shard, or None if others in it changed
     for shard, found in earlier.items():
         unchanged = [name for name, content in found.items() if contents.get(name) == content]
         shard_of |= dict.fromkeys(unchanged, shard if len(unchanged) == len(found) else None)
@@ -121,17 +121,17 @@ def _pieces(packed: Packed, contents: Mapping[str, _Content], earlier: _Shards) 
 
 
 def _runs(packed: Packed, shard_of: Mapping[str, str | None]) -> list[list[str]]:
-    """Return the names of the stored tensors, in order, as runs of what comes from one earlier shard, or from none."""
+    """Return the names of the stored tensors, in order, as runs that come from one earlier shard, or from none."""
     return [list(names) for _, names in groupby(packed.stored, key=lambda name: shard_of.get(name, ""))]
 
 
 def _link(earlier: str, target: str, durable: bool) -> bool:
-    """Whether a file could be given a second name. durable: and the disk has it, though who wrote it did not wait."""
+    """Give a file a second name. Return False if that fails. durable: flush it, as its writer may not have."""
     try:
         os.link(earlier, target)
         if durable:
             with open(target, "r+b") as file:
                 os.fsync(file.fileno())
-    except OSError:  # no hard links here, or too many of this file, or it was removed meanwhile
+    except OSError:  # no hard links here, too many of this file, or it was removed meanwhile
         return False
     return True

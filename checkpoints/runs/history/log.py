@@ -17,7 +17,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ...errors import ReadError, WriteError
@@ -69,7 +69,8 @@ class Log:
             try:
                 yield OpenLog(self.path, descriptor)
             finally:
-                os.close(descriptor)
+                with suppress(OSError):
+                    os.close(descriptor)
 
 
 class OpenLog(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which checkpoints of a history stay: the last ones, the best ones, and each N-th."""
+"""Which checkpoints of a history are kept: the last ones, the best ones, and every N-th."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Mode = Literal["min", "max"]
 
 
 class Saved(NamedTuple):
-    """A checkpoint of a history: its step, the path that load_file and load_model take, and its metrics."""
+    """A checkpoint of a history: its step, the path that `load_file` and `load_model` take, and its metrics."""
 
     step: int
     path: str
@@ -22,7 +22,7 @@ class Saved(NamedTuple):
 
 @dataclass(frozen=True)
 class Retention:
-    """A rule that says which stay; see History for what the fields mean."""
+    """The rule that says which checkpoints are kept. See History for the fields."""
 
     keep_last: int = 3
     keep_best: int = 1
@@ -36,14 +36,15 @@ class Retention:
         if self.keep_every is not None:
             _check_count("keep_every", self.keep_every, 1)
         if self.metric is None and self.mode is not None:
-            raise ArgumentError(f"mode={self.mode!r} says what is best of a metric: give metric too, or leave it out.")
+            raise ArgumentError(f"mode={self.mode!r} needs a metric. Pass the name of a metric too, or leave out mode.")
         if self.metric is not None and self.mode not in ("min", "max"):
             raise ArgumentError(
-                f'mode is "min" if the lowest {self.metric} is the best, or "max", not {self.mode!r}. Give one of them.'
+                f'mode must be "min" if the lowest {self.metric} is the best, or "max" if the highest is, not '
+                f"{self.mode!r}."
             )
 
     def kept(self, saves: Iterable[Saved]) -> set[int]:
-        """Return the steps of those that stay."""
+        """Return the steps of the checkpoints to keep."""
         saves = list(saves)
         steps = sorted(saved.step for saved in saves)
         every = (step for step in steps if self.keep_every is not None and step % self.keep_every == 0)
@@ -51,7 +52,7 @@ class Retention:
         return {*steps[-self.keep_last :], *every, *best}
 
     def ranked(self, saves: Iterable[Saved]) -> list[Saved]:
-        """Return those that have the metric, the best first, of equal ones the earlier. NaN is no value of a metric."""
+        """Return those that have the metric, the best first, and the earlier first among equals. NaN does not count."""
         metric = self.metric
         if metric is None:
             return []
@@ -62,4 +63,4 @@ class Retention:
 
 def _check_count(name: str, value: Any, least: int) -> None:
     if type(value) is not int or value < least:
-        raise ArgumentError(f"{name} is a whole number of at least {least}, not {value!r}.")
+        raise ArgumentError(f"{name} must be a whole number of at least {least}, not {value!r}.")

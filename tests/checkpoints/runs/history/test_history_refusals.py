@@ -13,11 +13,11 @@ from statezoo.checkpoints.runs.history import history as history_module
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"keep_last": 0}, "keep_last is a whole number of at least 1, not 0"),
-        ({"keep_best": -1}, "keep_best is a whole number of at least 0, not -1"),
-        ({"keep_every": 2.5}, "keep_every is a whole number of at least 1, not 2.5"),
-        ({"metric": "loss"}, 'mode is "min" if the lowest loss is the best, or "max", not None. Give one of them'),
-        ({"mode": "max"}, "mode='max' says what is best of a metric: give metric too"),
+        ({"keep_last": 0}, "keep_last must be a whole number of at least 1, not 0"),
+        ({"keep_best": -1}, "keep_best must be a whole number of at least 0, not -1"),
+        ({"keep_every": 2.5}, "keep_every must be a whole number of at least 1, not 2.5"),
+        ({"metric": "loss"}, 'mode must be "min" if the lowest loss is the best, or "max" if the highest is, not None'),
+        ({"mode": "max"}, "mode='max' needs a metric. Pass the name of a metric too"),
         ({"format": "zip"}, "'zip' is not a format. The known formats are safetensors"),
         ({"format": "hdf5", "share": True}, "checkpoints can share shards only in safetensors. Leave out share"),
     ],

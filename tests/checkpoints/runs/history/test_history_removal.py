@@ -1,9 +1,13 @@
 """A history removes its own checkpoints, and what a killed process of its own left: nothing else, whatever its name."""
 
+import errno
+import itertools
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import numpy as np
 import pytest
 from history_states import names, state, steps
 
-from statezoo.checkpoints import History, load_file, save_file
+from statezoo.checkpoints import CheckpointError, History, load_file, save_file
 
 LARGE = {f"w{number}": np.full(20_000, number, "f8") for number in range(6)}
 
@@ -154,3 +158,54 @@ def test_a_save_killed_before_any_system_call_is_cleared_up_by_the_next_save(tmp
         assert set(intact) & {1, 2}
         History(folder, keep_last=1, share=share, durable=False).save(3, state())
         assert names(folder) == ["history.jsonl", "step-00000003" if share else "step-00000003.safetensors"], folder
+
+
+CALLS = ("open", "close", "unlink", "rmdir", "mkdir", "replace", "pwrite", "write", "link", "stat", "fstat", "listdir")
+ERRORS: list[Callable[[], BaseException]] = [lambda: OSError(errno.EIO, "no luck"), KeyboardInterrupt]
+
+
+def failing(call: int, patch: pytest.MonkeyPatch, error: Callable[[], BaseException]) -> Callable[[], bool]:
+    """Let the system call of this number, from now on, raise an error. Return a function that says whether it has."""
+    left = itertools.count(call, -1)
+    reached: list[None] = []
+
+    def failing_once(function: Callable[..., Any]) -> Callable[..., Any]:
+        def count_and_call(*arguments: Any, **keywords: Any) -> Any:
+            if next(left) == 1:
+                reached.append(None)
+                raise error()
+            return function(*arguments, **keywords)
+
+        return count_and_call
+
+    for name in CALLS:
+        patch.setattr(os, name, failing_once(getattr(os, name)))
+    patch.setattr("statezoo.checkpoints.storage.durable._write_at", os.pwrite)
+    return lambda: bool(reached)
+
+
+@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="no pwrite here")
+@pytest.mark.parametrize("error", ERRORS, ids=["OSError", "KeyboardInterrupt"])
+@pytest.mark.parametrize("share", [False, True])
+def test_a_save_that_fails_in_any_system_call_leaves_whole_checkpoints_and_the_next_save_clears_up(
+    tmp_path: Path, share: bool, error: Callable[[], BaseException]
+):
+    call, was_reached = 0, True
+    while was_reached:
+        call += 1
+        folder = tmp_path / str(call)
+        history = History(folder, keep_last=2, share=share, durable=False)
+        for step in (1, 2):
+            history.save(step, state(step))
+        with pytest.MonkeyPatch.context() as patch:
+            reached = failing(call, patch, error)
+            with suppress(CheckpointError, KeyboardInterrupt):
+                history.save(3, state(3))
+            was_reached = reached()
+        intact = [saved.step for saved in history if (load_file(saved.path)["weight"] == saved.step).all()]
+        assert len(intact) >= 2, call
+        history.save(4, state(4))
+        assert steps(folder) in ([3, 4], [2, 4]), call
+        suffix = "" if share else ".safetensors"
+        assert names(folder) == ["history.jsonl", *(f"step-{step:08}{suffix}" for step in steps(folder))], call
+        assert {record.step for record in history.log()} >= set(steps(folder)), call
