@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statezoo import core
-from statezoo.core.autograd import reductions, silence, tape
+from statezoo.core.autograd import dtypes, reductions, silence, tape
 from statezoo.core.nn.functional import entropy, losses
 from statezoo.core.optim import Optimizer
 from statezoo.core.optim.packed_state import PackedState
@@ -20,6 +20,7 @@ OWNERS: dict[str, Any] = {
     "Optimizer": Optimizer,
     "Tensor": core.Tensor,
     "PackedState": PackedState,
+    "dtypes": dtypes,
     "entropy": entropy,
     "functional": core.functional,
     "losses": losses,
