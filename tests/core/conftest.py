@@ -34,9 +34,9 @@ def _differences_agree(function: Callable[..., Tensor], *arrays: np.ndarray) -> 
 def _torch_agrees(
     ours: Callable[..., Tensor], *arrays: np.ndarray, theirs: Callable[..., Any] | None = None, ulps: float = 64
 ) -> None:
-    """Assert that values, gradients, dtypes and shapes are PyTorch's, in float64 and float32.
+    """Assert that values, gradients, dtypes and shapes agree with PyTorch, in float64 and float32.
 
-    theirs: the same function for torch tensors, where one lambda cannot serve for both.
+    theirs: the same function for torch tensors, if one lambda does not work for both.
     """
     torch = pytest.importorskip("torch")
     random = np.random.default_rng(2)

@@ -18,7 +18,7 @@ from statezoo.core.autograd import operations, reductions, shaping
 from statezoo.core.autograd.dtypes import is_floating
 
 DTYPES = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
-# What these modules hold beside operations on tensors: helpers, and operations without a gradient or of fixed dtype.
+# Functions of these modules that are not differentiable operations: helpers, and operations without a gradient.
 HELPERS = {
     "array_index",
     "as_tuple",

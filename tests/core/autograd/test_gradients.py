@@ -1,4 +1,4 @@
-"""The gradient of every differentiable operation, over shapes, broadcasts and memory layouts drawn at random.
+"""The gradient of every differentiable operation, with random shapes, broadcasts and memory layouts.
 
 One table, OPERATIONS, names each; one test takes all of them along random directions against central differences in
 float64, another against PyTorch, and a third fails if a public operation is missing from the table.
@@ -23,7 +23,7 @@ Shapes = st.SearchStrategy[list[Shape]]
 
 
 def _of(axes: int = 0, elements: bool = False) -> st.SearchStrategy[Shape]:
-    """Draw a shape of at least so many axes, empty now and then unless there must be elements."""
+    """Draw a shape with at least so many axes. It is sometimes empty unless elements are required."""
     sides = st.sampled_from([2, 3, 1, 4, 2, 3, 1, 4, 2, 3, 1 if elements else 0])
     return st.lists(sides, min_size=axes, max_size=4).map(tuple)
 
@@ -37,7 +37,7 @@ def _two(axes: int = 0, elements: bool = False) -> Shapes:
 
 
 def _broadcasting(signature: str, least: int = 0) -> Shapes:
-    """Draw shapes that fit together, each with leading axes of its own missing or of size 1."""
+    """Draw shapes that broadcast together; in each, some leading axes are missing or have size 1."""
     drawn = hnp.mutually_broadcastable_shapes(signature=signature, min_side=least, max_side=4, max_dims=3)
     return drawn.map(lambda together: list(together.input_shapes))
 
@@ -71,20 +71,20 @@ class Operation(NamedTuple):
 
 
 class Ours:
-    """What torch and torch.nn.functional are to the operations, here."""
+    """A name space of our functions, as torch and torch.nn.functional are for torch."""
 
     functional, cat, stack, where, array = F, staticmethod(core.cat), staticmethod(core.stack), core.where, np.array
     packed_attention = staticmethod(F.packed_attention)
 
 
 def _classes(shape: Shape) -> np.ndarray:
-    """Return a class for each row of logits of this shape."""
+    """Return a target class for each row of logits of this shape."""
     rows = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     return np.arange(int(np.prod(rows))).reshape(rows) % shape[min(1, len(shape) - 1)]
 
 
 def _mask(*shapes: Shape) -> np.ndarray:
-    """Return a mask in the shape that these have together."""
+    """Return a mask in the shape to which these broadcast."""
     shape = np.broadcast_shapes(*map(tuple, shapes))
     return np.arange(int(np.prod(shape))).reshape(shape) % 3 == 0
 
@@ -214,7 +214,7 @@ OPERATIONS = {
     ),
 }
 
-# What has no gradient, changes in place, casts or only tells; `float` cannot be checked by differences in float64.
+# Methods without a gradient, that work in place, cast or only inform; `float` cannot be checked in float64.
 _NAMES = """
 all any argmax argmin backward detach dtype float item long ndim numel numpy requires_grad requires_grad_ shape size
 data grad __and__ __or__ __invert__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __iadd__ __isub__ __imul__ __itruediv__
@@ -222,11 +222,11 @@ __setitem__ __len__ __bool__ __int__ __float__ __index__ __array__ __array_ufunc
 __init__
 """
 WITHOUT_GRADIENT = set(_NAMES.split())
-# `a @ tensor` of an array: the same function with its operands exchanged, of which only one is a Tensor.
+# `array @ tensor`: the same function with swapped operands, only one of which is a Tensor.
 EXCHANGED = {"__rmatmul__"}
 
 
-# How an array may lie in memory; each keeps its values.
+# Memory layouts of an array; each keeps the values.
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "rows": np.copy,
     "columns": lambda a: np.copy(a, order="F"),
@@ -247,7 +247,7 @@ def _operands(shapes: list[Shape], positive: bool, seed: int) -> list[np.ndarray
 
 
 def _ours(operation: Operation, layout: str) -> Callable[..., Tensor]:
-    """Return our operation, on operands that are laid out like that and may not be written to."""
+    """Return our operation on read-only operands in the given memory layout."""
 
     def run(*operands: Tensor) -> Tensor:
         for operand in operands:

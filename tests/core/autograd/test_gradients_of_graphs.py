@@ -1,4 +1,4 @@
-"""Gradients through whole graphs: how often each part is used, what is left out, and what a refused pass leaves."""
+"""Gradients through whole graphs: repeated use, missing gradients, and a backward pass that is refused."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -28,7 +28,7 @@ def gradient(tensor: Tensor) -> Any:
 
 
 def blocked(*tensors: Tensor) -> Tensor:
-    """Return the sum of the tensors, recorded by an operation that passes a gradient to the first one only."""
+    """Return the sum of the tensors, recorded as an operation that passes a gradient to the first one only."""
     out = np.sum([tensor.data for tensor in tensors], axis=0)
     return record("blocked", out, tensors, lambda g: (g, *[None] * (len(tensors) - 1)))
 
@@ -36,12 +36,12 @@ def blocked(*tensors: Tensor) -> Tensor:
 # --- how often a tensor is used
 
 
-# An operation on two of the tensors that there are by now, each named by how many places back from the newest.
+# An operation on two of the tensors so far, each given by its distance from the newest.
 steps = st.lists(st.tuples(st.sampled_from("+-*"), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
 
 
 def _graph(program: list[tuple[str, int, int]], *leaves: Any) -> Any:
-    """Return the last result of the program: of Tensors here, and of torch's there."""
+    """Return the last result of the program, for our Tensors or for those of torch."""
     known = list(leaves)
     for sign, i, j in program:
         a, b = known[-1 - i % len(known)], known[-1 - j % len(known)]
@@ -131,7 +131,7 @@ def test_a_leaf_used_in_two_dtypes_gets_one_gradient_in_its_own_dtype() -> None:
     assert gradient(x) == [3.0, 5.0]
 
 
-# --- a pass that is refused
+# --- a backward pass that is refused
 
 
 def test_a_graph_with_a_freed_part_is_refused_before_any_gradient_changes() -> None:

@@ -1,4 +1,4 @@
-"""copy_sharing and its kin: what shared memory shares it again, and nothing else does."""
+"""copy_sharing and related functions: copies share memory exactly where the originals do."""
 
 import itertools
 
@@ -22,7 +22,7 @@ from statezoo.core.autograd.memory import (
 
 @st.composite
 def views(draw: st.DrawFn, dtype: type = np.float32) -> list[np.ndarray]:
-    """Arrays of which some are views of a few bases, by slices with any step, transposes and reshapes."""
+    """Draw arrays, some of them views of a few bases: slices with any step, transposes and reshapes."""
     arrays = []
     for _ in range(draw(st.integers(1, 3))):
         shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 3)))

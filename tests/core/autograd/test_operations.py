@@ -26,7 +26,7 @@ def positive(*shape: int, seed: int = 0) -> np.ndarray:
     return np.abs(normal(*shape, seed=seed)) + 0.5
 
 
-# What each does to the same tensors in both libraries: the methods have the same names.
+# Each works on the tensors of both libraries: the methods have the same names.
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda x, y: x + y,
     "subtract": lambda x, y: x - y,
@@ -202,7 +202,7 @@ def test_choosing_broadcasts_and_takes_numbers() -> None:
     assert where(Tensor([True, False]), 1, 2.5).data.tolist() == [1.0, 2.5]
 
 
-# --- ties, poles and corners
+# --- ties, poles and edge cases
 
 
 @pytest.mark.torch

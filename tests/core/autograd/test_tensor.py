@@ -264,7 +264,7 @@ def test_a_leaf_can_be_frozen_but_a_result_cannot() -> None:
 
 
 class LastingView(Tensor):
-    """What a Parameter that views another's memory is to the tape."""
+    """A stand-in for a Parameter that is a view of another one."""
 
     __slots__ = ()
     _keep_graph = True
@@ -282,7 +282,7 @@ def test_the_link_of_a_view_survives_backward_and_passes_gradients_to_its_base()
     assert not (view * 2).requires_grad
 
 
-# --- operands that are no numbers
+# --- operands without numbers
 
 
 FOREIGN = [None, "a", ["a", "b"], [[1, 2], [3]], object(), {}, float, ..., np.array(["a", "b"])]

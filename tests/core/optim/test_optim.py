@@ -1,4 +1,4 @@
-"""Optimizers, schedules and clipping: PyTorch's numbers, and the errors that name their fix."""
+"""Optimizers, schedules and clipping: the numbers of PyTorch, and errors that name their fix."""
 
 import copy
 import os
@@ -29,7 +29,7 @@ def with_gradient(*shapes: tuple[int, ...]) -> list[Parameter]:
     return made
 
 
-# --- PyTorch's numbers
+# --- the numbers of PyTorch
 
 ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"lr": 0.05}),
@@ -51,7 +51,7 @@ SCHEDULES: dict[str, tuple[str, dict[str, Any]] | None] = {
 def run(
     library: Any, schedules: Any, name: str, schedule: str, made: list[Any], loss: Callable[..., Any]
 ) -> list[float]:
-    """Train 50 steps, in two groups, and return the first group's learning rates."""
+    """Train 50 steps with two groups. Return the learning rates of the first group."""
     algorithm, options = ALGORITHMS[name]
     optimizer = getattr(library, algorithm)([{"params": made[:1], "lr": 0.03}, {"params": made[1:]}], **options)
     plan = SCHEDULES[schedule]

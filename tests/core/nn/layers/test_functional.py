@@ -1,4 +1,4 @@
-"""Every function of a network, against central differences and against PyTorch; and the errors that name their fix."""
+"""Every function of a network, against central differences and PyTorch, and errors that name their fix."""
 
 import math
 from collections.abc import Callable
@@ -93,7 +93,7 @@ def test_gelu_keeps_half_precision() -> None:
     np.testing.assert_allclose(y.data, [0, -0.1587, 0, 0.8413, 30000], rtol=2e-3)
 
 
-# --- linear, embedding, normalisation
+# --- linear, embedding, normalization
 
 
 @repeatable
