@@ -23,9 +23,9 @@ from ..storage.source import Source
 
 
 class Layout(NamedTuple):
-    """Where the bytes of a file that is to be written go.
+    """The layout of a file to be written.
 
-    offsets: of each tensor in the file. seal: takes the final manifest and returns the rest of the file as offsets and
+    offsets: where each tensor goes. seal: takes the final manifest and returns the rest of the file, as offsets and
     bytes.
     """
 
@@ -44,8 +44,8 @@ class Opened:
     tensors: the stored tensors, in order. offsets: where the bytes of each start, C-contiguous and little-endian. A
     tensor that is stored in another way has no offset; read(name) returns its values. metadata: all entries except the
     manifest. manifest: its text, or None in a foreign file. ties: of a foreign file, the kept name for each further
-    name. close: frees what `read` needs. unsupported: the entries that cannot be read, each with
-    the reason, a clause such as "it holds text". notes: what a tensor is beyond its dtype, such as an enumeration.
+    name. close: frees what `read` needs. unsupported: the entries that cannot be read, each with the reason, a clause
+    such as "it holds text". notes: what a tensor is beyond its dtype, such as an enumeration.
     """
 
     tensors: dict[str, Tensor]
@@ -88,9 +88,9 @@ class Codec(Protocol):
         metadata: Mapping[str, str],
         manifest: str,
     ) -> Layout:
-        """Return where things go. manifest: a text as long as the final one.
+        """Return the layout of a file. manifest: a text as long as the final one.
 
-        Raises StateError for what the format cannot hold.
+        Raises StateError if the format cannot hold the state.
         """
         ...
 
@@ -99,8 +99,9 @@ class Codec(Protocol):
         ...
 
     def salvage(self, source: Source) -> Iterator[Salvaged]:
-        """Yield what can be read of a damaged file, the most complete reading first; the caller takes the first whose
-        manifest is valid. Raises CorruptError if too much is damaged.
+        """Yield what can be read of a damaged file, the most complete reading first.
+
+        The caller takes the first whose manifest is valid. Raises CorruptError if too much is damaged.
         """
         ...
 
@@ -113,8 +114,8 @@ class Codec(Protocol):
 class Format:
     """A row of the table.
 
-    name: what users call it. suffixes: those of its files; files are saved under the first. module: the codec, or the
-    name of the module that is one, imported when it is needed. shards: whether a state may be split over several files.
+    name: in lower case. suffixes: those of its files; files are saved under the first. module: the codec, or the name
+    of a module that is one, imported when it is needed. shards: whether a state may be split over several files.
     """
 
     name: str
@@ -144,16 +145,18 @@ _FORMATS = {
 
 
 def register(form: Format) -> None:
-    """Add a format: from now on every function of the library takes its files. Raises ArgumentError for a clash."""
+    """Add a format: from now on every function of the library takes its files.
+
+    Raises ArgumentError if its name or a suffix is malformed, or belongs to another format.
+    """
     for suffix in form.suffixes:
-        if not suffix.startswith(".") or suffix != suffix.lower():
-            raise ArgumentError(f"{suffix!r} is not a suffix: write a dot and lower-case letters.")
-        if suffix in known_suffixes():
-            raise ArgumentError(
-                f"the suffix {suffix!r} already belongs to {format_named(suffix).name}. Choose another."
-            )
-    if form.name in _FORMATS:
-        raise ArgumentError(f"a format named {form.name!r} is already registered. Choose another name.")
+        if not suffix.startswith("."):
+            raise ArgumentError(f"{suffix!r} is not a suffix: it does not start with a dot.")
+    for name in (form.name, *form.suffixes):
+        if name != name.lower():
+            raise ArgumentError(f"{name!r} has capital letters. Names and suffixes of formats are in lower case.")
+        if (known := _find(name)) is not None:
+            raise ArgumentError(f"{name!r} already names the format {known.name}. Choose another name or suffix.")
     _FORMATS[form.name] = form
 
 
@@ -169,10 +172,9 @@ def known_suffixes() -> tuple[str, ...]:
 
 def format_named(name: str) -> Format:
     """Return the format of a name ("hdf5") or a suffix ("h5" or ".h5"). Raises FormatError listing the known ones."""
-    wanted = str(name).lower()
-    for form in _FORMATS.values():
-        if wanted == form.name or f".{wanted.removeprefix('.')}" in form.suffixes:
-            return form
+    form = _find(str(name).lower())
+    if form is not None:
+        return form
     known = ", ".join(f"{form.name} ({' or '.join(form.suffixes)})" for form in _FORMATS.values())
     raise FormatError(f"{name!r} is not a format. The known formats are {known}.")
 
@@ -198,6 +200,11 @@ def is_shardable(path: str) -> bool:
 def format_of_content(source: Source) -> Format:
     """Return the format of something without a path, from its bytes. What matches no format has the default one."""
     return next((form for form in _FORMATS.values() if form.codec.matches(source)), DEFAULT)
+
+
+def _find(name: str) -> Format | None:
+    suffix = f".{name.removeprefix('.')}"
+    return next((form for form in _FORMATS.values() if name == form.name or suffix in form.suffixes), None)
 
 
 def _by_suffix(path: str) -> Format | None:

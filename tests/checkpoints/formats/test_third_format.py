@@ -211,10 +211,12 @@ def test_names_and_suffixes_are_accepted_wherever_a_format_is_named(tmp_path: Pa
 @pytest.mark.parametrize(
     ("form", "text"),
     [
-        (Format("toy", (".new",), toy), "a format named 'toy' is already registered"),
-        (Format("new", (".hdf5",), toy), "the suffix '.hdf5' already belongs to hdf5"),
-        (Format("new", ("new",), toy), "'new' is not a suffix: write a dot and lower-case letters"),
-        (Format("new", (".New",), toy), "'.New' is not a suffix"),
+        (Format("toy", (".new",), toy), "'toy' already names the format toy"),
+        (Format("h5", (".new",), toy), "'h5' already names the format hdf5"),
+        (Format("new", (".hdf5",), toy), "'.hdf5' already names the format hdf5. Choose another name or suffix"),
+        (Format("new", ("new",), toy), "'new' is not a suffix: it does not start with a dot"),
+        (Format("new", (".New",), toy), "'.New' has capital letters. Names and suffixes of formats are in lower case"),
+        (Format("New", (".new",), toy), "'New' has capital letters"),
     ],
 )
 def test_a_format_that_clashes_with_another_is_refused(form: Format, text: str):
