@@ -9,8 +9,8 @@ order of the state. The offsets count from the end of the header. Tensors with l
 so that each is aligned; those with elements of one size keep the order of the state.
 
 `__metadata__` comes first. Its keys are sorted and its values are strings: the entries of the user; `alias: kept` for
-each alias, as safetensors.torch.save_model writes it, unless the user has an entry of that name; and `statezoo`, the
-manifest.
+each tie, as safetensors.torch.save_model writes it, unless the user has an entry of that name; and `statezoo`, the
+manifest. A view, such as a transpose, is in the manifest only: a reader that took it for a tie would load wrong values.
 
 Limitations. The format has no complex128. No tensor can be named `__metadata__`. The header ends at 100,000,000 bytes,
 which is about a million tensors. Names are Unicode text without lone surrogates. F4, F6_E2M3 and F6_E3M2 are read
@@ -57,7 +57,8 @@ def lay_out(
     """Return the layout. The header comes first; its length depends only on the length of the manifest."""
     _refuse_unsupported(tensors)
     offsets = data_offsets(tensors)
-    strings = {name: alias.kept for name, alias in aliases.items()} | dict(metadata)
+    ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
+    strings = ties | dict(metadata)
     entries = entries_text(tensors, offsets)
 
     def seal(manifest: str) -> list[tuple[int, bytes]]:

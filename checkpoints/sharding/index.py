@@ -134,7 +134,7 @@ def index_text(
     tensors = {name: _tensor(name, array) for name, array in packed.stored.items()}
     manifest = Manifest.of(packed, metadata).with_digests(tensors, [digests[name] for name in tensors])
     total = {"total_size": sum(tensor.size_bytes for tensor in tensors.values())}
-    ties = {name: alias.kept for name, alias in packed.aliases.items()}
+    ties = {name: alias.kept for name, alias in packed.aliases.items() if alias.view is None}
     content = total | ties | dict(metadata) | {_MANIFEST: manifest.text(metadata)}
     weight_map = {name: shard for shard, part in shards.items() for name in part.names}
     return json.dumps({"metadata": content, "weight_map": weight_map}, indent=2, sort_keys=True).encode() + b"\n"

@@ -139,8 +139,8 @@ def parse(
         if isinstance(error, VersionError):
             raise
         raise CorruptError(
-            f"{path} is damaged: its manifest is not what was written ({error}). Use another copy of the file. If "
-            "another program changed it on purpose, have it leave out what is named statezoo: then it loads, unchecked."
+            f"{path} is damaged: its manifest is not what was written ({error}). Use another copy of the file, or save "
+            "what is intact with repair."
         ) from error
     return manifest, user
 

@@ -23,7 +23,9 @@ def make_golden() -> ModuleType:
     return module
 
 
-GOLDEN = ["version1.safetensors", "version2.h5"]
+WRITTEN_TODAY = ["version1.safetensors", "version2.h5"]
+# The first writer of version 1 also named views in the metadata, as if they were ties.
+GOLDEN = ["version1-names-views.safetensors", *WRITTEN_TODAY]
 FINGERPRINT = "99749d209c0b6d89d5773b76653b6b9a"
 
 
@@ -44,7 +46,7 @@ def test_the_golden_files_have_the_fingerprint_that_their_content_gives(file: st
     assert inspect(HERE / "golden" / file).fingerprint == FINGERPRINT
 
 
-@pytest.mark.parametrize("file", GOLDEN)
+@pytest.mark.parametrize("file", WRITTEN_TODAY)
 def test_todays_writer_gives_the_same_bytes_as_the_golden_file(file: str, make_golden: ModuleType, tmp_path: Path):
     save_file(make_golden.golden_state(), tmp_path / file, make_golden.METADATA)
     assert (tmp_path / file).read_bytes() == (HERE / "golden" / file).read_bytes()
