@@ -63,6 +63,10 @@ class MissingFileError(_SystemError, FileNotFoundError):
     """No file at the path that was to be read."""
 
 
+class NoCheckpointError(MissingFileError, FormatError):
+    """A path at which there is no file, and whose suffix names no format."""
+
+
 class ReadError(_SystemError):
     """A path that cannot be read, such as a folder."""
 
@@ -83,11 +87,9 @@ class UnknownTensorError(CheckpointError, KeyError):
     """A name that is not in a checkpoint. It is given with the nearest one that is."""
 
     def __init__(self, name: str, source: str, known: Iterable[str]) -> None:
-        from difflib import get_close_matches  # only this error needs it
-
         known = list(known)
-        nearest = get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else f" It has {len(known):,} names; list() gives them."
+        near = nearest(str(name), known)
+        hint = f" Did you mean {near!r}?" if near else f" It has {len(known):,} names; list() gives them."
         super().__init__(f"there is no {name!r} in {source}.{hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -95,6 +97,13 @@ class UnknownTensorError(CheckpointError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, or None."""
+    from difflib import get_close_matches  # only an error needs it
+
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 class MismatchError(CheckpointError, ValueError):

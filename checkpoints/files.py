@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, BinaryIO
 
-from .errors import ArgumentError, CheckpointError, FormatError, MissingFileError, ReadError, WriteError
+from .errors import (
+    ArgumentError,
+    CheckpointError,
+    FormatError,
+    MissingFileError,
+    NoCheckpointError,
+    ReadError,
+    WriteError,
+)
 from .formats import DEFAULT, Format, format_named, format_of
 from .reading.header import Header, open_one
 from .reading.lazy import Checkpoint, load_state
@@ -16,7 +25,7 @@ from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import checkpoint_in, open_sharded
 from .state import dtypes
 from .state import validation as state
-from .state.manifest import Manifest, Tensor
+from .state.manifest import Manifest, TensorSpec
 from .state.sharing import Packed, pack
 from .storage import streams
 from .storage.durable import replace, write_all
@@ -77,7 +86,7 @@ class _Plan:
     """Where everything of a state goes in a file of a format."""
 
     def __init__(self, packed: Packed, form: Format, metadata: dict[str, str]) -> None:
-        tensors = {name: Tensor(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
+        tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
         self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata), tensors, metadata
         self._layout = form.codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
         offsets = self._layout.offsets
@@ -153,6 +162,8 @@ def _write_whole(file: BinaryIO, memory: bytes | memoryview) -> None:
         count = file.write(memory)
         if count is None:
             raise WriteError("the state could not be written: the file does not take more at once. Open it blocking.")
+        if not count:
+            raise WriteError("the state could not be written: the file takes no more bytes.")
         memory = memory[count:]
 
 
@@ -173,8 +184,10 @@ def open_header(file: Any) -> Header:
         except MissingFileError:
             if not _is_saved(path):
                 raise
-        except (FormatError, ReadError):
+        except (FormatError, ReadError) as error:
             if not path.endswith(INDEX_SUFFIX):
+                if not os.path.lexists(path):
+                    raise NoCheckpointError(f"{error} There is no file of that name either.") from error
                 raise
         if (header := open_sharded(path)) is not None:
             return header
@@ -195,12 +208,17 @@ def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
     verify: check a tensor against its digest when it is first read, even if only a slice of it is asked for.
+    One that was opened by its path can be pickled: the other process opens the path again.
     Raises MissingFileError, CorruptError or another CheckpointError.
 
         with open_checkpoint("model.safetensors") as checkpoint:
             checkpoint["layers.0.weight"][10:20, ::2]
     """
-    return Checkpoint(Reader(open_header(file), verify))
+    header = open_header(file)
+    is_path = isinstance(file, str | os.PathLike)
+    return Checkpoint(
+        Reader(header, verify), partial(open_checkpoint, os.path.abspath(header.name)) if is_path else None
+    )
 
 
 def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupported: bool = False) -> dict[str, Any]:

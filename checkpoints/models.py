@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from . import files
-from .errors import ArgumentError, MismatchError, UnsupportedTypeError
+from .errors import ArgumentError, MismatchError, UnsupportedTypeError, nearest
 from .files import open_checkpoint
 from .reading.lazy import Checkpoint
 from .state import sharing
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from ..core.nn.module.module import Module
     from ..core.nn.module.parameter import Buffer, Parameter
 
-_TIE = 'Tie them in the model, or pass ties="restore" to have that done.'
+Ties = Literal["error", "restore", "copy"]
+
+_TIE = 'Tie them in the model, or pass ties="restore" to have that done, or ties="copy" to give each its own copy.'
+_MOST_STARTS = 5
+_NO_NAME = "Check the prefix; inspect(file) lists the names."
 _BUILD = "Build the model with them sharing memory as they do in the file."
 
 
@@ -45,24 +49,27 @@ def load_model(
     file: Any,
     strict: bool = True,
     cast: bool = False,
-    ties: Literal["error", "restore"] = "error",
+    ties: Ties = "error",
     *,
     prefix: str = "",
     verify: bool = True,
     skip_unsupported: bool = False,
 ) -> LoadResult:
-    """Return (missing_keys, unexpected_keys), after copying the values in a file into the model's own arrays.
+    """Copy the values in a file into the model's own arrays. Return (missing_keys, unexpected_keys).
 
-    strict=False leaves out what only one side has, or what differs in shape, and lists it. cast=True converts to the
-    model's dtypes. ties="restore" makes what is tied in the file and not in the model the same Parameter or Buffer,
-    or a view of it; make the optimizer afterwards, since a tied name gets another object. prefix: only names in the
-    file that start with it are taken, without it: "model." for the checkpoint of a training. file, verify,
-    skip_unsupported: as for load_file.
-    Raises MismatchError with every problem there is, or what load_file raises; nothing has changed then.
+    strict=False skips names that only one side has and values of another shape, and lists them. cast=True converts to
+    the model's dtypes. prefix: load only the names in the file that start with it, with the prefix removed: "model."
+    for the checkpoint of a training. Only their bytes are read and checked.
+    ties: what to do if names share memory in the file, but not in the model. "error" refuses. "restore" makes them
+    share in the model as well; make the optimizer afterwards, since a tied name gets another object. "copy" gives each
+    name its own copy of the values. Names that are not loaded do not count.
+    file, verify, skip_unsupported: as for load_file.
+    Raises MismatchError with every problem, also if no name matches, or what load_file raises. The model is unchanged
+    in these cases.
     """
     checked_model(model)
-    if ties not in ("error", "restore"):
-        raise ArgumentError(f'ties is "error" or "restore", not {ties!r}.')
+    if ties not in get_args(Ties):
+        raise ArgumentError(f'ties is "error", "restore" or "copy", not {ties!r}.')
     with open_checkpoint(file, verify=verify) as checkpoint:
         load = plan_model(model, checkpoint, strict, cast, ties, prefix=prefix, skip_unsupported=skip_unsupported)
     return load()
@@ -73,7 +80,7 @@ def plan_model(
     checkpoint: Checkpoint,
     strict: bool = True,
     cast: bool = False,
-    ties: Literal["error", "restore"] = "error",
+    ties: Ties = "error",
     *,
     prefix: str = "",
     skip_unsupported: bool = False,
@@ -82,11 +89,13 @@ def plan_model(
     from ..core.errors import StateDictError
     from ..core.nn.module.loading import plan_load
 
+    source = os.path.basename(checkpoint.name)
+    if not any(name.startswith(prefix) for name in checkpoint):
+        _refuse_prefix(source, type(model).__name__, prefix, checkpoint)
     live = {name: array for name, array in model.state_dict().items() if isinstance(array, np.ndarray)}
     loaded = _with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported))
-    remakes, problems = _plan_ties(model, live, loaded, ties == "restore")
+    remakes, problems = ([], []) if ties == "copy" else _plan_ties(model, live, loaded, ties == "restore")
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
-    source = os.path.basename(checkpoint.name)
 
     def without_prefix(more: str) -> str:
         return f"load_model(model, file, prefix={prefix + more!r})"
@@ -110,19 +119,28 @@ def plan_model(
 
 
 def _part(checkpoint: Checkpoint, prefix: str, skip_unsupported: bool) -> _Loaded:
-    """Return what a checkpoint holds under names with a prefix, which is cut off."""
+    """Return the entries whose names start with `prefix`, with the prefix removed."""
     ours = checkpoint.fingerprint is not None
-    skip = skip_unsupported or not any(name.startswith(prefix) for name in checkpoint.unsupported)
-    whole = checkpoint.load(skip_unsupported=skip)
-    if not prefix:
-        return _Loaded(whole, checkpoint.aliases, ours)
-    state = {name.removeprefix(prefix): value for name, value in whole.items() if name.startswith(prefix)}
+    whole = checkpoint.load(prefix=prefix, skip_unsupported=skip_unsupported)
+    state = {name.removeprefix(prefix): value for name, value in whole.items()}
     aliases = {
         name.removeprefix(prefix): alias._replace(kept=alias.kept.removeprefix(prefix))
         for name, alias in checkpoint.aliases.items()
         if name.startswith(prefix)
     }
     return _Loaded(state, aliases, ours)
+
+
+def _refuse_prefix(source: str, model: str, prefix: str, names: Collection[str]) -> None:
+    """Raise MismatchError if a prefix was given, or the file has no names: nothing would be loaded."""
+    if not prefix:
+        return  # an empty file fits an empty model
+    starts = list(dict.fromkeys(name.partition(".")[0] + "." if "." in name else name for name in names))
+    near = nearest(prefix, starts)
+    found = f"they start with {', '.join(map(repr, starts[:_MOST_STARTS]))}" if starts else "it has no names"
+    found += f" and {len(starts) - _MOST_STARTS:,} more" if len(starts) > _MOST_STARTS else ""
+    found += f"; did you mean prefix={near!r}?" if near else ""
+    raise MismatchError(source, model, [f"no name in the file starts with {prefix!r}: {found}"], _NO_NAME)
 
 
 def checked_model(model: Any) -> Module:
@@ -170,13 +188,18 @@ def _lacking(loaded: _Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]
     for name, alias in loaded.aliases.items():
         families.setdefault(alias.kept, [alias.kept]).append(name)
     for family in families.values():
-        known = [name for name in family if name in live and name in loaded.state]
+        known = [name for name in family if _is_loaded(name, live, loaded.state)]
         for position, name in enumerate(known):
             for partner in known[:position]:
                 if sharing.shares(loaded.state[partner], loaded.state[name]):
                     if not sharing.shares(live[partner], live[name]):
                         yield _Pair(name, partner)
                     break
+
+
+def _is_loaded(name: str, live: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> bool:
+    """Return whether a name is in both. With strict=False one of another shape is left out; else that is the error."""
+    return name in live and name in state and live[name].shape == np.shape(state[name])
 
 
 def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[], None] | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 
 from ..errors import ArgumentError, FormatError
-from ..state.manifest import Tensor
+from ..state.manifest import TensorSpec
 from ..state.sharing import Alias
 from ..storage.source import Source
 
@@ -48,7 +48,7 @@ class Opened:
     such as "it holds text". notes: what a tensor is beyond its dtype, such as an enumeration.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, TensorSpec]
     offsets: dict[str, int]
     metadata: dict[str, str] = field(default_factory=dict)
     manifest: str | None = None
@@ -83,7 +83,7 @@ class Codec(Protocol):
 
     def lay_out(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, TensorSpec],
         aliases: Mapping[str, Alias],
         metadata: Mapping[str, str],
         manifest: str,

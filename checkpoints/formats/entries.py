@@ -16,7 +16,7 @@ from operator import add, itemgetter, sub
 from typing import Any, NamedTuple, NoReturn
 
 from ..state import dtypes
-from ..state.manifest import Tensor
+from ..state.manifest import TensorSpec
 
 # More than NumPy allows. Without a limit, a header of a few megabytes that is all one shape takes hours to multiply.
 _MOST_AXES = 1000
@@ -36,12 +36,12 @@ class Entries(NamedTuple):
     reason; these are not in `tensors`.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, TensorSpec]
     offsets: dict[str, int]
     unsupported: dict[str, str]
 
 
-def data_offsets(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+def data_offsets(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
     """Return where each tensor starts in the data: larger elements first, without gaps."""
     offsets, end = {}, 0
     for name, tensor in sorted(tensors.items(), key=lambda item: -dtypes.ITEM_BYTES[item[1].dtype]):
@@ -50,7 +50,7 @@ def data_offsets(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return offsets
 
 
-def entries_text(tensors: Mapping[str, Tensor], offsets: Mapping[str, int]) -> str:
+def entries_text(tensors: Mapping[str, TensorSpec], offsets: Mapping[str, int]) -> str:
     """Return the JSON of the entries, without the outer braces. The standard encoder takes far longer."""
     kinds = {tensor: f'{{"dtype":"{tensor.dtype}","shape":{tensor.shape_text}' for tensor in set(tensors.values())}
     sizes = {tensor: tensor.size_bytes for tensor in kinds}
@@ -155,14 +155,14 @@ def _refuse_bad_entry(entries: Mapping[str, Any]) -> NoReturn:
     raise InvalidError("its entries are malformed")
 
 
-def _tensors_of(kinds: tuple[str, ...], shapes: tuple[list[int], ...]) -> list[Tensor]:
+def _tensors_of(kinds: tuple[str, ...], shapes: tuple[list[int], ...]) -> list[TensorSpec]:
     """Return the tensors. Equal ones are one object."""
     pairs = list(zip(kinds, map(tuple, shapes), strict=True))
-    distinct = {pair: Tensor(*pair) for pair in set(pairs)}
+    distinct = {pair: TensorSpec(*pair) for pair in set(pairs)}
     return list(map(distinct.__getitem__, pairs))
 
 
-def _check_sizes(names: Iterable[str], tensors: list[Tensor], given: list[int], bits: Mapping[str, int]) -> None:
+def _check_sizes(names: Iterable[str], tensors: list[TensorSpec], given: list[int], bits: Mapping[str, int]) -> None:
     """Raise InvalidError unless each tensor takes the bytes given to it. Those of an unknown dtype may take any."""
     sizes = {tensor: _size_in_file(tensor, bits) for tensor in set(tensors)}
     taken = list(map(sizes.__getitem__, tensors))
@@ -174,7 +174,7 @@ def _check_sizes(names: Iterable[str], tensors: list[Tensor], given: list[int], 
             raise InvalidError(f"tensor {name!r:.200} takes {takes} bytes, and its entry gives it {gives}")
 
 
-def _size_in_file(tensor: Tensor, bits: Mapping[str, int]) -> int | None:
+def _size_in_file(tensor: TensorSpec, bits: Mapping[str, int]) -> int | None:
     """Return the bytes of a tensor in the file, None if its dtype is unknown, -1 if it would end within a byte."""
     if tensor.dtype not in bits:
         return None

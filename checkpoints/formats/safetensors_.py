@@ -33,7 +33,7 @@ import numpy as np
 
 from ..errors import CorruptError, RulesError, StateError, UnsupportedTypeError
 from ..state import dtypes
-from ..state.manifest import Tensor
+from ..state.manifest import TensorSpec
 from ..state.sharing import Alias
 from ..storage.source import Source
 from . import Layout, Opened, Salvaged, packing
@@ -52,7 +52,7 @@ _BITS = {dtype: size for dtype, size in (BITS | packing.BITS).items() if dtype !
 
 
 def lay_out(
-    tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
+    tensors: Mapping[str, TensorSpec], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
     """Return the layout. The header comes first; its length depends only on the length of the manifest."""
     _refuse_unsupported(tensors)
@@ -76,7 +76,7 @@ def lay_out(
     return Layout({name: start + offset for name, offset in offsets.items()}, seal)
 
 
-def _refuse_unsupported(tensors: Mapping[str, Tensor]) -> None:
+def _refuse_unsupported(tensors: Mapping[str, TensorSpec]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype == "C128":
             raise UnsupportedTypeError(
@@ -184,7 +184,9 @@ def _kind_of(value: Any) -> str:
     return kinds[type(value)]
 
 
-def _reader_of(source: Source, tensors: Mapping[str, Tensor], packed: Mapping[str, int]) -> Callable[[str], np.ndarray]:
+def _reader_of(
+    source: Source, tensors: Mapping[str, TensorSpec], packed: Mapping[str, int]
+) -> Callable[[str], np.ndarray]:
     """Return the function that reads tensors of packed elements, whose offsets are in `packed`."""
 
     def read(name: str) -> np.ndarray:

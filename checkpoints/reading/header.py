@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import CorruptError, UnsupportedTypeError
 from ..formats import Format, Opened, format_of_content
-from ..state.manifest import Manifest, Tensor, parse
+from ..state.manifest import Manifest, TensorSpec, parse
 from ..state.sharing import Alias
 from ..storage.gc_pause import without_collection
 from ..storage.source import Source, source_of
@@ -26,7 +26,8 @@ class Header:
     """What a checkpoint says of itself; its files are open until close().
 
     name: the path, for messages. format: its name. parts: the files that hold the tensors, one unless it
-    is sharded. tensors: all that are stored, in order. manifest: None in files of another writer. metadata: the user's.
+    is sharded. tensors: all that are stored, in order. manifest: None in files of another library.
+    metadata: the user's. ties, digests: what is known of these without a manifest.
     unsupported: the entries that cannot be read, with the reason. notes: what a tensor is beyond its dtype.
     """
 
@@ -35,13 +36,15 @@ class Header:
         name: str,
         format: str,
         parts: list[Part],
-        tensors: dict[str, Tensor],
+        tensors: dict[str, TensorSpec],
         manifest: Manifest | None,
         metadata: dict[str, str],
         ties: Mapping[str, str],
+        digests: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.format, self.parts, self.tensors = name, format, parts, tensors
         self.manifest, self.metadata = manifest, metadata
+        self._digests = digests or {}
         if manifest is not None:
             self.aliases: Mapping[str, Alias] = manifest.aliases
         else:
@@ -66,8 +69,8 @@ class Header:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each stored tensor; none in files of another writer."""
-        return dict(zip(self.tensors, self.manifest.digests, strict=True)) if self.manifest else {}
+        """The digest of each stored tensor; none in files of another library."""
+        return dict(zip(self.tensors, self.manifest.digests, strict=True)) if self.manifest else dict(self._digests)
 
     def __enter__(self) -> Header:
         return self

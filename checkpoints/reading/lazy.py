@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ import numpy as np
 from ..errors import UnknownTensorError, UnsupportedTypeError
 from ..state import dtypes
 from ..state.deferred import Deferred
-from ..state.manifest import Tensor
+from ..state.manifest import TensorSpec
 from ..state.sharing import Alias, Packed, rebuilt, unpack
 from ..storage.gc_pause import without_collection
 from .reader import Mmap, Reader
@@ -24,7 +25,7 @@ class LazyTensor(Deferred):
     None for views and in files of other writers.
     """
 
-    def __init__(self, reader: Reader, name: str, tensor: Tensor) -> None:
+    def __init__(self, reader: Reader, name: str, tensor: TensorSpec) -> None:
         super().__init__(tensor.shape, dtypes.numpy_dtype(tensor.dtype), self._whole)
         self.name, self.nbytes, self._reader = name, tensor.size_bytes, reader
         alias = reader.header.aliases.get(name)
@@ -116,9 +117,9 @@ class Checkpoint(Mapping[str, Any]):
     # The names whose absence from packed() is no error.
     _left_out: Container[str] = ()
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, reopen: Callable[..., Checkpoint] | None = None) -> None:
         header = reader.header
-        self._reader, self._header = reader, header
+        self._reader, self._header, self._reopen = reader, header, reopen
         self._extra = dict(header.manifest.extra) if header.manifest else {}
         self._stored = {name: LazyTensor(reader, name, tensor) for name, tensor in header.tensors.items()}
         self._values = {name: self._value(name) for name in header.names}
@@ -127,7 +128,7 @@ class Checkpoint(Mapping[str, Any]):
     def _value(self, name: str) -> Any:
         alias = self._header.aliases.get(name)
         if alias is not None and alias.view is not None:
-            return LazyTensor(self._reader, name, Tensor(alias.view.dtype, alias.view.shape))
+            return LazyTensor(self._reader, name, TensorSpec(alias.view.dtype, alias.view.shape))
         return self._extra[name] if name in self._extra else self._stored[alias.kept if alias else name]
 
     def __getitem__(self, name: str) -> Any:
@@ -143,6 +144,13 @@ class Checkpoint(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.name}: {self.format}, {len(self):,} names>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reopen is None:
+            raise UnsupportedTypeError(
+                f"{self.name} cannot be pickled: it was not opened by a path. Open a path, or pickle load_file(file)."
+            )
+        return partial(self._reopen, verify=self._reader.verify), ()
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -218,21 +226,29 @@ class Checkpoint(Mapping[str, Any]):
             packed.storages = list(self._stored)[len(self._stored) - manifest.storages :]
         return packed
 
-    def load(self, mmap: Mmap = False, *, skip_unsupported: bool = False) -> dict[str, Any]:
-        """Return the whole state, as load_file does."""
-        return load_state(self._reader, mmap, skip_unsupported)
+    def load(self, mmap: Mmap = False, *, prefix: str = "", skip_unsupported: bool = False) -> dict[str, Any]:
+        """Return the state, as load_file does, or only the names that start with `prefix`. Nothing else is read."""
+        return load_state(self._reader, mmap, skip_unsupported, prefix)
 
 
-def load_state(reader: Reader, mmap: Mmap, skip_unsupported: bool = False) -> dict[str, Any]:
+def load_state(reader: Reader, mmap: Mmap, skip_unsupported: bool = False, prefix: str = "") -> dict[str, Any]:
     """Return the state that a reader reads: arrays that share memory as they did, and the extra state.
 
-    Raises UnsupportedTypeError if an entry cannot be read, unless these are skipped.
+    prefix: only the names that start with it, and only their bytes are read and checked.
+    Raises UnsupportedTypeError if one of these entries cannot be read, unless such entries are skipped.
     """
-    if not skip_unsupported:
-        reader.header.refuse_unsupported()
     header, manifest = reader.header, reader.header.manifest
+    if not skip_unsupported:
+        header.refuse_unsupported([name for name in header.unsupported if not name.startswith(prefix)])
+    names, aliases, stored = header.names, dict(header.aliases), None
+    if prefix:
+        names = [name for name in names if name.startswith(prefix)]
+        aliases = {name: alias for name, alias in aliases.items() if name.startswith(prefix)}
+        stored = {aliases[name].kept if name in aliases else name for name in names}
     with without_collection():
-        packed = Packed(header.names, dict(reader.all(mmap)), dict(header.aliases))
+        packed = Packed(names, dict(reader.all(mmap, stored)), aliases)
         if manifest is not None:
-            packed.layouts, packed.extra = dict(manifest.layouts), dict(manifest.extra)
+            layouts = manifest.layouts.items()
+            packed.layouts = {name: order for name, order in layouts if stored is None or name in stored}
+            packed.extra = dict(manifest.extra)
         return unpack(packed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from xxhash import xxh3_128
 
 from ..errors import ClosedError, CorruptError, FormatError
 from ..state import dtypes
-from ..state.manifest import Tensor
+from ..state.manifest import TensorSpec
 from ..storage import streams
 from ..storage.streams import Wanted
 from . import slicing
@@ -42,33 +42,44 @@ class Reader:
             self.closed = True
             self.header.close()
 
-    def all(self, mmap: Mmap) -> dict[str, np.ndarray]:
-        """Return all tensors by name: fresh arrays, or with mmap such as lie in the files, "c" for copy-on-write.
+    def all(self, mmap: Mmap, names: Container[str] | None = None) -> dict[str, np.ndarray]:
+        """Return tensors by name: fresh arrays, or with mmap arrays backed by the files ("c": copy-on-write).
 
+        names: which of them; the others are not read. None means all.
         Raises CorruptError naming all that are damaged.
         """
         self._refuse_closed()
         arrays: dict[str, np.ndarray] = {}
         digests: dict[str, str] = {}
+        taken = [name for name in self.header.tensors if names is None or name in names]
+        by_part: dict[int, list[str]] = {}
+        for name in taken:
+            by_part.setdefault(id(self._parts[name]), []).append(name)
         for part in self.header.parts:
+            here = by_part.get(id(part), [])
+            placed = [name for name in here if name in part.opened.offsets]
             with self._reading(part):
-                found, made = self._mapped(part, mmap == "c") if mmap else self._fresh(part)
-            for name in part.opened.tensors.keys() - found.keys():
-                found[name] = self._from_format(part, name)
-                made[name] = streams.digest_of(found[name]) if name in self.digests else ""
+                found, made = self._mapped(part, placed, mmap == "c") if mmap else self._fresh(part, placed)
+            for name in here:
+                if name not in found:
+                    found[name] = self._from_format(part, name)
+                    made[name] = streams.digest_of(found[name]) if self.verify else ""
             arrays |= found
             digests |= made
         if self.verify:
-            self._refuse_damaged([name for name, digest in self.digests.items() if digests[name] != digest])
-        return {name: arrays[name] for name in self.header.tensors}
+            expected = self.digests
+            self._refuse_damaged([name for name in taken if name in expected and digests[name] != expected[name]])
+        return {name: arrays[name] for name in taken}
 
-    def _fresh(self, part: Part) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        wanted = self._wanted(part, part.opened.offsets)
+    def _fresh(self, part: Part, names: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        wanted = self._wanted(part, names)
         return streams.read_tensors(part.source, wanted, self.verify and bool(self.digests))
 
-    def _mapped(self, part: Part, copy_on_write: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    def _mapped(
+        self, part: Part, names: list[str], copy_on_write: bool
+    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         memory = part.source.memory(copy_on_write)
-        wanted = self._wanted(part, part.opened.offsets)
+        wanted = self._wanted(part, names)
         digests = streams.digests_of(memory, wanted) if self.verify and self.digests else {}
         return streams.map_tensors(memory, wanted), digests
 
@@ -177,7 +188,7 @@ class Reader:
             ) from error
 
 
-def _kind(tensor: Tensor, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:
+def _kind(tensor: TensorSpec, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:
     """Return dtype and shape. Raises FormatError, for the tensor of a name, if NumPy cannot have such an array."""
     dtype = dtypes.numpy_dtype(tensor.dtype)
     # What has bytes in the file is no larger than that; but NumPy also has a most of axes, and multiplies those of

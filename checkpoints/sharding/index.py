@@ -32,7 +32,7 @@ from ..formats.entries import InvalidError, parsed
 from ..formats.recognise import HEAD_BYTES, cause_of
 from ..state import dtypes
 from ..state.deferred import Deferred
-from ..state.manifest import Manifest, Tensor, looks_like_manifest
+from ..state.manifest import Manifest, TensorSpec, looks_like_manifest
 from ..state.sharing import Packed
 from ..storage.source import FileSource
 
@@ -45,7 +45,7 @@ _UNITS = {
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
 }  # fmt: skip
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?B)\s*", re.IGNORECASE)
-_NUMBERED = re.compile(r".*-[0-9]{5,}-of-[0-9]{5,}", re.DOTALL)
+_NUMBERED = re.compile(r"(.*)-[0-9]{5,}-of-([0-9]{5,})", re.DOTALL)
 
 
 def most_bytes_of(size: Any) -> int:
@@ -75,8 +75,8 @@ def split(packed: Packed, most_bytes: int) -> list[Packed]:
     return shards
 
 
-def _tensor(name: str, array: np.ndarray | Deferred) -> Tensor:
-    return Tensor(dtypes.name_of(array.dtype, name), array.shape)
+def _tensor(name: str, array: np.ndarray | Deferred) -> TensorSpec:
+    return TensorSpec(dtypes.name_of(array.dtype, name), array.shape)
 
 
 def shard_names(path: str, count: int, mark: int = 0) -> list[str]:
@@ -103,6 +103,13 @@ def is_shard_of(path: str, name: str) -> bool:
 def is_numbered(name: str) -> bool:
     """Whether a name says that it is a shard, of whatever checkpoint."""
     return is_shardable(name) and _NUMBERED.fullmatch(os.path.splitext(name)[0]) is not None
+
+
+def set_of(name: str) -> tuple[str, str, int] | None:
+    """Return what the shards of one checkpoint have in common: stem, suffix and number. None for another file."""
+    stem, suffix = os.path.splitext(name)
+    found = _NUMBERED.fullmatch(stem) if is_shardable(name) else None
+    return (found[1], suffix, int(found[2])) if found else None
 
 
 def is_shard_name(name: str) -> bool:

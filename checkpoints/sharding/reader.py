@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import NoReturn
 
 from ..errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
 from ..formats import DEFAULT, format_of, is_shardable, known_suffixes
 from ..reading.header import Header, Part
-from ..state.manifest import Tensor, parse
+from ..state.manifest import TensorSpec, parse
 from ..storage.source import FileSource, Source
-from .index import INDEX_SUFFIX, Index, is_numbered, parse_index, read_index
+from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
 
 # Systems allow a process a few hundred open files. Up to this number, shards stay open from the beginning, so that
 # they may be replaced meanwhile.
@@ -33,9 +34,9 @@ def open_sharded(path: str) -> Header | None:
 
 
 def checkpoint_in(folder: str) -> str:
-    """Return the path of the only checkpoint in a folder, which is that of its index if it has one.
+    """Return the path of the only checkpoint in a folder. If there is an index, it is the one of the index.
 
-    Raises ReadError listing the checkpoints in the folder if it has not one.
+    Raises ReadError that lists the checkpoints in the folder if there is not exactly one, or shards without an index.
     """
     try:
         names = sorted(os.listdir(folder))
@@ -48,13 +49,30 @@ def checkpoint_in(folder: str) -> str:
     # A plain file goes before an index of its name, as Hugging Face's libraries see it.
     indexes = [n for n in names if n.endswith(INDEX_SUFFIX) and is_shardable(n.removesuffix(INDEX_SUFFIX))]
     files = [name for name in names if os.path.splitext(name)[1].lower() in known_suffixes()]
-    # A killed save over a plain file may have left shards beside it.
-    unnumbered = [name for name in files if not is_numbered(name)]
-    found = [name.removesuffix(INDEX_SUFFIX) for name in indexes] or unnumbered or files
+    found = [name.removesuffix(INDEX_SUFFIX) for name in indexes]
+    if not found:
+        plain = [name for name in files if not is_numbered(name)]
+        # A killed save over a plain file may have left shards beside it.
+        shards = [name for name in files if is_numbered(name) and not any(is_shard_of(file, name) for file in plain)]
+        found = plain + shards
+        if shards and (set_of(shards[0]) or (0, 0, 0))[2] > 1:
+            _refuse_without_index(folder, shards, plain)
     if len(found) == 1:
         return os.path.join(folder, found[0])
     known = f"It holds {len(found):,}: " + ", ".join(found[:_MOST_NAMED]) if found else "It holds none"
     raise ReadError(f"{folder} is a folder. Give the path of a checkpoint file. {known}.")
+
+
+def _refuse_without_index(folder: str, shards: list[str], plain: list[str]) -> NoReturn:
+    """Raise ReadError for shards of which no index says which tensors they hold."""
+    stem, suffix, count = set_of(shards[0]) or ("", "", 0)
+    there = [name for name in shards if set_of(name) == (stem, suffix, count)]
+    beside = f" Beside them lies {', '.join(plain[:_MOST_NAMED])}." if plain else ""
+    raise ReadError(
+        f"{folder} holds {len(there):,} of {count:,} shards ({', '.join(there[:_MOST_NAMED])}"
+        f"{', ...' if len(there) > _MOST_NAMED else ''}) and no index that says what they hold.{beside} Download or "
+        f"copy {stem}{suffix}{INDEX_SUFFIX} and all shards into the folder, or give the path of one file."
+    )
 
 
 def _open_sharded(path: str) -> Header | None:
@@ -79,13 +97,14 @@ def _index_at(path: str) -> bytes | None:
 
 def _header(path: str, index: Index) -> Header:
     _refuse_missing(path, index)
+    _refuse_unnamed(path, index)
     parts: list[Part] = []
     try:
         for name in index.shards:
             parts.append(_part(os.path.join(os.path.dirname(path), name), len(index.shards)))
         tensors = _tensors(path, index, parts)
         if index.manifest is None:
-            return _of_another_writer(path, index, parts, tensors)
+            return _foreign(path, index, parts, tensors)
         manifest, metadata = parse(index.manifest, tensors, index.metadata, path)
         _refuse_other_saves(path, parts, dict(zip(tensors, manifest.digests, strict=True)))
         return Header(path, _format_of(index), parts, tensors, manifest, metadata, {})
@@ -97,6 +116,25 @@ def _header(path: str, index: Index) -> Header:
 
 def _format_of(index: Index) -> str:
     return next((format_of(name).name for name in index.shards), DEFAULT.name)
+
+
+def _refuse_unnamed(path: str, index: Index) -> None:
+    """Raise CorruptError if a shard lies in the folder that belongs to the named ones, but is not named."""
+    sets = {set_of(name) for name in index.shards} - {None}
+    if not sets or all(len(index.shards) >= count for _, _, count in filter(None, sets)):
+        return
+    try:
+        names = sorted(os.listdir(os.path.dirname(path) or os.curdir))
+    except OSError:
+        return
+    unnamed = [name for name in names if set_of(name) in sets and name not in index.shards]
+    if unnamed:
+        more = ", ..." if len(unnamed) > _MOST_NAMED else ""
+        raise CorruptError(
+            f"{path} does not name {', '.join(map(repr, unnamed[:_MOST_NAMED]))}{more}, which by the file names belong "
+            f"to the same checkpoint as the {len(index.shards):,} shards that it names. It would load only in part. "
+            "Use the index that was saved with the shards, or move the other shards to another folder."
+        )
 
 
 def _refuse_missing(path: str, index: Index) -> None:
@@ -119,9 +157,9 @@ def _part(path: str, shards: int) -> Part:
         raise
 
 
-def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, Tensor]:
+def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, TensorSpec]:
     """Return the tensors of all shards in order. Raises CorruptError unless they are those that the index says."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, TensorSpec] = {}
     expected: dict[str, set[str]] = {name: set() for name in index.shards}
     for tensor, shard in index.weight_map.items():
         expected[shard].add(tensor)
@@ -157,11 +195,14 @@ def _refuse_other_saves(path: str, parts: Sequence[Part], digests: dict[str, str
         )
 
 
-def _of_another_writer(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, Tensor]) -> Header:
+def _foreign(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, TensorSpec]) -> Header:
+    """Return the header of an index that another library wrote. Shards of ours are checked by their own digests."""
+    digests: dict[str, str] = {}
     for source, opened in parts:
         if opened.manifest is not None:
-            names = parse(opened.manifest, opened.tensors, opened.metadata, source.name)[0].names
-            if list(names) != list(opened.tensors):
+            manifest, _ = parse(opened.manifest, opened.tensors, opened.metadata, source.name)
+            digests.update(zip(opened.tensors, manifest.digests, strict=True))
+            if list(manifest.names) != list(opened.tensors):
                 raise FormatError(
                     f"{source.name} holds ties, views or extra state, which {path} knows nothing of. Load it on its "
                     "own."
@@ -169,7 +210,7 @@ def _of_another_writer(path: str, index: Index, parts: Sequence[Part], tensors: 
     named = index.metadata.items()
     ties = {name: kept for name, kept in named if kept in tensors and name not in tensors}
     metadata = {key: value for key, value in named if key not in ties}
-    return Header(path, _format_of(index), list(parts), tensors, None, metadata, ties)
+    return Header(path, _format_of(index), list(parts), tensors, None, metadata, ties, digests)
 
 
 class _Reopened:

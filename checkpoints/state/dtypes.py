@@ -43,7 +43,7 @@ ML_DTYPES = {
 }
 ITEM_BYTES = {name: np.dtype(numpy_name).itemsize for name, numpy_name in NUMPY.items()}
 ITEM_BYTES |= {name: 2 if name == "BF16" else 1 for name in ML_DTYPES}  # known without importing ml_dtypes
-_NAMES = {numpy_name: name for name, numpy_name in (NUMPY | ML_DTYPES).items()}
+FILE_NAMES = {numpy_name: name for name, numpy_name in (NUMPY | ML_DTYPES).items()}
 
 _BIG_ENDIAN = {">"} if sys.byteorder == "little" else {">", "="}
 
@@ -82,7 +82,7 @@ def name_of(dtype: np.dtype, tensor: str) -> str:
 
 @functools.cache
 def _known(dtype: np.dtype) -> str | None:
-    name = _NAMES.get(dtype.name)
+    name = FILE_NAMES.get(dtype.name)
     return name if name and dtype in (numpy_dtype(name), numpy_dtype(name).newbyteorder()) else None
 
 

@@ -35,8 +35,8 @@ DIGEST_LENGTH = 32
 _DIGESTS = re.compile(f"([0-9a-f]{{{DIGEST_LENGTH}}})*")
 
 
-class Tensor(NamedTuple):
-    """What a header says of a stored tensor: dtype as in dtypes.py, shape."""
+class TensorSpec(NamedTuple):
+    """The dtype (as in dtypes.py) and shape of a stored tensor, as a header has them."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -73,12 +73,12 @@ class Manifest(NamedTuple):
         names = tuple(packed.names)
         return cls(names, packed.aliases, packed.layouts, len(packed.storages), packed.extra, own, digests, blank)
 
-    def with_digests(self, tensors: Mapping[str, Tensor], digests: Iterable[str]) -> Manifest:
+    def with_digests(self, tensors: Mapping[str, TensorSpec], digests: Iterable[str]) -> Manifest:
         """Return the manifest with the digests of the stored tensors, in their order, and the fingerprint they give."""
         filled = self._replace(digests=tuple(digests))
         return filled._replace(fingerprint=filled.fingerprint_of(tensors))
 
-    def fingerprint_of(self, tensors: Mapping[str, Tensor]) -> str:
+    def fingerprint_of(self, tensors: Mapping[str, TensorSpec]) -> str:
         """Return the fingerprint that the stored tensors and this manifest give."""
         # The JSON of [[name, dtype, shape, digest], ...], which the encoder takes several times as long to make.
         kinds = {tensor: f'"{tensor.dtype}",{tensor.shape_text}' for tensor in set(tensors.values())}
@@ -118,7 +118,7 @@ def looks_like_manifest(text: str) -> bool:
 
 
 def parse(
-    text: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: str
+    text: str, tensors: Mapping[str, TensorSpec], metadata: Mapping[str, str], path: str
 ) -> tuple[Manifest, dict[str, str]]:
     """Return the manifest of a file with the stored tensors, all that it says being checked, and the user's metadata.
 
@@ -181,7 +181,7 @@ def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key not in repeated}
 
 
-def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest:
+def _checked(content: dict[str, Any], tensors: Mapping[str, TensorSpec]) -> Manifest:
     """Return the manifest made of JSON that may be anything. Raises what parse() catches."""
     storages = _count(content["storages"])
     kept_names = list(tensors)[: max(0, len(tensors) - storages)]
@@ -213,7 +213,7 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, Tensor]) -> Manifest
     )
 
 
-def _alias(kept: str, view: list[Any], tensors: Mapping[str, Tensor]) -> Alias:
+def _alias(kept: str, view: list[Any], tensors: Mapping[str, TensorSpec]) -> Alias:
     if not view:
         return Alias(kept) if kept in tensors else _fail(f"a tie to {kept!r}, which is not in the file")
     dtype, shape, offset, strides = view

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import StateError, UnsupportedTypeError
+from . import dtypes
 from .deferred import Deferred
 
 EXTRA = "_extra_state"
@@ -57,6 +59,9 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
     # The attribute `data` of a NumPy scalar of bfloat16 raises.
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _memory_of_torch(name, value, torch)
     data = getattr(value, "data", None)
     if isinstance(data, np.ndarray):
         return data
@@ -66,6 +71,21 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UnsupportedTypeError(f"{name!r} cannot be read as a NumPy array: {error}.") from error
+
+
+def _memory_of_torch(name: str, tensor: Any, torch: Any) -> np.ndarray:
+    """Return the memory of a PyTorch tensor. The dtypes that NumPy does not have are those of ml_dtypes."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    try:
+        tensor = tensor.detach().resolve_conj().resolve_neg()
+        if kind in dtypes.ML_DTYPES.values():
+            raw = tensor.view(torch.int16 if tensor.element_size() == 2 else torch.uint8).numpy()
+            return raw.view(dtypes.numpy_dtype(dtypes.FILE_NAMES[kind]))
+        return tensor.numpy()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UnsupportedTypeError(
+            f"{name!r} cannot be read as a NumPy array: {error}. Save a dense tensor on the CPU: tensor.cpu()."
+        ) from error
 
 
 def _checked_extra(name: str, value: Any) -> Any:

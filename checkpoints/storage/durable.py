@@ -68,13 +68,14 @@ class NotFlushedError(WriteError):
 def replace(path: str, durable: bool = True) -> Iterator[int]:
     """Give the descriptor of a new, empty file that takes the place of path when the block ends without an exception.
 
-    A symbolic link is followed. The permissions are those of the file replaced, or what the umask allows.
+    A symbolic link is followed. The permissions are those of the file replaced, or what the umask allows; the owner is
+    kept where the process may do that.
     durable=False leaves out the flushes to the disk: whole for every process, killed or not, but not after a power cut.
     Raises WriteError, with what to do, if the system refuses; after any exception the old file is untouched.
     """
     try:
-        target, mode = _target_of(path)
-        temporary = open_temporary(target, mode)
+        target, replaced = _target_of(path)
+        temporary = open_temporary(target, replaced)
         try:
             yield temporary.descriptor
             if durable:
@@ -119,8 +120,8 @@ def _seek_and_write(descriptor: int, view: memoryview, offset: int) -> int:
 _write_at = getattr(os, "pwrite", _seek_and_write)  # Windows has no pwrite
 
 
-def _target_of(path: str) -> tuple[str, int | None]:
-    """Return the absolute path of the file to be replaced, and its permissions, None if there is none."""
+def _target_of(path: str) -> tuple[str, os.stat_result | None]:
+    """Return the absolute path of the file to be replaced, and its status, or None if there is none."""
     target = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     try:
         status = os.lstat(target)
@@ -132,7 +133,7 @@ def _target_of(path: str) -> tuple[str, int | None]:
     if not stat.S_ISREG(status.st_mode):
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise WriteError(f"{target} is {what}, and nothing was written. Give the name of a file.")
-    return target, stat.S_IMODE(status.st_mode)
+    return target, status
 
 
 class _Temporary:
@@ -181,15 +182,15 @@ def _temporary_paths(target: str) -> Iterator[str]:
     return (f"{stem}{number}.tmp" for number in itertools.count())
 
 
-def open_temporary(target: str, mode: int | None) -> _Temporary:
-    """Return a new file beside target, locked, at the first k that no living writer has; remove what dead ones left."""
+def open_temporary(target: str, replaced: os.stat_result | None) -> _Temporary:
+    """Create a locked file beside target, at the first k that no living writer has. Remove what dead writers left."""
     paths = _temporary_paths(target)
     temporary = None
     while temporary is None:
         path = next(paths)
-        temporary = _create(path, mode)
+        temporary = _create(path, replaced)
         if temporary is None and remove_dead(path):
-            temporary = _create(path, mode)
+            temporary = _create(path, replaced)
     try:
         while remove_dead(next(paths)):
             pass
@@ -199,9 +200,13 @@ def open_temporary(target: str, mode: int | None) -> _Temporary:
     return temporary
 
 
-def _create(path: str, mode: int | None) -> _Temporary | None:
-    """Create a file at path with these permissions and lock it. Return None if there is one already."""
+def _create(path: str, replaced: os.stat_result | None) -> _Temporary | None:
+    """Create a file at path and lock it. Return None if there is one already.
+
+    It has the permissions of the file that it replaces, and the owner where this process may set it.
+    """
     temporary = _Temporary(path)
+    mode = None if replaced is None else stat.S_IMODE(replaced.st_mode)
     try:
         temporary.file.open(path, _NEW, 0o666 if mode is None else mode & 0o777)
     except FileExistsError:
@@ -211,12 +216,24 @@ def _create(path: str, mode: int | None) -> _Temporary | None:
         if locked is False or not status.st_nlink:  # another writer took it for a dead one's before it was locked
             temporary.file.close()
             return None
-        if mode is not None and stat.S_IMODE(status.st_mode) != mode:
+        if replaced is not None and (replaced.st_uid, replaced.st_gid) != (status.st_uid, status.st_gid):
+            _give_to_owner(temporary.descriptor, replaced)
+        if mode is not None and stat.S_IMODE(os.fstat(temporary.descriptor).st_mode) != mode:
             os.chmod(temporary.descriptor if os.chmod in os.supports_fd else path, mode)
     except BaseException:
         temporary.discard()
         raise
     return temporary
+
+
+def _give_to_owner(descriptor: int, replaced: os.stat_result) -> None:
+    """Keep owner and group of a file: both where that is allowed (root), else the group alone, else neither."""
+    if hasattr(os, "fchown"):
+        try:
+            os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.fchown(descriptor, -1, replaced.st_gid)
 
 
 def remove_dead(path: str) -> bool:

@@ -97,7 +97,11 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
         digests[name] = xxh3_128_hexdigest(memory)
 
     def small(run: list[Placed]) -> None:
-        memories = [_buffer_of(item.array) for item in run]
+        # A Deferred may return the same buffer each time: its bytes are copied before the next one is made.
+        memories = [
+            _buffer_of(item.array) if isinstance(item.array, np.ndarray) else memoryview(bytes(memory_of(item.array)))
+            for item in run
+        ]
         for item, memory in zip(run, memories, strict=True):
             digest(item.name, memory)
         write_all(descriptor, b"".join(memories), run[0].offset)

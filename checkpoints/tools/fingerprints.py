@@ -11,7 +11,7 @@ from ..files import open_checkpoint, packed_of
 from ..reading.lazy import Checkpoint
 from ..reading.progress import Progress, silent
 from ..state import dtypes
-from ..state.manifest import Manifest, Tensor
+from ..state.manifest import Manifest, TensorSpec
 from ..storage import streams
 from .blocks import blocks_of
 
@@ -31,7 +31,7 @@ def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
     if isinstance(file_or_state, Checkpoint) and file_or_state.fingerprint is not None:
         return file_or_state.fingerprint
     packed = packed_of(file_or_state)
-    tensors = {name: Tensor(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
+    tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
     digests = [_digest_of(array, progress or silent) for array in packed.stored.values()]
     return Manifest.of(packed, {}).with_digests(tensors, digests).fingerprint
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..files import open_header
 from ..reading.header import Header
-from ..state.manifest import Tensor
+from ..state.manifest import TensorSpec
 from .printing import counted, printable, rows_of
 
 NO_DIGESTS = "no digests: written by another library"
@@ -106,7 +106,7 @@ def _info(header: Header, digests: Mapping[str, str], name: str) -> TensorInfo:
     elif alias.view is None:
         tensor, kept, view = header.tensors[alias.kept], alias.kept, False
     else:
-        tensor, kept, view = Tensor(alias.view.dtype, alias.view.shape), alias.kept, True
+        tensor, kept, view = TensorSpec(alias.view.dtype, alias.view.shape), alias.kept, True
     return TensorInfo(
         name, tensor.dtype, tensor.shape, tensor.size_bytes, kept, view, digests.get(name), header.notes.get(name, "")
     )

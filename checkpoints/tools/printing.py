@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..state.manifest import Tensor
+from ..state.manifest import TensorSpec
 
 _MOST_CHARACTERS = 200
 
@@ -20,7 +20,7 @@ def rows_of(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def kind_text(tensor: Tensor) -> str:
+def kind_text(tensor: TensorSpec) -> str:
     """Return the dtype and the shape of a tensor."""
     return f"{tensor.dtype} {list(tensor.shape)}"
 

@@ -21,6 +21,7 @@ from statezoo.checkpoints import (
     save_file,
     save_model,
 )
+from statezoo.checkpoints.storage.source import FileSource
 from statezoo.checkpoints.testing import compare_states
 
 
@@ -222,7 +223,7 @@ def test_a_tie_that_would_untie_a_view_in_the_model_cannot_be_made(path: Path):
     assert "Build the model with them sharing memory" in caught.value.advice
 
 
-def test_a_tie_of_another_shape_than_the_models_is_not_made(path: Path):
+def test_a_tie_to_a_name_of_another_shape_is_not_made(path: Path):
     class Net(core.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -231,8 +232,12 @@ def test_a_tie_of_another_shape_than_the_models_is_not_made(path: Path):
 
     weight = np.zeros(3)
     save_file({"a": weight, "b": weight}, path)
-    with pytest.raises(MismatchError, match=r"b  shares memory with a"):
-        load_model(Net(), path, ties="restore", strict=False)
+    with pytest.raises(MismatchError, match=r"b  is \(3,\) in the file, \(2,\) in the model"):
+        load_model(Net(), path, ties="restore")
+    model = Net()
+    assert load_model(model, path, ties="restore", strict=False) == (["b"], ["b"])
+    assert model.a.data.tolist() == [0, 0, 0]
+    assert model.b.data.tolist() == [1, 1]
 
 
 def test_a_problem_elsewhere_keeps_ties_from_being_made(path: Path):
@@ -290,7 +295,7 @@ def test_damage_in_the_last_tensor_leaves_the_first_unchanged(path: Path):
 def test_a_missing_file_and_wrong_arguments_are_errors(path: Path):
     with pytest.raises(MissingFileError):
         load_model(core.Linear(1, 1), path)
-    with pytest.raises(ArgumentError, match='ties is "error" or "restore", not True'):
+    with pytest.raises(ArgumentError, match='ties is "error", "restore" or "copy", not True'):
         load_model(core.Linear(1, 1), path, ties=True)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UnsupportedTypeError, match=r"a model is a statezoo Module, not dict"):
         save_model({}, path)  # pyright: ignore[reportArgumentType]
@@ -310,3 +315,92 @@ def test_sharing_in_a_model_that_is_in_the_file_in_another_way_is_found_by_its_v
 
     with pytest.raises(MismatchError, match=r"different values"):
         load_model(Net(), path)
+
+
+def test_ties_of_the_file_are_copied_if_asked_for(path: Path):
+    weight = np.arange(20.0, dtype=np.float32).reshape(5, 4)
+    save_file({"embedding.weight": weight, "head.weight": weight}, path)
+    model = Tied(tied=False)
+    before = model.embedding.weight, model.head.weight
+    assert load_model(model, path, ties="copy") == ([], [])
+    assert (model.embedding.weight, model.head.weight) == before
+    assert not np.shares_memory(model.embedding.weight.data, model.head.weight.data)
+    assert (model.head.weight.data == weight).all()
+    assert (model.embedding.weight.data == weight).all()
+
+
+def test_a_view_in_the_file_is_copied_if_asked_for(path: Path):
+    saved, model = Autoencoder(), Autoencoder(tied=False)
+    save_model(saved, path)
+    load_model(model, path, ties="copy")
+    assert (model.decoder.weight.data == saved.encoder.weight.data.T).all()
+    assert not np.shares_memory(model.encoder.weight.data, model.decoder.weight.data)
+
+
+@pytest.mark.parametrize("ties", ["error", "restore", "copy"])
+def test_a_tie_of_a_name_that_is_not_loaded_does_not_count(path: Path, ties: Any):
+    save_model(Tied(), path)
+    model = Tied(tied=False)
+    model.head = core.Linear(4, 9, bias=False)  # a new task
+    head = model.head.weight.data.copy()
+    result = load_model(model, path, strict=False, ties=ties)
+    assert result == (["head.weight"], ["head.weight"])
+    assert (model.embedding.weight.data == load_file(path)["embedding.weight"]).all()
+    assert (model.head.weight.data == head).all()
+
+
+def test_the_error_about_a_tie_names_every_choice(path: Path):
+    save_model(Tied(), path)
+    with pytest.raises(MismatchError) as caught:
+        load_model(Tied(tied=False), path)
+    assert caught.value.advice == (
+        'Tie them in the model, or pass ties="restore" to have that done, or ties="copy" to give each its own copy.'
+    )
+    with pytest.raises(ArgumentError, match=r'^ties is "error", "restore" or "copy", not \'both\'\.$'):
+        load_model(Tied(), path, ties="both")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_prefix_that_no_name_has_is_an_error_that_says_what_is_there(path: Path, strict: bool):
+    save_file({"model.weight": np.ones((2, 3), np.float32), "optimizer.x": np.ones(1)}, path)
+    model = core.Linear(3, 2)
+    before = values(model)
+    with pytest.raises(MismatchError) as caught:
+        load_model(model, path, strict=strict, prefix="modle.")
+    (problem,) = caught.value.problems
+    assert problem.startswith("no name in the file starts with 'modle.': they start with 'model.', 'optimizer.'; ")
+    assert problem.endswith("did you mean prefix='model.'?")
+    assert list(compare_states(before, values(model))) == []
+
+
+def test_strict_false_that_would_load_nothing_is_an_error(path: Path):
+    save_file({"module.weight": np.ones((2, 3), np.float32), "module.bias": np.ones(2, np.float32)}, path)
+    with pytest.raises(MismatchError) as caught:
+        load_model(core.Linear(3, 2), path, strict=False)
+    assert "no name matches" in str(caught.value)
+    assert "load_model(model, file, prefix='module.')" in caught.value.advice
+
+
+def test_a_prefix_reads_and_checks_only_what_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch):
+    moments = np.random.default_rng(0).standard_normal(300_000)
+    weight = np.full((2, 3), 7, np.float32)
+    tied = {"model.weight": weight, "model.bias": weight[0, :2], "optimizer.0": moments, "optimizer.1": moments[5:]}
+    save_file(tied, path)
+    content = path.read_bytes()
+    at = content.index(moments.tobytes()[:64])
+    path.write_bytes(content[:at] + b"x" + content[at + 1 :])
+    read, original = [0], FileSource._read_some
+
+    def counting(self: FileSource, offset: int, buffers: Any) -> int:
+        read[0] += (count := original(self, offset, buffers))
+        return count
+
+    monkeypatch.setattr(FileSource, "_read_some", counting)
+    model = core.Linear(3, 2)
+    with pytest.raises(MismatchError, match="shares memory"):
+        load_model(model, path, prefix="model.")
+    load_model(model, path, prefix="model.", ties="copy")
+    assert all((array == 7).all() for array in model.state_dict().values())
+    assert read[0] < 100_000
+    with pytest.raises(CorruptError, match=r"'optimizer\.0'"):
+        load_file(path)

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple, NoReturn
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from ...errors import CorruptError, StateError, VersionError
-from ...state.manifest import Tensor
+from ...state.manifest import TensorSpec
 from ...state.sharing import Alias
 from ...storage.source import Source
 from .. import Layout, Opened, Salvaged
@@ -54,7 +54,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def lay_out(
-    tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
+    tensors: Mapping[str, TensorSpec], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
     """Return the layout. The structure depends only on the length of the manifest."""
     for name, tensor in tensors.items():
@@ -69,7 +69,7 @@ def lay_out(
         members = f'"manifest":{encode(manifest)},"metadata":{strings},"tensors":{{{entries}}},"version":{_VERSION}'
         return f"{{{members}}}".encode()
 
-    tail = Tensor("U8", (len(index(manifest)) + FOOTER_BYTES,))
+    tail = TensorSpec("U8", (len(index(manifest)) + FOOTER_BYTES,))
     datasets = [*_datasets(tensors, aliases, offsets), Dataset(tail, data_bytes, [(RESERVED.encode(),)])]
     structure = structure_of(datasets, data_bytes + tail.size_bytes)
     start, digest = len(structure), xxh3_128_hexdigest(structure)
@@ -87,7 +87,9 @@ def footer_text(structure_digest: str, structure_bytes: int, index: bytes) -> by
     return text.encode()
 
 
-def _datasets(tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], offsets: Mapping[str, int]) -> list[Dataset]:
+def _datasets(
+    tensors: Mapping[str, TensorSpec], aliases: Mapping[str, Alias], offsets: Mapping[str, int]
+) -> list[Dataset]:
     """Return a dataset for each tensor, with the paths of its name and of the names tied to it."""
     ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
     paths = paths_of([*tensors, *ties])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ...errors import CheckpointError, CorruptError
 from ...state import dtypes
-from ...state.manifest import Tensor
+from ...state.manifest import TensorSpec
 from ...storage.source import Source
 from .process import nonsense, printable
 
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     beyond its dtype.
     """
 
-    tensor: Tensor
+    tensor: TensorSpec
     offset: int | None
     number: int
     address: int
@@ -87,7 +87,7 @@ class _Checks:
         dtype = _DTYPES.get(entry["dtype"])
         if dtype is None or dtypes.ITEM_BYTES[dtype] != entry["item_bytes"]:
             return _refusal_of(entry["dtype"])
-        tensor = Tensor(dtype, _shape(entry["shape"]))
+        tensor = TensorSpec(dtype, _shape(entry["shape"]))
         address, note = _count(entry["address"]), _reason(entry["note"])
         if not tensor.size_bytes:
             return Found(tensor, 0, number, address, note)

@@ -21,7 +21,7 @@ from struct import Struct, pack
 from typing import NamedTuple, TypeAlias
 
 from ...state import dtypes
-from ...state.manifest import Tensor
+from ...state.manifest import TensorSpec
 
 _ALIGNMENT_BYTES = 64
 _SUPERBLOCK_BYTES = 96
@@ -34,7 +34,7 @@ _LEAF_K, _INTERNAL_K = 2, 4
 class Dataset(NamedTuple):
     """A tensor, the place of its bytes in the data, and the paths of the links to it."""
 
-    tensor: Tensor
+    tensor: TensorSpec
     offset: int
     paths: list[tuple[bytes, ...]]
 

@@ -25,7 +25,7 @@ from ...files import open_header, packed_of, save_file
 from ...sharding import index as shards
 from ...sharding import writer as shard_set
 from ...state import dtypes
-from ...state.manifest import Tensor
+from ...state.manifest import TensorSpec
 from ...state.sharing import Packed
 from ...state.validation import checked_metadata
 from ...storage import streams
@@ -64,7 +64,7 @@ def save_linked(
 class _Content(NamedTuple):
     """What must be equal for two tensors to be the same. A digest alone does not cover dtype and shape."""
 
-    tensor: Tensor
+    tensor: TensorSpec
     digest: str
 
 
@@ -80,7 +80,9 @@ _Shards = dict[str, dict[str, _Content]]
 
 
 def _contents_of(packed: Packed) -> dict[str, _Content]:
-    tensors = {name: Tensor(dtypes.name_of(array.dtype, name), array.shape) for name, array in packed.stored.items()}
+    tensors = {
+        name: TensorSpec(dtypes.name_of(array.dtype, name), array.shape) for name, array in packed.stored.items()
+    }
     return {name: _Content(tensor, streams.digest_of(packed.stored[name])) for name, tensor in tensors.items()}
 
 

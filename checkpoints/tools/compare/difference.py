@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...state.manifest import Tensor
+from ...state.manifest import TensorSpec
 from ..printing import counted, kind_text, printable, rows_of
 from .deviation import Deviation
 
@@ -29,8 +29,8 @@ class TensorChange:
 
     name: str
     kind: str
-    before: Tensor | None
-    after: Tensor | None
+    before: TensorSpec | None
+    after: TensorSpec | None
     deviation: Deviation | None = None
 
 
@@ -146,7 +146,7 @@ def _summary(difference: Difference) -> str:
 
 
 def _for_json(value: Any) -> Any:
-    if isinstance(value, Tensor):
+    if isinstance(value, TensorSpec):
         value = value._asdict()
     if isinstance(value, dict):
         return {key: _for_json(item) for key, item in value.items()}

@@ -24,14 +24,14 @@ from statezoo.checkpoints import CorruptError, VersionError, load_file, save_fil
 from statezoo.checkpoints.formats import hdf5
 from statezoo.checkpoints.formats.hdf5.names import paths_of
 from statezoo.checkpoints.state import dtypes
-from statezoo.checkpoints.state.manifest import Tensor
+from statezoo.checkpoints.state.manifest import TensorSpec
 from statezoo.checkpoints.state.sharing import Alias
 from statezoo.checkpoints.storage.source import source_of
 
 FOOTER_BYTES = 115
 
 
-def file_of(tensors: Mapping[str, Tensor], ties: Mapping[str, str] | None = None) -> bytearray:
+def file_of(tensors: Mapping[str, TensorSpec], ties: Mapping[str, str] | None = None) -> bytearray:
     """Return a file of these tensors, byte n of the data being n % 251, and ties (a kept name by name)."""
     aliases = {name: Alias(kept) for name, kept in (ties or {}).items()}
     layout = hdf5.lay_out(tensors, aliases, {"key": "é"}, "0" * 9)
@@ -62,12 +62,14 @@ NAMES = st.lists(
     st.sampled_from(["a", "b", "é", "", "%", "/", "0", "__statezoo__", "long" * 9]), min_size=1, max_size=4
 )
 TENSORS = st.builds(
-    Tensor, st.sampled_from(sorted(dtypes.ITEM_BYTES)), st.lists(st.integers(0, 4), max_size=4).map(tuple)
+    TensorSpec, st.sampled_from(sorted(dtypes.ITEM_BYTES)), st.lists(st.integers(0, 4), max_size=4).map(tuple)
 )
 
 
 @given(tensors=st.dictionaries(NAMES.map(".".join), TENSORS, max_size=30), data=st.data())
-def test_libhdf5_sees_the_datasets_and_hard_links_that_were_laid_out(tensors: dict[str, Tensor], data: st.DataObject):
+def test_libhdf5_sees_the_datasets_and_hard_links_that_were_laid_out(
+    tensors: dict[str, TensorSpec], data: st.DataObject
+):
     free = NAMES.map(".".join).filter(lambda name: name not in tensors)
     ties = data.draw(st.dictionaries(free, st.sampled_from(list(tensors)), max_size=4)) if tensors else {}
     file = file_of(tensors, ties)
@@ -93,7 +95,7 @@ def test_libhdf5_sees_the_datasets_and_hard_links_that_were_laid_out(tensors: di
 
 @pytest.mark.parametrize("dtype", dtypes.ITEM_BYTES)
 def test_each_dtype_is_the_datatype_that_h5py_has_for_it(dtype: str):
-    with in_h5py(file_of({"x": Tensor(dtype, (2,))})) as seen:
+    with in_h5py(file_of({"x": TensorSpec(dtype, (2,))})) as seen:
         dataset: Any = seen["x"]
         opaque = dtypes.ML_DTYPES.get(dtype)
         expected = np.dtype(f"V{dtypes.ITEM_BYTES[dtype]}") if opaque else dtypes.numpy_dtype(dtype)
@@ -109,7 +111,7 @@ SIZES = [1, 4, 5, 31, 32, 33, 255, 256, 257, 2049, 20_000]
 @pytest.mark.parametrize("size", SIZES)
 def test_libhdf5_finds_every_link_of_a_group_of_any_size(size: int):
     names = [f"group.{number * 7919 % size}{'x' * (number % 11)}" for number in range(size)]
-    tensors = {name: Tensor("U8", (number % 3 + 1,)) for number, name in enumerate(names)}
+    tensors = {name: TensorSpec("U8", (number % 3 + 1,)) for number, name in enumerate(names)}
     with in_h5py(file_of(tensors)) as seen:
         group: Any = seen["group"]
         assert list(group) == sorted(name.removeprefix("group.") for name in names)
@@ -141,7 +143,7 @@ def levels_of_root(file: bytes) -> list[list[tuple[int, int, int, list[int]]]]:
 # libhdf5 only compares some of the keys, and does not follow the siblings.
 @pytest.mark.parametrize("size", [1, 3, 4, 31, 32, 255, 256, 2048])
 def test_the_nodes_of_a_tree_are_chained_and_their_keys_bound_the_names_below_them(size: int):
-    file = bytes(file_of({f"{number:04}": Tensor("U8", (1,)) for number in range(size)}))
+    file = bytes(file_of({f"{number:04}": TensorSpec("U8", (1,)) for number in range(size)}))
     (heap,) = unpack_from("<Q", file, 88)
     (names,) = unpack_from("<Q", file, heap + 24)
 
@@ -167,7 +169,7 @@ def test_the_nodes_of_a_tree_are_chained_and_their_keys_bound_the_names_below_th
 
 
 def test_the_most_axes_and_the_deepest_names_are_seen_by_libhdf5():
-    tensors = {"axes": Tensor("F64", (1,) * 31 + (3,)), ".".join("abcd" * 50): Tensor("I8", (2,))}
+    tensors = {"axes": TensorSpec("F64", (1,) * 31 + (3,)), ".".join("abcd" * 50): TensorSpec("I8", (2,))}
     with in_h5py(file_of(tensors)) as seen:
         assert seen["axes"].shape == (1,) * 31 + (3,)  # pyright: ignore[reportAttributeAccessIssue]
         assert seen["/".join("abcd" * 50)].shape == (2,)  # pyright: ignore[reportAttributeAccessIssue]
@@ -175,7 +177,7 @@ def test_the_most_axes_and_the_deepest_names_are_seen_by_libhdf5():
 
 @pytest.mark.skipif(not shutil.which("h5dump"), reason="h5dump (hdf5-tools) is not installed")
 def test_stock_h5dump_and_h5repack_read_every_object_of_ours(tmp_path: Path):
-    tensors = {f"{dtype}.{number}": Tensor(dtype, (number,)) for dtype in dtypes.ITEM_BYTES for number in range(40)}
+    tensors = {f"{dtype}.{number}": TensorSpec(dtype, (number,)) for dtype in dtypes.ITEM_BYTES for number in range(40)}
     (tmp_path / "x.h5").write_bytes(file_of(tensors, {"tie": "F32.3"}))
     shown = subprocess.run(["h5dump", tmp_path / "x.h5"], capture_output=True, text=True, check=True)
     assert shown.stdout.count("DATASET ") == len(tensors) + 2
@@ -189,7 +191,7 @@ def test_stock_h5dump_and_h5repack_read_every_object_of_ours(tmp_path: Path):
 
 def test_the_data_begin_aligned_and_follow_each_other_in_descending_size_of_an_element():
     order = ["C128", "C64", "I64", "F32", "BF16", "BOOL", "U8"]
-    tensors = {dtype: Tensor(dtype, (3,)) for dtype in reversed(order)}
+    tensors = {dtype: TensorSpec(dtype, (3,)) for dtype in reversed(order)}
     offsets = opened_of(file_of(tensors)).offsets
     assert offsets["C128"] % 64 == 0
     ends = {name: offsets[name] + tensor.size_bytes for name, tensor in tensors.items()}
@@ -213,7 +215,7 @@ assert "h5py" not in sys.modules
 
 
 def test_opening_a_file_for_writing_with_h5py_changes_no_byte_of_it(tmp_path: Path):
-    before = bytes(file_of({"a.b": Tensor("F32", (3,)), "empty": Tensor("F32", (0,))}, {"tie": "a.b"}))
+    before = bytes(file_of({"a.b": TensorSpec("F32", (3,)), "empty": TensorSpec("F32", (0,))}, {"tie": "a.b"}))
     (tmp_path / "x.h5").write_bytes(before)
     h5py.File(tmp_path / "x.h5", "r+").close()
     assert (tmp_path / "x.h5").read_bytes() == before
@@ -290,7 +292,11 @@ def test_a_file_whose_own_dataset_was_deleted_loads_unchecked(tmp_path: Path):
 
 # --- damage and lies
 
-FILE = bytes(file_of({"a.w": Tensor("F32", (3,)), "b": Tensor("BF16", (3,)), "c": Tensor("U8", (3,))}, {"tie": "a.w"}))
+FILE = bytes(
+    file_of(
+        {"a.w": TensorSpec("F32", (3,)), "b": TensorSpec("BF16", (3,)), "c": TensorSpec("U8", (3,))}, {"tie": "a.w"}
+    )
+)
 START = opened_of(FILE).offsets["a.w"]
 INDEX = START + 12 + 6 + 3
 

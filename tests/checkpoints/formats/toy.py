@@ -18,7 +18,7 @@ from statezoo.checkpoints import CorruptError
 from statezoo.checkpoints.formats import Layout, Opened, Salvaged
 from statezoo.checkpoints.formats.damaged import Spliced, notes_on_size
 from statezoo.checkpoints.state.dtypes import ITEM_BYTES
-from statezoo.checkpoints.state.manifest import Tensor
+from statezoo.checkpoints.state.manifest import TensorSpec
 from statezoo.checkpoints.state.sharing import Alias
 from statezoo.checkpoints.storage.source import Source
 
@@ -30,7 +30,7 @@ def matches(source: Source) -> bool:
 
 
 def lay_out(
-    tensors: Mapping[str, Tensor], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
+    tensors: Mapping[str, TensorSpec], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
     def header(manifest: str) -> bytes:
         content = {"toy": 1, "manifest": manifest, "metadata": dict(sorted(metadata.items())), "tensors": tensors}
@@ -66,7 +66,7 @@ def _parsed(source: Source) -> tuple[Opened, int]:
     try:
         line = source.read(0, source.size_bytes).split(b"\n", 1)[0]
         content = json.loads(line)
-        tensors = {name: Tensor(dtype, tuple(shape)) for name, (dtype, shape) in content["tensors"].items()}
+        tensors = {name: TensorSpec(dtype, tuple(shape)) for name, (dtype, shape) in content["tensors"].items()}
         offsets = _offsets(tensors, len(line) + 1)
         size_bytes = len(line) + 1 + sum(tensor.size_bytes for tensor in tensors.values())
         return Opened(tensors, offsets, content["metadata"], content["manifest"]), size_bytes
@@ -74,7 +74,7 @@ def _parsed(source: Source) -> tuple[Opened, int]:
         raise CorruptError(f"{source.name} is not a valid toy file: {error}.") from error
 
 
-def _offsets(tensors: Mapping[str, Tensor], start: int) -> dict[str, int]:
+def _offsets(tensors: Mapping[str, TensorSpec], start: int) -> dict[str, int]:
     offsets = {}
     for name, tensor in tensors.items():
         offsets[name] = start

@@ -1,6 +1,9 @@
 """An open checkpoint gives names, shapes and dtypes from the header, and of its tensors just what is asked for."""
 
 import io
+import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,11 @@ from hypothesis.extra import numpy as st_numpy
 from statezoo.checkpoints import (
     ClosedError,
     CorruptError,
+    FormatError,
     LazyTensor,
+    MissingFileError,
     UnknownTensorError,
+    UnsupportedTypeError,
     load_file,
     open_checkpoint,
     save_file,
@@ -309,3 +315,61 @@ def test_bytes_and_open_files_are_read_like_files(path: Path):
     assert list(compare_states(state, load_file(content, mmap=True))) == []
     with open_checkpoint(content) as checkpoint:
         assert checkpoint["fc.weight"][1, 2, 0] == 18
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("where", ["file", "index", "folder"])
+def test_an_open_checkpoint_is_pickled_as_its_path_and_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, verify: bool
+):
+    name = {"file": "model.safetensors", "index": "model.safetensors.index.json", "folder": "."}[where]
+    state = {"a": np.arange(9.0), "b": np.ones(3)}
+    save_file(state, tmp_path / "model.safetensors", max_shard_size=None if where == "file" else 72)
+    monkeypatch.chdir(tmp_path)
+    with open_checkpoint(name, verify=verify) as checkpoint:
+        text = pickle.dumps(checkpoint)
+    monkeypatch.chdir("/")  # a worker may start elsewhere
+    with pickle.loads(text) as again:
+        assert list(compare_states(state, dict(again))) == []
+        assert again._reader.verify is verify
+
+
+READ_IN_WORKERS = """
+import multiprocessing, sys
+from statezoo.checkpoints import open_checkpoint
+
+def total(checkpoint):
+    return float(checkpoint["a"][...].sum())
+
+if __name__ == "__main__":
+    with open_checkpoint(sys.argv[1]) as checkpoint, multiprocessing.get_context("spawn").Pool(2) as pool:
+        print(pool.map(total, [checkpoint, checkpoint]))
+"""
+
+
+def test_spawned_workers_read_an_open_checkpoint(tmp_path: Path, path: Path):
+    save_file({"a": np.arange(9.0)}, path)
+    script = tmp_path / "script.py"
+    script.write_text(READ_IN_WORKERS)
+    result = subprocess.run([sys.executable, str(script), str(path)], capture_output=True, text=True)
+    assert result.stdout == "[36.0, 36.0]\n", result.stderr
+
+
+@pytest.mark.parametrize("kind", ["bytes", "open file"])
+def test_a_checkpoint_without_a_path_cannot_be_pickled_and_says_why(path: Path, kind: str):
+    save_file({"a": np.ones(2)}, path)
+    content = path.read_bytes()
+    checkpoint = open_checkpoint(content if kind == "bytes" else io.BytesIO(content))
+    with pytest.raises(UnsupportedTypeError, match=r"cannot be pickled: it was not opened by a path\."):
+        pickle.dumps(checkpoint)
+    checkpoint.close()
+
+
+@pytest.mark.parametrize("name", ["notafile", "notafile.txt", "absent/notafile"])
+def test_a_path_without_a_known_suffix_at_which_nothing_is_is_a_missing_file(tmp_path: Path, name: str):
+    with pytest.raises(
+        MissingFileError, match=r"notafile.* names no format.* There is no file of that name either\.$"
+    ) as caught:
+        load_file(tmp_path / name)
+    assert isinstance(caught.value, FileNotFoundError)
+    assert isinstance(caught.value, FormatError)

@@ -26,6 +26,7 @@ from statezoo.checkpoints import (
     open_checkpoint,
     read_metadata,
     save_file,
+    verify,
 )
 from statezoo.checkpoints.testing import compare_states
 
@@ -267,10 +268,62 @@ def test_a_folder_without_one_checkpoint_is_an_error_that_lists_those_it_has(fol
         load_file(folder)
     for index in (other, folder / INDEX):
         index.unlink()
-    with pytest.raises(ReadError, match=rf"It holds 2: {SHARDS[0]}, {SHARDS[1]}"):
-        load_file(folder)
+    for shard in SHARDS:
+        (folder / shard).unlink()
     save_file(STATE, folder / "only.h5")
     assert list(compare_states(STATE, load_file(folder))) == []
+
+
+@pytest.mark.parametrize("there", [SHARDS, SHARDS[:1], SHARDS[1:]], ids=["both", "first", "second"])
+def test_shards_without_an_index_are_an_error_that_says_what_is_there(folder: Path, there: list[str]):
+    (folder / INDEX).unlink()
+    for shard in set(SHARDS) - set(there):
+        (folder / shard).unlink()
+    with pytest.raises(ReadError) as caught:
+        load_file(folder)
+    assert str(caught.value) == (
+        f"{folder} holds {len(there)} of 2 shards ({', '.join(there)}) and no index that says what they hold. Download "
+        f"or copy {INDEX} and all shards into the folder, or give the path of one file."
+    )
+    assert load_file(folder / there[0]).keys() <= STATE.keys()
+
+
+def test_the_only_shard_of_one_needs_no_index(tmp_path: Path):
+    save_stock(STATE, tmp_path / "model-00001-of-00001.safetensors")
+    assert load_file(tmp_path).keys() == STATE.keys()
+
+
+def test_an_adapter_beside_shards_is_not_taken_for_the_model(folder: Path):
+    (folder / INDEX).unlink()
+    save_stock({"lora_A": np.ones(1)}, folder / "adapter_model.safetensors")
+    with pytest.raises(ReadError, match=r"holds 2 of 2 shards .*Beside them lies adapter_model\.safetensors\."):
+        load_file(folder)
+
+
+def test_an_index_that_leaves_out_a_shard_in_the_folder_is_an_error(folder: Path):
+    write(folder, weight_map={"a": SHARDS[0], "b": SHARDS[0]})
+    for path in (folder, folder / INDEX, folder / "model.safetensors"):
+        with pytest.raises(CorruptError, match=rf"{INDEX} does not name '{SHARDS[1]}', which .* belong to the same"):
+            load_file(path)
+    (folder / SHARDS[1]).rename(folder / "other-00002-of-00002.safetensors")
+    assert load_file(folder).keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_an_index_that_another_tool_rewrote_does_not_switch_off_the_checks_of_our_shards(tmp_path: Path, mmap: bool):
+    save_ours(tmp_path)
+    content = json.loads((tmp_path / INDEX).read_text())
+    write(tmp_path, {"total_size": 72}, content["weight_map"])
+    assert list(compare_states(STATE, load_file(tmp_path, mmap=mmap))) == []
+    assert verify(tmp_path).checked
+    damaged = bytearray((tmp_path / SHARDS[1]).read_bytes())
+    damaged[-1] ^= 0x40
+    (tmp_path / SHARDS[1]).write_bytes(damaged)
+    with pytest.raises(CorruptError, match=rf"{SHARDS[1]} is damaged"):
+        load_file(tmp_path, mmap=mmap)
+    with open_checkpoint(tmp_path) as checkpoint, pytest.raises(CorruptError, match="'c'"):
+        checkpoint["c"][0]
+    assert verify(tmp_path).damaged == ("c",)
 
 
 def test_a_plain_file_goes_before_an_index_of_its_name(folder: Path):

@@ -265,3 +265,50 @@ def test_an_array_that_cannot_be_read_is_refused_before_anything_is_written(path
     with pytest.raises(ValueError, match=r"'bad' cannot be read as a NumPy array: no memory"):
         save_file({"bad": ExplodingArray(RuntimeError("no memory"))}, path)
     assert_only_the_old_file_is_there(path)
+
+
+def test_the_owner_of_a_file_is_asked_for_when_it_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch):
+    given: list[tuple[int, int]] = []
+    save_file(OLD, path)
+    status = os.stat(path)
+    monkeypatch.setattr(os, "fchown", lambda descriptor, user, group: given.append((user, group)))
+    save_file(OLD, path)
+    assert given == []
+    monkeypatch.setattr(os, "stat", lambda target, original=os.stat, **more: other_owner(original(target, **more)))
+    monkeypatch.setattr(os, "lstat", lambda target, original=os.lstat: other_owner(original(target)))
+    with durable.replace(str(path)):
+        pass
+    assert given == [(status.st_uid + 1, status.st_gid)]
+
+
+def other_owner(status: os.stat_result) -> os.stat_result:
+    """Return the status with another user, as if somebody else owned the file."""
+    values = list(status)
+    values[4] += 1
+    return os.stat_result(values)
+
+
+def test_a_group_is_kept_where_the_owner_cannot_be(path: Path, monkeypatch: pytest.MonkeyPatch):
+    given: list[tuple[int, int]] = []
+
+    def fchown(descriptor: int, user: int, group: int) -> None:
+        given.append((user, group))
+        if user != -1:
+            raise PermissionError
+
+    save_file(OLD, path)
+    monkeypatch.setattr(os, "fchown", fchown)
+    monkeypatch.setattr(os, "lstat", lambda target, original=os.lstat: other_owner(original(target)))
+    save_file(OLD, path)
+    assert given == [(os.geteuid() + 1, os.stat(path).st_gid), (-1, os.stat(path).st_gid)]
+    assert list(compare_states(OLD, load_file(path))) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+def test_root_does_not_take_a_file_from_its_owner(path: Path):
+    save_file(OLD, path)
+    os.chown(path, 4242, 4343)
+    os.chmod(path, 0o600)
+    save_file({"new": np.ones(2)}, path)
+    status = os.stat(path)
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (4242, 4343, 0o600)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -337,3 +338,26 @@ def test_an_open_checkpoint_of_bytes_needs_no_file():
     save_file(a_state(), buffer)
     with open_checkpoint(buffer.getvalue()) as checkpoint:
         assert checkpoint.name == f"<{len(buffer.getvalue()):,} bytes>"
+
+
+@pytest.mark.parametrize("length", [4, 1000, 16_384, 100_000])
+def test_deferred_arrays_may_share_one_buffer(path: Path, length: int):
+    buffer = np.empty(length, np.float32)
+
+    def make(value: int) -> np.ndarray:
+        buffer[...] = value
+        return buffer
+
+    state = {str(value): Deferred((length,), np.float32, partial(make, value)) for value in range(4)}
+    save_file(state, path)
+    assert [array.tolist() == [value] * length for value, array in enumerate(load_file(path).values())] == [True] * 4
+
+
+@pytest.mark.parametrize(("taken", "text"), [(0, "takes no more bytes"), (None, "does not take more at once")])
+def test_an_open_file_that_takes_no_bytes_is_an_error(taken: int | None, text: str):
+    class Full(io.BytesIO):
+        def write(self, content: Any) -> Any:
+            return taken
+
+    with pytest.raises(WriteError, match=text):
+        save_file(a_state(), Full())

@@ -161,7 +161,8 @@ def test_with_a_damaged_manifest_nothing_is_checked(tmp_path: Path):
     assert found.notes == (
         "its header is damaged: nothing can be checked, not even names and shapes, and extra state is lost",
     )
-    assert found.lost["tied"] == found.lost["view"] == "whether it is a tie or a view of 'weight' is lost"
+    assert found.lost["tied"] == "whether it is a tie or a view of 'weight' is lost"
+    assert "view" not in found.lost  # only the manifest names it
     loaded = load_file(out)
     assert set(loaded) == {"weight", "empty", "fc.bias", "fc.weight", "statezoo.storage.0"}
     assert np.array_equal(loaded["weight"], WEIGHT)
