@@ -133,7 +133,7 @@ def test_train_writes_events_with_log_dir(tmp_path: Path):
 
 def test_without_tensorboardx_the_error_contains_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(zoo.MissingExtraError, match=r'needs tensorboardX.* run pip install "statezoo\[tensorboard\]"'):
+    with pytest.raises(zoo.MissingExtraError, match=r'needs tensorboardX.* Run pip install "statezoo\[tensorboard\]"'):
         EventLog(tmp_path)
 
 
