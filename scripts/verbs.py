@@ -109,7 +109,7 @@ def spoken(error: Exception, options: Mapping[str, str]) -> str:
         return f"{os.fsdecode(error.filename)}: {error.strerror}."
     if isinstance(error, UnfinishedRunError):
         command = ["statezoo", "train", error.recipe, "--out", str(error.folder), "--resume"]
-        return f"{error.problem}\nTo resume it: {shlex.join(command)}"
+        return f"{error.problem}\nTo continue: {shlex.join(command)}"
 
     def option(match: re.Match[str]) -> str:
         tick, name, value = match["tick"], match["name"], match["value"]

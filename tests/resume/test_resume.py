@@ -62,7 +62,7 @@ def test_a_run_that_is_told_to_stop_saves_its_state_and_says_how_to_resume(
     assert process.returncode == 128 + number
     line = re.fullmatch(
         r"statezoo: linear-regression was stopped after step \d+ of 480, and its state was saved\.\n"
-        r"To resume it: statezoo train (linear-regression --out \S+ --resume)\n",
+        r"To continue: statezoo train (linear-regression --out \S+ --resume)\n",
         errors,
     )
     assert line, errors

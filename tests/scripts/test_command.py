@@ -245,7 +245,7 @@ def test_an_error_names_the_options_of_the_verb_instead_of_arguments(said: str, 
 
 def test_an_unfinished_run_comes_with_the_command_that_resumes_it():
     error = zoo.StoppedError("It was stopped.", "tense-mlp", "a run")
-    assert spoken(error, {}) == "It was stopped.\nTo resume it: statezoo train tense-mlp --out 'a run' --resume"
+    assert spoken(error, {}) == "It was stopped.\nTo continue: statezoo train tense-mlp --out 'a run' --resume"
 
 
 def test_an_error_of_the_operating_system_names_the_path_first():
