@@ -285,6 +285,8 @@ FILES = [
     HostileFile("a file cut in its structure", ".h5", _patched(cut=1000), "cut off"),
     HostileFile("a file cut in its data", ".h5", _patched(cut=2050), "cut off"),
     HostileFile("a heap that loops", ".h5", _looping_heap, ANYTHING),
-    HostileFile("groups a million deep", ".h5", lambda path: raw_hdf5.write_deep(path, DEEP), "more than 200 deep"),
+    HostileFile(
+        "groups a million deep", ".h5", lambda path: raw_hdf5.write_deep(path, DEEP), "more than 200 deep", True
+    ),
     HostileFile("a group a hundred thousand wide", ".h5", lambda path: raw_hdf5.write_wide(path, WIDE), None),
 ]  # fmt: skip

@@ -189,8 +189,7 @@ def _changed(source: Source, listing: Listing, ours: Found) -> CorruptError:
         what = f"it {what}, unlike {RESERVED} says"
     return CorruptError(
         f"{source.name} is damaged, or was changed by another program after it was saved: {what}. If it was changed on "
-        f"purpose, delete {RESERVED}: the file then loads, unchecked. Save the state again with save_file to have it "
-        "checked.",
+        f"purpose, save the state again with save_file, or delete {RESERVED} to load the file unchecked.",
         (*missing, *strangers),
     )
 
