@@ -6,7 +6,7 @@
       model.h5                  the same weights in HDF5
       golden.safetensors        an input with the output, loss and gradients that the weights give for it
       trajectory.safetensors    the weights after each epoch, if the recipe keeps them
-      README.md                 the card, made from the manifest alone, with its pictures beside it
+      README.md                 the card, made from the manifest alone, with its pictures in the same folder
 
 A manifest can come from anywhere. It names an architecture, which must be registered in the process, and files, which
 must be in the entry's own folder: nothing in a manifest makes `load` import, run or read anything else. In a snapshot

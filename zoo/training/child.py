@@ -1,4 +1,4 @@
-"""A training in a process of its own, which starts pinned if that is asked for."""
+"""Training in a fresh process, which is pinned on request."""
 
 import multiprocessing.spawn as spawn
 import os
@@ -17,7 +17,7 @@ from .run.determinism import pinned_environment
 from .run.reporting import ProgressBar
 from .train import Run, open_run, train
 
-# The parent decides what Ctrl-C ends. sys.path comes first: nothing of the project may be importable without it.
+# Ctrl-C is for the parent, which ends the child. sys.path comes first: the project may not be importable without it.
 _START = (
     "import pickle, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     f"sys.path[:] = pickle.load(sys.stdin.buffer); from {__name__} import main; main()"
@@ -26,7 +26,7 @@ _in_child = False
 
 
 class _Job(NamedTuple):
-    """What a child does. recipe: pickled, beside the class of its model, so that unpickling registers both."""
+    """The job of a child process. recipe: pickled with the class of its model, so that unpickling registers both."""
 
     main: dict[str, Any]
     recipe: bytes
@@ -37,14 +37,14 @@ class _Job(NamedTuple):
 def train_apart(recipe: Recipe, folder: Path, pinned: bool = True) -> Run:
     """Run a recipe to its end in a fresh process, into a folder that does not exist. Return the finished run.
 
-    pinned: whether the process starts with `pinned_environment()`, or with the environment of this one. The process
-    shows its progress if stderr is a terminal, and ends when this process ends, however that happens.
+    pinned: whether the process starts with `pinned_environment()` or with the environment of this one. It shows its
+    progress if stderr is a terminal, and ends when this process ends, however that happens.
 
-    Raises RunError if the recipe cannot be handed to a process or the process dies, and what the training raises.
+    Raises RunError if the recipe cannot be passed to a process or the process dies, and what the training raises.
     """
     if _in_child:
         raise RunError(
-            "the program that defines the recipe trains it while a fresh process imports the program. "
+            "The program that defines the recipe trains it while a fresh process imports the program. "
             'Put what the program does under `if __name__ == "__main__":`.'
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def train_apart(recipe: Recipe, folder: Path, pinned: bool = True) -> Run:
     status = _run(pickle.dumps(sys.path) + pickle.dumps(tuple(job)), pinned_environment() if pinned else None)
     if not outcome.exists():
         raise RunError(
-            f"the process that ran the recipe of {recipe.name} ended with status {status} before it was done."
+            f"The process that ran the recipe of {recipe.name} ended with status {status} before it was done."
         )
     error = pickle.loads(outcome.read_bytes())
     if error is not None:
@@ -82,7 +82,7 @@ def _pickled(recipe: Recipe) -> bytes:
         return pickle.dumps((get_architecture(recipe.architecture), recipe))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise RunError(
-            f"the recipe of {recipe.name} cannot be handed to another process: {error}. "
+            f"The recipe of {recipe.name} cannot be passed to another process: {error}. "
             "Define it and its model at the top level of a module."
         ) from error
 
@@ -96,7 +96,7 @@ def _main_module(recipe: Recipe) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job that stands in stdin, and leave None or the error it raised in the file of its outcome."""
+    """Read a job from stdin and do it. Write None, or the error it raised, to the file `outcome`."""
     global _in_child
     job = _Job(*pickle.load(sys.stdin.buffer))
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -115,12 +115,12 @@ def _imported(job: _Job) -> Recipe:
         return pickle.loads(job.recipe)[1]
     except (AttributeError, ImportError) as error:
         raise RunError(
-            f"a fresh process cannot import the recipe: {error}. Define it in a module or a file of a program."
+            f"A fresh process cannot import the recipe: {error}. Define it in a module, or in the file of a program."
         ) from error
 
 
 def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # nothing more is sent: this returns when the parent's end is closed
+    os.read(sys.stdin.fileno(), 1)  # nothing more is sent: this returns when the parent closes its end
     os._exit(1)
 
 

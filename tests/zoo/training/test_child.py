@@ -1,4 +1,4 @@
-"""A training in a process of its own: what goes there, what comes back, and that it never outlives its parent."""
+"""Training in a fresh process: what is passed to it, what it returns, and that it never outlives its parent."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from statezoo.zoo.training.child import train_apart
 
 QUICK = zoo.get_recipe("linear-regression").with_settings(epochs=2)
 
-# A model and a recipe of somebody else's. %s: what the recipe does besides.
+# A user's model and recipe. %s: code that runs when the data are made.
 OWN = """
 from dataclasses import dataclass
 from statezoo import zoo
@@ -51,7 +51,7 @@ def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True)
 
 
-def test_the_run_of_a_child_is_the_run_of_this_process(tmp_path: Path):
+def test_a_child_and_this_process_give_the_same_run(tmp_path: Path):
     here = zoo.train(QUICK, tmp_path / "here")
     there = train_apart(QUICK, tmp_path / "there", pinned=False)
     assert there.history == here.history
@@ -60,7 +60,7 @@ def test_the_run_of_a_child_is_the_run_of_this_process(tmp_path: Path):
     ).read_bytes()
 
 
-def test_an_error_of_the_training_comes_out_of_its_process(tmp_path: Path):
+def test_an_error_of_the_training_is_raised_in_the_parent(tmp_path: Path):
     recipe = zoo.get_recipe("linear-regression").with_settings(lr=1e30)
     with pytest.raises(zoo.RunError, match="Lower lr"):
         train_apart(recipe, tmp_path / "run")
@@ -76,13 +76,13 @@ def test_a_program_trains_its_own_recipe(tmp_path: Path):
     assert result.stdout == "2\n", result.stderr
 
 
-def test_a_program_without_its_guard_is_told_so(tmp_path: Path):
+def test_a_program_without_its_guard_is_told_to_add_it(tmp_path: Path):
     result = run(tmp_path, OWN % "" + TRAIN)
     assert result.returncode == 1
     assert 'Put what the program does under `if __name__ == "__main__":`.' in result.stderr
 
 
-def test_a_recipe_of_a_module_beside_the_program_is_found(tmp_path: Path):
+def test_a_recipe_in_a_module_next_to_the_program_is_found(tmp_path: Path):
     (tmp_path / "module.py").write_text(OWN % "")
     result = run(tmp_path, f"from module import *\n{TRAIN}")
     assert result.stdout == "2\n", result.stderr
@@ -91,7 +91,7 @@ def test_a_recipe_of_a_module_beside_the_program_is_found(tmp_path: Path):
 def test_a_recipe_typed_at_a_prompt_is_refused(tmp_path: Path):
     command = [sys.executable, "-c", OWN % "" + TRAIN]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "RunError: a fresh process cannot import the recipe:" in result.stderr
+    assert "RunError: A fresh process cannot import the recipe:" in result.stderr
 
 
 def test_a_recipe_of_a_local_class_is_refused(tmp_path: Path):
@@ -100,13 +100,13 @@ def test_a_recipe_of_a_local_class_is_refused(tmp_path: Path):
         pass
 
     recipe = Local("linear-regression", "linear-regression")
-    with pytest.raises(zoo.RunError, match=r"cannot be handed to another process: .*at the top level of a module\."):
+    with pytest.raises(zoo.RunError, match=r"cannot be passed to another process: .*at the top level of a module\."):
         train_apart(recipe, tmp_path / "run")
 
 
 def test_a_process_that_dies_is_an_error_with_its_status(tmp_path: Path):
     result = run(tmp_path, OWN % "import os; os._exit(7)" + GUARDED)
-    assert "RunError: the process that ran the recipe of own ended with status 7 before it was done." in result.stderr
+    assert "RunError: The process that ran the recipe of own ended with status 7 before it was done." in result.stderr
 
 
 def test_an_unexpected_error_keeps_its_class_and_shows_where_it_was_raised(tmp_path: Path):

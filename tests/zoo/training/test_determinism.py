@@ -21,7 +21,7 @@ with one_thread():
     print(pin(), sys.argv[1:])
 """
 
-# What the processors of three people say, or what they set by hand.
+# The variables of five different users.
 PROCESSORS = {
     "as it is": {},
     "as pinned, by hand": {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL"},
@@ -33,7 +33,7 @@ PROCESSORS = {
 
 @pytest.fixture
 def a_pin_is_available() -> None:
-    """Skip where a process cannot be pinned, with the reason."""
+    """Skip the test with the reason if a process cannot be pinned here."""
     command = [sys.executable, "-c", "from statezoo.zoo.training.run.determinism import *; print(pin())"]
     found = subprocess.run(command, env=pinned_environment(), capture_output=True, text=True, check=True).stdout.strip()
     if found != PINNED:
@@ -119,6 +119,6 @@ def test_one_thread_limits_the_blas():
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, found: list[str], not_found: list[str]) -> None:
-    """Let NumPy find these features of the processor."""
+    """Make NumPy report these features of the processor."""
     features = {"found": found, "not found": not_found}
     monkeypatch.setattr(determinism, "simd_features", lambda kind="found": features[kind])

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ....core.errors import nearest
 from ...errors import DataError, InputError
 
 TENSES: tuple[str, ...] = ("presente", "preterito", "imperfecto", "futuro", "condicional")
@@ -163,8 +164,6 @@ def _find(word: str, keys: dict[str, str], kind_and_choices: str) -> str:
     plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
     if plain in keys:
         return keys[plain]
-    from difflib import get_close_matches  # only errors need it
-
-    nearest = get_close_matches(plain, keys, n=1)
-    hint = f" Did you mean {keys[nearest[0]]!r}?" if nearest else ""
+    near = nearest(plain, keys)
+    hint = "" if near is None else f" Did you mean {keys[near]!r}?"
     raise InputError(f"{word!r} is not a known {kind_and_choices}.{hint}")

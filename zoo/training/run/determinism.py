@@ -28,17 +28,17 @@ _KEPT = {"SSE", "SSE2", "SSE3", "SSSE3", "SSE41", "POPCNT", "SSE42", "AVX", "F16
 
 
 def pinned_environment() -> dict[str, str]:
-    """Return the environment variables of a process that is pinned: those of this one, with the pin in their place.
+    """Return the environment variables of a pinned process: those of this one, with the pin in their place.
 
     On a processor without AVX2, or one that is not x86-64, only the number of threads is set.
     """
     pinned = {**os.environ, **dict.fromkeys(_THREADS, "1")}
-    # Where the variables hide features, NumPy cannot say what the processor has: every current one has AVX2.
+    # If the variables hide features, NumPy cannot say what the processor has. Every current one has AVX2.
     hidden = _DISABLE in os.environ or _ENABLE in os.environ
     if not _is_x86_64() or not (_has_avx2(set(simd_features())) or hidden):
         return pinned
     pinned.pop(_ENABLE, None)  # NumPy refuses to start with both variables
-    # All features that this NumPy was built with: those that the processor does not have do no harm.
+    # All features that this NumPy was built with: naming one that the processor does not have does no harm.
     above = sorted({*simd_features(), *simd_features("not found")} - _KEPT)
     return {**pinned, "OPENBLAS_CORETYPE": _KERNEL, _DISABLE: " ".join(above)}
 
@@ -46,8 +46,8 @@ def pinned_environment() -> dict[str, str]:
 def run_pinned() -> None:
     """Start this program again with the pinned environment, or return at once if it already has it.
 
-    For a command line that trains or publishes. Call it first thing in a `main` that was started as a program (never in
-    one that was called by other code with a list of arguments, as tests do: it replaces the whole process):
+    For a command line that trains or publishes. It replaces the whole process, so call it first in a `main` that was
+    started as a program, and never in one that other code calls with a list of arguments, such as a test:
 
         def main(arguments: list[str] | None = None) -> int:
             if arguments is None:
