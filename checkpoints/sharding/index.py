@@ -6,7 +6,7 @@
 
 The tensors are stored in the order of the state, the shards following each other: a shard ends where the next tensor
 would make it larger than was asked for. A tensor larger than that is alone in its shard. While an earlier checkpoint of
-the same names is still needed, the shards are called model-00000001-00001-of-00002.safetensors (see shard_set.py).
+the same names is still needed, the shards are called model-00000001-00001-of-00002.safetensors (see writer.py).
 
 The metadata of the index are those of a safetensors file: the user's; `alias: kept` for each tie; and `statezoo`, the
 manifest of the whole state, with digests of its own. Besides there is total_size, the bytes of all tensors as a number,

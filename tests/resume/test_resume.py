@@ -42,7 +42,7 @@ def wait_for_a_state(out: Path, process: "subprocess.Popen[str]") -> None:
     ],
     ids=lambda case: case.name,
 )
-def test_a_run_killed_at_random_moments_ends_in_the_bytes_of_one_that_was_not(case: Case, tmp_path: Path):
+def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_undisturbed_run(case: Case, tmp_path: Path):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")  # pytest shows it if the test fails
     whole = Whole.of(case, tmp_path / "whole")
@@ -51,9 +51,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_bytes_of_one_that_was_not(ca
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_stop_saves_its_state_and_says_how_to_resume(
-    number: signal.Signals, whole: Whole, tmp_path: Path
-):
+def test_a_stopped_run_saves_its_state_and_says_how_to_resume(number: signal.Signals, whole: Whole, tmp_path: Path):
     out = tmp_path / "stopped"
     process = CASE.start(out)
     wait_for_a_state(out, process)
@@ -70,7 +68,7 @@ def test_a_run_that_is_told_to_stop_saves_its_state_and_says_how_to_resume(
     assert differences(whole.folder, out) == []
 
 
-def test_a_run_that_was_killed_goes_on_where_it_was_saved(whole: Whole, tmp_path: Path):
+def test_a_killed_run_continues_where_it_was_saved(whole: Whole, tmp_path: Path):
     out = tmp_path / "killed"
     process = CASE.start(out)
     wait_for_a_state(out, process)
@@ -81,7 +79,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was_saved(whole: Whole, tmp_path
     assert differences(whole.folder, out) == []
 
 
-def test_a_finished_run_is_left_as_it_is(whole: Whole, tmp_path: Path):
+def test_resuming_a_finished_run_changes_nothing(whole: Whole, tmp_path: Path):
     shutil.copytree(whole.folder, tmp_path / "run")
     finish(CASE.start(tmp_path / "run"))
     assert differences(whole.folder, tmp_path / "run") == []
@@ -109,7 +107,7 @@ def fill(ballast: Path) -> None:
             file.write(bytes(512))
 
 
-def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space_again(whole: Whole, small_disk: Path):
+def test_a_run_stopped_by_a_full_disk_continues_once_there_is_space(whole: Whole, small_disk: Path):
     out, ballast = small_disk / "run", small_disk / "ballast"
     process = CASE.start(out)
     wait_for_a_state(out, process)
@@ -128,7 +126,7 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_space_again(whole: 
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits a process that runs")
-def test_a_save_that_the_system_refuses_stops_a_run_which_goes_on_without_the_limit(whole: Whole, tmp_path: Path):
+def test_a_run_stopped_by_a_refused_save_continues_without_the_limit(whole: Whole, tmp_path: Path):
     import resource
 
     out = tmp_path / "run"
@@ -144,7 +142,7 @@ def test_a_save_that_the_system_refuses_stops_a_run_which_goes_on_without_the_li
     assert differences(whole.folder, out) == []
 
 
-def test_two_processes_do_not_train_into_one_folder(tmp_path: Path):
+def test_two_processes_cannot_train_into_one_folder(tmp_path: Path):
     out = tmp_path / "run"
     first = CASE.start(out)
     wait_for_a_state(out, first)
@@ -157,7 +155,7 @@ def test_two_processes_do_not_train_into_one_folder(tmp_path: Path):
     assert f"Another process is training into {out}. Wait for it" in errors
 
 
-def test_the_first_signal_is_a_wish_and_the_second_one_stops_at_once():
+def test_the_first_signal_asks_to_stop_and_the_second_stops_at_once():
     with interruptible() as interruption:
         assert not interruption
         os.kill(os.getpid(), signal.SIGINT)

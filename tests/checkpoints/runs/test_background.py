@@ -35,7 +35,7 @@ LAYOUTS = {
 
 
 def state_of(dtype: str, layouts: list[str], seed: int) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Return a state, and the arrays whose memory it is made of."""
+    """Return a state, and the arrays that hold its memory."""
     rng = np.random.default_rng(seed)
     bases = [rng.integers(0, 2, (4, 6)).astype(dtype) for _ in layouts]
     state: dict[str, Any] = {"_extra_state": {"epochs": [seed]}}
@@ -48,7 +48,7 @@ def state_of(dtype: str, layouts: list[str], seed: int) -> tuple[dict[str, Any],
 @given(
     st.sampled_from(DTYPES), st.lists(st.sampled_from(list(LAYOUTS)), max_size=4), st.integers(0, 99), st.integers(1, 3)
 )
-def test_what_is_saved_is_the_state_of_the_moment_whatever_is_done_to_it_afterwards(
+def test_a_snapshot_is_the_state_of_its_moment_whatever_happens_to_the_arrays_later(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, layouts: list[str], seed: int, times: int
 ):
     folder, memory = tmp_path_factory.mktemp("states"), SnapshotMemory()
@@ -64,7 +64,7 @@ def test_what_is_saved_is_the_state_of_the_moment_whatever_is_done_to_it_afterwa
         memory.give_back(taken)
 
 
-def test_a_training_loop_that_never_stops_writing_tears_no_background_save(tmp_path: Path):
+def test_a_training_loop_that_writes_all_the_time_does_not_tear_a_background_save(tmp_path: Path):
     weights = np.zeros((64, 4096), "f4")
     with History(tmp_path, keep_last=20, background=True, durable=False) as history:
         for step in range(20):
@@ -78,7 +78,7 @@ def test_a_training_loop_that_never_stops_writing_tears_no_background_save(tmp_p
         assert loaded["tied"] is loaded["weights"]
 
 
-def test_the_nans_of_a_snapshot_keep_their_payload():
+def test_the_nans_in_a_snapshot_keep_their_payload():
     nans = np.array([0x7FA00001, 0xFFC12345], "u4").view("f4")
     assert SnapshotMemory().take({"nans": nans}).state["nans"].tobytes() == nans.tobytes()
 
@@ -100,7 +100,7 @@ def test_a_snapshot_leaves_the_memory_of_one_that_was_not_given_back():
     assert not np.shares_memory(memory.take({"a": np.zeros(5)}).state["a"], first.state["a"])
 
 
-def test_a_snapshot_of_an_open_checkpoint_or_of_deferred_arrays_holds_their_values(tmp_path: Path):
+def test_a_snapshot_of_an_open_checkpoint_or_deferred_arrays_holds_their_values(tmp_path: Path):
     base = np.arange(6.0).reshape(2, 3)
     save_file({"base": base, "view": base.T}, tmp_path / "a.h5", durable=False)
     with open_checkpoint(tmp_path / "a.h5") as checkpoint:
@@ -110,7 +110,7 @@ def test_a_snapshot_of_an_open_checkpoint_or_of_deferred_arrays_holds_their_valu
     np.testing.assert_array_equal(taken["later"], base)
 
 
-def test_a_model_is_saved_with_its_ties_though_an_optimizer_goes_on_at_once(tmp_path: Path):
+def test_a_model_is_saved_with_its_ties_while_its_weights_change(tmp_path: Path):
     model = Linear(3, 3, bias=False)
     model.register_parameter("tied", model.weight)
     before = model.weight.data.copy()
@@ -122,7 +122,7 @@ def test_a_model_is_saved_with_its_ties_though_an_optimizer_goes_on_at_once(tmp_
     assert loaded["tied"] is loaded["weight"]
 
 
-def test_one_job_at_a_time_is_done_and_the_next_waits_for_it():
+def test_jobs_run_one_at_a_time():
     background, gate, running, most = Background(), threading.Event(), [], []
 
     def job() -> None:
@@ -141,7 +141,7 @@ def test_one_job_at_a_time_is_done_and_the_next_waits_for_it():
     assert most == [1, 1]
 
 
-def test_a_job_is_done_at_once_where_the_system_gives_no_further_thread(monkeypatch: pytest.MonkeyPatch):
+def test_a_job_runs_at_once_if_the_system_gives_no_more_threads(monkeypatch: pytest.MonkeyPatch):
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -158,7 +158,7 @@ def fail(text: str) -> None:
     raise WriteError(text)
 
 
-def test_what_a_job_raises_the_next_call_raises_once_and_starts_nothing():
+def test_the_next_call_raises_once_what_a_job_raised_and_starts_nothing():
     background, done = Background(), []
     background.start(partial(fail, "first"))
     with pytest.raises(WriteError, match=r"^first$"):
@@ -192,25 +192,25 @@ def failing(tmp_path: Path) -> History:
     ],
     ids=["save", "latest", "best", "load", "log", "close", "list"],
 )
-def test_a_save_that_failed_in_the_background_is_raised_by_whatever_is_called_next(failing: History, call: Any):
+def test_any_next_call_raises_what_a_background_save_raised(failing: History, call: Any):
     with pytest.raises(WriteError, match=r"step-00000005.safetensors is a folder, and nothing was written"):
         call(failing)
     failing.close()
 
 
-def test_leaving_the_block_raises_what_the_last_save_did(failing: History):
+def test_leaving_the_block_raises_what_the_last_save_raised(failing: History):
     with pytest.raises(WriteError, match="is a folder"), failing:
         pass
 
 
-def test_an_error_of_the_block_goes_before_that_of_the_last_save_which_is_noted(failing: History):
+def test_an_error_in_the_block_comes_first_and_that_of_the_last_save_is_a_note(failing: History):
     with pytest.raises(ZeroDivisionError) as caught, failing:
         raise ZeroDivisionError
     assert "The last save in the background failed as well" in caught.value.__notes__[0]
     assert "is a folder" in caught.value.__notes__[0]
 
 
-def test_what_cannot_be_kept_is_raised_at_once_and_nothing_is_written(tmp_path: Path):
+def test_a_state_that_cannot_be_saved_is_an_error_at_once_and_nothing_is_written(tmp_path: Path):
     history = History(tmp_path, background=True)
     with pytest.raises(CheckpointError, match="'a' is str, not an array"):
         history.save(1, {"a": "text"})
@@ -250,7 +250,7 @@ def run(folder: Path, program: str, status: int = 0) -> subprocess.CompletedProc
 
 
 def intact(folder: Path) -> list[int]:
-    """Return the steps in a folder, all of which hold what the program saved."""
+    """Return the steps in a folder, after checking that each holds what the program saved."""
     steps = []
     for saved in History(folder):
         np.testing.assert_array_equal(load_file(saved.path)["a"], np.arange(100_000.0))
@@ -263,20 +263,22 @@ def intact(folder: Path) -> list[int]:
     [("", 0), ("sys.exit(3)", 3), ("1 / 0", 1)],
     ids=["ends", "exits", "raises"],
 )
-def test_a_process_that_ends_right_after_a_save_waits_for_it(tmp_path: Path, end: str, status: int):
+def test_a_process_that_exits_right_after_a_save_waits_for_it(tmp_path: Path, end: str, status: int):
     run(tmp_path, end, status)
     assert intact(tmp_path) == [1, 2]
     assert len(History(tmp_path).log()) == 2
 
 
-def test_a_process_told_to_end_that_exits_waits_for_the_save(tmp_path: Path):
+def test_a_process_that_exits_in_a_signal_handler_waits_for_the_save(tmp_path: Path):
     program = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); os.kill(os.getpid(), signal.SIGTERM)"
     run(tmp_path, program, 7)
     assert intact(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_process_that_dies_in_the_midst_of_a_save_leaves_the_one_before_and_nothing_half(tmp_path: Path, number: int):
+def test_a_process_killed_during_a_save_leaves_the_earlier_checkpoints_and_nothing_incomplete(
+    tmp_path: Path, number: int
+):
     program = f"""
 import statezoo.checkpoints.files as files
 def dying(*_):
@@ -296,19 +298,19 @@ time.sleep(60)
     ]  # fmt: skip
 
 
-def test_a_last_save_that_fails_and_that_nobody_waits_for_is_told_when_the_process_ends(tmp_path: Path):
+def test_a_failed_last_save_that_nothing_waits_for_is_printed_when_the_process_exits(tmp_path: Path):
     done = run(tmp_path, "history.close(); os.mkdir(folder + '/step-00000003.safetensors'); history.save(3, state)")
     assert "step-00000003.safetensors is a folder, and nothing was written" in done.stderr
 
 
-def test_a_save_at_the_very_end_of_the_interpreter_is_made_at_once(tmp_path: Path):
+def test_a_save_while_the_interpreter_exits_is_made_at_once(tmp_path: Path):
     run(tmp_path, "import atexit; state['a'] = np.arange(100_000.0); atexit.register(history.save, 3, state)")
     assert intact(tmp_path) == [1, 2, 3]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("delay_s", [0, 1], ids=["in flight", "failed"])
-def test_a_forked_process_neither_waits_for_its_parents_save_nor_raises_what_it_raised(tmp_path: Path, delay_s: int):
+def test_a_forked_process_does_not_wait_for_its_parents_save_or_raise_its_error(tmp_path: Path, delay_s: int):
     program = (
         f"delay_s = {delay_s}"
         + """
@@ -336,7 +338,7 @@ except OSError:
     assert intact(tmp_path / "child") == [1]
 
 
-def test_a_save_interrupted_while_it_waits_can_be_waited_for_again(tmp_path: Path):
+def test_a_wait_for_a_save_can_be_interrupted_and_repeated(tmp_path: Path):
     program = """
 threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
@@ -350,7 +352,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_threads_that_save_to_one_history_get_each_state_whole(tmp_path: Path, background: bool):
+def test_threads_that_save_to_one_history_save_whole_states(tmp_path: Path, background: bool):
     history = History(tmp_path, keep_last=99, durable=False, background=background)
 
     def save(first: int) -> None:
@@ -365,7 +367,7 @@ def test_threads_that_save_to_one_history_get_each_state_whole(tmp_path: Path, b
         assert all((array == saved.step).all() for array in load_file(saved.path).values())
 
 
-def test_what_a_signals_handler_saves_amid_a_save_and_that_save_are_both_whole(
+def test_a_save_and_a_signal_handlers_save_in_the_middle_of_it_are_both_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     history = History(tmp_path, durable=False, background=True)

@@ -1,4 +1,4 @@
-"""Checkpoints that share on the disk what did not change: each is whole, for stock readers too."""
+"""Checkpoints that share unchanged shards on the disk: each is whole, for stock readers too."""
 
 import json
 import os
@@ -19,20 +19,20 @@ LARGE = 1 << 16  # floats: 256 KiB
 
 
 def state(step: int) -> dict[str, Any]:
-    """Return a state of which three quarters are frozen; its head is tied, and counts the steps."""
+    """Return a state that is three quarters frozen. Its tied head holds the step."""
     frozen = {f"backbone.{number}": np.full(LARGE, number, "f4") for number in range(3)}
     head = np.full((2, LARGE // 2), step, "f4")
     return {"embedding.bias": np.zeros(3), **frozen, "head": head, "tied": head.T, "step": np.array(step)}
 
 
 def blocks(folder: Path) -> int:
-    """Return the bytes that the files in a folder take on the disk, each file counted once whatever its names."""
+    """Return the bytes that the files in a folder take on the disk. A file with several names counts once."""
     status = [path.stat() for path in folder.rglob("*") if path.is_file()]
     return sum(512 * blocks for blocks in {one.st_ino: one.st_blocks for one in status}.values())
 
 
 def seen_by_stock_reader(folder: Path) -> dict[str, np.ndarray]:
-    """Return what is in the shards that the index names, as Hugging Face's loaders read them."""
+    """Return the tensors in the shards that the index names, as Hugging Face's loaders read them."""
     index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
     shards = {name: safetensors.numpy.load_file(folder / name) for name in set(index.values())}
     assert sorted(name for shard in shards.values() for name in shard) == sorted(index)
@@ -40,7 +40,7 @@ def seen_by_stock_reader(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_what_is_frozen_is_on_the_disk_twice_however_many_checkpoints_have_it(tmp_path: Path, background: bool):
+def test_frozen_tensors_are_on_the_disk_twice_for_any_number_of_checkpoints(tmp_path: Path, background: bool):
     with History(tmp_path / "shared", keep_last=10, share=True, background=background, durable=False) as shared:
         for step in range(10):
             shared.save(step, state(step))
@@ -50,7 +50,7 @@ def test_what_is_frozen_is_on_the_disk_twice_however_many_checkpoints_have_it(tm
         assert list(compare_states(state(saved.step), load_file(saved.path))) == []
 
 
-def test_stock_readers_open_each_of_them_and_it_is_the_content_that_one_file_has(tmp_path: Path):
+def test_stock_readers_open_each_checkpoint_with_the_content_of_a_single_file(tmp_path: Path):
     history = History(tmp_path / "shared", keep_last=4, share=True, durable=False)
     for step in range(4):
         history.save(step, state(step), {"loss": step})
@@ -65,7 +65,7 @@ def test_stock_readers_open_each_of_them_and_it_is_the_content_that_one_file_has
         assert read_metadata(folder) == {"history": f'{{"metrics":{{"loss":{step}.0}},"step":{step}}}'}
 
 
-def test_those_that_stay_are_whole_when_the_one_whose_files_they_share_is_removed(tmp_path: Path):
+def test_a_checkpoint_is_whole_after_the_one_it_shares_files_with_is_removed(tmp_path: Path):
     history = History(tmp_path, keep_last=1, share=True, durable=False)
     for step in range(4):
         history.save(step, state(step))
@@ -84,7 +84,7 @@ STATES = st.lists(
 
 @settings(deadline=None)
 @given(STATES)
-def test_each_checkpoint_of_a_run_is_exactly_its_state_whatever_came_before(
+def test_each_checkpoint_of_a_run_holds_exactly_its_state(
     tmp_path_factory: pytest.TempPathFactory, contents: list[dict[str, tuple[int, int, str]]]
 ):
     folder, since = tmp_path_factory.mktemp("run"), None
@@ -112,14 +112,14 @@ def save(folder: Path, state: dict[str, Any], since: Path | None = None) -> Path
     return path
 
 
-def test_tensors_with_the_bytes_they_had_but_another_shape_or_dtype_are_written(tmp_path: Path):
+def test_tensors_with_the_same_bytes_but_another_shape_or_dtype_are_written(tmp_path: Path):
     first = save(tmp_path / "1", {"a": np.zeros(LARGE, "f4")})
     assert linked(save(tmp_path / "2", {"a": np.zeros(LARGE, "f4")}, first)) == [2]
     assert linked(save(tmp_path / "3", {"a": np.zeros((2, LARGE // 2), "f4")}, first)) == [1]
     assert linked(save(tmp_path / "4", {"a": np.zeros(LARGE, "i4")}, first)) == [1]
 
 
-def test_a_tensor_that_is_frozen_no_more_leaves_its_neighbours_shared_from_the_next_save_on(tmp_path: Path):
+def test_the_neighbours_of_a_tensor_that_is_unfrozen_are_shared_from_the_next_save_on(tmp_path: Path):
     tensors = {name: np.full(LARGE, number, "f4") for number, name in enumerate("abc")}
     path, links = None, []
     for number in range(4):
@@ -128,13 +128,13 @@ def test_a_tensor_that_is_frozen_no_more_leaves_its_neighbours_shared_from_the_n
     assert links == [[1], [1, 1, 1], [2, 1, 2], [3, 1, 3]]
 
 
-def test_small_tensors_make_no_shards_of_their_own(tmp_path: Path):
+def test_small_tensors_get_no_shards_of_their_own(tmp_path: Path):
     small = {f"bias.{number}": np.zeros(10) for number in range(5)}
     first = save(tmp_path / "1", {**small, "head": np.zeros(3)})
     assert linked(save(tmp_path / "2", {**small, "head": np.ones(3)}, first)) == [1]
 
 
-def test_tensors_in_another_order_keep_it_and_are_written(tmp_path: Path):
+def test_tensors_in_another_order_are_written_and_keep_it(tmp_path: Path):
     tensors = {name: np.full(LARGE, number, "f4") for number, name in enumerate("ab")}
     first = save(tmp_path / "1", tensors)
     other = save(tmp_path / "2", dict(reversed(tensors.items())), first)
@@ -143,9 +143,7 @@ def test_tensors_in_another_order_keep_it_and_are_written(tmp_path: Path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="paths of descriptors are read from /proc")
-def test_a_durable_save_flushes_folders_that_it_makes_and_shards_that_others_wrote(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_durable_save_flushes_new_folders_and_the_shards_it_links_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     flushed: list[str] = []
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
@@ -158,7 +156,7 @@ def test_a_durable_save_flushes_folders_that_it_makes_and_shards_that_others_wro
     assert {str(shared), str(tmp_path), str(tmp_path / "runs"), str(shared.parent)} <= set(flushed)
 
 
-def test_without_hard_links_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_hard_links_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: Any) -> None:
         raise PermissionError("no links here")
 
@@ -171,7 +169,7 @@ def test_without_hard_links_all_is_written(tmp_path: Path, monkeypatch: pytest.M
     assert {path.stat().st_nlink for path in tmp_path.rglob("*.safetensors")} == {1}
 
 
-def test_nothing_is_shared_with_one_whose_index_is_damaged(tmp_path: Path):
+def test_nothing_is_shared_with_a_checkpoint_whose_index_is_damaged(tmp_path: Path):
     history = History(tmp_path, share=True, durable=False)
     history.save(1, state(1))
     (tmp_path / "step-00000001" / "model.safetensors.index.json").write_text("{")
@@ -184,7 +182,7 @@ def test_nothing_is_shared_with_one_whose_index_is_damaged(tmp_path: Path):
     assert found.step == 2
 
 
-def test_a_checkpoint_that_lacks_a_shard_is_damaged_and_passed_over(tmp_path: Path):
+def test_a_checkpoint_with_a_missing_shard_is_damaged_and_skipped(tmp_path: Path):
     history = History(tmp_path, share=True, durable=False)
     history.save(1, state(1))
     history.save(2, state(2))
@@ -195,7 +193,7 @@ def test_a_checkpoint_that_lacks_a_shard_is_damaged_and_passed_over(tmp_path: Pa
     assert found.step == 1
 
 
-def test_a_step_saved_again_replaces_its_shards_and_shares_with_what_it_was(tmp_path: Path):
+def test_saving_a_step_again_replaces_its_shards(tmp_path: Path):
     history = History(tmp_path, share=True, durable=False)
     for value in (1, 2, 3):
         history.save(7, state(value))
@@ -205,7 +203,7 @@ def test_a_step_saved_again_replaces_its_shards_and_shares_with_what_it_was(tmp_
     assert sorted(os.listdir(tmp_path)) == ["history.jsonl", "step-00000007"]
 
 
-def test_a_save_that_fails_leaves_the_ones_before(tmp_path: Path):
+def test_a_save_that_fails_leaves_the_earlier_checkpoints(tmp_path: Path):
     history = History(tmp_path, share=True, durable=False)
     history.save(1, state(1))
     (tmp_path / "step-00000002").write_text("no folder")

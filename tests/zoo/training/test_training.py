@@ -151,6 +151,13 @@ def test_an_unfinished_run_is_not_opened_as_a_finished_one(tiny_recipe: zoo.Reci
     assert (caught.value.recipe, caught.value.folder) == (tiny_recipe.name, tmp_path / "run")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_in_place_of_the_record_is_an_error_at_once(tmp_path: Path):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(zoo.RunError, match=r"run\.json is not a regular file\. Remove it"):
+        zoo.open_run(tmp_path)
+
+
 def test_a_folder_without_a_run_is_an_error_that_says_how_to_make_one(tmp_path: Path):
     with pytest.raises(zoo.RunError, match=r"does not hold a run: run\.json is missing\. Train into it first\."):
         zoo.open_run(tmp_path)

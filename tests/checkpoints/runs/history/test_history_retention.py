@@ -1,4 +1,4 @@
-"""Which checkpoints of a history stay, and which is the best."""
+"""Which checkpoints of a history are kept, and which is the best."""
 
 import math
 import subprocess
@@ -18,7 +18,7 @@ from statezoo.checkpoints.runs.history import history as history_module
 from statezoo.checkpoints.runs.history.retention import Retention, Saved
 
 
-def test_names_have_the_step_in_eight_digits_or_more_and_steps_sort_as_numbers(tmp_path: Path):
+def test_names_have_the_step_in_at_least_eight_digits_and_steps_sort_as_numbers(tmp_path: Path):
     history = History(tmp_path, keep_last=9, durable=False)
     for step in (123_456_789_012, 0, 1200, 99_999_999):
         assert history.save(step, state()) == str(tmp_path / f"step-{step:08}.safetensors")
@@ -29,7 +29,7 @@ def test_names_have_the_step_in_eight_digits_or_more_and_steps_sort_as_numbers(t
     assert latest.step == 123_456_789_012
 
 
-def test_files_that_are_no_checkpoints_of_the_history_are_left_alone(tmp_path: Path):
+def test_files_that_are_not_checkpoints_are_left_alone(tmp_path: Path):
     others = ["step-1.safetensors", "step-00000001.bin", "step-000000003.safetensors", "notes.txt"]
     for name in others:
         (tmp_path / name).write_text("mine")
@@ -49,7 +49,7 @@ def test_files_that_are_no_checkpoints_of_the_history_are_left_alone(tmp_path: P
 @pytest.mark.parametrize(
     "kind", [{"format": "safetensors"}, {"format": "hdf5"}, {"share": True}], ids=["safetensors", "hdf5", "share"]
 )
-def test_the_last_the_best_and_each_nth_stay(tmp_path: Path, kind: dict[str, Any], background: bool):
+def test_the_last_the_best_and_every_nth_are_kept(tmp_path: Path, kind: dict[str, Any], background: bool):
     losses = [5.0, 4.0, 1.0, math.nan, 3.0, 2.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]
     with History(tmp_path, 2, 2, 7, background=background, **LOWEST, **kind) as history:
         for step, loss in enumerate(losses):
@@ -69,7 +69,7 @@ METRICS = st.dictionaries(st.integers(0, 30), st.none() | st.floats(width=16), m
 
 @settings(deadline=None)
 @given(METRICS, st.integers(1, 4), st.integers(0, 3), st.none() | st.integers(1, 5), st.sampled_from(["min", "max"]))
-def test_what_stays_is_what_the_rule_says_of_each_step(
+def test_the_rule_keeps_the_steps_it_describes(
     values: dict[int, float | None], keep_last: int, keep_best: int, keep_every: int | None, mode: Any
 ):
     saves = [Saved(step, "", {} if value is None else {"m": value}) for step, value in values.items()]
@@ -85,14 +85,14 @@ def test_what_stays_is_what_the_rule_says_of_each_step(
         assert (step in kept) == (is_last or is_best or (keep_every is not None and step % keep_every == 0))
 
 
-def test_the_newest_stays_though_it_is_the_worst_and_only_one_may(tmp_path: Path):
+def test_the_newest_is_kept_even_if_it_is_the_worst(tmp_path: Path):
     history = History(tmp_path, keep_last=1, keep_best=1, **LOWEST)
     for step, loss in enumerate([0.5, 0.7, 0.9]):
         history.save(step, state(), {"loss": loss})
     assert [saved.step for saved in history] == [0, 2]
 
 
-def test_a_step_before_those_there_are_stays_when_it_is_saved(tmp_path: Path):
+def test_an_earlier_step_is_kept_when_it_is_saved(tmp_path: Path):
     history = History(tmp_path, keep_last=2, durable=False)
     for step in (10, 20, 30):
         history.save(step, state())
@@ -102,7 +102,7 @@ def test_a_step_before_those_there_are_stays_when_it_is_saved(tmp_path: Path):
     assert [saved.step for saved in history] == [6, 20, 30]
 
 
-def test_a_step_saved_again_takes_the_place_of_what_it_was_in_either_format(tmp_path: Path):
+def test_saving_a_step_again_replaces_it_in_either_format(tmp_path: Path):
     history = History(tmp_path, **LOWEST)
     history.save(1, state(1), {"loss": 3.0})
     history.save(1, state(2), {"loss": 2.0})
@@ -113,7 +113,7 @@ def test_a_step_saved_again_takes_the_place_of_what_it_was_in_either_format(tmp_
     assert names(tmp_path) == ["history.jsonl", "step-00000001.h5"]
 
 
-def test_metrics_are_those_of_the_file_that_is_there_though_the_system_takes_inode_and_time_of_the_one_before(
+def test_metrics_are_those_of_the_file_on_disk_even_if_it_has_the_inode_and_time_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(history_files.Entry, "__hash__", lambda entry: hash(entry.path))
@@ -124,9 +124,7 @@ def test_metrics_are_those_of_the_file_that_is_there_though_the_system_takes_ino
         assert [saved.metrics for saved in history] == [{"loss": loss}]
 
 
-def test_a_history_stays_in_its_folder_though_the_program_changes_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_history_keeps_its_folder_when_the_working_directory_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     history = History("runs", durable=False)
     (tmp_path / "runs" / "elsewhere").mkdir()
@@ -136,7 +134,7 @@ def test_a_history_stays_in_its_folder_though_the_program_changes_its_own(
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 1)])
-def test_of_equal_ones_the_earliest_is_the_best_and_nan_never_is(tmp_path: Path, mode: Any, best: int):
+def test_the_earliest_of_equal_checkpoints_is_the_best_and_nan_never_is(tmp_path: Path, mode: Any, best: int):
     history = History(tmp_path, keep_last=9, metric="m", mode=mode, durable=False)
     assert history.best() is None
     for step, value in enumerate([math.nan, 3.0, -math.inf, 3.0, -math.inf, math.nan]):
@@ -147,7 +145,7 @@ def test_of_equal_ones_the_earliest_is_the_best_and_nan_never_is(tmp_path: Path,
     assert found.step == best
 
 
-def test_the_same_state_and_metrics_give_the_same_bytes_and_metadata_are_kept(tmp_path: Path):
+def test_the_same_state_and_metrics_give_the_same_bytes_and_keep_the_metadata(tmp_path: Path):
     paths = [
         Path(History(tmp_path / name, durable=False).save(3, state(), {"b": 1, "a": np.float32(0.5)}, {"run": "x"}))
         for name in "ab"
@@ -156,7 +154,16 @@ def test_the_same_state_and_metrics_give_the_same_bytes_and_metadata_are_kept(tm
     assert read_metadata(paths[0]) == {"run": "x", "history": '{"metrics":{"a":0.5,"b":1.0},"step":3}'}
 
 
-def test_importing_checkpoints_imports_neither_history_nor_threads_of_it():
+@pytest.mark.parametrize("value", [np.float32(0.1), np.float64(0.1), np.int64(3), np.bool_(True), True, 7, math.inf])
+def test_metrics_of_any_number_type_come_back_as_the_float_of_equal_value(tmp_path: Path, value: Any):
+    history = History(tmp_path, durable=False)
+    history.save(1, state(), {"m": value})
+    for metric in (next(iter(History(tmp_path))).metrics["m"], history.log()[0].metrics["m"]):
+        assert type(metric) is float
+        assert metric == value
+
+
+def test_importing_checkpoints_does_not_import_history():
     code = "import sys, statezoo.checkpoints; print([n for n in sys.modules if 'history' in n or 'background' in n])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
