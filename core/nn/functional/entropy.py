@@ -68,7 +68,7 @@ def cross_entropy(
         shape = logits.shape
         return _classes_second(by_logits, shape), None if by_truth is None else _classes_second(by_truth, shape)
 
-    return record("cross_entropy", narrowed(out, x), (x, y), backward)
+    return record("cross_entropy", out if logits is x.data else narrowed(out, x), (x, y), backward)
 
 
 def _factors(weight: Any, logits: np.ndarray) -> np.ndarray:
