@@ -1,8 +1,8 @@
 """Neural networks in NumPy, under PyTorch's names.
 
-Read in this order: autograd (how a gradient is found), nn/functional (each function beside its gradient), nn/module
-(how state is registered, found and loaded), nn/layers (the building blocks), nn/init, optim (training them) and
-inspection (looking inside).
+Read the folders in this order: autograd (how gradients are computed), nn/functional (each function beside its
+gradient), nn/module (how state is registered, found and loaded), nn/layers (the building blocks), nn/init, optim (how
+parameters are trained) and inspection (how to look inside).
 """
 
 import sys
