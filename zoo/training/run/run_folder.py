@@ -92,7 +92,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def read_record(folder: Path) -> RunRecord:
     """Read run.json. Raises RunError if it is missing or invalid."""
     path = folder / RUN
-    if path.exists() and not path.is_file():  # reading a named pipe could wait forever
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a named pipe could wait forever
         raise RunError(f"{path} is not a regular file. Remove it, or choose another folder.")
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
