@@ -1,1 +1,1 @@
-"""Tools that look at models and change nothing."""
+"""Tools that inspect models without changing them."""

@@ -1,4 +1,4 @@
-"""capture: what the modules of a model were given and what they made of it, by name, while the model runs.
+"""capture: records the inputs and outputs of modules, by name, while a model runs.
 
 with capture(model, "block.attention") as seen:
     model(tokens)
@@ -32,13 +32,13 @@ class Call(NamedTuple):
 
 @contextmanager
 def capture(model: Module, *names: str, detach: bool = False) -> Iterator[dict[str, list[Call]]]:
-    """Give a dict from module names to the calls of each, in order, which fills while the model runs in the context.
+    """Yield a dict from module names to the list of their calls, which is filled while the model runs in the context.
 
-    names: as in named_modules(), "" being the model. "*" stands for any part of a name between dots: "blocks.*" is each
-    block, "blocks.*.attention" the attention of each. A module that has several names has the same calls under each.
-    Calls hold the tensors themselves, after the hooks there were: gradients flow through them, and a later change in
-    place shows. detach=True takes them out of the graph, so that they keep none of it in memory.
-    Raises UnknownMemberError for a name that no module has. Nothing is left on the model afterwards.
+    names: as in named_modules(); "" is the model. "*" matches one part of a name between dots: "blocks.*" is each
+    block, "blocks.*.attention" the attention of each. A module with several names has the same calls under each.
+    Calls hold the tensors themselves, as they are after all other hooks: gradients flow through them, and later
+    changes in place are visible. detach=True takes them out of the graph, which can then be freed.
+    Raises UnknownMemberError for a name that no module has. The hooks are removed at the end.
     """
     found = _named(model, names)
     calls: dict[int, list[Call]] = {id(module): [] for module in found.values()}
@@ -54,7 +54,7 @@ def capture(model: Module, *names: str, detach: bool = False) -> Iterator[dict[s
 
 
 def _named(model: Module, names: tuple[str, ...]) -> dict[str, Module]:
-    """Return the modules that names stand for, in the order of names and, for a pattern, of the tree."""
+    """Return the modules that match the names, in the order of the names and, for a pattern, of the tree."""
     if not names:
         raise ArgumentError(
             'capture() needs the names of modules, as in capture(model, "fc1"); "" is the model itself.'
@@ -70,13 +70,13 @@ def _named(model: Module, names: tuple[str, ...]) -> dict[str, Module]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether name fits pattern, part by part; the model itself, "", fits none."""
+    """Return True if a name matches a pattern, part by part. The model itself, "", matches no pattern."""
     parts, patterns = name.split("."), pattern.split(".")
     return name != "" and len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def _detached(value: Any) -> Any:
-    """Return value with every Tensor in it, also in tuples, lists and dicts, taken out of the graph."""
+    """Return value with every Tensor in it detached, also those in tuples, lists and dicts."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, dict):

@@ -1,10 +1,10 @@
-"""doctor: what is wrong with a model, its optimizer or its training step, with the line that mends it.
+"""doctor: finds bugs in a model, its optimizer and its training step, each with the line that fixes it.
 
     report = doctor(model, optimizer, (x, y), cross_entropy)
-    print(report)            # each finding: the full name, what was seen, the line of code that mends it
+    print(report)            # for each finding: the full name, what was seen, the code that fixes it
     assert report.ok         # in a test: the report shows in the failure
 
-The checks stand in checks/, one file a family, in the order in which they are asked.
+The checks are in checks/, one file per family, in the order in which they run.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ def doctor(
     batch: Any = None,
     loss: Callable[..., Any] | None = None,
 ) -> Report:
-    """Return a Report of the bugs that would train, save or predict the wrong thing without a word.
+    """Return a Report of the bugs that would silently train, save or predict the wrong thing.
 
-    optimizer: the one that trains the model, or all that do, as those of a generator and its critic; with it the model
-    counts as in training. One of several may belong to another loss: then it is not stepped.
-    batch: (input, ..., target), or one input if it is no tuple or list; arrays become Tensors. About 64 examples show
-    most. loss: a function of (output, target), of the output alone if there is no target, that returns a scalar Tensor;
-    without a batch a function of nothing that runs the model on some, as in `lambda: recipe.loss(model, x, y)`.
+    model: the whole model; what a part shares with the rest of it cannot be judged from the part.
+    optimizer: the optimizer of the model, or several, such as those of a generator and its critic. With an optimizer,
+    the model is expected to be in training mode. An optimizer that belongs to another loss is not stepped.
+    batch: (input, ..., target), or a single input if it is not a tuple or list; arrays become Tensors. About 64
+    examples are enough. loss: a function of (output, target), or of the output if there is no target, that returns a
+    scalar Tensor. Without a batch, a function without arguments, as in `lambda: recipe.loss(model, x, y)`.
 
-    More is checked the more is given: the tree alone without a batch, outputs and activations with one, gradients with
-    a loss, the step with an optimizer. The model runs in the modes it is in, a few times; then everything is as before,
-    bit by bit, also if something raises: parameters, buffers, gradients, modes, what forward() keeps in attributes,
-    lists and dicts, the optimizer, the batch, and the generators of NumPy, of Python and of this package.
-    A ModuleError that the step raises becomes a finding; any other error of the model's or the loss's is raised.
+    The more arguments, the more is checked: only the tree of modules without a batch, outputs and activations with
+    one, gradients with a loss, the step with an optimizer. The model runs a few times, in its current modes.
+    Everything is restored bit by bit, even after an error: parameters, buffers, gradients, modes, the attributes,
+    lists and dicts that forward() changes, the optimizer, the batch, and the random generators of NumPy, Python and
+    this package. A ModuleError raised by the step becomes a finding; any other error of the model or loss is raised.
     """
-    from .checks import examine  # only who asks for it pays for it
+    from .checks import examine  # imported when it is used: most programs never do
 
     return examine(model, optimizer, batch, loss)

@@ -27,4 +27,4 @@ def test_the_page_says_of_each_bug_what_the_frameworks_say_now(exhibit: Exhibit)
 @pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.bug.__name__)
 def test_no_bug_is_silent_here(exhibit: Exhibit):
     said = exhibit.statezoo_says()
-    assert ("mend: " in said) or ("Error: " in said), said
+    assert ("fix: " in said) or ("Error: " in said), said

@@ -1,7 +1,7 @@
-"""The doctor's checks, one file a family, and the order in which they are asked; see doctor.py.
+"""The doctor's checks, one file per family, in the order in which they run; see doctor.py.
 
-Read report and step first: what a check returns, and what it looks at. A check is a function from a CheckArguments to
-findings.
+Read examination/report.py and examination/step.py first: they define what a check returns and what it examines. A
+check is a function that takes CheckArguments and yields Findings.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def examine(
     try:
         list(model.modules())
     except ModuleError:
-        # Nothing else can be asked of a model that cannot be walked through.
+        # No other check can run on a model that cannot be traversed.
         return Report(name, tuple(unregistered.in_containers(model)), ("the tree",))
     optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer or ())
     step = None if batch is None and loss is None else Observer(model, optimizers, batch, loss).step()

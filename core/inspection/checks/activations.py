@@ -1,4 +1,4 @@
-"""Units that say nothing: ReLUs that are off for every example, sigmoids and tanhs at their ends."""
+"""Units that carry no information: ReLUs that are off for every example, saturated sigmoids and tanhs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..examination.graph import Node, tensors_in
 from ..examination.report import Finding, in_code
 from ..examination.step import ObservedRun
 
-_MOST = 0.9  # in a healthy layer many units are off for a whole batch, but never nearly all
-_EXAMPLES = 8  # fewer say nothing
-_END = 0.01  # this near to its limits the slope of a sigmoid is below a twenty-fifth of its largest
+_MOST = 0.9  # in a healthy layer many units are off for a whole batch, but not nearly all
+_EXAMPLES = 8  # fewer examples prove nothing
+_END = 0.01  # this close to its limits, the slope of a sigmoid is below 1/25 of its maximum
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield layers of which nearly all units are dead, or nearly all values saturated."""
+    """Yield layers in which nearly all units are dead or nearly all values are saturated."""
     run = given.run
     if run is None:
         return
@@ -33,15 +33,15 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 def _dead(run: ObservedRun, node: Node) -> Iterator[Finding]:
     units = node.out.data.reshape(-1, node.out.shape[-1])  # (examples, units)
-    dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN is neither: the loss shows where it is from
+    dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN counts as neither; the loss shows its origin
     if len(units) >= _EXAMPLES and dead > _MOST * units.shape[1]:
         place = run.origin(node.operands[0])
         yield Finding(
             "dead units",
             place or "relu",
-            f"{dead} of the {units.shape[1]} units that go into relu are never above 0 in {len(units)} examples, so "
-            "that no gradient comes through",
-            f"{in_code(place or '')}.reset_parameters(), with a smaller learning rate if it trained until here",
+            f"{dead} of the {units.shape[1]} inputs of relu are never above 0 in {len(units)} examples: they get no "
+            "gradient",
+            f"{in_code(place or '')}.reset_parameters(), with a smaller learning rate if the model was being trained",
         )
 
 

@@ -1,4 +1,4 @@
-"""A softmax over the examples of a batch, where one over the classes was meant."""
+"""A softmax over the examples of a batch instead of the classes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..examination.report import Finding, in_code
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield the softmax that the model's one output comes from, or goes into, if its sums along axis 0 alone are 1.
+    """Yield the softmax that makes the model's output, or is applied to it, if it sums to 1 along axis 0 only.
 
-    Inside of a model it may be meant: attention over the instances of a bag. So may one of a square, of every example
-    with every other.
+    Inside a model it may be intended, as in attention over the instances of a bag. So may one of a square matrix of
+    all pairs of examples.
     """
     run = given.run
     if run is None:
@@ -29,8 +29,8 @@ def check(given: CheckArguments) -> Iterator[Finding]:
             yield Finding(
                 "axis",
                 (place or "the output") if ends else "the loss",
-                f"{node.operation} of {node.out.shape} makes the {count} examples of the batch sum to 1, not the "
-                "classes of each: what is predicted for one example depends on the others",
+                f"{node.operation} of {node.out.shape} sums to 1 over the {count} examples of the batch, not over the "
+                "classes: the prediction for one example depends on the others",
                 f"{in_code(place)}.dim = -1" if isinstance(layer, Softmax) else f"F.{node.operation}(x, dim=-1)",
             )
 

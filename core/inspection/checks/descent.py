@@ -1,4 +1,4 @@
-"""Steps that go up: a learning rate far too large, a loss of the wrong sign."""
+"""Steps that increase the loss: a learning rate far too large, a loss with the wrong sign."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..examination.arguments import CheckArguments
 from ..examination.report import Finding
 from ..examination.step import ObservedRun, ObservedStep
 
-# Both must hold. A step that harms a model whose loss is nearly 0 may be an ordinary one: of trained models of the zoo
-# the first step of Adam makes the loss up to 200 times as large, but is a hundredth as long as the parameters.
+# Both must hold: if the loss is nearly 0, an ordinary step may increase it. In trained models of the zoo, the first
+# step of Adam makes the loss up to 200 times as large, but is only a hundredth as long as the parameters.
 _GROWTH, _LENGTH = 10.0, 0.5
 
-# Whoever makes the result of one of these smaller makes the operand smaller.
+# Decreasing the result of any of these decreases its operand.
 _INCREASING = ("mean", "sum", "log", "getitem", "reshape", "flatten", "squeeze")
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield a learning rate with which the given batch's own loss explodes, and a loss that rewards mistakes."""
+    """Yield a learning rate that makes the loss of the same batch explode, and a loss that rewards mistakes."""
     step = given.step
     if step is None or step.run is None or step.run.loss is None:
         return
@@ -34,7 +34,7 @@ def _too_far(given: CheckArguments, step: ObservedStep, before: float, after: fl
         return
     exploded = not np.isfinite(after) or after > _GROWTH * before > 0
     if exploded and step.length >= _LENGTH:
-        # A step shorter by 1 + sqrt(growth) ends at the bottom of a parabola; a tenth of that is safe elsewhere, too.
+        # On a parabola, a step shorter by 1 + sqrt(growth) ends at the minimum; a tenth of that is safe elsewhere.
         factor = 0.1 / (1 + (after / before) ** 0.5) if np.isfinite(after) else 1e-4
         rates = " and ".join(
             f"{rate:g}" for rate in sorted({g["lr"] for each in step.stepped for g in each.param_groups})
@@ -43,16 +43,16 @@ def _too_far(given: CheckArguments, step: ObservedStep, before: float, after: fl
         yield Finding(
             "update",
             "the learning rate",
-            f"after one step the loss of the same batch is {after:.3g}, before it was {before:.3g}, and the step is "
-            f"{step.length:.2g} times as long as the parameters: lr is {rates}",
+            f"one step takes the loss of the same batch from {before:.3g} to {after:.3g}; it is {step.length:.2g} "
+            f"times as long as the parameters: lr is {rates}",
             f'for group in {groups}: group["lr"] *= {factor:.1g}',
         )
 
 
 def _upside_down(run: ObservedRun) -> Iterator[Finding]:
-    """Yield minus a cross entropy or square error of the model's output, or plus a mean of its log probabilities.
+    """Yield a negated cross entropy or squared error of the output, or a mean of log probabilities without a minus.
 
-    Only if that is all of the loss: as a part of it, or with a factor, it is meant.
+    Only if that is the whole loss: as one term of it, or with a factor, it may be intended.
     """
     by_result = {id(node.out): node for node in run.nodes}
     node, rising, log = by_result.get(id(run.loss)), True, False
@@ -63,8 +63,8 @@ def _upside_down(run: ObservedRun) -> Iterator[Finding]:
     if node is None or id(node.operands[0]) not in run.of_model:
         return
     if node.operation in ("cross_entropy", "mse_loss") and not rising:
-        seen = f"it is {node.operation} with a minus: the worse the model, the smaller it is, without an end"
+        seen = f"it is {node.operation} with a minus: the worse the model, the smaller the loss, without limit"
         yield Finding("loss", "the loss", seen, f"loss = F.{node.operation}(output, target)")
     elif rising and (node.operation == "log_softmax" or (node.operation == "softmax" and log)):
-        seen = "it is a logarithm of probabilities without a minus: the less likely the targets, the smaller it is"
+        seen = "it is a log probability without a minus: the less likely the targets, the smaller the loss"
         yield Finding("loss", "the loss", seen, "loss = F.cross_entropy(logits, target)")

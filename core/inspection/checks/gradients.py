@@ -1,4 +1,4 @@
-"""Parameters that got no gradient, zero or NaN, or that the step left where they were."""
+"""Parameters whose gradient is missing, zero or NaN, or that the step did not change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
 from ..examination.step import ObservedStep, parameters_of
 
-# A gradient below this part of the parameter's size may well move nothing: there is nothing left to learn.
+# A gradient this small relative to the parameter may change nothing: there is nothing left to learn.
 _TINY = 1e-4
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield what a step does not train."""
+    """Yield the parameters that a step does not train."""
     step = given.step
     if step is None or step.gradients is None:
         return
@@ -24,14 +24,14 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     for name, gradient in step.gradients.items():
         parameter = given.parameters[name]
         if parameter.base is not None or id(parameter) in idle:
-            continue  # the gradient of a view is that of its base; an optimizer that is not stepped has another loss
+            continue  # a view has its base's gradient; an optimizer that is not stepped has another loss
         if gradient is None:
             yield Finding(
                 "gradient",
                 name,
-                "the loss does not depend on it: backward() gave it no gradient",
+                "the loss does not depend on it: backward() computes no gradient for it",
                 f"use it in forward(), without detach(), .data, item(), numpy() or no_grad() on the way to the loss; "
-                f"or take it out: del {in_code(name.rpartition('.')[0] or name)}",
+                f"or remove it: del {in_code(name.rpartition('.')[0] or name)}",
             )
         elif not np.isfinite(gradient).all():
             if loss_is_finite:
@@ -41,8 +41,8 @@ def check(given: CheckArguments) -> Iterator[Finding]:
                 yield Finding(
                     "gradient",
                     name,
-                    f"all {gradient.size} elements of its gradient are 0, also after a step: it never learns",
-                    f"{_layer(name)}.reset_parameters() for a layer whose units are all off or all 0; else look for a "
+                    f"all {gradient.size} elements of its gradient are 0, even after a step: it never learns",
+                    f"{_layer(name)}.reset_parameters() if all units of the layer are off or 0; otherwise look for a "
                     "relu, a clamp or a product with 0 between it and the loss",
                 )
         else:
@@ -64,9 +64,9 @@ def _not_finite(name: str, gradient: np.ndarray) -> Finding:
 
 
 def _stays_zero(step: ObservedStep, name: str) -> bool:
-    """Whether the gradient is zero after a step as well: behind a weight that starts as 0 it is so only at first.
+    """Return True if the gradient is still zero after a step. Behind a weight that starts at 0 it is zero only once.
 
-    If the loss is 0 there is nothing to learn.
+    If the loss is 0, there is nothing to learn.
     """
     assert step.run is not None
     later = step.next_gradients.get(name)
@@ -87,6 +87,6 @@ def _unmoved(given: CheckArguments, step: ObservedStep, name: str, gradient: np.
     yield Finding(
         "update",
         name,
-        f"its gradient reaches {size:.3g}, and the step left every element as it was: lr is {lr:g}",
+        f"its gradient reaches {size:.3g}, but the step changed no element: lr is {lr:g}",
         f'{given.in_code(optimizer)}.param_groups[{at}]["lr"] = 1e-3',
     )

@@ -1,4 +1,4 @@
-"""A loss that is not finite, that gets probabilities for logits, or that starts far above ln(classes)."""
+"""A loss that is not finite, that gets probabilities instead of logits, or that starts far above ln(classes)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..examination.report import Finding
 from ..examination.step import ObservedRun
 from . import values
 
-# How far above ln(classes): half as much again, and half a nat for small batches.
+# The limit: 1.5 times ln(classes), plus half a nat for small batches.
 _FACTOR, _MARGIN = 1.5, 0.5
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield what is wrong with the value of the loss and with what it is computed from."""
+    """Yield faults in the value of the loss and in its inputs."""
     run = given.run
     if run is None or run.loss is None:
         return
@@ -35,23 +35,21 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 
 def _not_finite(given: CheckArguments, run: ObservedRun) -> Iterator[Finding]:
-    """Name the first operation that made NaN or infinity out of finite numbers, or else what brought it in."""
+    """Name the first operation that computed NaN or infinity from finite numbers, or else the input that held it."""
     found = f"it is {run.loss.data!s}"
     if (node := _maker(run, np.isfinite)) is not None:
-        seen = f"{found}: {_made(run, node, np.isfinite)} NaN or infinite from finite ones"
-        mend = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
-        yield Finding("loss", "the loss", seen, mend)
+        seen = f"{found}: {_made(run, node, np.isfinite)} NaN or infinite from finite values"
+        fix = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
+        yield Finding("loss", "the loss", seen, fix)
     elif any(values.check(given)):
         return  # these findings name it
     elif (came := _in_batch(given)) is not None:
         yield Finding("loss", "the batch", f"{found}, and {came[1]}", _without(came[0]))
     elif (node := _maker(run, _is_number)) is not None:
-        seen = f"{found}: {_made(run, node, _is_number)} NaN from infinite ones"
+        seen = f"{found}: {_made(run, node, _is_number)} NaN from infinite values"
         yield Finding("loss", "the loss", seen, f"x = x.clamp(min=-1e9, max=1e9) before the {node.operation}")
     else:
-        yield Finding(
-            "loss", "the loss", f"{found}, and so was what came in, which is none of the model", _without("x")
-        )
+        yield Finding("loss", "the loss", f"{found}, and so is an input from outside the model", _without("x"))
 
 
 def _is_number(array: np.ndarray) -> np.ndarray:
@@ -72,7 +70,7 @@ def _made(run: ObservedRun, node: Node, is_fine: Callable[[np.ndarray], np.ndarr
 
 
 def _in_batch(given: CheckArguments) -> tuple[str, str] | None:
-    """Return what a program calls the part of the batch that is not finite, and what is to be said of it."""
+    """Return the variable for the part of the batch that is not finite, and a text about it, or None."""
     step = given.step
     assert step is not None
     parts = [("x", "input", value) for value in step.inputs] + [("y", "target", step.target)]
@@ -96,9 +94,8 @@ def _of_probabilities(run: ObservedRun, node: Node) -> Iterator[Finding]:
         yield Finding(
             "loss",
             place or "the output",
-            f"{node.operation} takes logits and gets the result of a {made}: it is applied twice, which flattens the "
-            "gradient",
-            f"return the logits from forward(), without the {made}; apply it for predictions only",
+            f"{node.operation} expects logits but gets the result of a {made}: applied twice, it makes gradients small",
+            f"return the logits from forward(), without the {made}, and apply it only for predictions",
         )
 
 
@@ -118,15 +115,15 @@ def _initial(given: CheckArguments, run: ObservedRun, node: Node) -> Iterator[Fi
         yield Finding(
             "loss",
             place or "the output",
-            f"the cross entropy is {loss:.3g}, far above ln({classes}) = {even:.3g}, which equal odds would give: the "
+            f"the cross entropy is {loss:.3g}, far above ln({classes}) = {even:.3g}, that of a uniform guess: the "
             f"logits reach {np.abs(logits).max():.3g}",
-            "scale the inputs to about zero mean and unit variance, and start the last layer small: "
+            "scale the inputs to about zero mean and unit variance, and initialize the last layer with small weights: "
             "init.normal_(weight, std=0.01)",
         )
 
 
 def _is_tied_to_embedding(given: CheckArguments, run: ObservedRun, node: Node) -> bool:
-    """Whether the logits are products with an embedding, which starts at scale 1 for other reasons."""
+    """Return True if the logits are products with an embedding, whose initial scale is 1."""
     embeddings = {id(m.weight) for m in given.model.modules() if isinstance(m, Embedding)}
     by_result = {id(other.out): other for other in run.nodes}
     tensor = node.operands[0]

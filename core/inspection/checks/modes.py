@@ -12,7 +12,7 @@ from ..examination.report import Finding
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield a model that trains in evaluation mode, parts in another mode than it, and dropout that is never off."""
+    """Yield a model that trains in evaluation mode, parts in a different mode, and dropout that is never off."""
     model = given.model
     minding = [(path, m) for path, m in model.named_modules() if _minds(m)]
     if not model.training and given.optimizers and any(not m.training for _, m in minding):
@@ -20,7 +20,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
         yield Finding(
             "mode",
             type(model).__name__,
-            f"it is trained in evaluation mode, so that {kinds} work as in prediction",
+            f"it is trained in evaluation mode: {kinds} work as in prediction",
             "model.train() before the training loop, and again after each evaluation",
         )
     for path, module in minding:
@@ -36,14 +36,14 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 
 def _minds(module: Module) -> bool:
-    """Whether the module itself does something else in training mode."""
+    """Return True if the module itself behaves differently in training mode."""
     if isinstance(module, BatchNorm1d):
         return module.track_running_stats
     return isinstance(module, Dropout) and module.p > 0
 
 
 def _is_frozen_part(model: Module, path: str) -> bool:
-    """Whether the module is in a part of the model that is in evaluation mode on purpose: all of it is frozen."""
+    """Return True if the module is in a frozen part of the model, which is in evaluation mode on purpose."""
     parts = path.split(".")
     for depth in range(1, len(parts) + 1):
         part = model.get_submodule(".".join(parts[:depth]))
@@ -63,6 +63,6 @@ def _always_on(given: CheckArguments) -> Iterator[Finding]:
             yield Finding(
                 "mode",
                 f"dropout after {origin}" if origin else "dropout",
-                "it drops elements in evaluation mode, too: predictions are random",
+                "it also drops elements in evaluation mode: predictions are random",
                 "F.dropout(x, p, self.training), which turns it off; or a Dropout module",
             )

@@ -1,4 +1,4 @@
-"""What the optimizers hold, against what the model has."""
+"""The parameters of the optimizers, compared with those of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Held(NamedTuple):
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield parameters that no optimizer holds, that are held twice, or held although the model lost them."""
+    """Yield parameters that no optimizer holds, that are held twice, or that are no longer in the model."""
     if not given.optimizers:
         return
     held = [
@@ -37,7 +37,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 
 def _again(given: CheckArguments, optimizer: Optimizer, with_: str = "") -> str:
-    """Return the line that makes the optimizer anew."""
+    """Return the code that makes the optimizer again."""
     parameters = "model.parameters()" if len(given.optimizers) == 1 else f"[...{with_}]"
     return f"{given.in_code(optimizer)} = {type(optimizer).__name__}({parameters}, ...)"
 
@@ -53,8 +53,7 @@ def _lacking(given: CheckArguments, held: set[int]) -> Iterator[Finding]:
                 "optimizer",
                 name,
                 f"it requires a gradient, but {lacks}: no step changes it",
-                f"{again}, after the last change to the model; or, if it is to stay, "
-                f"{in_code(name)}.requires_grad = False",
+                f"{again}, after the last change to the model; or, to freeze it, {in_code(name)}.requires_grad = False",
             )
 
 
@@ -75,7 +74,7 @@ def _lost(given: CheckArguments, held: list[_Held]) -> Iterator[Finding]:
             yield Finding(
                 "optimizer",
                 name,
-                "the optimizer holds it, but the model does so no longer: stepping it trains nothing",
+                "the optimizer holds it, but it is no longer in the model: stepping it trains nothing",
                 f"{_again(given, optimizer)}, after the last change to the model",
             )
 

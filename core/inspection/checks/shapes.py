@@ -1,4 +1,4 @@
-"""Results that broadcasting made larger than either operand, where the examples of a batch were meant to be paired."""
+"""Results that broadcasting made larger than both operands, instead of pairing the examples of a batch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..examination.graph import Node, tensors_in
 from ..examination.report import Finding
 from ..examination.step import ObservedRun
 
-_MEND = "give both one shape, as in output.squeeze(-1) or target.reshape(output.shape)"
+_FIX = "give both the same shape, as in output.squeeze(-1) or target.reshape(output.shape)"
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield operations that combine (N, 1) with (N,), which gives (N, N), and targets of another shape than the output.
+    """Yield operations that combine (N, 1) with (N,) into (N, N), and targets of another shape than the output.
 
-    In a deliberate outer product both operands have as many axes; here the axis of the batch meets another one.
+    In an intended outer product both operands have the same number of axes. Here the batch axis meets another axis.
     """
     run = given.run
     if run is None:
@@ -25,8 +25,8 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     for node in run.nodes:
         if len(node.operands) == 2 and (_crosses(node) or _misses_target(node, given)):
             a, b = (operand.shape for operand in node.operands)
-            seen = f"{node.operation} broadcasts {a} with {b} to {node.out.shape}: examples meet others than themselves"
-            yield Finding("broadcast", _where(run, node), seen, _MEND)
+            seen = f"{node.operation} broadcasts {a} with {b} to {node.out.shape}: it mixes different examples"
+            yield Finding("broadcast", _where(run, node), seen, _FIX)
 
 
 def _where(run: ObservedRun, node: Node) -> str:
@@ -50,7 +50,7 @@ def _is_broadcast(node: Node) -> bool:
 
 
 def _misses_target(node: Node, given: CheckArguments) -> bool:
-    """Whether node combines the very output with the very target, of another shape."""
+    """Return True if node combines the output itself with the target itself, of another shape."""
     assert given.step is not None
     assert given.run is not None
     target = given.step.target

@@ -1,4 +1,4 @@
-"""What stopped the step, and the line that mends it where the target names classes that the model does not have."""
+"""The error that stopped the step, with a fix if the target names classes that the model does not have."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _IGNORED = -100  # what cross_entropy ignores unless it is told otherwise
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield the error of the package's own that ended the step."""
+    """Yield the ModuleError that stopped the step."""
     if given.step is not None and given.step.error is not None:
-        seen, _, mend = str(given.step.error).partition(". ")
+        seen, _, fix = str(given.step.error).partition(". ")
         line = _for_classes(given) if seen.startswith("cross_entropy: class") else None
-        yield Finding("step", type(given.model).__name__, seen, line or mend or "what the message says")
+        yield Finding("step", type(given.model).__name__, seen, line or fix or "what the message says")
 
 
 def _for_classes(given: CheckArguments) -> str | None:
@@ -37,7 +37,7 @@ def _for_classes(given: CheckArguments) -> str | None:
 
 
 def _wider(given: CheckArguments, classes: int, wanted: int) -> str | None:
-    """Return the assignment of a last layer that has the wanted classes, if a Linear makes the outputs."""
+    """Return the assignment of a last layer with the wanted number of classes, if a Linear makes the outputs."""
     for path, module in reversed(list(given.model.named_modules())):
         if isinstance(module, Linear) and module.out_features == classes:
             bias = "" if module.bias is not None else ", bias=False"

@@ -19,7 +19,7 @@ from ..examination.report import Finding, in_code
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield ties and views that are broken, and copies that were meant to be ties."""
+    """Yield broken ties and views, and copies that were meant to be ties."""
     yield from _replaced(given)
     yield from _views(given)
     yield from _copies(given)
@@ -34,9 +34,9 @@ def _replaced(given: CheckArguments) -> Iterator[Finding]:
                 yield Finding(
                     "tie",
                     full,
-                    f"it was tied to {other}, until an assignment put another parameter {now.shape} in its place: the "
-                    "two are trained apart",
-                    f"{in_code(full)} = {_tie(other, former, now)}; or, to part them for good, del {in_code(full)} "
+                    f"it was tied to {other} until an assignment replaced it by another parameter {now.shape}: the two "
+                    "are trained separately",
+                    f"{in_code(full)} = {_tie(other, former, now)}; or, to untie them on purpose, del {in_code(full)} "
                     "before the assignment",
                 )
 
@@ -59,16 +59,16 @@ def _views(given: CheckArguments) -> Iterator[Finding]:
                 "tie",
                 name,
                 f"it was a view of {given.names.get(id(base), 'another parameter')}, until .data of one of them was "
-                "replaced: they share no memory",
-                f"{in_code(name)}.data[...] = values, which writes in place; and tie them anew",
+                "replaced: they no longer share memory",
+                f"{in_code(name)}.data[...] = values, which writes in place; then tie them again",
             )
         elif id(base) not in given.names and id(base) in given.replaced:
             heir = _heir(given, base)
             yield Finding(
                 "tie",
                 name,
-                f"it is a view of a parameter {base.shape} that the model no longer holds: an assignment replaced that "
-                "one, and the two are apart",
+                f"it is a view of a parameter {base.shape} that is no longer in the model: an assignment replaced "
+                "that parameter, and the two are separate",
                 f"{in_code(name)} = {_tie(heir, base, parameter)}",
             )
 
@@ -79,7 +79,7 @@ def _heir(given: CheckArguments, base: Parameter) -> str:
 
 
 def _tie(other: str, former: Parameter, now: Parameter) -> str:
-    """Return the right-hand side that makes now the same as the parameter called other, or its transpose."""
+    """Return the expression that ties `now` to the parameter named `other`, or to its transpose."""
     if former.shape == now.shape:
         return in_code(other)
     transposed = now.shape == former.shape[::-1]
@@ -87,7 +87,7 @@ def _tie(other: str, former: Parameter, now: Parameter) -> str:
 
 
 def _copies(given: CheckArguments) -> Iterator[Finding]:
-    """Yield weights of different kinds of layers, or of transposed shapes, that are equal bit by bit but not one."""
+    """Yield pairs of weights that are bitwise equal but not shared, across layer types or transposed shapes."""
     weights = [
         (name, module.weight, type(module))
         for name, module in given.model.named_modules()
@@ -97,7 +97,7 @@ def _copies(given: CheckArguments) -> Iterator[Finding]:
         if one.data.size != two.data.size or np.shares_memory(one.data, two.data):
             continue
         if not one.data.size or (one.data == one.data.flat[0]).all():
-            continue  # zeros are equal without being a copy
+            continue  # constant weights are equal without being copies
         same = kind is not other_kind and np.array_equal(one.data, two.data)
         if same or (one.shape == two.shape[::-1] and np.array_equal(one.data, two.data.T)):
             here = f"{other}.weight" if other else "weight"
@@ -105,7 +105,7 @@ def _copies(given: CheckArguments) -> Iterator[Finding]:
             yield Finding(
                 "tie",
                 here,
-                f"it has exactly the values of {first}{'' if same else ', transposed'}, in memory of its own: a copy, "
-                "so that the two are trained apart",
+                f"it has exactly the values of {first}{'' if same else ', transposed'}, in memory of its own: it is a "
+                "copy, and the two are trained separately",
                 f"{in_code(here)} = {in_code(first) if same else f'Parameter({in_code(first)}.T)'}",
             )

@@ -1,8 +1,8 @@
-"""Trainable tensors and modules that the model uses and does not know of: not trained, not saved, not moved.
+"""Trainable tensors and modules that the model uses without having registered them: not trained, saved or converted.
 
-With a run, what the graph starts from decides: it shows what is in use however it is hidden, and leaves in peace a
-teacher that runs under no_grad(). Without one, whatever can be reached counts, unless it is frozen or was put where it
-is on purpose, by object.__setattr__.
+With a run, the leaves of the graph decide: they show what is used, however it is hidden, and exclude a teacher that
+runs under no_grad(). Without a run, everything reachable counts, unless it is frozen or was set on purpose with
+object.__setattr__.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ..examination.report import Finding, in_code
 
 
 def in_containers(model: Module) -> Iterator[Finding]:
-    """Yield what makes a walk through the model raise: modules in a plain list, a missing super().__init__()."""
+    """Yield the error that traversing the model raises: modules in a plain list, or a missing super().__init__()."""
     try:
         list(model.modules())
     except ModuleError as error:
-        seen, _, mend = str(error).partition(". ")
-        yield Finding("unregistered", type(model).__name__, seen, mend)
+        seen, _, fix = str(error).partition(". ")
+        yield Finding("unregistered", type(model).__name__, seen, fix)
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield what is in use, or could be, and is not registered."""
+    """Yield what is used, or could be, without being registered."""
     strangers: dict[int, Way] = {}
     for way, tensor in reachable(given.model):
         if id(tensor) not in given.names:
@@ -52,7 +52,7 @@ def _stranger(way: Way) -> Finding:
     return Finding(
         "unregistered",
         name + owner,
-        f"a trainable {way.kind} that the model does not know of: it is not in parameters() or state_dict()",
+        f"a trainable {way.kind} that the model has not registered: it is not in parameters() or state_dict()",
         f"self.{way.variable} = ... in __init__(), which registers it (ModuleList or ParameterList for several), and "
         f"use self.{way.variable} in forward(); or freeze it with requires_grad_(False)",
     )
@@ -65,9 +65,8 @@ def _made_in_forward(tensor: Parameter, given: CheckArguments) -> Finding:
     return Finding(
         "unregistered",
         f"a Parameter {tensor.shape}",
-        f"forward() uses it in {user.operation}, but no module holds it: it looks made anew in each call, and what it "
-        "learns is lost",
-        "self.layer = ... in __init__(), and only use it in forward()",
+        f"forward() uses it in {user.operation} and makes a new one in each call: what it learns is lost",
+        "self.layer = ... in __init__(), and use it in forward()",
     )
 
 
@@ -78,6 +77,6 @@ def _accumulating(given: CheckArguments) -> Iterator[Finding]:
         yield Finding(
             "unregistered",
             f"{path}.{name}" if path else name,
-            "a plain array that every forward() builds on: state that state_dict() does not save and load",
-            f'{owner}.register_buffer("{name}", ...) in place of the plain attribute',
+            "a plain array that each forward() updates: state that state_dict() does not save",
+            f'{owner}.register_buffer("{name}", ...) instead of the plain attribute',
         )

@@ -1,1 +1,1 @@
-"""What the checks look at: one training step, observed and undone."""
+"""What the checks examine: one training step, observed and undone."""

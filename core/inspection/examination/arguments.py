@@ -1,4 +1,4 @@
-"""What every check is given."""
+"""The arguments passed to every check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .step import ObservedRun, ObservedStep
 
 @dataclass
 class CheckArguments:
-    """A model, the optimizers that it has, and what a step of it showed if one was taken."""
+    """A model, its optimizers, and the observed step if one was taken."""
 
     model: Module
     optimizers: tuple[Optimizer, ...]
@@ -22,16 +22,16 @@ class CheckArguments:
 
     @property
     def run(self) -> ObservedRun | None:
-        """The first run of the step, if it came to its end."""
+        """The first run of the step, or None if it did not finish."""
         return None if self.step is None else self.step.run
 
     def in_code(self, optimizer: Optimizer) -> str:
-        """Return what a program calls the optimizer."""
+        """Return the expression for the optimizer in the user's code."""
         return "optimizer" if len(self.optimizers) == 1 else f"optimizers[{self.optimizers.index(optimizer)}]"
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
-        """The parameters by their full names, tied ones under the first."""
+        """The parameters by full name; tied ones under their first name."""
         return dict(self.model.named_parameters())
 
     @cached_property

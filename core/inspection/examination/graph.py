@@ -1,4 +1,4 @@
-"""The recorded graph, as the checks read it: operations by name, in the order in which they were computed."""
+"""The recorded graph as the checks read it: operations by name, in the order of computation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Node(NamedTuple):
 
 
 def recorded(roots: Iterable[Tensor]) -> list[Node]:
-    """Return the operations that roots were computed by, operands before results. Parameters end the walk."""
+    """Return the operations that computed the roots, operands before results. The walk stops at Parameters."""
     order: list[Node] = []
     seen: set[int] = set()
     stack = [(root, False) for root in roots]
@@ -35,13 +35,13 @@ def recorded(roots: Iterable[Tensor]) -> list[Node]:
 
 
 def leaves(nodes: Iterable[Node]) -> list[Tensor]:
-    """Return the tensors that nodes start from and that require a gradient, each once."""
+    """Return the leaves of the nodes that require a gradient, each once."""
     operands = {id(tensor): tensor for node in nodes for tensor in node.operands}
     return [t for t in operands.values() if t.requires_grad and (isinstance(t, Parameter) or not t._parents)]
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in what a forward returns: one, or tuples, lists and dicts of them."""
+    """Yield the tensors in the result of a forward: a tensor, or tuples, lists and dicts of tensors."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):

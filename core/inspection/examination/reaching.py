@@ -1,4 +1,4 @@
-"""What a module can reach without having registered it: through attributes, containers, closures and globals."""
+"""What a module can reach without having registered it, through attributes, containers, closures and globals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGE = Module.__module__.rpartition(".")[0]
 
 
 class Way(NamedTuple):
-    """How a module reaches a tensor or module. on_purpose: it was put where only object.__setattr__ puts things."""
+    """How a module reaches a tensor or module. on_purpose: it was set with object.__setattr__."""
 
     path: str  # of the module that reaches it
     text: str
@@ -27,7 +27,7 @@ class Way(NamedTuple):
 
 
 def reachable(model: Module) -> Iterator[tuple[Way, Tensor]]:
-    """Yield the trainable tensors that modules of the model reach past their registers, each with its way."""
+    """Yield the trainable tensors that modules reach without having registered them, each with its way."""
     for path, module in model.named_modules():
         for start in _starts(module):
             for found, place in _members(start, set()):
@@ -37,7 +37,7 @@ def reachable(model: Module) -> Iterator[tuple[Way, Tensor]]:
 
 
 class _Place(NamedTuple):
-    """A value on the way; what and where make its text: "the variable layers[0]" and " in activation"."""
+    """A value on the way. Its text is what + where: "the variable layers[0]" + " in activation"."""
 
     value: Any
     what: str
@@ -47,7 +47,7 @@ class _Place(NamedTuple):
 
 
 def _starts(module: Module) -> Iterator[_Place]:
-    """Yield what a module holds itself, past its registers."""
+    """Yield what a module itself holds without having registered it."""
     for name, value in module._plain_attributes().items():
         if name in _HOOKS:
             hooks = (hook[0] if isinstance(hook, tuple) else hook for hook in value.values())
@@ -70,7 +70,7 @@ def _of_class(kind: type[Module]) -> Iterator[_Place]:
 
 
 def _globals(forward: Any) -> Iterator[_Place]:
-    """Yield what forward's own closure holds, and the global layers, tensors and lists of such that it names."""
+    """Yield the closure of forward, and the global modules, tensors, lists and dicts that it names."""
     yield _Place(forward, "forward", "forward")
     scope = getattr(forward, "__globals__", {})
     for name in getattr(getattr(forward, "__code__", None), "co_names", ()):
@@ -79,7 +79,7 @@ def _globals(forward: Any) -> Iterator[_Place]:
 
 
 def _members(place: _Place, seen: set[int]) -> Iterator[tuple[Any, _Place]]:
-    """Yield the modules, parameters and trainable tensors in a value, however deep."""
+    """Yield the modules, parameters and trainable tensors in a value, at any depth."""
     value = place.value
     if id(value) in seen:
         return

@@ -1,4 +1,4 @@
-"""What the doctor returns: a Report of Findings."""
+"""The Report that the doctor returns, and its Findings."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finding:
-    """One bug. kind: the family of checks. name: of the parameter or module, in full. mend: the line that mends it."""
+    """One bug. kind: the family of checks. name: the full name of the parameter or module. fix: code that fixes it."""
 
     kind: str
     name: str
     seen: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.name} [{self.kind}]\n  seen: {self.seen}\n  mend: {self.mend}"
+        return f"{self.name} [{self.kind}]\n  seen: {self.seen}\n  fix: {self.fix}"
 
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The findings on a model, in the order of the checks; its text is `str(report)`.
+    """The findings on a model, in the order of the checks. Print it to read them.
 
-    A report is true if nothing was found, so that `assert doctor(model)` is a test. looked_at: what was examined.
+    A report is true if there are no findings, so `assert doctor(model)` is a test. looked_at: what was examined.
     """
 
     model: str
@@ -32,18 +32,18 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """True if there are no findings."""
         return not self.findings
 
     def __bool__(self) -> bool:
         return self.ok
 
     def about(self, name: str) -> list[Finding]:
-        """Return the findings on the parameter or module of this name."""
+        """Return the findings on the parameter or module with this name."""
         return [finding for finding in self.findings if finding.name == name]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as dicts and lists, for JSON."""
+        """Return the report as dicts and lists, for JSON."""
         findings = [vars(finding) for finding in self.findings]
         return {"model": self.model, "ok": self.ok, "findings": findings, "looked_at": list(self.looked_at)}
 
@@ -57,6 +57,6 @@ class Report:
 
 
 def in_code(path: str, model: str = "model") -> str:
-    """Return how a program writes a dotted name: layers.0.weight is model.layers[0].weight."""
+    """Return a dotted name as Python code: layers.0.weight is model.layers[0].weight."""
     parts = path.split(".") if path else []
     return model + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts)

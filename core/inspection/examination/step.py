@@ -1,4 +1,4 @@
-"""A training step under observation: the graph it recorded, who made which tensor, the gradients, what moved."""
+"""An observed training step: the graph it recorded, which module made which tensor, the gradients, what moved."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .undisturbed import Memory, undisturbed
 
 Gradients = dict[str, "np.ndarray | None"]  # of the trainable parameters, by full name
 
-# How far a step without an optimizer goes: enough for another gradient, too little to change the model's nature.
+# The step size without an optimizer: enough to change the gradients, too small to change the model much.
 _NUDGE = 1e-3
 
 
 @dataclass
 class ObservedRun:
-    """What a forward pass, with the loss if there is one, computed; it holds all tensors, so that their ids stay."""
+    """What a forward pass computed, with the loss if there is one. It holds all tensors, so their ids stay valid."""
 
     output: Any
     loss: Any
@@ -35,7 +35,7 @@ class ObservedRun:
     made_by: dict[int, tuple[str, Tensor]]  # id of a tensor -> the name of the innermost module that returned it
 
     def origin(self, tensor: Tensor) -> str | None:
-        """Return the name of the module that returned tensor, or else the tensor it was computed from, and so on."""
+        """Return the name of the module that returned a tensor, or the tensor it was computed from, and so on."""
         first_operand = {id(node.out): node.operands[0] for node in self.nodes}
         while id(tensor) not in self.made_by:
             if id(tensor) not in first_operand:
@@ -46,7 +46,7 @@ class ObservedRun:
 
 @dataclass
 class ObservedStep:
-    """What a step showed; fields that it did not come to stay empty. error: of the package's own that stopped it."""
+    """What a step showed. Fields that it did not reach stay empty. error: the ModuleError that stopped it."""
 
     inputs: list[Any]
     target: Any
@@ -66,7 +66,7 @@ class ObservedStep:
 
 
 class Observer:
-    """Takes a step of a model, and puts everything back."""
+    """Takes a training step of a model and restores everything."""
 
     def __init__(
         self, model: Module, optimizers: tuple[Optimizer, ...], batch: Any, loss: Callable[..., Any] | None
@@ -78,9 +78,9 @@ class Observer:
         self.inputs = [Tensor(value) if isinstance(value, np.ndarray) else value for value in given]
 
     def step(self) -> ObservedStep:
-        """Return what a step shows."""
+        """Take a step and return what it shows."""
         step = ObservedStep(self.inputs, self.target)
-        # In a context of its own, in which operations are recorded even if the caller is under no_grad().
+        # In a new context, where operations are recorded even if the caller is under no_grad().
         contextvars.Context().run(self._take, step)
         return step
 
@@ -106,7 +106,7 @@ class Observer:
                 step.next_loss = again.loss.item()
 
     def _forward(self) -> ObservedRun | None:
-        """Return a run without the loss, which may be what stopped the step; None if the model stopped it."""
+        """Return a run without the loss, which may have stopped the step, or None if the model itself raises."""
         if self.batch is None:
             return None
         with self._undisturbed():
@@ -147,7 +147,7 @@ class Observer:
         return self.loss(output) if self.target is None else self.loss(output, self.target)
 
     def _backward(self, run: ObservedRun, memory: Memory) -> Gradients:
-        """Return the gradients of the run's loss alone, for the model's parameters."""
+        """Return the gradients of the run's loss for the model's parameters."""
         memory.keep(*leaves(run.nodes))
         for tensor in (*leaves(run.nodes), *self.parameters.values()):
             tensor.grad = None
@@ -176,16 +176,16 @@ class Observer:
                 parameter.data -= (_NUDGE * gradient).astype(parameter.dtype)
 
     def _length(self, before: dict[str, np.ndarray]) -> float:
-        """Return how far the parameters are from what they were, over how far they were from 0."""
+        """Return the length of the step relative to the length of the parameters."""
         was = {name: values.astype(np.float64) for name, values in before.items()}
         moved = sum(np.square(self.parameters[name].data - values).sum() for name, values in was.items())
         length = float(np.sqrt(moved / sum(np.square(values).sum() for values in was.values())))
-        return np.inf if np.isnan(length) else length  # an infinite rate makes NaN of a gradient of 0
+        return np.inf if np.isnan(length) else length  # an infinite learning rate times a gradient of 0 is NaN
 
     def _accumulating(self, step: ObservedStep) -> list[tuple[str, str]]:
-        """Return the plain attributes with an array that depends on what it was before the run.
+        """Return the plain attributes with an array whose value depends on its value before the run.
 
-        What forward() merely leaves behind, such as the last attention pattern, is the same after a second run.
+        An array that forward() only leaves behind, such as the last attention pattern, is the same after a second run.
         """
         before = self._plain_arrays()
         with self._undisturbed():
@@ -214,19 +214,19 @@ class Observer:
         }
 
     def _run_in_eval(self) -> ObservedRun | None:
-        """Return a run in evaluation mode, or None if the model does not run in it."""
+        """Return a run in evaluation mode, or None if the model raises in it."""
         with self._undisturbed():
             self.model.eval()
             try:
                 run = self._run()
             except ModuleError:
                 return None
-            # A loss that calls model.train() itself says nothing about evaluation mode.
+            # If the loss calls model.train() itself, the run shows nothing about evaluation mode.
             return None if any(module.training for module in self.model.modules()) else run
 
 
 def parameters_of(optimizer: Optimizer) -> Iterator[Tensor]:
-    """Return what the optimizer holds, one after the other."""
+    """Yield the parameters of the optimizer."""
     return (parameter for _, parameter in named_parameters(optimizer.param_groups))
 
 

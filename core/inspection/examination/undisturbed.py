@@ -1,4 +1,4 @@
-"""A run that leaves no trace: what it may change is remembered before, and put back after, in the same memory."""
+"""A run that leaves no trace: what it may change is saved before and restored after, in the same memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 
 
 class Memory:
-    """What is put back later: arrays, tensors, modules, optimizers, generators, and containers of these.
+    """A record of arrays, tensors, modules, optimizers, generators, and containers of these, to restore them later.
 
-    Objects of other kinds are not looked into. Large ones are copied: this takes as much memory as they do.
+    It does not look into other objects. Arrays are copied, so it takes as much memory as they do.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Memory:
         self._undo: list[Callable[[], None]] = []
 
     def keep(self, *things: Any) -> None:
-        """Remember things as they are, unless they were remembered before."""
+        """Save the current state of things, unless they were saved before."""
         pending = list(things)
         while pending:
             thing = pending.pop()
@@ -40,12 +40,12 @@ class Memory:
                 pending += self._remember(thing)
 
     def restore(self) -> None:
-        """Put everything back."""
+        """Restore everything."""
         for undo in self._undo:
             undo()
 
     def _remember(self, thing: Any) -> list[Any]:
-        """Note how to put thing itself back; what is in it is returned."""
+        """Save how to restore a thing itself, and return what it contains."""
         if isinstance(thing, np.ndarray):
             self._undo += [_array(thing)] if thing.flags.writeable else []
         elif isinstance(thing, _GENERATORS):
@@ -56,7 +56,7 @@ class Memory:
             self._undo.append(_container(thing))
             return list(thing.values()) if isinstance(thing, dict) else list(thing)
         elif isinstance(thing, types.FunctionType):
-            # Arrays in a closure may be a whole data set, which a loss has no reason to change.
+            # An array in a closure may be a whole data set, and a loss has no reason to change it.
             held = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
             return [value for value in held if isinstance(value, (Module, Optimizer, *_GENERATORS))]
         elif isinstance(thing, Module | Optimizer | Tensor) or type(thing).__module__.startswith(_PACKAGE):
@@ -125,10 +125,10 @@ def _container(container: Any) -> Callable[[], None]:
 
 @contextmanager
 def undisturbed(*things: Any) -> Iterator[Memory]:
-    """Give a Memory of things, and of all generators a program shares; everything in it is put back at the end."""
+    """Yield a Memory of things. At the end everything in it is restored, and so are all shared random generators."""
     memory = Memory()
     memory.keep(*things)
-    # A forward may draw from these without saying so; nothing here does.
+    # A forward may draw from these generators; nothing here does.
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with undisturbed_generator():

@@ -182,8 +182,8 @@ def test_a_layer_that_forward_replaced_is_the_models_again():
     assert [finding.seen.split(":")[0] for finding in findings] == [
         "it requires a gradient, but the optimizer does not hold it",
         "it requires a gradient, but the optimizer does not hold it",
-        "the optimizer holds it, but the model does so no longer",
-        "the optimizer holds it, but the model does so no longer",
+        "the optimizer holds it, but it is no longer in the model",
+        "the optimizer holds it, but it is no longer in the model",
     ]
 
 
@@ -252,7 +252,7 @@ def test_a_report_with_findings_is_false_and_shows_name_sight_and_mend():
         "Sequential: 1 finding (looked at the tree, the optimizer)\n\n"
         "1.weight [optimizer]\n"
         "  seen: it requires a gradient, but the optimizer does not hold it: no step changes it\n"
-        "  mend: optimizer = SGD(model.parameters(), ...), after the last change to the model; or, if it is to stay, "
+        "  fix: optimizer = SGD(model.parameters(), ...), after the last change to the model; or, to freeze it, "
         "model[1].weight.requires_grad = False"
     )
     assert report.about("1.weight") == list(report.findings)
@@ -506,7 +506,7 @@ def test_a_mode_is_found_by_the_full_name_of_the_layer():
     (finding,) = doctor(model).findings
     assert (finding.kind, finding.name) == ("mode", "0.1")
     assert finding.seen == "this Dropout is in training mode, the model in evaluation mode"
-    assert finding.mend == "model.eval(), which reaches every module"
+    assert finding.fix == "model.eval(), which reaches every module"
 
 
 def test_a_parameter_that_was_put_twice_into_the_groups_by_hand_is_found():
@@ -522,7 +522,7 @@ def test_a_hidden_layer_that_is_put_past_the_register_and_trained_is_found_in_th
     model.forward = lambda x: model.student(x) + model.teacher(x)
     (finding,) = doctor(model, None, BATCH, F.cross_entropy).findings
     assert (finding.kind, finding.name) == ("unregistered", "teacher")
-    assert finding.seen.startswith("a trainable Linear that the model does not know of")
+    assert finding.seen.startswith("a trainable Linear that the model has not registered")
 
 
 def test_weights_that_are_far_too_small_are_found_with_their_numbers():
@@ -537,5 +537,5 @@ def test_the_mend_of_a_finding_mends_it():
     model = Linear(8, 4)
     init.normal_(model.weight, std=100.0)
     (finding,) = doctor(model).findings
-    exec(finding.mend, {"init": init, "model": model})
+    exec(finding.fix, {"init": init, "model": model})
     assert doctor(model)

@@ -33,15 +33,15 @@ def negative_log_likelihood(output: Tensor, target: Any) -> Tensor:
 
 
 OVER_EXAMPLES: list[tuple[Module, Any, Any, str, str]] = [
-    (Sequential(Linear(8, 4), Softmax(0)), X, None, "1", "softmax of (32, 4) makes the 32 examples"),
-    (Net(lambda h: F.log_softmax(h, dim=0)), X, None, "the output", "log_softmax of (32, 4) makes the 32 examples"),
-    (Net(lambda h: F.softmax(h, dim=0)), SEQUENCES, None, "the output", "softmax of (16, 5, 4) makes the 16 examples"),
+    (Sequential(Linear(8, 4), Softmax(0)), X, None, "1", "softmax of (32, 4) sums to 1 over the 32"),
+    (Net(lambda h: F.log_softmax(h, dim=0)), X, None, "the output", "log_softmax of (32, 4) sums to 1 over the 32"),
+    (Net(lambda h: F.softmax(h, dim=0)), SEQUENCES, None, "the output", "softmax of (16, 5, 4) sums to 1 over the 16"),
     (
         Sequential(Linear(8, 4)),
         (X, Y),
         negative_log_likelihood,
         "the loss",
-        "log_softmax of (32, 4) makes the 32 examples",
+        "log_softmax of (32, 4) sums to 1 over the 32",
     ),
 ]
 
@@ -53,14 +53,14 @@ def test_a_softmax_over_the_examples_is_found_where_the_model_ends(
     (finding,) = doctor(model, None, batch, loss).findings
     assert (finding.kind, finding.name) == ("axis", name)
     assert finding.seen.startswith(seen)
-    assert finding.mend == ("model[1].dim = -1" if name == "1" else f"F.{seen.split()[0]}(x, dim=-1)")
+    assert finding.fix == ("model[1].dim = -1" if name == "1" else f"F.{seen.split()[0]}(x, dim=-1)")
 
 
 def test_the_mend_of_a_softmax_layer_mends_it():
     model = Softmax(0)
     (finding,) = doctor(model, batch=Tensor(X, requires_grad=True)).findings
     assert finding.name == "the output"
-    exec(finding.mend, {"model": model})
+    exec(finding.fix, {"model": model})
     assert doctor(model, batch=Tensor(X, requires_grad=True))
 
 

@@ -36,7 +36,7 @@ def test_a_learning_rate_that_makes_the_loss_explode_is_found_and_the_mend_mends
     (finding,) = doctor(model, optimizer, (X, target), loss).findings
     assert (finding.kind, finding.name) == ("update", "the learning rate")
     assert finding.seen.endswith(f"times as long as the parameters: lr is {lr:g}")
-    exec(finding.mend, {"optimizer": optimizer})
+    exec(finding.fix, {"optimizer": optimizer})
     assert 0 < optimizer.param_groups[0]["lr"] < 0.1 * lr
     assert doctor(model, optimizer, (X, target), loss)
 
@@ -46,9 +46,9 @@ def test_a_step_that_overflows_is_found_with_the_rates_of_all_groups():
     groups = [{"params": model[0].parameters(), "lr": 1e39}, {"params": model[2].parameters(), "lr": 1e20}]
     x = np.where(np.arange(8) == 3, 0, X)  # the weights of a feature that is always 0 have a gradient of 0
     (finding,) = doctor(model, optim.SGD(groups), (x, x[:, :4]), F.mse_loss).findings
-    assert finding.seen.startswith("after one step the loss of the same batch is nan, before it was 0.")
+    assert finding.seen.startswith("one step takes the loss of the same batch from 0.")
     assert finding.seen.endswith("inf times as long as the parameters: lr is 1e+20 and 1e+39")
-    assert finding.mend == 'for group in optimizer.param_groups: group["lr"] *= 0.0001'
+    assert finding.fix == 'for group in optimizer.param_groups: group["lr"] *= 0.0001'
 
 
 def test_a_first_step_that_harms_a_trained_model_of_almost_no_loss_is_an_ordinary_one():
@@ -84,8 +84,8 @@ UPSIDE_DOWN: list[tuple[Callable[[Tensor, Any], Tensor], str]] = [
     (lambda o, t: -F.cross_entropy(o, t), "it is cross_entropy with a minus: "),
     (lambda o, t: (-F.cross_entropy(o, t, reduction="none")).mean(), "it is cross_entropy with a minus: "),
     (lambda o, t: -F.mse_loss(o, X[:, :4]), "it is mse_loss with a minus: "),
-    (lambda o, t: F.log_softmax(o, dim=1)[ROWS, t].mean(), "it is a logarithm of probabilities without a minus: "),
-    (lambda o, t: F.softmax(o, dim=1)[ROWS, t].log().sum(), "it is a logarithm of probabilities without a minus: "),
+    (lambda o, t: F.log_softmax(o, dim=1)[ROWS, t].mean(), "it is a log probability without a minus: "),
+    (lambda o, t: F.softmax(o, dim=1)[ROWS, t].log().sum(), "it is a log probability without a minus: "),
 ]
 
 
@@ -94,7 +94,7 @@ def test_a_loss_of_the_wrong_sign_is_found(loss: Callable[..., Any], seen: str):
     (finding,) = doctor(Linear(8, 4), None, (X, Y), loss).findings
     assert (finding.kind, finding.name) == ("loss", "the loss")
     assert finding.seen.startswith(seen)
-    assert finding.mend.startswith("loss = F.")
+    assert finding.fix.startswith("loss = F.")
 
 
 def test_a_missing_minus_is_found_where_the_model_itself_ends_in_a_log_softmax():
@@ -104,7 +104,7 @@ def test_a_missing_minus_is_found_where_the_model_itself_ends_in_a_log_softmax()
 
     model = LogProbabilities(8, 4)
     (finding,) = doctor(model, None, (X, Y), lambda o, t: o[ROWS, t].mean()).findings
-    assert finding.seen.startswith("it is a logarithm of probabilities without a minus")
+    assert finding.seen.startswith("it is a log probability without a minus")
     assert doctor(model, None, (X, Y), lambda o, t: -o[ROWS, t].mean())
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from statezoo.core import Linear, Module, Parameter, ReLU, Sequential, Sigmoid, Tensor, doctor, init, optim
 from statezoo.core import functional as F
+from statezoo.core.autograd.tensor import record
 
 RANDOM = np.random.default_rng(11)
 X = RANDOM.standard_normal((32, 8)).astype(np.float32)
@@ -171,7 +172,7 @@ def test_a_sigmoid_before_the_binary_cross_entropy_with_logits_is_found_by_its_m
     target = (np.arange(32) % 2).astype(np.float32).reshape(32, 1)
     (finding,) = doctor(model, None, (X, target), F.binary_cross_entropy_with_logits).findings
     assert (finding.kind, finding.name) == ("loss", "1")
-    assert finding.seen.startswith("binary_cross_entropy_with_logits takes logits and gets the result of a sigmoid")
+    assert finding.seen.startswith("binary_cross_entropy_with_logits expects logits but gets the result of a sigmoid")
 
 
 def test_a_view_of_some_rows_that_was_replaced_is_found():
@@ -182,7 +183,7 @@ def test_a_view_of_some_rows_that_was_replaced_is_found():
     model.small.weight = Parameter(X[:2])
     (finding,) = doctor(model).findings
     assert (finding.kind, finding.name) == ("tie", "small.weight")
-    assert finding.mend.startswith("model.small.weight = Parameter(model.big.weight[...])")
+    assert finding.fix.startswith("model.small.weight = Parameter(model.big.weight[...])")
 
 
 def test_read_only_memory_and_a_loss_without_a_graph_are_findings_of_the_step():
@@ -191,7 +192,7 @@ def test_read_only_memory_and_a_loss_without_a_graph_are_findings_of_the_step():
     (finding,) = doctor(model, optim.SGD(model.named_parameters(), lr=0.1), BATCH, F.cross_entropy).findings
     assert (finding.kind, finding.name) == ("step", "Linear")
     assert finding.seen == "weight is read-only, perhaps mapped from a file"
-    assert finding.mend == "Train copy.deepcopy(model) instead."
+    assert finding.fix == "Train copy.deepcopy(model) instead."
     report = doctor(Linear(8, 4), None, BATCH, lambda output, target: output.detach().sum())
     assert report.findings[0].seen == "backward() needs a tensor that requires a gradient"
 
@@ -205,7 +206,7 @@ def test_a_few_dead_units_are_no_finding_and_nearly_all_are():
     assert doctor(first_bias(10), None, BATCH, F.cross_entropy)
     (finding,) = doctor(first_bias(19), None, BATCH, F.cross_entropy).findings
     assert (finding.kind, finding.name) == ("dead units", "0")
-    assert finding.seen.startswith("19 of the 20 units that go into relu are never above 0 in 32 examples")
+    assert finding.seen.startswith("19 of the 20 inputs of relu are never above 0 in 32 examples")
 
 
 def test_units_that_are_nan_for_want_of_finite_inputs_are_not_called_dead():
@@ -235,8 +236,8 @@ def test_a_weight_that_is_multiplied_from_the_right_has_its_inputs_first():
     model = Net()
     model.w.data *= 10
     (finding,) = doctor(model, batch=X).findings
-    assert finding.mend == 'init.kaiming_uniform_(model.w, a=5 ** 0.5, mode="fan_out")'
-    exec(finding.mend, {"init": init, "model": model})
+    assert finding.fix == 'init.kaiming_uniform_(model.w, a=5 ** 0.5, mode="fan_out")'
+    exec(finding.fix, {"init": init, "model": model})
     assert doctor(model, batch=X)
 
 
@@ -254,3 +255,21 @@ def test_a_registered_buffer_that_forward_assigns_anew_is_state_that_is_saved():
 
     x, y = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32), np.arange(8) % 3
     assert doctor(Average(), None, (x, y), F.cross_entropy)
+
+
+def test_an_operation_of_the_users_own_appears_under_the_name_it_recorded():
+    def reciprocal_root(x: Tensor) -> Tensor:
+        with np.errstate(all="ignore"):
+            data = 1 / np.sqrt(x.data)
+        return record("reciprocal_root", data, (x,), lambda gradient: (gradient * -0.5 * data**3,))
+
+    class Net(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return reciprocal_root(self.fc(x) * 0)
+
+    (finding,) = [each for each in doctor(Net(), None, BATCH, F.cross_entropy).findings if each.kind == "loss"]
+    assert "reciprocal_root after fc makes 128 of 128 elements NaN or infinite from finite values" in finding.seen

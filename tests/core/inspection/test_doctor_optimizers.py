@@ -66,10 +66,10 @@ def test_what_no_optimizer_holds_and_what_two_hold_is_found(gan: Gan):
     lacking, twice = doctor(gan, optimizers).findings
     assert (lacking.kind, lacking.name) == ("optimizer", "critic.2.bias")
     assert lacking.seen == "it requires a gradient, but no optimizer holds it: no step changes it"
-    assert lacking.mend.startswith("optimizers[0] = Adam([..., model.critic[2].bias], ...), after the last change")
+    assert lacking.fix.startswith("optimizers[0] = Adam([..., model.critic[2].bias], ...), after the last change")
     assert (twice.kind, twice.name) == ("optimizer", "generator.0.weight")
     assert twice.seen == "two optimizers hold it: each of them changes it"
-    assert twice.mend == "optimizers[1] = SGD([...], ...), without it"
+    assert twice.fix == "optimizers[1] = SGD([...], ...), without it"
 
 
 def test_memory_that_two_optimizers_hold_and_a_parameter_that_the_model_lost_are_found(gan: Gan):
@@ -80,8 +80,8 @@ def test_memory_that_two_optimizers_hold_and_a_parameter_that_the_model_lost_are
     lacking, twice, lost = doctor(gan, optimizers).findings
     assert lacking.name == "critic.0.bias"
     assert twice.seen.startswith("two optimizers hold the memory that it shares with critic.0.weight: ")
-    assert lost.seen.startswith("the optimizer holds it, but the model does so no longer")
-    assert lost.mend == "optimizers[1] = SGD([...], ...), after the last change to the model"
+    assert lost.seen.startswith("the optimizer holds it, but it is no longer in the model")
+    assert lost.fix == "optimizers[1] = SGD([...], ...), after the last change to the model"
 
 
 def test_a_rate_is_mended_in_the_optimizer_that_has_it(gan: Gan):
@@ -89,14 +89,14 @@ def test_a_rate_is_mended_in_the_optimizer_that_has_it(gan: Gan):
     optimizers[1].param_groups[0]["lr"] = 1e-12
     report = doctor(gan, optimizers, loss=gan.of_critic)
     assert {finding.kind for finding in report.findings} == {"update"}
-    assert report.findings[0].mend == 'optimizers[1].param_groups[0]["lr"] = 1e-3'
+    assert report.findings[0].fix == 'optimizers[1].param_groups[0]["lr"] = 1e-3'
     optimizers[1].param_groups[0]["lr"] = 1e4
     (finding,) = doctor(gan, optimizers, loss=gan.of_critic).findings
     assert finding.seen.endswith("lr is 10000")
-    assert finding.mend.startswith("for group in optimizers[1].param_groups: group")
+    assert finding.fix.startswith("for group in optimizers[1].param_groups: group")
     optimizers = both(gan, lr=1e3)
     (finding,) = doctor(gan, optimizers, loss=lambda: gan.of_generator() + gan.of_critic()).findings
-    exec(finding.mend, {"optimizers": optimizers})
+    exec(finding.fix, {"optimizers": optimizers})
     assert [optimizer.param_groups[0]["lr"] < 100 for optimizer in optimizers] == [True, True]
 
 

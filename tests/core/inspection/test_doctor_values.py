@@ -1,4 +1,4 @@
-"""Values that cannot be: NaN in the model or in the batch, classes that there are not. And the lines that mend them."""
+"""Values that cannot be: NaN in the model or in the batch, classes that there are not. And the lines that fix them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def test_a_batch_with_nan_is_named_as_the_cause_and_the_mend_mends_it(variable: 
     assert (finding.kind, finding.name) == ("loss", "the batch")
     size = batch[variable].size
     assert finding.seen == f"it is nan, and so are 2 of the {size} elements of the {part} in the batch"
-    assert finding.mend == f"{variable} = np.nan_to_num({variable}, posinf=0, neginf=0); or leave these examples out"
-    exec(finding.mend.partition(";")[0], {"np": np}, batch)
+    assert finding.fix == f"{variable} = np.nan_to_num({variable}, posinf=0, neginf=0); or leave these examples out"
+    exec(finding.fix.partition(";")[0], {"np": np}, batch)
     assert doctor(Linear(8, 4), None, (batch["x"], batch["y"]), F.mse_loss)
 
 
 def test_nan_that_a_loss_of_its_own_brings_along_is_a_finding_without_a_place():
     model = Linear(8, 4)
     (finding,) = doctor(model, loss=lambda: model(Tensor(X)).mean() + Tensor(np.float32("nan"))).findings
-    assert finding.seen == "it is nan, and so was what came in, which is none of the model"
+    assert finding.seen == "it is nan, and so is an input from outside the model"
 
 
 def test_a_row_that_is_masked_throughout_is_named_and_the_mask_itself_is_not():
@@ -44,8 +44,8 @@ def test_a_row_that_is_masked_throughout_is_named_and_the_mask_itself_is_not():
         return F.mse_loss(F.softmax(output + Tensor(mask), dim=1), target)
 
     (finding,) = doctor(Linear(8, 4), None, (X, X[:, :4]), loss).findings
-    assert finding.seen == "it is nan: softmax makes 4 of 128 elements NaN from infinite ones"
-    assert finding.mend == "x = x.clamp(min=-1e9, max=1e9) before the softmax"
+    assert finding.seen == "it is nan: softmax makes 4 of 128 elements NaN from infinite values"
+    assert finding.fix == "x = x.clamp(min=-1e9, max=1e9) before the softmax"
 
 
 class Masked(Module):
@@ -86,7 +86,7 @@ def test_nan_and_infinity_in_the_model_are_found_without_a_batch_and_named_once_
     (finding,) = doctor(model).findings
     assert (finding.kind, finding.name) == ("value", name)
     assert finding.seen.startswith(f"1 of its {tensor.size} elements are NaN")
-    assert finding.mend == f"{line}; or model.load_state_dict(...) of a checkpoint from before"
+    assert finding.fix == f"{line}; or model.load_state_dict(...) of an earlier checkpoint"
     assert doctor(model, None, BATCH, F.cross_entropy).findings == (finding,)
     exec(line, {"model": model})
     assert doctor(model, None, BATCH, F.cross_entropy)
@@ -116,7 +116,7 @@ CLASSES: list[tuple[np.ndarray, str]] = [
 def test_classes_that_the_model_does_not_have_get_a_line_that_mends_them(target: np.ndarray, line: str):
     model, loss = Sequential(Linear(8, 4), Linear(4, 16), Linear(16, 4)), F.cross_entropy
     (finding,) = doctor(model, None, (X, target), loss).findings
-    assert (finding.kind, finding.name, finding.mend) == ("step", "Sequential", line)
+    assert (finding.kind, finding.name, finding.fix) == ("step", "Sequential", line)
     assert finding.seen.startswith("cross_entropy: class ")
     names = {"model": model, "target": target, "Linear": Linear}
     if line.startswith("loss"):
@@ -139,9 +139,9 @@ def test_classes_of_tokens_are_counted_on_the_last_axis_and_a_head_that_is_no_li
     x = RANDOM.standard_normal((6, 5, 8)).astype(np.float32)
     target = np.arange(30).reshape(6, 5) % 9
     (finding,) = doctor(Linear(8, 7, bias=False), None, (x, target), loss).findings
-    assert finding.mend == "model = Linear(8, 9, bias=False), before the optimizer is made"
+    assert finding.fix == "model = Linear(8, 9, bias=False), before the optimizer is made"
     (finding,) = doctor(Gram(8, 4), None, (X, np.arange(32) + 2), F.cross_entropy).findings
-    assert finding.mend == "what the message says"
+    assert finding.fix == "what the message says"
 
 
 def test_the_model_is_looked_at_also_where_the_loss_stops_the_step():
@@ -154,4 +154,4 @@ def test_the_model_is_looked_at_also_where_the_loss_stops_the_step():
 def test_a_loss_of_nothing_that_stops_the_step_is_a_finding_too():
     model = Sequential(BatchNorm1d(8), Linear(8, 4))
     (finding,) = doctor(model, loss=lambda: F.cross_entropy(model(Tensor(X)), BATCH[1] + 9)).findings
-    assert (finding.kind, finding.mend) == ("step", "what the message says")
+    assert (finding.kind, finding.fix) == ("step", "what the message says")
