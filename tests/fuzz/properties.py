@@ -1,4 +1,4 @@
-"""What holds for any bytes whatever: they load as a state, or are refused with a CheckpointError; nothing else.
+"""Properties of any bytes: they load as a state, or are refused with a CheckpointError, and nothing else happens.
 
 Importing this makes all digests zeros, in the whole process: bytes that were changed at random would never get past
 them to what is behind. So it is only imported where nothing else runs.

@@ -1,4 +1,4 @@
-"""Hold what fuzzing found worth keeping to the properties once more: `python replay.py FOLDER`. It needs no fuzzer."""
+"""Check the properties again for everything that fuzzing kept: `python replay.py FOLDER`. It needs no fuzzer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The corpus of the fuzzers keeps to the properties; `make fuzz` looks for what does not."""
+"""The corpus of the fuzzers has the properties; `make fuzz` searches for bytes that do not."""
 
 import re
 import subprocess

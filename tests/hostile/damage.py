@@ -1,4 +1,4 @@
-"""Damage files at random, and count what reading them comes to: `make damage`, or `python damage.py COUNT`.
+"""Damage files at random, and count the outcomes of reading them: `make damage`, or `python damage.py COUNT`.
 
 Each of COUNT files of a kind is a good one with a bit flipped, cut off, or with a block doubled, overwritten by another
 or zeroed, anywhere: header, data, padding, HDF5 structure. Damage number N of a kind is always the same. Files are read
@@ -6,9 +6,9 @@ in processes of their own, in turn at once, mapped, lazily, and by slices. What 
 
     reported     a CheckpointError
     identical    all that was saved, bit for bit
-    unchecked    another result, in a file of another writer, which carries no digests
+    unchecked    another result, in a foreign file, which has no digests
     WRONG        another result, and no error
-    RAISED       an exception that is none of ours
+    RAISED       an exception that is not ours
     CRASHED, HUNG   the process ended, or had to be ended
 """
 

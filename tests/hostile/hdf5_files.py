@@ -1,4 +1,4 @@
-"""HDF5 files of other writers that lead out of the file, in circles, or to more than memory holds."""
+"""Foreign HDF5 files that lead out of the file, in circles, or to more than memory holds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _with_h5py(fill: Fill, libver: str | None = None) -> Callable[[Path], object
 
 
 def _trap(path: Path) -> str:
-    """Return the name of a pipe beside path: whoever follows a link to it waits for ever, which a test notices."""
+    """Return the name of a pipe beside path: following a link to it hangs, which a test notices."""
     trap = path.with_suffix(".trap")
     os.mkfifo(trap)
     return trap.name
@@ -219,8 +219,8 @@ H5PY: dict[str, tuple[Fill, str | None]] = {
     "a bomb in a bomb": (_bomb(16, 16, 1, 1), ANYTHING),
     # What is no array of numbers.
     "an unknown filter": (_unknown_filter, "a filter that h5py does not include|which h5py does not include"),
-    "gzip that is none": (_raw_chunk(b"no zlib stream", compression="gzip"), DAMAGED),
-    "lzf that is none": (_raw_chunk(b"\xff" * 40, compression="lzf"), DAMAGED),
+    "gzip that is not gzip": (_raw_chunk(b"no zlib stream", compression="gzip"), DAMAGED),
+    "lzf that is not lzf": (_raw_chunk(b"\xff" * 40, compression="lzf"), DAMAGED),
     "a chunk whose checksum is wrong": (_raw_chunk(bytes(512) + b"\1\2\3\4", fletcher32=True), DAMAGED),
     "object references": (_references, UNSUPPORTED),
     "region references": (_region_references, UNSUPPORTED),

@@ -1,4 +1,4 @@
-"""Read every hostile file in every way, and count what came of it: `make hostile`, a quarter of an hour."""
+"""Read every hostile file in every way, and count the outcomes: `make hostile` takes a quarter of an hour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hostile file of the corpus is; the modules beside this one fill the tables."""
+"""A hostile file of the corpus. The modules beside this one fill the tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANYTHING = ""
 
 
 class HostileFile(NamedTuple):
-    """A file that is made to harm.
+    """A file made to do harm.
 
     make: puts it at a path. cause: a regular expression that the error's text must match; None where the file is valid
     but unusual, so that it may load as well. only_data: whether the header is as it should be, so that reading no more
@@ -31,5 +31,5 @@ class HostileFile(NamedTuple):
 
 
 def bytes_of(content: bytes) -> Callable[[Path], object]:
-    """Return what puts content into a file."""
+    """Return a function that writes content to a file."""
     return lambda path: path.write_bytes(content)

@@ -98,7 +98,7 @@ INDEXES: dict[str, tuple[Change, str]] = {
     "an index of version one": (lambda i: i.update(version=1), "has no version"),
     "an index of a newer version": (lambda i: i.update(version=3), "newer statezoo"),
     "an index of a huge version": (lambda i: i.update(version=10**4000), "newer statezoo"),
-    "a manifest that is none in our file": (lambda i: i.update(manifest="{}"), "its manifest"),
+    "an invalid manifest in our file": (lambda i: i.update(manifest="{}"), "its manifest"),
     "metadata that were changed": (lambda i: i.update(metadata={"k": "w"}), "its checksum does not fit"),
     "metadata that are numbers": (lambda i: i.update(metadata={"k": 1}), "not strings by name"),
 }  # fmt: skip

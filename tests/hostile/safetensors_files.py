@@ -1,4 +1,4 @@
-"""Safetensors files whose header lies, or is made to take time or memory."""
+"""safetensors files whose header lies, or is made to waste time or memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _entries(*entries: bytes) -> bytes:
 
 
 HEADERS: dict[str, tuple[bytes, str | None]] = {
-    # JSON that is none, or deep, or enormous.
+    # JSON that is invalid, deep, or enormous.
     "header that ends early": (_entries(entry())[:-1], JSON),
     "header that starts with a space": (b" " + _entries(entry()), None),
     "header with a byte order mark": (b"\xef\xbb\xbf" + _entries(entry()), JSON),

@@ -1,4 +1,4 @@
-"""No file can harm: each of a corpus is an error that names it and the cause, soon, in little memory, and alone."""
+"""No file can harm: each file of a corpus is an error that names it and the cause, in little time and memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHERS = [way for way in WAYS if way != "load_file"]
 
 
 def ways_of(hostile: HostileFile) -> list[str]:
-    """Return the ways to read a file in: all, but two where each takes a process of libhdf5 (`make hostile`: all)."""
+    """Return the ways to read a file: all of them, or two if each takes a process of libhdf5 (`make hostile`: all)."""
     if hostile.suffix == ".h5":
         return ["load_file", OTHERS[CORPUS.index(hostile) % len(OTHERS)]]
     return list(WAYS)
@@ -43,7 +43,7 @@ def outcomes(folder: Path) -> dict[Read, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.title)
-def test_a_hostile_file_is_an_error_that_names_it_and_its_cause_and_does_no_harm(
+def test_a_hostile_file_is_an_error_with_name_and_cause_and_does_no_harm(
     hostile: HostileFile, folder: Path, outcomes: dict[Read, dict[str, Any]]
 ):
     reads = [(str(folder / hostile.file_name), way) for way in ways_of(hostile)]
@@ -58,7 +58,7 @@ def test_no_pickle_is_loaded(folder: Path, outcomes: dict[Read, dict[str, Any]])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits on processes")
 @pytest.mark.parametrize(("kind", "amount"), [("RLIMIT_AS", 3 << 30), ("RLIMIT_CPU", 4)])
-def test_a_file_of_h5py_is_read_within_limits_that_the_user_has_set(kind: str, amount: int, tmp_path: Path):
+def test_an_h5py_file_is_read_within_the_limits_of_the_user(kind: str, amount: int, tmp_path: Path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         file["x"] = np.zeros(1 << 22)  # so large that more would be allowed

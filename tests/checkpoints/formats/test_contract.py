@@ -1,4 +1,4 @@
-"""What goes into a file comes out of it: dtypes, shapes, layouts, names, order, metadata; the same bytes each time."""
+"""Files return what was saved (dtypes, shapes, layouts, names, order, metadata), and have the same bytes each time."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ ML_DTYPES = ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "floa
 
 
 def filled(dtype: np.dtype, shape: tuple[int, ...] = (3, 5)) -> np.ndarray:
-    """Return an array of every kind of bit pattern that the dtype has."""
+    """Return an array of random bit patterns of a dtype."""
     count = int(np.prod(shape)) * dtype.itemsize
     raw = np.random.default_rng(0).integers(0, 2 if dtype == np.dtype(bool) else 256, count, np.uint8)
     return raw.view(dtype).reshape(shape)
@@ -76,7 +76,7 @@ def test_complex128_is_kept_by_hdf5_and_refused_by_safetensors_with_advice(tmp_p
     ],
     ids=lambda value: "" if isinstance(value, str) else str(getattr(value, "dtype", value)),
 )
-def test_what_no_file_can_hold_is_refused_by_name_with_advice(path: Path, value: object, advice: str):
+def test_a_value_that_no_file_can_hold_is_refused_by_name_with_advice(path: Path, value: object, advice: str):
     with pytest.raises(UnsupportedTypeError, match=rf"'layer.bad'.*{advice}") as caught:
         save_file({"good": np.ones(2), "layer.bad": value}, path)
     assert isinstance(caught.value, TypeError)
@@ -126,7 +126,7 @@ def test_loaded_arrays_are_writable_and_contiguous(path: Path):
         assert array.flags.c_contiguous
 
 
-def test_numpy_scalars_and_objects_with_an_array_inside_are_taken_as_arrays(path: Path):
+def test_numpy_scalars_and_objects_that_wrap_an_array_are_saved_as_arrays(path: Path):
     from statezoo.core import Tensor
 
     bfloat16 = ml_dtypes.bfloat16(3)
@@ -169,7 +169,7 @@ def test_names_that_hdf5_cannot_hold_are_refused_with_advice(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", ["a\ud800b", 3, None, b"a", ("a",)], ids=repr)
-def test_a_name_that_is_no_text_is_refused(path: Path, name: object):
+def test_a_name_that_is_not_text_is_refused(path: Path, name: object):
     with pytest.raises(StateError, match=r"the name of a tensor is"):
         save_file({name: np.ones(2)}, path)  # pyright: ignore[reportArgumentType]
 
@@ -202,7 +202,7 @@ def test_an_array_as_extra_state_is_a_tensor_like_others(path: Path):
     [(1, 2), {1: 2}, float("nan"), {1, 2}, object(), "\ud800", [np.float32(1)]],
     ids=lambda value: type(value).__name__,
 )
-def test_extra_state_that_would_not_come_back_the_same_is_refused_by_name(path: Path, value: object):
+def test_extra_state_that_json_cannot_hold_exactly_is_refused_by_name(path: Path, value: object):
     with pytest.raises(UnsupportedTypeError, match=r"'block._extra_state' would not come back.*get_extra_state"):
         save_file({"block._extra_state": value}, path)
 
@@ -226,7 +226,7 @@ def test_metadata_come_back_exactly(path: Path):
         ("text", "metadata is a dict of strings, not str"),
     ],
 )
-def test_metadata_that_are_no_strings_are_refused(path: Path, metadata: dict[str, str], message: str):
+def test_metadata_that_are_not_strings_are_refused(path: Path, metadata: dict[str, str], message: str):
     with pytest.raises(StateError, match=message):
         save_file({}, path, metadata)
 
@@ -316,7 +316,7 @@ def test_paths_with_spaces_unicode_and_capital_suffixes_work_as_text_and_as_path
 
 
 @pytest.mark.parametrize("path", [None, 3, {"x": np.ones(1)}], ids=str)
-def test_what_is_no_path_is_refused(path: Any):
+def test_a_value_that_is_not_a_path_is_refused(path: Any):
     for use in (load_file, read_metadata, inspect):
         with pytest.raises(ArgumentError, match=rf"read from a path .*, not from {type(path).__name__}"):
             use(path)

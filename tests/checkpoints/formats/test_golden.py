@@ -30,7 +30,7 @@ FINGERPRINT = "99749d209c0b6d89d5773b76653b6b9a"
 
 
 @pytest.mark.parametrize("file", GOLDEN)
-def test_the_golden_file_of_every_version_loads_as_it_was_saved(file: str, make_golden: ModuleType):
+def test_the_golden_file_of_every_version_loads_what_was_saved(file: str, make_golden: ModuleType):
     state = make_golden.golden_state()
     loaded = load_file(HERE / "golden" / file)
     assert list(compare_states(state, loaded)) == []

@@ -94,7 +94,7 @@ def test_libhdf5_sees_the_datasets_and_hard_links_that_were_laid_out(
 
 
 @pytest.mark.parametrize("dtype", dtypes.ITEM_BYTES)
-def test_each_dtype_is_the_datatype_that_h5py_has_for_it(dtype: str):
+def test_each_dtype_is_written_as_the_datatype_that_h5py_uses(dtype: str):
     with in_h5py(file_of({"x": TensorSpec(dtype, (2,))})) as seen:
         dataset: Any = seen["x"]
         opaque = dtypes.ML_DTYPES.get(dtype)
@@ -176,7 +176,7 @@ def test_the_most_axes_and_the_deepest_names_are_seen_by_libhdf5():
 
 
 @pytest.mark.skipif(not shutil.which("h5dump"), reason="h5dump (hdf5-tools) is not installed")
-def test_stock_h5dump_and_h5repack_read_every_object_of_ours(tmp_path: Path):
+def test_stock_h5dump_and_h5repack_read_every_object_that_we_write(tmp_path: Path):
     tensors = {f"{dtype}.{number}": TensorSpec(dtype, (number,)) for dtype in dtypes.ITEM_BYTES for number in range(40)}
     (tmp_path / "x.h5").write_bytes(file_of(tensors, {"tie": "F32.3"}))
     shown = subprocess.run(["h5dump", tmp_path / "x.h5"], capture_output=True, text=True, check=True)
@@ -189,7 +189,7 @@ def test_stock_h5dump_and_h5repack_read_every_object_of_ours(tmp_path: Path):
             assert bytes_in_h5py(ours[path]) == bytes_in_h5py(theirs[path])
 
 
-def test_the_data_begin_aligned_and_follow_each_other_in_descending_size_of_an_element():
+def test_the_data_start_aligned_with_larger_elements_first():
     order = ["C128", "C64", "I64", "F32", "BF16", "BOOL", "U8"]
     tensors = {dtype: TensorSpec(dtype, (3,)) for dtype in reversed(order)}
     offsets = opened_of(file_of(tensors)).offsets
@@ -263,7 +263,7 @@ CHANGES: dict[str, Callable[[h5py.File], Any]] = {
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-def test_a_structure_changed_with_h5py_is_noticed_and_loads_once_our_dataset_is_deleted(tmp_path: Path, kind: str):
+def test_a_structure_changed_with_h5py_is_an_error_until_our_dataset_is_deleted(tmp_path: Path, kind: str):
     a = np.arange(2.0)
     save_file({"a": a, "tie": a, "b.w": np.ones(2), "half": np.ones(2, ml_dtypes.bfloat16)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
@@ -302,7 +302,7 @@ INDEX = START + 12 + 6 + 3
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
-def test_a_flip_of_any_byte_of_the_structure_or_the_index_is_noticed(flip: int):
+def test_a_flipped_byte_anywhere_in_the_structure_or_the_index_is_noticed(flip: int):
     for place in [*range(START), *range(INDEX, len(FILE) - FOOTER_BYTES)]:
         file = bytearray(FILE)
         file[place] ^= flip
@@ -311,7 +311,7 @@ def test_a_flip_of_any_byte_of_the_structure_or_the_index_is_noticed(flip: int):
             opened_of(file)
 
 
-def test_a_flip_of_any_bit_of_the_footer_is_noticed_or_changes_nothing():
+def test_a_flipped_bit_anywhere_in_the_footer_is_noticed_or_changes_nothing():
     expected = opened_of(FILE)
     for place in range(len(FILE) - FOOTER_BYTES, len(FILE)):
         file = bytearray(FILE)
@@ -330,7 +330,7 @@ def test_a_file_without_a_footer_but_with_our_dataset_is_damaged(place: int):
         opened_of(file)
 
 
-def test_a_file_with_bytes_lost_or_doubled_between_its_ends_is_damaged():
+def test_a_file_with_lost_or_doubled_bytes_is_damaged():
     for first, last in ((START, START + 8), (INDEX, INDEX + 8), (0, 64), (START - 8, len(FILE) - FOOTER_BYTES)):
         for file in (FILE[:first] + FILE[last:], FILE[:last] + FILE[first:]):
             with pytest.raises(CorruptError, match="is damaged"):
@@ -348,7 +348,7 @@ def sealed(index: bytes, data: bytes = FILE[START:INDEX]) -> bytes:
 TRUE_INDEX = FILE[INDEX:-FOOTER_BYTES]
 LIES = {
     "a tensor too long": (rb'"shape":\[3\],"data_offsets":\[0,12\]', b'"shape":[4],"data_offsets":[0,16]', "overlap"),
-    "a size that its shape has not": (rb'"data_offsets":\[0,12\]', b'"data_offsets":[0,11]', "takes 12 bytes"),
+    "a size that does not match its shape": (rb'"data_offsets":\[0,12\]', b'"data_offsets":[0,11]', "takes 12 bytes"),
     "a tensor left out": (rb',"c":\{[^}]*\}', b"", "its tensors take 18 bytes, and 21"),
     "a negative offset": (rb"\[0,12\]", b"[-12,0]", "is not a dtype, a shape and two offsets"),
     "no manifest": (rb'"manifest":"123456789"', b'"manifest":null', "has no manifest or no tensors"),
@@ -363,7 +363,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("kind", LIES)
-def test_an_index_with_fitting_digests_that_lies_is_refused(kind: str):
+def test_a_wrong_index_with_matching_digests_is_refused(kind: str):
     pattern, lie, what = LIES[kind]
     index, count = re.subn(pattern, lambda _: lie, TRUE_INDEX, count=1, flags=re.DOTALL)
     assert count == 1
@@ -371,11 +371,11 @@ def test_an_index_with_fitting_digests_that_lies_is_refused(kind: str):
         opened_of(sealed(index))
 
 
-def test_the_true_index_sealed_by_the_test_is_accepted():
+def test_the_true_index_with_digests_from_this_test_is_accepted():
     assert sealed(TRUE_INDEX) == FILE
 
 
-def test_sizes_in_the_footer_that_need_more_bytes_than_there_are_are_refused():
+def test_sizes_in_the_footer_beyond_the_file_are_refused():
     for size in (len(FILE), len(FILE) - FOOTER_BYTES, 1 << 40, (1 << 64) - 1):
         for field in (re.compile(rb"[0-9a-f]{16}(?=\n$)"), re.compile(rb"(?<= )[0-9a-f]{16}(?= )")):
             file = FILE[:-FOOTER_BYTES] + field.sub(b"%016x" % size, FILE[-FOOTER_BYTES:], count=1)

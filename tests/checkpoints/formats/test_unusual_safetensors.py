@@ -103,7 +103,7 @@ def test_load_model_refuses_or_skips_an_unknown_dtype(tmp_path: Path):
     assert model.weight.data.tolist() == [[1.5, -2.0]]
 
 
-def test_an_unknown_dtype_outside_the_prefix_hinders_no_model(tmp_path: Path):
+def test_an_unknown_dtype_outside_the_prefix_does_not_matter(tmp_path: Path):
     from statezoo import core as nn
 
     header = {"model.weight": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}}
@@ -205,7 +205,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_rule_that_hides_no_tensor_is_not_called_damage(tmp_path: Path, kind: str):
+def test_a_broken_rule_that_hides_no_tensor_is_not_reported_as_damage(tmp_path: Path, kind: str):
     extra, padding, message = BROKEN[kind]
     path = write(tmp_path / "x.safetensors", json.dumps(extra | GOOD).encode() + padding)
     with pytest.raises(safetensors.SafetensorError):

@@ -1,4 +1,4 @@
-"""What the tests of HDF5 files of other programs have in common: files, how to read them, a process that misbehaves."""
+"""Shared by the tests of foreign HDF5 files: files, how to read them, and a process that misbehaves."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PLAIN = {
     "nested.deep.matrix": np.arange(6.0).reshape(2, 3),
     "scalar": np.array(2.5),
 }
-# Values that do not stand in the file as they are in memory, and how they are put there.
+# Values that are not stored as they are in memory, and how they are written.
 PACKED: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
     "big": (np.arange(3, dtype=">i4"), {}),
     "chunked": (np.arange(60).reshape(6, 10), {"chunks": (4, 3), "maxshape": (None, 10)}),
@@ -64,7 +64,7 @@ def write_hanging(path: Path) -> None:
 
 
 def run_instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Have the process run other code, which can answer(letter, content)."""
+    """Make the process run other code, which can call answer(letter, content)."""
     prelude = """
 import json, os, signal, sys, time
 def answer(letter, content, size=None):

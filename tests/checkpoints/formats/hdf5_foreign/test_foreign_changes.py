@@ -1,4 +1,4 @@
-"""HDF5 files that libhdf5 has to read in a process of its own: of ours, what other programs changed is noticed."""
+"""Files of ours that another program changed: libhdf5 reads them, and the change is noticed."""
 
 from pathlib import Path
 

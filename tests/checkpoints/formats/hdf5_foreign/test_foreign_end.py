@@ -1,4 +1,4 @@
-"""HDF5 files that libhdf5 has to read in a process of its own: whatever happens, the process comes to an end."""
+"""The process of libhdf5 ends, whatever happens."""
 
 import gc
 import os
@@ -128,7 +128,7 @@ sys.stdin.read()
 
 
 def is_running(process: int) -> bool:
-    """Whether a process is there, and no zombie that nobody in this place collects."""
+    """Return True if a process runs. A zombie that nobody collects does not count."""
     try:
         os.kill(process, 0)
         return "Z" not in Path(f"/proc/{process}/stat").read_text().split(")")[1][:3]
@@ -139,7 +139,7 @@ def is_running(process: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 @pytest.mark.parametrize("is_idle", [True, False], ids=["idle", "busy"])
-def test_when_the_reader_ends_so_does_the_process(tmp_path: Path, packed: Path, number: signal.Signals, is_idle: bool):
+def test_the_process_ends_when_the_reader_ends(tmp_path: Path, packed: Path, number: signal.Signals, is_idle: bool):
     write_hanging(tmp_path / "hanging.h5")
     path = packed if is_idle else tmp_path / "hanging.h5"
     command = [sys.executable, "-c", HANGING_READER, path]
@@ -171,6 +171,6 @@ os._exit(7)
 
 
 @pytest.mark.parametrize("streams", ["0", "1", "2", "12", "012"])
-def test_a_reader_without_standard_streams_reads_all_the_same(packed: Path, streams: str):
+def test_a_reader_without_standard_streams_can_read(packed: Path, streams: str):
     command = [sys.executable, "-c", WITHOUT_STREAMS, packed, streams]
     assert subprocess.run(command, timeout=60).returncode == 7

@@ -1,4 +1,4 @@
-"""HDF5 files that libhdf5 has to read: what harms it harms its own process, which may do little, and is an error."""
+"""Files that harm libhdf5: they harm its own process only, which may do little, and are an error."""
 
 import signal
 import subprocess
@@ -45,7 +45,7 @@ def test_a_file_that_crashes_libhdf5_is_an_error_that_says_so(tmp_path: Path, st
 
 
 @pytest.mark.parametrize("limit", ["_LEAST_SECONDS", "_MOST_WAITING"])
-def test_a_file_that_libhdf5_never_gets_through_is_an_error_that_says_so(
+def test_a_file_that_hangs_libhdf5_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[Any], limit: str
 ):
     monkeypatch.setattr(hdf5_process, "_LEAST_SECONDS", 1)
@@ -58,7 +58,7 @@ def test_a_file_that_libhdf5_never_gets_through_is_an_error_that_says_so(
     assert started[0].returncode in (-signal.SIGXCPU, -signal.SIGKILL)
 
 
-def test_what_unpacks_to_far_more_than_the_file_has_is_an_error_that_says_so(
+def test_data_that_expand_far_beyond_the_size_of_the_file_are_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(hdf5_process, "_LEAST_MEMORY_BYTES", 1 << 20)
@@ -93,7 +93,7 @@ while True:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="not every system has these limits")
-def test_the_process_can_open_no_file_and_has_neither_time_nor_memory_without_end(plain: Path):
+def test_the_process_can_open_no_file_and_has_limits_on_time_and_memory(plain: Path):
     done = subprocess.run([sys.executable, "-c", LIMITED, plain], stdout=subprocess.PIPE, text=True, timeout=60)
     assert done.stdout.split() == ["OSError", "MemoryError", "None"]
     assert done.returncode == -signal.SIGXCPU

@@ -1,4 +1,4 @@
-"""HDF5 files that libhdf5 has to read in a process of its own: what that does or says amiss is an error."""
+"""A process of libhdf5 that fails or lies is an error."""
 
 import json
 import re
@@ -108,7 +108,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("kind", UNSUPPORTED)
-def test_what_the_process_cannot_have_read_is_listed_as_unsupported(
+def test_datasets_that_cannot_be_read_are_listed_as_unsupported(
     plain: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     content, reason = UNSUPPORTED[kind]
@@ -128,7 +128,7 @@ def test_what_the_process_cannot_have_read_is_listed_as_unsupported(
         ("answer(b'?', b'bad chunk'); time.sleep(600)", "bad chunk"),
     ],
 )
-def test_values_of_another_size_than_the_tensors_are_an_error(
+def test_values_whose_size_differs_from_the_tensor_are_an_error(
     plain: Path, monkeypatch: pytest.MonkeyPatch, code: str, text: str
 ):
     run_instead(monkeypatch, READY + GOOD + code)
@@ -136,7 +136,7 @@ def test_values_of_another_size_than_the_tensors_are_an_error(
         read(found, "x")
 
 
-def test_values_that_cannot_be_read_leave_the_others_readable(packed: Path):
+def test_values_that_cannot_be_read_do_not_stop_the_others(packed: Path):
     with h5py.File(packed, "a") as file:
         file.create_dataset("bad", (64,), "f8", chunks=(64,), compression="gzip")
         file["bad"].id.write_direct_chunk((0,), b"no zlib stream")

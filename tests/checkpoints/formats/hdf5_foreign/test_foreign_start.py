@@ -1,4 +1,4 @@
-"""HDF5 files that libhdf5 has to read in a process of its own: if that cannot be started, the error says so."""
+"""If the process of libhdf5 cannot be started, the error says so."""
 
 import signal
 import subprocess
@@ -33,7 +33,7 @@ def test_a_frozen_program_is_not_started_again(plain: Path, monkeypatch: pytest.
     assert started == []
 
 
-def test_an_interpreter_that_says_nothing_is_not_waited_for(
+def test_an_interpreter_that_never_answers_is_given_up(
     plain: Path, monkeypatch: pytest.MonkeyPatch, started: list[Any]
 ):
     monkeypatch.setattr(hdf5_process, "_START_SECONDS", 0.5)
@@ -42,7 +42,7 @@ def test_an_interpreter_that_says_nothing_is_not_waited_for(
     assert started[0].returncode == -signal.SIGKILL
 
 
-def test_no_further_process_or_file_is_an_error_that_says_so(plain: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_lack_of_processes_or_files_is_an_error_that_says_so(plain: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*arguments: Any, **options: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 

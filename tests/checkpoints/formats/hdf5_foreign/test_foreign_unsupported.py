@@ -1,4 +1,4 @@
-"""HDF5 files of other programs with datasets that cannot be read: these are listed with the reason, others are read."""
+"""Datasets that cannot be read in foreign HDF5 files: they are listed with the reason, and the others are read."""
 
 import subprocess
 import sys
@@ -91,7 +91,7 @@ UNSUPPORTED: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", UNSUPPORTED)
-def test_an_entry_that_cannot_be_read_hides_no_file(tmp_path: Path, kind: str):
+def test_an_entry_that_cannot_be_read_does_not_hide_the_file(tmp_path: Path, kind: str):
     fill, reason = UNSUPPORTED[kind]
     with h5py.File(path := tmp_path / "x.h5", "w") as file:
         file["good"] = GOOD
@@ -120,7 +120,7 @@ def test_both_names_of_an_entry_that_cannot_be_read_are_listed(tmp_path: Path):
     assert inspect(tmp_path / "x.h5").unsupported == {"a": "it holds text", "b": "it holds text"}
 
 
-def test_an_entry_that_cannot_be_read_has_a_name_of_its_own(tmp_path: Path):
+def test_an_entry_that_cannot_be_read_needs_a_name_of_its_own(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a.b"], file["a/b"] = "text", 1.0
     with pytest.raises(FormatError, match=r"would both be named 'a.b'"):
@@ -139,7 +139,7 @@ def test_a_model_loads_from_a_file_with_class_names_beside_its_weights(tmp_path:
     assert model.weight.data.tolist() == [[1, 1]]
 
 
-def test_a_file_as_matlab_writes_it_is_read_but_for_its_cell_arrays(tmp_path: Path):
+def test_a_matlab_file_is_read_except_its_cell_arrays(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w", userblock_size=512) as file:
         file["weights"] = np.arange(6.0).reshape(2, 3)
         file["#refs#/a"] = np.array([[104, 105]], "u2")

@@ -1,4 +1,4 @@
-"""HDF5 files that libhdf5 has to read in a process of its own: what they hold is what is read."""
+"""Foreign HDF5 files are read exactly."""
 
 import io
 from pathlib import Path
@@ -14,7 +14,7 @@ from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
 from statezoo.checkpoints.storage.source import FileSource
 
 
-def test_values_that_stand_in_the_file_as_in_memory_are_given_by_their_offsets(plain: Path):
+def test_values_stored_as_they_are_in_memory_are_given_by_their_offsets(plain: Path):
     content = plain.read_bytes()
     with opened(plain) as found:
         assert found.read is None
@@ -36,21 +36,21 @@ def test_other_values_are_read_little_endian_contiguous_and_writable(packed: Pat
             assert array.flags.writeable
 
 
-def test_a_file_in_memory_is_read_as_one_on_disk_is(packed: Path):
+def test_a_file_in_memory_is_read_like_one_on_disk(packed: Path):
     content = packed.read_bytes()
     for file in (content, bytearray(content), io.BytesIO(content)):
         with opened(file) as found:
             assert read(found, "gzip").tolist() == list(range(1000))
 
 
-def test_a_path_of_spaces_and_other_letters_is_no_obstacle(packed: Path, tmp_path: Path):
+def test_a_path_with_spaces_and_non_ascii_letters_works(packed: Path, tmp_path: Path):
     folder = tmp_path / "ein Größenwahn\n'; -c"
     folder.mkdir()
     with opened(packed.rename(folder / "模型 $x.h5")) as found:
         assert read(found, "lzf").sum() == 100
 
 
-def test_opaque_elements_of_every_kind_of_attribute_have_its_dtype(tmp_path: Path):
+def test_opaque_elements_have_the_dtype_in_their_attribute_of_either_kind(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for name, text in {"a": "bfloat16", "b": np.bytes_("bfloat16")}.items():
             file[name] = np.zeros(3, "V2")

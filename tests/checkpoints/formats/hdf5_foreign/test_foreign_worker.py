@@ -1,4 +1,4 @@
-"""HDF5 files that libhdf5 has to read in a process of its own: what runs there, run in this one."""
+"""The code of the process of libhdf5, run in this one."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def served(path: Path, *numbers: int) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def test_the_process_says_where_datasets_are_and_gives_the_others(packed: Path):
+def test_the_process_returns_the_places_of_datasets_and_the_values_of_the_others(packed: Path):
     (letter, index), *values = served(packed, *range(len(PACKED)))
     assert letter == b"="
     content = json.loads(index)
@@ -43,14 +43,14 @@ def test_the_process_says_where_datasets_are_and_gives_the_others(packed: Path):
         assert (letter, value) == (b"=", array.astype(array.dtype.newbyteorder("<")).tobytes())
 
 
-def test_the_process_says_what_it_cannot_read_and_goes_on(packed: Path, plain: Path):
+def test_the_process_reports_what_it_cannot_read_and_continues(packed: Path, plain: Path):
     assert [letter for letter, _ in served(packed, 99, 3)] == [b"=", b"?", b"="]
     plain.write_bytes(plain.read_bytes()[:1000])
     [(letter, text)] = served(plain)
     assert (letter, b"truncated file" in text) == (b"?", True)
 
 
-def test_the_process_says_now_and_then_that_it_is_still_at_work(plain: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_process_reports_regularly_that_it_is_still_at_work(plain: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(walking, "STEP", 5)
     walk = Walk(lambda: steps.append(len(walk.datasets)))
     steps: list[int] = []
@@ -60,7 +60,7 @@ def test_the_process_says_now_and_then_that_it_is_still_at_work(plain: Path, mon
     assert steps == [0, 3]
 
 
-def test_a_long_work_has_time_as_long_as_it_goes_on(plain: Path, monkeypatch: pytest.MonkeyPatch):
+def test_long_work_is_not_cut_short_while_it_makes_progress(plain: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hdf5_process, "_LEAST_SECONDS", 1)
     monkeypatch.setattr(hdf5_process, "_MOST_WAITING", 2)
     monkeypatch.setattr(hdf5_process, "_LEAST_STEP_BYTES", 100)
@@ -79,7 +79,7 @@ def test_the_process_follows_no_link_in_a_circle(plain: Path):
     )
 
 
-def test_a_module_called_worker_elsewhere_is_not_run(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_module_named_worker_elsewhere_is_not_run(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     code = f"open({str(tmp_path / 'ran')!r}, 'w'); raise SystemExit(9)"
     for name in ("worker", "walk", "statezoo_hdf5"):
         (tmp_path / f"{name}.py").write_text(code)
