@@ -65,15 +65,16 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
     Imports the file of that verb only. Exits with status 2 on a wrong usage.
     """
+    chosen = words[0] if words else None
     rows = "\n".join(f"  {name:<12} {summary}" for name, (_, summary) in VERBS.items())
     parser = Parser(prog="statezoo", usage="statezoo [-h] [--version] VERB ...", description=HELP.format(verbs=rows))
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.set_defaults(chosen=_VERSION, options={})
     subparsers = parser.add_subparsers(prog="statezoo", metavar="VERB", help=argparse.SUPPRESS)
-    subparsers.required = words[:1] != ["--version"]
+    subparsers.required = chosen != "--version"
     for name, (file, summary) in VERBS.items():
         verb_parser = subparsers.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
-        if words[:1] == [name]:
+        if name == chosen:
             verb: Verb = import_module(f"statezoo.scripts.{file}").VERBS[name]
             verb_parser.epilog = "\n  ".join(("example:" if len(verb.examples) == 1 else "examples:", *verb.examples))
             verb.arguments(verb_parser)

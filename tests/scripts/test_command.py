@@ -110,16 +110,32 @@ def test_the_help_of_each_verb_has_an_example_that_it_parses(verb: str, capsys: 
         assert chosen.examples == tuple(line.strip() for line in examples)
 
 
-def test_only_the_file_of_the_chosen_verb_is_imported():
-    for words, expected in ((["--version"], set()), (["diff"], {"files"}), (["publish"], {"publish"})):
-        code = (
-            f"import sys; from statezoo.scripts.command import main\ntry: main({words})\nexcept SystemExit: pass\n"
-            "print([name for name in sys.modules if name.startswith('statezoo.')])"
-        )
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        loaded = {name.split(".")[2] for name in eval(result.stdout.splitlines()[-1]) if "scripts." in name}
-        assert loaded == {"command", "verbs"} | expected
-        assert "salvage" not in result.stdout
+def imported_by(*words: str) -> set[str]:
+    """Return the modules that a process with this command line imports."""
+    program = (
+        "import sys; from statezoo.scripts.command import main\n"
+        f"try: main({words})\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return set(result.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [(["--version"], set()), (["--help"], set()), (["diff"], {"files"}), (["train"], {"train"})]
+)
+def test_only_the_file_of_the_chosen_verb_is_imported(words: list[str], expected: set[str]):
+    imported = imported_by(*words)
+    loaded = {name.removeprefix("statezoo.scripts.") for name in imported if name.startswith("statezoo.scripts.")}
+    assert loaded == {"command", "verbs"} | expected
+    assert ("numpy" in imported) == bool(expected)
+
+
+def test_list_imports_neither_what_trains_nor_h5py():
+    imported = imported_by("list")
+    assert imported & {"h5py", "sklearn", "matplotlib", "tqdm", "difflib"} == set()
+    assert not any(name.startswith(("statezoo.zoo.training", "statezoo.checkpoints.tools")) for name in imported)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, run: Callable[[Any], Outcome]) -> None:
