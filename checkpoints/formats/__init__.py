@@ -63,14 +63,13 @@ class Salvaged(NamedTuple):
     """What can be read of a damaged file.
 
     source: where to read from; it may stand for the file with its size or its structure put right. opened: the header.
-    notes: what is wrong with the file outside of its tensors. lost: names that are known but cannot be read, with the
-    reason. whole: whether the header still says everything that the file held.
+    notes: what is wrong with the file outside of its tensors. whole: whether the header still says everything that the
+    file held.
     """
 
     source: Source
     opened: Opened
     notes: list[str]
-    lost: dict[str, str]
     whole: bool = True
 
 

@@ -16,7 +16,9 @@ from . import Salvaged
 from .entries import InvalidError, parsed
 from .safetensors_ import read_header
 
-_NO_MANIFEST = "its header is damaged: nothing can be checked, not even names and shapes, and extra state is lost"
+_NO_MANIFEST = (
+    "its header is damaged: nothing can be checked, not even names and shapes, and views and extra state are lost"
+)
 
 
 def salvage_safetensors(source: Source) -> Iterator[Salvaged]:
@@ -31,11 +33,10 @@ def salvage_safetensors(source: Source) -> Iterator[Salvaged]:
     spliced = Spliced(source, size_bytes)
     opened, broken = read_header(spliced)
     notes = [*notes_on_size(source, size_bytes), *broken]
-    yield Salvaged(spliced, opened, notes, {})
-    lost = {name: f"whether it is a tie or a view of {kept!a:.200} is lost" for name, kept in opened.ties.items()}
-    metadata = {key: value for key, value in opened.metadata.items() if key not in lost}
-    bare = replace(opened, metadata=metadata, manifest=None, ties={})
-    yield Salvaged(spliced, bare, [*notes, _NO_MANIFEST], lost, whole=False)
+    yield Salvaged(spliced, opened, notes)
+    metadata = {key: value for key, value in opened.metadata.items() if key not in opened.ties}
+    bare = replace(opened, metadata=metadata, manifest=None)
+    yield Salvaged(spliced, bare, [*notes, _NO_MANIFEST], whole=False)
 
 
 def notes_on_size(source: Source, size_bytes: int) -> list[str]:

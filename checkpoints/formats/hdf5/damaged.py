@@ -34,7 +34,7 @@ def salvage_hdf5(source: Source) -> Iterator[Salvaged]:
         offsets = [opened.offsets[name] for name, tensor in opened.tensors.items() if tensor.size_bytes]
         start, index_bytes = min(offsets, default=tail.offset), max(0, tail.size_bytes - FOOTER_BYTES)
         yield from _by_index(source, start, tail.offset, index_bytes, notes)
-    yield Salvaged(source, opened, [*notes, _FOREIGN if tail is None else _NO_INDEX], {}, whole=False)
+    yield Salvaged(source, opened, [*notes, _FOREIGN if tail is None else _NO_INDEX], whole=False)
 
 
 def _by_index(source: Source, start: int, index_start: int, index_bytes: int, notes: list[str]) -> Iterator[Salvaged]:
@@ -43,4 +43,4 @@ def _by_index(source: Source, start: int, index_start: int, index_bytes: int, no
         index = source.read(index_start, index_bytes)
         spliced = Spliced(source, index_start + index_bytes, footer_text(digest_of_start(source, start), start, index))
         opened = open_source(spliced)
-        yield Salvaged(spliced, opened, notes, {})
+        yield Salvaged(spliced, opened, notes)

@@ -67,7 +67,7 @@ def repair(file: Any, out: str | os.PathLike[str], *, progress: Progress | None 
             raise CorruptError(f"no tensor in {header.name} is intact, and nothing was saved.", tuple(lost))
         save_file(Copied(reader, progress, lost), out, header.metadata)
         known = {*header.names, *header.unsupported}
-        lost = {name: why for name, why in lost.items() if name in known} | damaged.lost
+        lost = {name: why for name, why in lost.items() if name in known}
         return Repair(
             path=header.name,
             out=os.fsdecode(out),

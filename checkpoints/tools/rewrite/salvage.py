@@ -23,7 +23,6 @@ class Damaged(NamedTuple):
     header: Header
     size_bytes: int
     notes: list[str]
-    lost: dict[str, str]
     whole: bool = True
 
 
@@ -35,7 +34,7 @@ def open_damaged(file: Any) -> Damaged:
     content = file.read() if hasattr(file, "read") else file
     try:
         header = open_header(content)
-        return Damaged(header, sum(part.source.size_bytes for part in header.parts), [], {})
+        return Damaged(header, sum(part.source.size_bytes for part in header.parts), [])
     except (CorruptError, RulesError) as error:
         form = _format_of_file(content)
         if form is None:
@@ -58,7 +57,7 @@ def _salvaged(content: Any, form: Format, error: FormatError) -> Damaged:
         for found in form.codec.salvage(source):
             with suppress(CorruptError):
                 header = header_of(found.source, form, found.opened)
-                return Damaged(header, source.size_bytes, found.notes, found.lost, found.whole)
+                return Damaged(header, source.size_bytes, found.notes, found.whole)
         raise CorruptError("no reading of it has a valid manifest.")
     except (CorruptError, EOFError) as reason:
         source.close()

@@ -49,8 +49,8 @@ def open_source(source: Source) -> Opened:
 def salvage(source: Source) -> Iterator[Salvaged]:
     opened, size_bytes = _parsed(source)
     notes, spliced = notes_on_size(source, size_bytes), Spliced(source, size_bytes)
-    yield Salvaged(spliced, opened, notes, {})
-    yield Salvaged(spliced, replace(opened, manifest=None), [*notes, "its manifest is damaged"], {}, whole=False)
+    yield Salvaged(spliced, opened, notes)
+    yield Salvaged(spliced, replace(opened, manifest=None), [*notes, "its manifest is damaged"], whole=False)
 
 
 def read_as_stock(path: str) -> dict[str, bytes]:

@@ -159,12 +159,12 @@ def test_with_a_damaged_manifest_nothing_is_checked(tmp_path: Path):
     found = repair(path, out)
     assert (found.checked, found.complete) == (False, False)
     assert found.notes == (
-        "its header is damaged: nothing can be checked, not even names and shapes, and extra state is lost",
+        "its header is damaged: nothing can be checked, not even names and shapes, and views and extra state are lost",
     )
-    assert found.lost["tied"] == "whether it is a tie or a view of 'weight' is lost"
     assert "view" not in found.lost  # only the manifest names it
     loaded = load_file(out)
-    assert set(loaded) == {"weight", "empty", "fc.bias", "fc.weight", "statezoo.storage.0"}
+    assert set(loaded) == {"weight", "tied", "empty", "fc.bias", "fc.weight", "statezoo.storage.0"}
+    assert loaded["tied"] is loaded["weight"]
     assert np.array_equal(loaded["weight"], WEIGHT)
     assert read_metadata(out) == METADATA
 
