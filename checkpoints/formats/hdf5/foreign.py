@@ -159,7 +159,7 @@ def _name_of(source: Source, path: Path, paths: dict[str, Path]) -> str:
 
 
 def _is_index(source: Source, path: Path, item: Found) -> bool:
-    """Whether a dataset is the index of a file of ours, whatever its name."""
+    """Return True if a dataset is the index of a file of ours, under any name."""
     if len(path) > 1 or item.tensor.dtype != "U8" or item.offset is None:
         return False
     size_bytes = max(0, min(40, item.tensor.size_bytes, source.size_bytes - item.offset))

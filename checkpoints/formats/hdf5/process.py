@@ -252,7 +252,7 @@ def nonsense(source: Source) -> CorruptError:
 
 def _not_started(source: Source, reason: str) -> ReadError:
     return ReadError(
-        f"{source.name} cannot be read here: HDF5 files of other programs are read in a process of its own, and "
+        f"{source.name} cannot be read here: foreign HDF5 files are read in a separate process, and "
         f"{sys.executable!r} {reason}. Check that `{sys.executable} -I -c 'import h5py'` works."
     )
 
