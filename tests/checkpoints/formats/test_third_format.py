@@ -16,6 +16,7 @@ from statezoo.checkpoints import (
     CorruptError,
     FormatError,
     History,
+    average,
     convert,
     diff,
     fingerprint,
@@ -161,7 +162,12 @@ def test_it_is_converted_from_and_to_the_other_formats(path: Path, tmp_path: Pat
     assert diff(path, tmp_path / f"b{suffix}").same
 
 
-def test_what_is_intact_of_a_cut_file_is_repaired(path: Path, tmp_path: Path):
+def test_its_average_keeps_ties(path: Path, tmp_path: Path):
+    average([path, path], tmp_path / "mean.toy")
+    assert (tmp_path / "mean.toy").read_bytes() == path.read_bytes()
+
+
+def test_the_intact_tensors_of_a_truncated_file_are_saved(path: Path, tmp_path: Path):
     data = path.read_bytes()
     path.write_bytes(data[:-8])
     found = repair(path, tmp_path / "b.toy")
