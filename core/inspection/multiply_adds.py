@@ -1,9 +1,9 @@
-"""How many multiply-adds a computation takes: what summary.py counts a module's work in.
+"""The number of multiply-adds of a computation, which summary.py shows for each module.
 
-Counted are the products of matrices, whoever asks for them: linear, matmul (`@`) and the two products of attention,
-masked positions included, since they are computed too. A bias, an embedding, a normalization, a softmax and everything
-elementwise count as 0. This is what torch.utils.flop_counter counts, which takes a multiply-add for 2 operations.
-What a forward computes in NumPy, past Tensors, is not seen.
+It counts matrix products: linear, matmul (`@`) and the two products of attention, including masked positions, which are
+computed as well. A bias, an embedding, a normalization, a softmax and elementwise operations count as 0.
+torch.utils.flop_counter counts the same, but a multiply-add as 2 operations. What a forward computes in NumPy instead
+of Tensors is not counted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _COSTS: dict[str, Callable[..., int]] = {
 
 @contextmanager
 def counting(count: Callable[[int], None]) -> Iterator[None]:
-    """Compute without recording, and call count with the multiply-adds of each product of matrices."""
+    """Run the context without recording a graph, and call count with the multiply-adds of each matrix product."""
 
     def tell(operation: str, out: Tensor, operands: tuple[Tensor, ...]) -> None:
         cost = _COSTS.get(operation)

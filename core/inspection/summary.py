@@ -1,8 +1,8 @@
-"""Summary: the modules of a model as a table, with output shapes, sizes and multiply-adds.
+"""Summary: a table of the modules of a model, with output shapes, sizes and multiply-adds.
 
-A row stands for a module with everything below it, so that the first row has the totals. Memory that several
-parameters or buffers see, as tied ones do, is counted where it first appears, and a note at the later ones says so; a
-module in several places likewise. How a trial run finds shapes and multiply-adds stands in trial_run.py.
+A row is a module with everything below it, so the first row has the totals. Memory that several parameters or buffers
+share is counted where it appears first, with a note at the later ones. The same holds for a module in several places.
+The trial run that finds shapes and multiply-adds is in trial_run.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEADER = ("module", "output", "parameters", "buffers", "bytes", "multiply-adds"
 
 
 class Counts(NamedTuple):
-    """What a module holds and computes: elements in its parameters and buffers, their bytes, its multiply-adds."""
+    """The size and work of a module: elements in its parameters and buffers, their bytes, and its multiply-adds."""
 
     parameters: int = 0
     buffers: int = 0
@@ -48,20 +48,20 @@ class Row:
 
     @property
     def depth(self) -> int:
-        """How many modules it is inside of."""
+        """The number of modules that contain it."""
         return self.name.count(".") + 1 if self.name else 0
 
     @property
     def label(self) -> str:
-        """The last part of the name, and the class."""
+        """The last part of the name with the class."""
         return f"{self.name.rpartition('.')[2]}: {self.kind}" if self.name else self.kind
 
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """A table whose text is `str(summary)`; notebooks show it as HTML. rows: parents before children.
+    """A table. Print it to read it; notebooks show it as HTML. rows: parents before children.
 
-    inputs: the shapes that the model was run on, or None if it was not run.
+    inputs: the shapes of the inputs, or None if the model was not run.
     """
 
     rows: tuple[Row, ...]
@@ -77,7 +77,7 @@ class Summary:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = []
         for cells in table:
-            # Words to the left, numbers to the right.
+            # Words are aligned to the left, numbers to the right.
             padded = [
                 cell.rjust(width) if 2 <= at <= 5 else cell.ljust(width)
                 for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
@@ -127,7 +127,7 @@ def summarize(model: Module, inputs: Sequence[Any]) -> Summary:
 
 
 def _places(model: Module) -> Iterator[tuple[str, Module, str]]:
-    """Yield each module with its path and "", or a note if it was met before, in which case nothing below it comes."""
+    """Yield each module with its path and "". A module met before comes with a note, without the modules below it."""
     first: dict[int, str] = {}
     repeated: set[str] = set()
     for path, module in model.named_modules(remove_duplicate=False):
@@ -148,7 +148,7 @@ def _row(path: str, module: Module, trial: Trial, counts: Counts, notes: Sequenc
 
 
 def _with_what_is_below(own: dict[str, Counts]) -> dict[str, Counts]:
-    """Return for each path the sum over it and the paths below it. own: parents before children."""
+    """Return for each path the sum of its counts and those below it. own: parents before children."""
     sums = dict(own)
     for path in reversed(own):
         if path:
@@ -167,7 +167,7 @@ class _Held(NamedTuple):
 
 
 def _held(modules: dict[str, Module]) -> tuple[dict[str, Counts], dict[str, list[str]]]:
-    """Return for each path what the module itself holds, and notes on what of it was counted at an earlier name."""
+    """Return for each path the counts of the module itself, and notes on memory counted at an earlier name."""
     counts, notes = dict.fromkeys(modules, Counts()), {path: [] for path in modules}
     held: list[_Held] = []
     for path, module in modules.items():
@@ -187,7 +187,7 @@ def _held(modules: dict[str, Module]) -> tuple[dict[str, Counts], dict[str, list
 
 
 def _share(a: _Held, b: _Held) -> bool:
-    """Whether the two have elements in common."""
+    """Return True if the two share elements."""
     return _elements([a, b]) < _elements([a]) + _elements([b])
 
 

@@ -1,7 +1,7 @@
-"""A run of a model that leaves no trace: what each module returns, and how many multiply-adds it takes.
+"""A trial run of a model: the output shapes and multiply-adds of each module.
 
-The model runs once, in evaluation mode and without recording. Its modes, its buffers and the default generator are
-afterwards as they were, the inputs too.
+The model runs once, in evaluation mode, without recording a graph. Its modes, its buffers, the inputs and the default
+generator are restored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Trial(NamedTuple):
-    """What a run showed. By id of a module: a text for what each call returned, and the multiply-adds of its own."""
+    """The results of a run, by the id of a module: a text for the output of each call, and its own multiply-adds."""
 
     inputs: Sequence[Tensor]
     outputs: dict[int, list[str]]
@@ -34,10 +34,10 @@ NOT_RUN = Trial((), {}, Counter())
 
 
 def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
-    """Return what a run on inputs shows; each is a shape or an array.
+    """Run the model on inputs, each a shape or an array, and return the results.
 
-    Work belongs to the innermost module that was called. Raises ArgumentError for an input that is neither, and
-    whatever the model raises, with a note on the inputs.
+    Multiply-adds count for the innermost module that is running. Raises ArgumentError for any other input. An error of
+    the model gets a note about the inputs.
     """
     trial = Trial([_example(value) for value in inputs], defaultdict(list), Counter())
     running = [model]
@@ -46,7 +46,7 @@ def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
         running.append(module)
 
     def leave(module: Module, args: tuple[Any, ...], output: Any) -> None:
-        while running.pop() is not module:  # those inside that ended in an error, which module caught
+        while running.pop() is not module:  # modules inside that raised an error, which this module caught
             pass
         trial.outputs[id(module)].append(shape_text(output))
 
@@ -64,7 +64,7 @@ def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
             model.eval()(*trial.inputs)
         except Exception as error:
             given = ", ".join(f"{shape_text(x)} {x.dtype}" for x in trial.inputs)
-            error.add_note(f"summary() ran the model on {given}; give example arrays where it takes others.")
+            error.add_note(f"summary() ran the model on {given}. Pass example arrays if the model takes other inputs.")
             raise
     return trial
 
@@ -82,7 +82,7 @@ def _example(value: Any) -> Tensor:
 
 @contextmanager
 def _as_it_was(module: Module) -> Iterator[None]:
-    """Give back the module's mode and buffers as they were, in the same memory."""
+    """Restore the mode and the buffers of a module at the end, in the same memory."""
     mode = module.training
     buffers = [(name, b, b.data, b.data.copy()) for name, b in module._buffers.items() if b is not None]
     try:
@@ -98,7 +98,7 @@ def _as_it_was(module: Module) -> Iterator[None]:
 
 
 def shape_text(value: Any) -> str:
-    """Return the shape of a tensor; those in a tuple or list in brackets, in a dict in braces; else the type's name."""
+    """Return the shape of a tensor, or of those in a tuple, list or dict; for any other type, its name."""
     if isinstance(value, Tensor | np.ndarray):
         return str(value.shape)
     if isinstance(value, tuple | list):

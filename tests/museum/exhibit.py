@@ -1,4 +1,4 @@
-"""What an exhibit is: a bug written once for both frameworks, what PyTorch makes of it, and what statezoo says."""
+"""An exhibit: a bug written once for both frameworks, what PyTorch does with it, and what statezoo says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from statezoo import core
 
-# (model, optimizer, several or None, batch or None, loss or None): what doctor() takes.
+# (model, optimizer, several optimizers or None, batch or None, loss or None): the arguments of doctor().
 Arguments = tuple[Any, Any, Any, Any]
 Bug = Callable[[Any], Arguments]
 Observation = Callable[..., str]
@@ -24,7 +24,7 @@ _exhibits: list[Exhibit] = []
 
 @dataclass(frozen=True)
 class Exhibit:
-    """bug: builds the given from a namespace with torch.nn's names. in_torch: the given's symptoms there."""
+    """A bug as a function that returns the arguments of doctor(), and a function that describes what PyTorch does."""
 
     title: str
     bug: Bug
@@ -32,12 +32,12 @@ class Exhibit:
 
     @property
     def code(self) -> str:
-        """The bug as one would write it: the body of its function."""
+        """The code of the bug: the body of its function."""
         body = inspect.getsource(self.bug).split("\n", 2)
         return textwrap.dedent("\n".join(body[1:])).strip()
 
     def pytorch_says(self) -> str:
-        """Run it in PyTorch; what came of it, and any warning."""
+        """Run the bug in PyTorch and return what happened, with any warning."""
         import torch
 
         torch.manual_seed(0)
@@ -54,7 +54,7 @@ class Exhibit:
         return seen + "".join(told[:1])
 
     def statezoo_says(self) -> str:
-        """The error that it is at once, or what the doctor finds."""
+        """Return the immediate error, or the findings of the doctor."""
         core.manual_seed(0)
         try:
             report = core.doctor(*self.bug(SimpleNamespace(**vars(core), F=core.functional)))
@@ -64,7 +64,7 @@ class Exhibit:
 
 
 def exhibit(title: str, in_torch: Observation) -> Callable[[Bug], Bug]:
-    """Put a bug on show."""
+    """Register a bug as an exhibit."""
 
     def show(bug: Bug) -> Bug:
         _exhibits.append(Exhibit(title, bug, in_torch))
@@ -74,7 +74,7 @@ def exhibit(title: str, in_torch: Observation) -> Callable[[Bug], Bug]:
 
 
 def exhibits() -> list[Exhibit]:
-    """All of them, in the order of the rooms."""
+    """Return all exhibits, in the order of the rooms."""
     import room_1_registration  # noqa: F401
     import room_2_sharing  # noqa: F401
     import room_3_gradients  # noqa: F401
@@ -84,7 +84,7 @@ def exhibits() -> list[Exhibit]:
 
 
 def steps(model: Any, optimizer: Any, batch: Any, loss: Any, count: int = 1) -> list[float]:
-    """Take training steps in PyTorch; the losses."""
+    """Take training steps in PyTorch and return the losses."""
     import torch
 
     optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.1)
@@ -100,12 +100,12 @@ def steps(model: Any, optimizer: Any, batch: Any, loss: Any, count: int = 1) -> 
 
 
 def moved(model: Any, optimizer: Any, batch: Any, loss: Any, count: int = 1) -> list[str]:
-    """Take training steps in PyTorch; the names of the parameters that they changed."""
+    """Take training steps in PyTorch and return the names of the parameters that changed."""
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     steps(model, optimizer, batch, loss, count)
     return [name for name, p in model.named_parameters() if not np.array_equal(p.detach(), before[name])]
 
 
 def classes(nn: Any, count: int = 32, of: int = 4) -> Any:
-    """Class indices, (count,) int64."""
+    """Return class indices, (count,) int64."""
     return nn.tensor(np.arange(count) % of)

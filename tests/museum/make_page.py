@@ -10,16 +10,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "museum-of-bugs.md"
 
 INTRODUCTION = """# A museum of bugs
 
-Models that are broken in the classic ways, what PyTorch makes of each, and what statezoo says: an error at once, or a
-finding of `core.doctor`. `nn` stands for `torch.nn` or `statezoo.core`, and `nn.F` for its functional; the code is the
-same for both. A given is `(model, optimizer, batch, loss)`, as `doctor` takes it.
+Classic bugs, what PyTorch does with each, and what statezoo says: an immediate error, or a finding of `core.doctor`.
+`nn` stands for `torch.nn` or `statezoo.core`, and `nn.F` for its functional module. The code is the same for both. Each
+function returns `(model, optimizer, batch, loss)`, the arguments of `doctor`.
 
-`python tests/museum/make_page.py` runs all of it and writes this page; a test compares the page with what is said now.
+`python tests/museum/make_page.py` runs the code and writes this page. A test compares the page with the current output.
 """
 
 
 def section(exhibit: Exhibit) -> str:
-    """What the page shows of one exhibit."""
+    """Return the section of the page on one exhibit."""
     return "\n\n".join(
         [
             f"## {exhibit.title}",
@@ -31,7 +31,7 @@ def section(exhibit: Exhibit) -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "\n".join([INTRODUCTION, *(section(each) + "\n" for each in exhibits())])
 
 

@@ -1,4 +1,4 @@
-"""Room 1: parts that the model uses and does not know of."""
+"""Room 1: parts that the model uses without having registered them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from exhibit import Arguments, classes, exhibit, moved
 
 
 def _registers(model: Any, *_: Any) -> str:
-    return f"No word. parameters() has {[name for name, _ in model.named_parameters()]}."
+    return f"Silence. parameters() has {[name for name, _ in model.named_parameters()]}."
 
 
 @exhibit("Layers in a list", _registers)
@@ -34,7 +34,7 @@ def dict_filled_later(nn: Any) -> Arguments:
     return Net(), None, None, None
 
 
-@exhibit("A tensor where a Parameter was meant", _registers)
+@exhibit("A tensor instead of a Parameter", _registers)
 def tensor_for_parameter(nn: Any) -> Arguments:
     class Scaled(nn.Module):
         def __init__(self) -> None:
@@ -47,7 +47,7 @@ def tensor_for_parameter(nn: Any) -> Arguments:
 
 def _closure(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     changed = moved(model, optimizer, batch, loss)
-    return f"No word. The slope gets a gradient, but a step moves {changed} only; state_dict() lacks it."
+    return f"Silence. The slope gets a gradient, but a step moves {changed} only; state_dict() lacks it."
 
 
 @exhibit("A trainable tensor in a closure", _closure)
@@ -88,10 +88,10 @@ def _fresh(model: Any, *_: Any) -> str:
 
     x = torch.ones(1, 8)
     same = torch.equal(model(x), model(x))
-    return f"No word. Two calls on one input agree: {same}; {len(list(model.parameters()))} parameters train."
+    return f"Silence. Two calls on one input agree: {same}; {len(list(model.parameters()))} parameters train."
 
 
-@exhibit("A layer made anew in each forward", _fresh)
+@exhibit("A layer made again in each forward", _fresh)
 def layer_made_in_forward(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -106,7 +106,7 @@ def layer_made_in_forward(nn: Any) -> Arguments:
 
 def _running(model: Any, _: Any, batch: Any, __: Any) -> str:
     model(batch)
-    return f"No word. The mean follows the data, and state_dict() has {list(model.state_dict())}."
+    return f"Silence. The mean follows the data, and state_dict() has {list(model.state_dict())}."
 
 
 @exhibit("Running statistics in a plain attribute", _running)

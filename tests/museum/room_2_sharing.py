@@ -1,4 +1,4 @@
-"""Room 2: what the optimizer holds, and parameters that were meant to be one."""
+"""Room 2: the parameters of the optimizer, and parameters that were meant to be tied."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from exhibit import Arguments, classes, exhibit, moved, steps
 
 
 def _moves(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
-    return f"No word. A step moves {moved(model, optimizer, batch, loss)}."
+    return f"Silence. A step moves {moved(model, optimizer, batch, loss)}."
 
 
 @exhibit("A head replaced after the optimizer was made", _moves)
@@ -33,7 +33,7 @@ def tiny_learning_rate(nn: Any) -> Arguments:
 
 
 def _explodes(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
-    return f"No word. After 20 steps the loss is {steps(model, optimizer, batch, loss, 21)[-1]}."
+    return f"Silence. After 20 steps the loss is {steps(model, optimizer, batch, loss, 21)[-1]}."
 
 
 @exhibit("A learning rate far too large", _explodes)
@@ -46,7 +46,7 @@ def huge_learning_rate(nn: Any) -> Arguments:
 def _twice(model: Any, optimizer: Any, *_: Any) -> str:
     held = [p for group in optimizer.param_groups for p in group["params"]]
     memories = {p.data_ptr() for p in held}
-    return f"No word. The optimizer holds {len(held)} tensors of {len(memories)} memories: one is stepped twice."
+    return f"Silence. The optimizer holds {len(held)} tensors of {len(memories)} memories: one is stepped twice."
 
 
 @exhibit("One memory under two Parameters", _twice)
@@ -59,7 +59,7 @@ def one_memory_twice(nn: Any) -> Arguments:
 
 def _both(model: Any, optimizers: Any, *_: Any) -> str:
     held = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    return f"No word. The optimizers hold {len(held)} tensors, the model has {len(list(model.parameters()))}."
+    return f"Silence. The optimizers hold {len(held)} tensors, the model has {len(list(model.parameters()))}."
 
 
 @exhibit("A part that two optimizers hold", _both)
@@ -72,7 +72,7 @@ def held_by_two(nn: Any) -> Arguments:
 
 def _apart(model: Any, *_: Any) -> str:
     one, two = model.embedding.weight, model.head.weight
-    return f"No word. One memory: {one.data_ptr() == two.data_ptr()}; parameters: {len(list(model.parameters()))}."
+    return f"Silence. One memory: {one.data_ptr() == two.data_ptr()}; parameters: {len(list(model.parameters()))}."
 
 
 def _language_model(nn: Any) -> Any:
@@ -93,7 +93,7 @@ def tie_broken_by_assignment(nn: Any) -> Arguments:
     return model, None, None, None
 
 
-@exhibit("A copy where a tie was meant", _apart)
+@exhibit("A copy instead of a tie", _apart)
 def copy_for_a_tie(nn: Any) -> Arguments:
     model = _language_model(nn)
     model.head.weight = nn.Parameter(model.embedding.weight.detach() * 1)
@@ -102,7 +102,7 @@ def copy_for_a_tie(nn: Any) -> Arguments:
 
 def _views(model: Any, *_: Any) -> str:
     one, two = model.encoder.weight, model.decoder.weight
-    return f"No word. One memory: {one.data_ptr() == two.data_ptr()}."
+    return f"Silence. One memory: {one.data_ptr() == two.data_ptr()}."
 
 
 def _autoencoder(nn: Any) -> Any:

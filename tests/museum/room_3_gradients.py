@@ -12,7 +12,7 @@ def _gradients(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     zero = [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.any()]
     nan = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.isnan().any()]
     parts = {"no gradient": without, "a gradient of 0": zero, "a gradient with NaN": nan}
-    return "No word. " + " ".join(f"After backward() {names} have {what}." for what, names in parts.items() if names)
+    return "Silence. " + " ".join(f"After backward() {names} have {what}." for what, names in parts.items() if names)
 
 
 @exhibit("A detach() on the way", _gradients)
@@ -59,7 +59,7 @@ def all_zero(nn: Any) -> Arguments:
 def _alike(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     steps(model, optimizer, batch, loss, 10)
     alike = bool((model[0].weight == model[0].weight[:1]).all())
-    return f"No word. After 10 steps the {len(model[0].weight)} hidden units are the same one: {alike}."
+    return f"Silence. After 10 steps the {len(model[0].weight)} hidden units are the same one: {alike}."
 
 
 @exhibit("All units start alike", _alike)
@@ -86,7 +86,7 @@ def root_of_zero(nn: Any) -> Arguments:
 
 
 def _loss(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
-    return f"No word. The loss is {steps(model, optimizer, batch, loss)[0]}."
+    return f"Silence. The loss is {steps(model, optimizer, batch, loss)[0]}."
 
 
 @exhibit("The logarithm of a softmax", _loss)
@@ -101,7 +101,7 @@ def log_of_softmax(nn: Any) -> Arguments:
 def _learns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     changed = moved(model, optimizer, batch, loss)
     share = float((model[1](model[0](batch[0])).abs() > 0.98).float().mean())
-    return f"No word. Every parameter moves: {len(changed) == 4}; more than 90 % of the tanh are flat: {share > 0.9}."
+    return f"Silence. Every parameter moves: {len(changed) == 4}; more than 90 % of the tanh are flat: {share > 0.9}."
 
 
 @exhibit("Saturated units", _learns)
@@ -112,7 +112,7 @@ def saturated(nn: Any) -> Arguments:
 
 def _predicts(model: Any, _: Any, batch: Any, __: Any) -> str:
     predicted = sorted({int(each) for each in model(batch).argmax(1)})
-    return f"No word. The classes that it predicts for {len(batch)} examples: {predicted}."
+    return f"Silence. The classes that it predicts for {len(batch)} examples: {predicted}."
 
 
 @exhibit("A model saved after it had diverged", _predicts)

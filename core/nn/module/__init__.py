@@ -1,1 +1,1 @@
-"""What a Module is: how its state is registered, found and loaded."""
+"""The Module class: how its state is registered, found and loaded."""

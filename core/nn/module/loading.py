@@ -207,10 +207,10 @@ class LoadPlan:
     def _prefix_advice(self) -> str | None:
         return hints.prefix_advice(self.unexpected_keys, self.missing_keys, self._place, self._without_prefix)
 
-    # --- names that share memory
+    # --- shared memory
 
     def _find_conflicts(self) -> None:
-        """Note the names whose values would be overwritten by those of another, as they share memory."""
+        """Note the names whose values would be overwritten because another name shares their memory."""
         names = list(self._copies)
         targets = [target for target, _ in self._copies.values()]
         for group in overlapping(targets):
@@ -232,7 +232,7 @@ class LoadPlan:
         self._problems[name] = (f"{what} in the model, but {self._place} has different values for them", _UNTIE)
 
     def _separate_from_model(self) -> None:
-        """Copy the values that lie in the model's own memory, where the first copies would overwrite them."""
+        """Copy values that are in the model's own memory, where earlier copies would overwrite them."""
         names = list(self._copies)
         arrays = [array for pair in self._copies.values() for array in pair]  # target, values, target, values, ...
         for group in overlapping(arrays):
@@ -242,7 +242,7 @@ class LoadPlan:
                         target, values = self._copies[names[position // 2]]
                         self._copies[names[position // 2]] = (target, values.copy())
 
-    # --- the rest
+    # --- errors and extra state
 
     def _refuse_problems(self) -> None:
         """Raise StateDictError if there are problems."""
@@ -256,14 +256,14 @@ class LoadPlan:
         raise StateDictError(type(self._model).__name__, lines, "\n".join(advice), self._source)
 
     def _set_extra_state(self) -> None:
-        """Call set_extra_state of every module that has one; if one raises, restore all."""
+        """Call set_extra_state of every module that has extra state. If one raises, restore all of them."""
         before = [(module, copy.deepcopy(module.get_extra_state())) for module, _ in self._extra.values()]
         for position, (name, (module, value)) in enumerate(self._extra.items()):
             try:
                 module.set_extra_state(value)
             except Exception as error:
                 for changed, old in before[: position + 1]:
-                    # One that takes nothing back must not keep the others from it.
+                    # An error here must not keep the others from being restored.
                     with contextlib.suppress(Exception):
                         changed.set_extra_state(old)
                 what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
@@ -275,12 +275,12 @@ def _native(dtype: np.dtype) -> np.dtype:
 
 
 def _castable(old: np.dtype, new: np.dtype) -> bool:
-    """Whether a conversion keeps the kind of value: floats to floats, integers to integers or floats."""
+    """Return True if a conversion keeps the kind of value: floats to floats, integers to integers or floats."""
     return (is_floating(old) or old.kind in "iu") and (is_floating(new) or (old.kind in "iu" and new.kind in "iu"))
 
 
 def _convert(values: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
-    """Return values in dtype, or None if an integer would change or a finite float would not be finite."""
+    """Return the values in dtype, or None if an integer would change or a finite float would become infinite."""
     with np.errstate(all="ignore"):
         converted = values.astype(dtype)
     if dtype.kind in "iu":

@@ -1,4 +1,4 @@
-"""Module: a part of a network, which knows its parameters, its buffers and the modules it is made of.
+"""Module: the base class of layers and models.
 
     class Net(Module):
         def __init__(self):
@@ -9,8 +9,8 @@
         def forward(self, x):               # (N, 784) -> (N, 10)
             return self.fc2(relu(self.fc1(x)))
 
-Names and their order are torch's: a module's own parameters, its buffers, its children's; how they are walked through
-stands in traversal.py.
+Names and their order are torch's: a module's own parameters, its buffers, then those of its children. The traversal is
+in traversal.py.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ ForwardPreHook = Callable[["Module", tuple[Any, ...]], Any]
 
 
 class MissingForwardError(ModuleError, NotImplementedError):
-    """A module was called whose class does not say what to compute."""
+    """A call of a module whose class does not define forward."""
 
 
 class HookHandle:
-    """What registering a hook returns: `remove()` takes the hook away again."""
+    """The result of registering a hook: `remove()` removes the hook."""
 
     def __init__(self, hooks: dict[int, Any], key: int) -> None:
         self._hooks, self._key = hooks, key
 
     def remove(self) -> None:
-        """Take the hook away, if it is still there."""
+        """Remove the hook, if it is still registered."""
         self._hooks.pop(self._key, None)
 
 
@@ -58,9 +58,9 @@ _hook_keys = itertools.count()
 
 
 class Module(Traversal):
-    """The base of all layers and models: subclass it, call super().__init__() first, assign the parts, write forward.
+    """The base class of all layers and models. A subclass calls super().__init__() first and defines forward.
 
-    training: whether it is in training mode, which Dropout and BatchNorm1d look at; see `train`.
+    training: True in training mode, which changes Dropout and BatchNorm1d; see `train`.
     """
 
     training: bool
@@ -69,16 +69,16 @@ class Module(Traversal):
         super().__init__()
         vars(self).update(training=True, _forward_hooks={}, _forward_pre_hooks={})
 
-    # --- computing
+    # --- calls
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the module computes; every subclass that is called defines it."""
+        """Return the output of the module. Subclasses define it."""
         raise MissingForwardError(
             f"{type(self).__name__} has no forward(). Define forward(self, x) in the class; calling the module runs it."
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return `forward(*args, **kwargs)`, with the hooks run before and after it."""
+        """Return `forward(*args, **kwargs)`, running the hooks before and after it."""
         if not self._forward_pre_hooks and not self._forward_hooks:
             return self.forward(*args, **kwargs)
         for pre_hook in tuple(self._forward_pre_hooks.values()):
@@ -92,11 +92,11 @@ class Module(Traversal):
         return output
 
     def register_forward_pre_hook(self, hook: ForwardPreHook) -> HookHandle:
-        """Have hook(module, args) run before each forward; what it returns, unless None, replaces the arguments."""
+        """Call hook(module, args) before each forward. A result other than None replaces the arguments."""
         return _add_hook(self._forward_pre_hooks, hook)
 
     def register_forward_hook(self, hook: ForwardHook, with_kwargs: bool = False) -> HookHandle:
-        """Have hook(module, args, output) run after each forward; what it returns, unless None, replaces the output.
+        """Call hook(module, args, output) after each forward. A result other than None replaces the output.
 
         with_kwargs=True calls it as hook(module, args, kwargs, output).
         """
@@ -105,10 +105,10 @@ class Module(Traversal):
     # --- state
 
     def state_dict(self, prefix: str = "") -> dict[str, Any]:
-        """Return the live array of every parameter and persistent buffer by name, those of tied ones too.
+        """Return the array of every parameter and persistent buffer by name, tied ones under each name.
 
-        The arrays are the model's memory, not copies. A module that defines get_extra_state adds
-        "<its name>._extra_state" with what that returns.
+        The arrays are the model's memory, not copies. A module that defines get_extra_state adds its result as
+        "<its name>._extra_state".
         """
         state: dict[str, Any] = {}
         for path, module in self._tree(distinct=False):
@@ -129,20 +129,20 @@ class Module(Traversal):
         return plan_load(self, state, strict, cast).apply()
 
     def get_extra_state(self) -> Any:
-        """Return what else belongs to this module's state; define it, with set_extra_state, if there is any."""
+        """Return additional state of this module. A subclass that has any defines this and set_extra_state."""
         raise ModuleError(f"{type(self).__name__} has no extra state: it does not define get_extra_state().")
 
     def set_extra_state(self, state: Any) -> None:
-        """Take back what get_extra_state returned."""
+        """Restore what get_extra_state returned."""
         raise ModuleError(f"{type(self).__name__} has no extra state: it does not define set_extra_state().")
 
     def _has_extra_state(self) -> bool:
         return type(self).get_extra_state is not Module.get_extra_state
 
-    # --- changing it as a whole
+    # --- changes of the whole module
 
     def train(self, mode: bool = True) -> Self:
-        """Return self, after setting training mode (or, with False, evaluation mode) here and in every module below."""
+        """Set training mode, or with False evaluation mode, here and in every module below, and return self."""
         if not isinstance(mode, bool):
             raise ArgumentError(f"train() takes True or False, not {type(mode).__name__}.")
         self.training = mode
@@ -151,11 +151,11 @@ class Module(Traversal):
         return self
 
     def eval(self) -> Self:
-        """Return self, after setting evaluation mode: dropout is off, batch norm uses its running statistics."""
+        """Set evaluation mode and return self: dropout is off, batch norm uses its running statistics."""
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Return self, after setting `requires_grad` of every parameter: False freezes the model."""
+        """Set `requires_grad` of every parameter and return self. False freezes the model."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
@@ -166,17 +166,17 @@ class Module(Traversal):
             parameter.grad = None
 
     def apply(self, function: Callable[[Any], Any]) -> Self:
-        """Return self, after calling function with every module below, children first, and with self."""
+        """Call function with every module below, children first, and with self, and return self."""
         for child in self.children():
             child.apply(function)
         function(self)
         return self
 
     def to(self, dtype: npt.DTypeLike) -> Self:
-        """Return self, after converting its floating-point parameters and buffers, and their gradients, to dtype.
+        """Convert the floating-point parameters and buffers, and their gradients, to dtype, and return self.
 
-        What was tied or a view stays so, within this module; the base of a view is converted wherever it is held.
-        Raises ArgumentError if dtype is not a floating-point one.
+        Ties and views within this module are kept. The base of a view is converted even if another module holds it.
+        Raises ArgumentError if dtype is not a floating-point dtype.
         """
         try:
             wanted = np.dtype(dtype)
@@ -213,10 +213,10 @@ class Module(Traversal):
         new.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return new
 
-    # --- looking into it
+    # --- inspection
 
     def get_submodule(self, target: str) -> Module:
-        """Return the module with a name as in named_modules(), "" being self. Raises UnknownMemberError."""
+        """Return the module with a name as in named_modules(), or self for "". Raises UnknownMemberError."""
         found: Any = self
         for part in target.split(".") if target else ():
             found = found._modules.get(part)
@@ -228,36 +228,36 @@ class Module(Traversal):
         return found
 
     def get_parameter(self, target: str) -> Parameter:
-        """Return the parameter with a name as in named_parameters(). Raises UnknownMemberError."""
+        """Return the parameter with a name as in named_parameters(). Raises UnknownMemberError if there is none."""
         return self._named("_parameters", "parameter", target)
 
     def get_buffer(self, target: str) -> Any:
-        """Return the buffer with a name as in named_buffers(). Raises UnknownMemberError."""
+        """Return the buffer with a name as in named_buffers(). Raises UnknownMemberError if there is none."""
         return self._named("_buffers", "buffer", target)
 
     def num_parameters(self) -> int:
-        """Return the number of elements in all parameters, tied or viewed memory counted once."""
+        """Return the number of elements in all parameters, counting tied or viewed memory once."""
         return count_elements([parameter.data for parameter in self.parameters()])
 
     def summary(self, *inputs: Any) -> Summary:
-        """Return a table of the modules below with output shapes, sizes and multiply-adds; print it, or show it.
+        """Return a table of the modules with output shapes, sizes and multiply-adds. Notebooks show it.
 
-        inputs: what forward takes, each as a shape such as (1, 64), which stands for float32 zeros, or as an example
-        array. Without any nothing is run, and only sizes are shown. See summary.py for what is counted and how.
+        inputs: the arguments of forward, each as a shape such as (1, 64), which stands for float32 zeros, or as an
+        example array. Without inputs the model is not run, and only sizes are shown. See summary.py for the counts.
         """
-        from ...inspection.summary import summarize  # only who looks needs it
+        from ...inspection.summary import summarize  # inspection is above nn: it must not be imported with it
 
         return summarize(self, inputs)
 
     def extra_repr(self) -> str:
-        """Return what `repr` shows in the parentheses: the arguments the module was made with."""
+        """Return the text that `repr` shows in the parentheses: the arguments of the constructor."""
         return ""
 
     def __repr__(self) -> str:
         return self._described([(f"({name}): ", repr(child)) for name, child in self._modules.items()])
 
     def _described(self, children: list[tuple[str, str]]) -> str:
-        """Return torch's text: the class, its arguments, and a line for each child if there are any."""
+        """Return the text in torch's format: the class, its arguments, and a line for each child."""
         arguments = self.extra_repr()
         if not children and "\n" not in arguments:
             return f"{type(self).__name__}({arguments})"

@@ -4,8 +4,8 @@ A Parameter made of a view of another Parameter, as in a tied autoencoder,
 
     self.decoder.weight = Parameter(self.encoder.weight.T)
 
-is that view for ever: it shares the memory, and its gradient flows into the `.grad` of the encoder's weight. (In torch
-the two would be trained separately, each step of the optimizer writing over the other's.)
+stays that view: it shares the memory, and its gradient flows into the `.grad` of the encoder's weight. (In torch the
+two would be trained separately, and each step of the optimizer would overwrite the other.)
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ...errors import ArgumentError, GraphError
 
 
 class Parameter(Tensor):
-    """A tensor that is trained: a Module that it is assigned to lists, saves and loads it.
+    """A tensor that is trained. A Module registers it on assignment, and saves and loads it.
 
-    data: as for Tensor. Of a Tensor the memory is shared; the graph is left behind, unless the Tensor is a Parameter or
-    a view of one (`.T`, slices, reshapes): then the new Parameter is a lasting view, see `view_of`.
-    Raises ArgumentError if data are no floats and requires_grad is True.
+    data: as for Tensor. The memory of a Tensor is shared, but not its graph. If the Tensor is a Parameter or a view of
+    one (`.T`, slices, reshapes), the new Parameter is a lasting view, see `view_of`.
+    Raises ArgumentError if requires_grad is True and data are not floats.
     """
 
     __slots__ = ("_holders",)  # the number of names under which modules hold it
@@ -42,10 +42,10 @@ class Parameter(Tensor):
 
     @classmethod
     def view_of(cls, base: Parameter, array: np.ndarray, requires_grad: bool = True) -> Parameter:
-        """Return a Parameter over array, a view of base's memory, whose gradient flows into `base.grad`.
+        """Return a Parameter over an array that is a view of the memory of base. Its gradient flows into `base.grad`.
 
-        Its own `.grad` stays None, so that an optimizer steps the memory once.
-        Raises ArgumentError if array is not a view of elements of base, or repeats some (as `expand` does).
+        Its own `.grad` stays None, so an optimizer steps the memory only once.
+        Raises ArgumentError if the array is not a view of base, or repeats elements of it as `expand` does.
         """
         view = cls(array, requires_grad)
         view._link(base)
@@ -53,7 +53,7 @@ class Parameter(Tensor):
 
     @property
     def base(self) -> Parameter | None:
-        """The Parameter whose memory this one is a view of, or None."""
+        """The Parameter that this one is a view of, or None."""
         return self._parents[0] if self._parents else None  # pyright: ignore[reportReturnType]
 
     def _link(self, base: Parameter) -> None:
@@ -159,7 +159,7 @@ def _rebuild_buffer(cls: type[Buffer], memory: np.ndarray, place: Place | None, 
 
 
 def _viewed_parameter(tensor: Tensor) -> Parameter | None:
-    """Return the Parameter that tensor was made from by views only, or None."""
+    """Return the Parameter that a tensor is a view of, or None."""
     node = tensor
     while not isinstance(node, Parameter):
         if len(node._parents) != 1:
@@ -171,7 +171,7 @@ def _viewed_parameter(tensor: Tensor) -> Parameter | None:
 
 
 def _holds(whole: np.ndarray, part: np.ndarray) -> bool:
-    """Whether every element of part is, in memory, an element of whole. Both of one dtype."""
+    """Return True if every element of part is an element of whole in memory. Both have the same dtype."""
     low, high = byte_bounds(whole)
     start, end = byte_bounds(part)
     if not (low <= start and end <= high):
@@ -184,7 +184,7 @@ def _holds(whole: np.ndarray, part: np.ndarray) -> bool:
 
 
 def _gradient_of_base(base: Parameter, view: Parameter | None, gradient: np.ndarray) -> np.ndarray:
-    """Return the gradient of base, given that of a view of it: zero outside the view."""
+    """Return the gradient of base for the gradient of a view of it: zero outside the view."""
     assert view is not None
     if gradient.size and not np.may_share_memory(base.data, view.data):
         raise GraphError(

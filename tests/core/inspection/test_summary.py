@@ -227,7 +227,7 @@ def test_an_error_of_the_model_says_what_it_was_run_on():
     with pytest.raises(ArgumentError, match="takes integer indices") as caught:
         Tied().summary((2, 5))
     assert caught.value.__notes__ == [
-        "summary() ran the model on (2, 5) float32; give example arrays where it takes others."
+        "summary() ran the model on (2, 5) float32. Pass example arrays if the model takes other inputs."
     ]
 
 
