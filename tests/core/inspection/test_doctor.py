@@ -242,7 +242,7 @@ def test_a_report_without_findings_is_true_and_says_what_was_looked_at():
     assert str(doctor(model, batch=BATCH[0])) == "Linear: nothing found (looked at the tree, a forward pass)"
 
 
-def test_a_report_with_findings_is_false_and_shows_name_sight_and_mend():
+def test_a_report_with_findings_is_false_and_shows_the_name_what_was_seen_and_the_fix():
     model = Sequential(Linear(8, 16), Linear(16, 4))
     optimizer = optim.SGD(model[0].parameters(), lr=0.1)
     model[1].bias = None
@@ -533,7 +533,7 @@ def test_weights_that_are_far_too_small_are_found_with_their_numbers():
     assert "far below 1 / sqrt(fan_in) = 0.125" in finding.seen
 
 
-def test_the_mend_of_a_finding_mends_it():
+def test_the_fix_of_a_finding_fixes_it():
     model = Linear(8, 4)
     init.normal_(model.weight, std=100.0)
     (finding,) = doctor(model).findings

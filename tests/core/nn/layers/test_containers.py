@@ -53,7 +53,7 @@ def test_a_slice_of_a_sequential_keeps_names_and_modules():
     assert part[0] is model[1]
 
 
-def test_to_append_to_a_slice_never_replaces_the_member_whose_name_comes_next():
+def test_appending_to_a_slice_never_replaces_a_member():
     part = Sequential(ReLU(), Tanh(), Sigmoid())[1:]
     with pytest.raises(
         RegistrationError, match=r"already has a member '2', because it kept the names .* Sequential\(\*"
