@@ -257,9 +257,7 @@ class Registry:
         if kind == "_modules":
             self._note_replaced(name, before)
         else:
-            self._replaced.pop(
-                name, None
-            )  # whoever deletes a parameter first means to part it from what it was tied to
+            self._replaced.pop(name, None)  # a parameter that is deleted first is untied on purpose
 
     def _note_replaced(self, name: str, before: Any) -> None:
         """Remember the parameters that a name stood for, or stood above, for the doctor, without keeping them alive."""
