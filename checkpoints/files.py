@@ -1,4 +1,4 @@
-"""Saving a state to a file and loading it: what joins sharing, manifest, bytes and formats."""
+"""Saving a state to a file and loading it: where sharing, manifest, bytes and formats come together."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def save_file(
     in binary mode, and then `format` says it: "safetensors" (the default) or "hdf5", or a suffix.
     metadata: strings by name, see `read_metadata`. durable: whether to wait until the disk has it, so that even a power
     cut leaves the old file or the new one. max_shard_size: a number of bytes, or text such as "5GB": a state whose
-    tensors take more goes into several .safetensors files and an index (see index.py), which take the place of what
-    was there all at once. It is loaded by the same path.
+    tensors take more goes into several .safetensors files and an index (see sharding/index.py), which replace what was
+    there all at once. It is loaded by the same path.
     Raises StateError for what cannot be kept, WriteError if the system refuses, FormatError for another suffix.
     """
     strings = state.checked_metadata(metadata or {})
@@ -83,7 +83,7 @@ def packed_of(state_dict: Mapping[str, Any]) -> Packed:
 
 
 class _Plan:
-    """Where everything of a state goes in a file of a format."""
+    """Where each part of a state goes in a file of a format."""
 
     def __init__(self, packed: Packed, form: Format, metadata: dict[str, str]) -> None:
         tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
@@ -93,7 +93,7 @@ class _Plan:
         self.placed = [Placed(offsets[name], tensors[name].size_bytes, name, a) for name, a in packed.stored.items()]
 
     def rest(self, digests: Mapping[str, str]) -> list[tuple[int, bytes]]:
-        """Return, as offsets and bytes, all that is no tensor, the digests of all of them being known."""
+        """Return everything but the tensors, as offsets and bytes, with the digests of all tensors."""
         manifest = self._blank.with_digests(self._tensors, [digests[name] for name in self._tensors])
         return self._layout.seal(manifest.text(self._metadata))
 
@@ -130,7 +130,7 @@ def _save_in_shards(
 
 
 def _save_to_path(plan: _Plan, path: str, durable: bool) -> dict[str, str]:
-    """Return the digest of each tensor, having written a file."""
+    """Write a file. Return the digest of each tensor."""
     with replace(path, durable) as descriptor:
         digests = streams.write_tensors(descriptor, plan.placed)
         for offset, content in plan.rest(digests):
@@ -139,7 +139,7 @@ def _save_to_path(plan: _Plan, path: str, durable: bool) -> dict[str, str]:
 
 
 def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
-    """Write from where file stands. It may be a pipe: so the digests, which come early in it, are made before."""
+    """Write from the current position. The file may be a pipe, so the digests are made first: they come early in it."""
     digests = {item.name: streams.digest_of(item.array) for item in plan.placed}
     pieces = [*plan.rest(digests), *((item.offset, item.array) for item in plan.placed)]
     position = 0
@@ -157,7 +157,7 @@ def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
 
 
 def _write_whole(file: BinaryIO, memory: bytes | memoryview) -> None:
-    """Write all of memory, of which a file without a buffer may take a part at a time."""
+    """Write all of memory. A file without a buffer may take only a part at a time."""
     while memory:
         count = file.write(memory)
         if count is None:
@@ -194,7 +194,7 @@ def open_header(file: Any) -> Header:
 
 
 def _is_saved(path: str) -> bool:
-    """Whether a file or an index of shards is at path. In one look: a writer may replace either by the other."""
+    """Return True if a file or an index of shards is at path. It looks once: a writer may replace one by the other."""
     folder, name = os.path.split(path)
     try:
         with os.scandir(folder or os.curdir) as entries:
@@ -225,10 +225,10 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupp
     """Return the state in a file: arrays by name, in the order they were saved in, sharing memory as they did.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
-    mmap: False gives fresh, writable arrays. True (or "r") gives read-only arrays that lie in the file; "c" such as can
-    be written to, what is written staying in memory (copy-on-write). The file may be replaced meanwhile with save_file,
+    mmap: False gives fresh, writable arrays. True (or "r") gives read-only arrays backed by the file. "c" gives
+    writable ones (copy-on-write): what is written to them stays in memory. The file may be replaced meanwhile with save_file,
     but must not be cut or overwritten in place. Tensors that a file holds compressed are fresh in any case.
-    verify: check every byte against the digests in the file (files of other writers carry none).
+    verify: check every byte against the digests in the file (files of other libraries have none).
     skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
     Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that
     cannot be read, or another CheckpointError.
@@ -243,7 +243,7 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupp
 
 
 def read_metadata(file: Any) -> dict[str, str]:
-    """Return the metadata given when a file was saved; of another writer's, what strings it has. No tensor is read.
+    """Return the metadata given when a file was saved, or the strings of a foreign file. No tensor is read.
 
     file: as for load_file. Raises MissingFileError, CorruptError or another CheckpointError.
     """

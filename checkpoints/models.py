@@ -1,4 +1,4 @@
-"""Saving a model and loading into one: the only part that knows of core, and imports it when it is used."""
+"""Saving a model and loading into one. Core is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def save_model(
     max_shard_size: int | str | None = None,
     format: str | None = None,
 ) -> None:
-    """Write the state of model to a file: every parameter, persistent buffer and extra state, tied ones tied.
+    """Write the state of a model to a file: every parameter, persistent buffer and extra state, with their ties.
 
-    The other arguments, and the errors: as for save_file.
+    The other arguments and the errors are those of save_file.
     """
     state = checked_model(model).state_dict()
     files.save_file(state, file, metadata, durable=durable, max_shard_size=max_shard_size, format=format)
@@ -85,7 +85,7 @@ def plan_model(
     prefix: str = "",
     skip_unsupported: bool = False,
 ) -> Callable[[], LoadResult]:
-    """Return what does the rest of load_model, having read all and changed nothing. Raises MismatchError."""
+    """Read everything and return the function that changes the model. Raises MismatchError as load_model does."""
     from ..core.errors import StateDictError
     from ..core.nn.module.loading import plan_load
 
@@ -154,7 +154,7 @@ def checked_model(model: Any) -> Module:
 
 
 class _Loaded(NamedTuple):
-    """A state from a file: also which of its names are aliases, and whether the file is one of ours."""
+    """A state from a file. aliases: the names that share memory. ours: whether statezoo wrote the file."""
 
     state: dict[str, Any]
     aliases: Mapping[str, sharing.Alias]
@@ -171,7 +171,7 @@ class _Pair(NamedTuple):
 def _plan_ties(
     model: Module, live: Mapping[str, np.ndarray], loaded: _Loaded, restore: bool
 ) -> tuple[list[Callable[[], None]], list[str]]:
-    """Return what makes the ties that the model lacks, if they are to be restored, and a line for each that is not."""
+    """Return functions that make the ties missing in the model, and a problem for each tie that is not made."""
     remakes, problems = [], []
     for pair in _lacking(loaded, live):
         remake = _remake(model, pair, loaded.state) if restore else None
@@ -183,7 +183,7 @@ def _plan_ties(
 
 
 def _lacking(loaded: _Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]:
-    """Give the pairs that share memory in the file, are both in the model, and do not share there."""
+    """Yield the pairs that share memory in the file but not in the model. Both names are loaded."""
     families: dict[str, list[str]] = {}
     for name, alias in loaded.aliases.items():
         families.setdefault(alias.kept, [alias.kept]).append(name)
@@ -258,9 +258,9 @@ def _tensors(model: Module) -> Iterator[tuple[str, Parameter | Buffer]]:
 
 
 def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: _Loaded) -> _Loaded:
-    """Return loaded, in a file of another writer the ties that the model has too in the shape they have in the model.
+    """Return `loaded`. In a foreign file, give ties that the model has too the shape that they have in the model.
 
-    Those writers note a transposed or sliced view as a mere name; only the model knows what it is of the kept tensor.
+    Other libraries write a transposed or sliced view as a plain name: only the model knows what kind of view it is.
     """
     if loaded.ours:
         return loaded

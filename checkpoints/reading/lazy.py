@@ -1,4 +1,4 @@
-"""A checkpoint that is open: its names at once, its tensors when they are asked for."""
+"""An open checkpoint: its names are known at once, its tensors are read when they are used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LazyTensor(Deferred):
     """A tensor in an open checkpoint: shape and dtype are known, and indexing reads what is asked for.
 
     name: that of the tensor whose bytes it has; tied names give the same LazyTensor. digest: the xxh3-128 in the file;
-    None for views and in files of other writers.
+    None for views and in foreign files.
     """
 
     def __init__(self, reader: Reader, name: str, tensor: TensorSpec) -> None:
@@ -110,8 +110,8 @@ class Checkpoint(Mapping[str, Any]):
 
     An entry that cannot be read is an UnsupportedEntry, and `unsupported` has its reason.
 
-    Several threads may read at once. When the file is replaced meanwhile by save_file, this goes on giving what was
-    there when it was opened.
+    Several threads may read at once. If save_file replaces the file meanwhile, this still reads the file that was
+    opened.
     """
 
     # The names whose absence from packed() is no error.
@@ -161,7 +161,7 @@ class Checkpoint(Mapping[str, Any]):
         self.close()
 
     def close(self) -> None:
-        """Close the file. What was read stays good; to read more is a ClosedError."""
+        """Close the file. What was read stays valid; reading more raises ClosedError."""
         self._reader.close()
 
     @property
@@ -176,7 +176,7 @@ class Checkpoint(Mapping[str, Any]):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The metadata given when the file was saved; of another writer's, what strings it has."""
+        """The metadata given when the file was saved, or the strings of a foreign file."""
         return dict(self._header.metadata)
 
     @property
@@ -196,12 +196,12 @@ class Checkpoint(Mapping[str, Any]):
 
     @property
     def fingerprint(self) -> str | None:
-        """The hash of the content, equal for the same state in both formats; None in files of other writers."""
+        """The hash of the content, equal for the same state in both formats. None in foreign files."""
         return self._header.manifest.fingerprint if self._header.manifest else None
 
     @property
     def digests(self) -> dict[str, str]:
-        """The xxh3-128 of each stored tensor, as the file has it; none in files of other writers."""
+        """The xxh3-128 of each stored tensor, as the file has it. Empty for foreign files."""
         return dict(self._reader.digests)
 
     @property
@@ -210,7 +210,7 @@ class Checkpoint(Mapping[str, Any]):
         return dict(self._stored)
 
     def damaged(self, name: str) -> bool:
-        """Whether the bytes of a stored tensor are others than were written; False where there is no digest."""
+        """Return True if the stored bytes do not match their digest. Return False if there is no digest."""
         return self._reader.digest_of(name) != self._reader.digests[name] if name in self._reader.digests else False
 
     def packed(self) -> Packed:

@@ -24,9 +24,9 @@ _BUFFER_BYTES = 1 << 18
 
 
 class Reader:
-    """Reads the stored tensors of an open header; from several threads, if they like.
+    """Reads the stored tensors of an open header. Several threads may use it at once.
 
-    verify: whether to raise CorruptError for a tensor that does not fit its digest, when it is first read.
+    verify: raise CorruptError when a tensor is first read and does not match its digest.
     """
 
     def __init__(self, header: Header, verify: bool) -> None:
@@ -84,7 +84,7 @@ class Reader:
         return streams.map_tensors(memory, wanted), digests
 
     def whole(self, name: str) -> np.ndarray:
-        """Return one tensor, checked while it is read."""
+        """Return one tensor. It is checked while it is read."""
         part = self._part(name)
         if name in part.opened.offsets:
             with self._reading(part):
@@ -96,7 +96,7 @@ class Reader:
         return arrays[name]
 
     def part_of(self, name: str, key: Any) -> Any:
-        """Return tensor[key], having read little more than it takes; the first time all of it is checked."""
+        """Return tensor[key], reading little more than that. The first time, the whole tensor is checked."""
         part = self._part(name)
         if name not in part.opened.offsets:
             return self.whole(name)[key].copy()
@@ -107,7 +107,7 @@ class Reader:
             return slicing.read_slice(part.source, wanted, key)
 
     def blocks(self, name: str, length: int) -> Iterator[np.ndarray]:
-        """Give the values of a tensor in order, flat, so many at a time; checked as the last of them has been given."""
+        """Yield the values of a tensor in order, in flat arrays of `length`. It is checked after the last one."""
         part, digest = self._part(name), xxh3_128()
         dtype, size_bytes = dtypes.numpy_dtype(part.opened.tensors[name].dtype), part.opened.tensors[name].size_bytes
         whole = None if name in part.opened.offsets else self._from_format(part, name).reshape(-1)
@@ -124,9 +124,9 @@ class Reader:
         self._compare(name, digest.hexdigest())
 
     def digest_of(self, name: str, progress: Progress = silent) -> str:
-        """Return the digest of the bytes that are in the file for a tensor, read through a small buffer.
+        """Return the digest of the bytes of a tensor in the file, reading through a small buffer.
 
-        progress: called with how many bytes were read since it was called last.
+        progress: called with the number of bytes read since the last call.
         """
         part = self._part(name)
         if name not in part.opened.offsets:
@@ -191,8 +191,8 @@ class Reader:
 def _kind(tensor: TensorSpec, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:
     """Return dtype and shape. Raises FormatError, for the tensor of a name, if NumPy cannot have such an array."""
     dtype = dtypes.numpy_dtype(tensor.dtype)
-    # What has bytes in the file is no larger than that; but NumPy also has a most of axes, and multiplies those of
-    # an empty array.
+    # A tensor with bytes in the file is no larger than the file. But NumPy also limits the number of axes, and the
+    # product of the lengths even for an empty array.
     if len(tensor.shape) > 32 or not tensor.size_bytes:
         check_shape(dtype, tensor.shape, name, path)
     return dtype, tensor.shape

@@ -12,8 +12,8 @@ The metadata of the index are those of a safetensors file: the user's; `alias: k
 manifest of the whole state, with digests of its own. Besides there is total_size, the bytes of all tensors as a number,
 unless the user has an entry of that name, which is a string.
 
-Of other writers every index is read whose shards are .safetensors files in the same folder that hold exactly the
-tensors that the index says. Entries of its metadata that are no strings are left out.
+An index that another library wrote is read if its shards are .safetensors files in the same folder and hold exactly
+the tensors that the index names. Entries of its metadata that are no strings are left out.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def is_shard_name(name: str) -> bool:
 class Index(NamedTuple):
     """What an index says. weight_map: the shard of each tensor. metadata: those that are strings, but the manifest.
 
-    manifest: its text, None in an index of another writer.
+    manifest: its text, or None in an index of another library.
     """
 
     weight_map: dict[str, str]

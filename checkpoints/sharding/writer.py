@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
-from ..errors import ArgumentError, CheckpointError, MissingFileError, WriteError
+from ..errors import ArgumentError, CheckpointError, LockedError, MissingFileError, WriteError
 from ..formats import format_of
 from ..storage import durable as files
 from ..storage.locks import locked
@@ -127,8 +127,11 @@ def _old_is_left(path: str, reason: str, error: OSError) -> WriteError:
 
 
 def remove_shards(path: str) -> None:
-    """Remove the index and the shards of a path to which a plain file has been saved, which readers prefer to them."""
-    with locked(os.path.dirname(path) or os.curdir) as is_locked:
+    """Remove the index and the shards of a path where a plain file was saved, which readers prefer.
+
+    They stay if another process keeps the folder locked: the state is saved, and the next save removes them.
+    """
+    with suppress(LockedError), locked(os.path.dirname(path) or os.curdir) as is_locked:
         if os.path.exists(path):  # otherwise a writer of shards has replaced the plain file since
             _remove_set(path, is_locked)
 

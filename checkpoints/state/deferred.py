@@ -1,4 +1,4 @@
-"""Arrays that are made when their turn to be written comes, so that a state need not fit into memory."""
+"""Arrays that are made only when they are written, so a state can be larger than memory."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Deferred:
         self._make = make
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the array, made anew. Raises StateError if it is not as was said, ReadError if a file fails."""
+        """Make the array. Raises StateError if its shape or dtype is another one, ReadError if a file fails."""
         try:
             array = self._make()
         except OSError as error:
             if isinstance(error, CheckpointError):
                 raise
-            # Else a save would take it for a failure of the file that it writes.
+            # As an OSError, it would look like a failure of the file that is being written.
             raise ReadError(f"a deferred array could not be made: {error}.", error) from error
         if not isinstance(array, np.ndarray) or array.shape != self.shape or array.dtype != self.dtype:
             found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise StateError(
-                f"a deferred array was to be {self.dtype} {self.shape}, and what was made is {found}. "
+                f"a deferred array should be {self.dtype} {self.shape}, but its function returned {found}. "
                 "Give Deferred the shape and dtype of what its function returns."
             )
         return array if dtype is None else array.astype(dtype, copy=False)

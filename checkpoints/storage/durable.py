@@ -1,7 +1,7 @@
-"""Replacing a file so that a crash at any moment leaves the old one or the new one, whole.
+"""Replacing a file so that a crash at any moment leaves the old one or the new one, complete.
 
-The new content goes to a temporary file in the same folder, is flushed to the disk, and takes the place of the old file
-in one rename, which is then flushed too. Whoever has the old file open or mapped keeps the old content.
+The new content goes to a temporary file in the same folder and is flushed to the disk. One rename then replaces the old
+file, and the folder is flushed too. A process that has the old file open or mapped keeps the old content.
 
 The temporary files of a target are `.statezoo-<xxh3_64 of its name>-<k>.tmp`, k = 0, 1, ... A writer holds a lock on
 the one it writes, which the system takes back when the process dies. So one that nobody has locked is a dead writer's,
@@ -57,7 +57,7 @@ _RENAME_ADVICE = {
 
 
 class NotFlushedError(WriteError):
-    """A file that was written, though a power cut may undo it. reason: why its folder could not be flushed."""
+    """A file that was written, but a power cut may undo it. reason: why its folder could not be flushed."""
 
     @property
     def reason(self) -> str:
@@ -66,12 +66,12 @@ class NotFlushedError(WriteError):
 
 @contextlib.contextmanager
 def replace(path: str, durable: bool = True) -> Iterator[int]:
-    """Give the descriptor of a new, empty file that takes the place of path when the block ends without an exception.
+    """Yield the descriptor of an empty file that replaces `path` if the block succeeds.
 
     A symbolic link is followed. The permissions are those of the file replaced, or what the umask allows; the owner is
     kept where the process may do that.
-    durable=False leaves out the flushes to the disk: whole for every process, killed or not, but not after a power cut.
-    Raises WriteError, with what to do, if the system refuses; after any exception the old file is untouched.
+    durable=False skips fsync: the file is still replaced atomically, but a power cut may lose it.
+    Raises WriteError if the system refuses. After any exception the old file is unchanged.
     """
     try:
         target, replaced = _target_of(path)
@@ -80,7 +80,7 @@ def replace(path: str, durable: bool = True) -> Iterator[int]:
             yield temporary.descriptor
             if durable:
                 os.fsync(temporary.descriptor)
-            else:  # a file system across a network says only when a descriptor is closed that its disk is full
+            else:  # a network file system reports a full disk only when a descriptor is closed
                 os.close(os.dup(temporary.descriptor))
             _put(temporary, target, path)
         except BaseException:
@@ -97,9 +97,9 @@ def replace(path: str, durable: bool = True) -> Iterator[int]:
 
 
 def write_all(descriptor: int, buffer: ReadableBuffer, offset: int) -> None:
-    """Write the bytes of a C-contiguous buffer at offset of a file, however few of them the system takes at a time.
+    """Write the bytes of a C-contiguous buffer at an offset of a file, in as many calls as the system needs.
 
-    Raises OSError, which `replace` makes a WriteError.
+    Raises OSError, which `replace` turns into a WriteError.
     """
     view = memoryview(buffer)
     if not view.nbytes:
@@ -292,7 +292,7 @@ def _put(temporary: _Temporary, target: str, path: str) -> None:
 
 
 def flush_folder(path: str, folder: str) -> None:
-    """Make the rename itself survive a power cut. Where folders cannot be opened (Windows) the system sees to it."""
+    """Make a rename survive a power cut. Where folders cannot be opened (Windows), the system does it by itself."""
     if os.name != "posix":
         return
     try:

@@ -1,4 +1,4 @@
-"""Keeping Python's garbage collector from looking for garbage where there is none."""
+"""A pause of the garbage collector while many objects are made that are no garbage."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Let no garbage be looked for while the block runs.
+    """Turn the garbage collector off during the block.
 
-    The collector looks each time that some hundred objects were made. A header makes a hundred thousand at a stroke,
-    none of them garbage, and looking through them again and again takes a third of the time of a load.
+    It runs after every few hundred new objects. A large header makes a hundred thousand of them, none of them garbage:
+    checking them again and again takes a third of the time of a load.
     """
     if not gc.isenabled():
         yield

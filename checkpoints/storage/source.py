@@ -1,6 +1,6 @@
-"""Where a checkpoint is read from: a file by its path, bytes in memory, or an open binary file.
+"""The source of a checkpoint: a file by its path, bytes in memory, or an open binary file.
 
-Every read names its place, so that several threads can read at once.
+Every read gives its offset, so several threads can read at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import mmap
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ _MOST_BUFFERS = 1024  # in one call of preadv on Linux (IOV_MAX)
 
 
 class Source(Protocol):
-    """What is read from. name: for messages. size_bytes: of all there is."""
+    """Bytes that can be read at any offset. name: for messages. size_bytes: the size of the whole."""
 
     name: str
     size_bytes: int
@@ -32,22 +33,22 @@ class Source(Protocol):
         ...
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        """Return `size_bytes` bytes from an offset. Raises EOFError if there are fewer."""
         ...
 
     def memory(self, copy_on_write: bool) -> memoryview:
-        """Return all the bytes as memory, mapped where that can be; read-only unless copy_on_write."""
+        """Return all bytes as memory, mapped if possible, read-only unless copy_on_write."""
         ...
 
     def close(self) -> None:
-        """Give back what the operating system holds. Memory that was handed out stays good."""
+        """Close what is open. Memory that was returned before stays valid."""
         ...
 
 
 def source_of(file: Any) -> Source:
-    """Return what to read from: a path (str, bytes that are a path, os.PathLike), bytes in memory, or an open file.
+    """Return the source for a path (str or os.PathLike), bytes in memory, or an open file.
 
-    Raises MissingFileError, ReadError, or ArgumentError for what is none of them.
+    Raises MissingFileError, ReadError, or ArgumentError for any other type.
     """
     if isinstance(file, str | os.PathLike):
         return FileSource(os.fsdecode(file))
@@ -62,7 +63,7 @@ def source_of(file: Any) -> Source:
 
 
 def _of_open_file(file: Any) -> Source:
-    """Return a source that reads what an open file holds, from where it stands to its end."""
+    """Return a source of the bytes of an open file, from its current position to its end."""
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else f"<{type(file).__name__}>"
     if isinstance(file, io.TextIOBase):
@@ -114,17 +115,18 @@ class MemorySource:
 
 
 class FileSource:
-    """A regular file, open until it is closed, whatever is renamed to its path meanwhile."""
+    """A regular file. It stays the same file even if another one is renamed to its path."""
 
     def __init__(self, path: str) -> None:
         self.name = path
         self._lock = threading.Lock()
-        self.descriptor = -1
+        self._opened: list[int] = []
         try:
             # To open a device can do something, such as rewind a tape. What takes its place meanwhile is refused below.
             status = os.stat(path)
             if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-                self.descriptor = os.open(path, _FLAGS)
+                # In one C call: an interrupt between the system call and an assignment would lose the descriptor.
+                self._opened.extend(map(os.open, (path,), (_FLAGS,)))
                 status = self._status()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingFileError(f"there is no file {path}. Check the path{_relative_to()}.", error) from error
@@ -139,6 +141,15 @@ class FileSource:
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ReadError(f"{path} is {what}. Give the path of a checkpoint file.")
         self.size_bytes = status.st_size
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor, or -1 after close()."""
+        return next(iter(self._opened), -1)
+
+    def __del__(self) -> None:
+        if self._opened:
+            self.close()
 
     def _status(self) -> os.stat_result:
         try:
@@ -184,7 +195,7 @@ class FileSource:
         return len(part)
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return so many bytes from an offset. Raises EOFError if there are less, ReadError if the system refuses."""
+        """Return bytes from an offset. Raises EOFError if there are fewer, ReadError if the system refuses."""
         # Checked first, since a damaged file can ask for any number.
         if offset + size_bytes > self.size_bytes:
             raise EOFError
@@ -206,11 +217,10 @@ class FileSource:
             ) from error
 
     def close(self) -> None:
-        """Close the file; what is mapped stays mapped."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            with suppress(OSError):  # nothing was written to it that could be lost
-                os.close(descriptor)
+        """Close the file. What is mapped stays mapped."""
+        # In one C call, as above. IndexError: the list is empty. OSError: nothing was written that could be lost.
+        with suppress(IndexError, OSError):
+            deque(map(os.close, iter(self._opened.pop, None)), maxlen=0)
 
 
 def _relative_to() -> str:

@@ -1,7 +1,7 @@
-"""The bytes of tensors, to and from a file, with a digest made as they go by.
+"""The bytes of tensors, written to a file or read from it, with their digests made in the same pass.
 
-Large tensors go one by one, in chunks, and are read on as many threads as help. Small ones go many at a time, because a
-system call costs more than copying them.
+Large tensors go one by one, in chunks, on several threads. Small ones go many at a time, because a system call costs
+more than copying them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
 
 
 class Placed(NamedTuple):
-    """An array, and where in a file its bytes go."""
+    """An array and the place of its bytes in a file."""
 
     offset: int
     size_bytes: int
@@ -43,7 +43,7 @@ class Placed(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A tensor that is to be read, and where in a file its bytes are."""
+    """A tensor to read and the place of its bytes in a file."""
 
     offset: int
     size_bytes: int
@@ -53,31 +53,31 @@ class Wanted(NamedTuple):
 
 
 def memory_of(array: np.ndarray | Deferred) -> memoryview:
-    """Return the bytes that a file holds for array: its own memory where that is C-contiguous."""
+    """Return the bytes of an array as a file holds them: its own memory if it is C-contiguous."""
     little = dtypes.little_endian(np.asarray(array))
     # What is not contiguous is copied here: a file holds raw memory, and a transposed one would be scrambled.
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
 def _buffer_of(array: np.ndarray | Deferred) -> memoryview:
-    """Return the same as memory_of, its elements not always bytes, in a fraction of the time for most arrays."""
+    """Return the same as memory_of, in a fraction of the time for most arrays. Its elements need not be bytes."""
     if isinstance(array, np.ndarray) and _has_buffer(array.dtype) and array.flags.c_contiguous:
         return array.data
     return memory_of(array)
 
 
 def _has_buffer(dtype: np.dtype) -> bool:
-    """Whether memory of a dtype is there as a buffer, and is what a file holds."""
+    """Return True if the memory of such an array is a buffer that equals the bytes in a file."""
     return dtype.isnative and dtype.char in _NATIVE
 
 
 def _is_in_place(array: np.ndarray | Deferred) -> bool:
-    """Whether memory_of is the memory of the array itself, not a copy."""
+    """Return True if memory_of returns the memory of the array itself, not a copy."""
     return isinstance(array, np.ndarray) and array.flags.c_contiguous and dtypes.little_endian(array) is array
 
 
 def chunks_of(memory: memoryview) -> Iterator[memoryview]:
-    """Give the bytes of memory in order, some at a time."""
+    """Yield the bytes of memory in order, one chunk at a time."""
     for start in range(0, len(memory), _CHUNK_BYTES):
         yield memory[start : start + _CHUNK_BYTES]
 
@@ -88,7 +88,7 @@ def digest_of(array: np.ndarray | Deferred) -> str:
 
 
 def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
-    """Return the digest of each array by name, having written its bytes to their place."""
+    """Write the bytes of each array to its place. Return the digests by name."""
     digests: dict[str, str] = {}
     writing: deque[Task] = deque()
     digesting: deque[Task] = deque()
@@ -133,9 +133,9 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
 def read_tensors(
     source: Source, wanted: list[Wanted], with_digests: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return fresh arrays by name, in no certain order, and the digest of each, or none.
+    """Return fresh arrays by name, in any order, and their digests if these are asked for.
 
-    Raises EOFError if the source ends before.
+    Raises EOFError if the source is too short.
     """
     arrays: dict[str, np.ndarray] = {}
     digests: dict[str, str] = {}
@@ -166,12 +166,12 @@ def read_tensors(
 
 
 def map_tensors(memory: memoryview, wanted: list[Wanted]) -> dict[str, np.ndarray]:
-    """Return arrays by name that lie in memory, which is that of the whole file."""
+    """Return the arrays by name, backed by `memory`, which is the mapped file."""
     return {name: np.ndarray(shape, dtype, memory, offset) for offset, _, name, dtype, shape in wanted}
 
 
 def digests_of(memory: memoryview, wanted: list[Wanted]) -> dict[str, str]:
-    """Return the digests of tensors that lie in memory, which is that of the whole file."""
+    """Return the digests of tensors in `memory`, which is the mapped file."""
     digests: dict[str, str] = {}
 
     def small(run: list[Wanted]) -> None:
@@ -186,11 +186,11 @@ def digests_of(memory: memoryview, wanted: list[Wanted]) -> dict[str, str]:
 
 
 def _run_by_place(wanted: list[Wanted], small: Callable[[list[Wanted]], None], large: Callable[[Wanted], None]) -> None:
-    """Do large tensors one by one, small ones that follow each other as runs."""
+    """Process large tensors one by one, and runs of adjacent small ones together."""
     tasks = [
         partial(large, run[0]) if run[0].size_bytes >= _SMALL_BYTES else partial(small, run) for run in _runs(wanted)
     ]
-    # Of small ones most of the time goes to Python, where threads only wait for each other.
+    # Small tensors spend most of their time in Python, where threads only wait for each other.
     _run(tasks, sum(size for size in map(itemgetter(1), wanted) if size >= _SMALL_BYTES))
 
 
@@ -198,7 +198,7 @@ Item = TypeVar("Item", Placed, Wanted)
 
 
 def _run(tasks: Sequence[Task], size_bytes: int) -> None:
-    """Do tasks that go through so many bytes together: on threads where that helps."""
+    """Run tasks that process `size_bytes` in total, on threads where that helps."""
     if size_bytes < _BYTES_WORTH_A_THREAD:
         run_lanes([deque(tasks)])
     else:
@@ -206,7 +206,7 @@ def _run(tasks: Sequence[Task], size_bytes: int) -> None:
 
 
 def _runs(items: list[Item]) -> Iterator[list[Item]]:
-    """Give items by place: small ones together where one begins as the other ends, up to a block; large ones alone."""
+    """Yield items by place: adjacent small ones together, up to one block, and large ones alone."""
     run: list[Item] = []
     start = end = 0
     for item in sorted(items, key=itemgetter(0)):

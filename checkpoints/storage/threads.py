@@ -1,4 +1,4 @@
-"""Tasks on several threads, which have all ended when the call does."""
+"""Tasks on several threads, all of which have ended when the call returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_THREADS = 4
 
 
 def run_on_threads(tasks: Iterable[Task]) -> None:
-    """Run tasks, each on the next thread that is free, of as many as help. Raises as run_lanes."""
+    """Run each task on the next free thread. Raises as run_lanes does."""
     lane = deque(tasks)
     run_lanes([lane] * min(len(lane), os.cpu_count() or 1, MOST_THREADS))
 
@@ -20,7 +20,7 @@ def run_on_threads(tasks: Iterable[Task]) -> None:
 def run_lanes(lanes: list[deque[Task]]) -> None:
     """Run the tasks of each lane in order on a thread of its own, those of the first on this one; empty the lanes.
 
-    Threads may share a lane. Raises what the first task that failed raised, or an interrupt; the rest is left.
+    Threads may share a lane. Raises the exception of the first task that failed, or an interrupt; the rest is skipped.
     """
     ends = threading.Semaphore(0)
     errors: list[BaseException] = []
@@ -52,8 +52,8 @@ def run_lanes(lanes: list[deque[Task]]) -> None:
             work(lane)
     except BaseException as error:  # an interrupt
         errors.append(error)
-    # No thread may outlive this: memory and files are given back, and it would write into the next file that is opened.
-    # After an interrupted join, Python takes a thread for ended that runs on.
+    # No thread may outlive this call: it would use freed memory, or write into the next file that is opened.
+    # After an interrupted join, Python believes that a running thread has ended.
     while len(ended) < sum(thread.ident is not None for thread in threads):
         try:
             ends.acquire(timeout=1)
