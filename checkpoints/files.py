@@ -226,8 +226,8 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupp
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
     mmap: False gives fresh, writable arrays. True (or "r") gives read-only arrays backed by the file. "c" gives
-    writable ones (copy-on-write): what is written to them stays in memory. The file may be replaced meanwhile with save_file,
-    but must not be cut or overwritten in place. Tensors that a file holds compressed are fresh in any case.
+    writable ones (copy-on-write): what is written to them stays in memory. The file may be replaced meanwhile with
+    save_file, but must not be cut or overwritten in place. Tensors that a file holds compressed are fresh in any case.
     verify: check every byte against the digests in the file (files of other libraries have none).
     skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
     Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that

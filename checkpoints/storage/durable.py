@@ -15,6 +15,7 @@ import errno
 import itertools
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def replace(path: str, durable: bool = True) -> Iterator[int]:
             if durable:
                 os.fsync(temporary.descriptor)
             else:  # a network file system reports a full disk only when a descriptor is closed
-                os.close(os.dup(temporary.descriptor))
+                deque(map(os.close, map(os.dup, (temporary.descriptor,))), maxlen=0)  # nothing can come in between
             _put(temporary, target, path)
         except BaseException:
             temporary.discard()
@@ -296,11 +297,10 @@ def flush_folder(path: str, folder: str) -> None:
     if os.name != "posix":
         return
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        opened = locks.OwnFile()
+        opened.open(folder, os.O_RDONLY)
+        os.fsync(opened.number)
+        opened.close()
     except OSError as error:
         raise NotFlushedError(
             f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): "
