@@ -298,9 +298,11 @@ def flush_folder(path: str, folder: str) -> None:
         return
     try:
         opened = locks.OwnFile()
-        opened.open(folder, os.O_RDONLY)
-        os.fsync(opened.number)
-        opened.close()
+        try:
+            opened.open(folder, os.O_RDONLY)
+            os.fsync(opened.number)
+        finally:
+            opened.close()
     except OSError as error:
         raise NotFlushedError(
             f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): "
