@@ -145,6 +145,7 @@ def test_our_file_saved_again_by_stock_safetensors_in_another_order_is_an_error_
     assert list(load_file(path)) == ["a", "b"]
 
 
+@pytest.mark.torch
 def test_we_read_a_tied_model_of_stock_safetensors_torch_as_tied(tmp_path: Path):
     import safetensors.torch
     import torch

@@ -58,4 +58,4 @@ def test_the_doctor_names_an_operation_as_users_call_it() -> None:
             return self.linear(x) * scale.max()
 
     report = doctor(Forgotten(), batch=np.ones((4, 3), np.float32))
-    assert " in max, " in str(report)
+    assert " in max and " in str(report)

@@ -36,6 +36,7 @@ for step in range(150):
     signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.005))
     history.save(step, state(step), {"loss": step})
     signal.setitimer(signal.ITIMER_REAL, 0)
+history.save(150, state(150), {"loss": 150})  # removes what a save left that was interrupted after it had decided
 history.close()
 print(len(by_handler))
 """
@@ -49,7 +50,7 @@ def test_handlers_that_save_at_random_moments_of_a_save_never_wait_for_it(tmp_pa
     by_handler = range(1000, 1000 + int(done.stdout))
     assert len(by_handler) > 5
     lines = collections.Counter(record.step for record in History(tmp_path).log())
-    assert lines == collections.Counter([*range(150), *by_handler])
+    assert lines == collections.Counter([*range(151), *by_handler])
     suffix = "" if way == "share" else ".safetensors"
     assert names(tmp_path) == ["history.jsonl", *(f"step-{step:08}{suffix}" for step in steps(tmp_path))]
     assert len(steps(tmp_path)) <= 4 + 1  # a save keeps its own checkpoint, whatever its step
