@@ -241,8 +241,9 @@ class History:
             is_replaced = entry.step == written.step and entry.path != written.path  # the same step in another format
             if entry in self._known - {written} and (is_replaced or entry.step not in kept):
                 removal.remove(self.folder, entry)
+        known = self._known.copy()  # before the names are listed: a handler may save in between
         names = set(files.names(self.folder))
-        gone = [entry for entry in self._known.copy() if entry.name not in names]
+        gone = [entry for entry in known if entry.name not in names]
         self._known.difference_update(gone)
         for entry in gone:
             self._saved.pop(entry, None)

@@ -64,7 +64,7 @@ def test_handlers_that_save_the_same_step_leave_one_whole_checkpoint_of_it(tmp_p
     program = PROGRAM.replace("history.save(by_handler[-1], state(by_handler[-1])", "history.save(step, state(step)")
     command = [sys.executable, "-c", program, str(tmp_path), way]
     subprocess.run(command, check=True, timeout=100)
-    assert steps(tmp_path) == [146, 147, 148, 149]
+    assert steps(tmp_path) == [147, 148, 149, 150]
     for saved in History(tmp_path):
         assert set(np.unique(load_file(saved.path)["weight"])) == {float(saved.step)}
         folder = Path(saved.path).parent
