@@ -176,8 +176,6 @@ def open_header(file: Any) -> Header:
     if not isinstance(file, str | os.PathLike):
         return open_one(file, None)
     path = os.fsdecode(file)
-    if os.path.isdir(path):
-        path = checkpoint_in(path)
     while True:
         try:
             return open_one(path, format_of(path))
@@ -185,6 +183,9 @@ def open_header(file: Any) -> Header:
             if not _is_saved(path):
                 raise
         except (FormatError, ReadError) as error:
+            if os.path.isdir(path):
+                path = checkpoint_in(path)
+                continue
             if not path.endswith(INDEX_SUFFIX):
                 if not os.path.lexists(path):
                     raise NoCheckpointError(f"{error} There is no file of that name either.") from error

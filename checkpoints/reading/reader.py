@@ -51,25 +51,23 @@ class Reader:
         self._refuse_closed()
         arrays: dict[str, np.ndarray] = {}
         digests: dict[str, str] = {}
-        taken = [name for name in self.header.tensors if names is None or name in names]
-        by_part: dict[int, list[str]] = {}
-        for name in taken:
-            by_part.setdefault(id(self._parts[name]), []).append(name)
         for part in self.header.parts:
-            here = by_part.get(id(part), [])
-            placed = [name for name in here if name in part.opened.offsets]
+            here, placed = list(part.opened.tensors), list(part.opened.offsets)
+            if names is not None:
+                here, placed = [name for name in here if name in names], [name for name in placed if name in names]
             with self._reading(part):
                 found, made = self._mapped(part, placed, mmap == "c") if mmap else self._fresh(part, placed)
-            for name in here:
-                if name not in found:
-                    found[name] = self._from_format(part, name)
-                    made[name] = streams.digest_of(found[name]) if self.verify else ""
+            if len(placed) < len(here):
+                for name in here:
+                    if name not in found:
+                        found[name] = self._from_format(part, name)
+                        made[name] = streams.digest_of(found[name]) if self.verify else ""
             arrays |= found
             digests |= made
         if self.verify:
-            expected = self.digests
-            self._refuse_damaged([name for name in taken if name in expected and digests[name] != expected[name]])
-        return {name: arrays[name] for name in taken}
+            expected = self.digests.items()
+            self._refuse_damaged([name for name, digest in expected if name in arrays and digests[name] != digest])
+        return {name: arrays[name] for name in self.header.tensors if name in arrays}
 
     def _fresh(self, part: Part, names: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         wanted = self._wanted(part, names)
