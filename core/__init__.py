@@ -22,78 +22,24 @@ from .errors import (
 )
 from .inspection.capture import capture
 from .inspection.doctor import doctor
-from .nn import (
-    GELU,
-    MLP,
-    BatchNorm1d,
-    BCEWithLogitsLoss,
-    Buffer,
-    CrossEntropyLoss,
-    Dropout,
-    Embedding,
-    Flatten,
-    Identity,
-    LayerNorm,
-    Linear,
-    Module,
-    ModuleDict,
-    ModuleList,
-    MSELoss,
-    MultiHeadAttention,
-    Parameter,
-    ParameterList,
-    ReLU,
-    Sequential,
-    Sigmoid,
-    Softmax,
-    Tanh,
-    TransformerBlock,
-    functional,
-    init,
-)
+from .nn import *  # noqa: F403 (so that `from statezoo import core as nn` has it all)
+from .nn import functional
 from .random import default_generator, get_rng_state, manual_seed, randn, set_rng_state
 
 __all__ = [
-    "GELU",
-    "MLP",
     "ArgumentError",
-    "BCEWithLogitsLoss",
-    "BatchNorm1d",
-    "Buffer",
-    "CrossEntropyLoss",
-    "Dropout",
-    "Embedding",
-    "Flatten",
     "GraphError",
-    "Identity",
-    "LayerNorm",
-    "Linear",
-    "MSELoss",
-    "Module",
-    "ModuleDict",
     "ModuleError",
-    "ModuleList",
-    "MultiHeadAttention",
     "OptimizerError",
-    "Parameter",
-    "ParameterList",
-    "ReLU",
     "RegistrationError",
-    "Sequential",
     "ShapeError",
-    "Sigmoid",
-    "Softmax",
     "StateDictError",
-    "Tanh",
     "Tensor",
-    "TransformerBlock",
     "capture",
     "cat",
     "default_generator",
     "doctor",
-    "functional",
     "get_rng_state",
-    "init",
     "is_grad_enabled",
     "manual_seed",
     "nn",
@@ -105,6 +51,7 @@ __all__ = [
     "tensor",
     "where",
 ]
+__all__ += nn.__all__
 
 # `import statezoo.core.functional as F` works, as torch users write it; the module itself is core/nn/functional.
 sys.modules[f"{__name__}.functional"] = functional
