@@ -4,7 +4,7 @@
       manifest.json             what the entry is: architecture, configuration, files with SHA-256, metrics, recipe
       model.safetensors         the weights
       model.h5                  the same weights in HDF5
-      golden.safetensors        an input with the output, loss and gradients that the weights give for it
+      golden.safetensors        an input, and the output, loss and gradients that the weights give for it
       trajectory.safetensors    the weights after each epoch, if the recipe keeps them
       README.md                 the card, made from the manifest alone, with its pictures in the same folder
 
@@ -30,7 +30,7 @@ GOLDEN = "golden.safetensors"
 TRAJECTORY = "trajectory.safetensors"
 WEIGHTS = {"safetensors": "model.safetensors", "hdf5": "model.h5"}
 
-# A manifest is a few KB. A far larger file is not a manifest, and is not worth the memory.
+# A manifest is a few KB. A much larger file cannot be one, and is refused before it is read.
 _MAX_MANIFEST_BYTES = 1 << 20
 _AGAIN = "Publish or download the entry again."
 _TEXTS = ("name", "architecture", "summary", "licence", "fingerprint", "task", "details", "prediction", "target")
@@ -70,7 +70,7 @@ class Entry(NamedTuple):
         return path
 
     def card(self) -> str:
-        """Return the text of the card, after checking it. Raises EntryError as `path` does."""
+        """Return the text of the card, checked in the same way. Raises EntryError if it is not the published card."""
         try:
             return self.path(CARD).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -80,7 +80,7 @@ class Entry(NamedTuple):
 def open_entry(folder: Path) -> Entry:
     """Open the entry in a folder and validate its manifest.
 
-    Raises EntryError if the manifest is missing, unreadable, invalid, or of another version.
+    Raises EntryError if the manifest is missing, unreadable, invalid, or has another version.
     """
     try:
         path = _inside(folder, MANIFEST)
@@ -123,14 +123,14 @@ def sha256_of_file(path: Path) -> str:
 
 
 def _inside(folder: Path, filename: str) -> Path:
-    """Return the path of a regular file in the folder. Raises EntryError if it is missing or somewhere else."""
+    """Return the path of a regular file in the folder. Raises EntryError if it is missing or outside the folder."""
     path = folder / filename
     try:
         if Path(filename).name != filename or "\\" in filename or not _is_own(path.resolve(), folder.resolve()):
             raise EntryError(f"{filename!r:.200} is not in the entry's own folder {folder}.")
         if not path.is_file():
             raise EntryError(f"{path} is missing. {_AGAIN}")
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a NUL
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a circular link, a NUL
         if isinstance(error, EntryError):
             raise
         raise EntryError(f"{filename!r:.200} cannot be opened: {error}.") from None
@@ -140,8 +140,8 @@ def _inside(folder: Path, filename: str) -> Path:
 def _is_own(file: Path, folder: Path) -> bool:
     """Return whether a resolved file belongs to the entry in a resolved folder.
 
-    It is in the folder, or the folder is REPOSITORY/snapshots/REVISION/... and the file is in REPOSITORY/blobs: so
-    Hugging Face's cache stores a file once for all revisions.
+    It does if it is in the folder, or if the folder is REPOSITORY/snapshots/REVISION/... and the file is in
+    REPOSITORY/blobs, where Hugging Face's cache stores each file once for all revisions.
     """
     if file.parent == folder:
         return True
@@ -158,7 +158,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _problem(manifest: object) -> str | None:
-    """Return why this is not a manifest, or None if it is one."""
+    """Return why this is not a valid manifest, or None if it is one."""
     if not isinstance(manifest, dict):
         return f"it holds a {type(manifest).__name__}, not an object"
     for keys, kind in ((_TEXTS, str), (_OBJECTS, dict), (_LISTS, list), (_COUNTS, int)):
@@ -178,7 +178,7 @@ def _problem(manifest: object) -> str | None:
 
 
 def _problem_of_numbers(manifest: dict[str, Any]) -> str | None:
-    """Return which value of a manifest should be a finite number and is not, or None."""
+    """Return which value of a manifest is not a finite number although it must be, or None if all are."""
     metrics, tolerances, training = manifest["metrics"], manifest["tolerances"], manifest["training"]
     numbers = {f"the metric {name!r:.200}": value for name, value in metrics.items()}
     for kind in ("metrics", "retrained"):

@@ -1,10 +1,10 @@
-"""Every error that the zoo raises on purpose: one base class, and each child is also the builtin that people expect."""
+"""The errors of the zoo: one base class, and each subclass is also the builtin exception that people expect."""
 
 from pathlib import Path
 
 
 class ZooError(Exception):
-    """The base of all errors about entries, recipes and their data."""
+    """The base class of all errors about entries, recipes and their data."""
 
     def __str__(self) -> str:
         # KeyError would show the repr of its message, with the line breaks escaped.
@@ -12,11 +12,11 @@ class ZooError(Exception):
 
 
 class UnknownNameError(ZooError, KeyError):
-    """A name that no entry, architecture or recipe has."""
+    """An unknown name of an entry, architecture or recipe."""
 
 
 class EntryError(ZooError, ValueError):
-    """An entry whose manifest or files are not what they should be."""
+    """An entry whose manifest or files are invalid, changed or missing."""
 
 
 class InputError(ZooError, ValueError):
@@ -24,11 +24,11 @@ class InputError(ZooError, ValueError):
 
 
 class DataError(ZooError, ValueError):
-    """A data file that is missing, truncated, or of another kind."""
+    """A data file that is missing, truncated or in another format."""
 
 
 class RunError(ZooError, ValueError):
-    """A training run that cannot go on or be published, or a published name that would be overwritten."""
+    """A training run that cannot continue or be published, or a published name that would be overwritten."""
 
 
 class UnfinishedRunError(RunError):
@@ -45,7 +45,7 @@ class UnfinishedRunError(RunError):
 
 
 class StoppedError(UnfinishedRunError):
-    """A training that was asked to stop and has saved its state."""
+    """A training run that was asked to stop and has saved its state."""
 
 
 class MissingExtraError(ZooError, ImportError):

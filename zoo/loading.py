@@ -1,4 +1,4 @@
-"""Entries by name: published weights or an error, and nothing in between."""
+"""Entries by name. Loading one gives its published weights or an error, never anything in between."""
 
 import fnmatch
 import json
@@ -24,10 +24,10 @@ def list_models(filter: str | None = None) -> list[str]:
 
 
 def create_model(name: str, **config: Any) -> Module:
-    """Return an untrained model in training mode: of an architecture, or of the configuration of an entry.
+    """Return an untrained model in training mode, by the name of an architecture or of an entry with its configuration.
 
-    config overrides options: create_model("simple-mlp", in_dim=784). Raises UnknownNameError for an unknown name, and
-    EntryError for a configuration that the architecture does not accept.
+    config overrides options: create_model("simple-mlp", in_dim=784). Raises UnknownNameError if the name is unknown,
+    and EntryError if the architecture does not accept the configuration.
     """
     if name in architectures():
         return build(name, config)
@@ -41,7 +41,7 @@ def load(name: str, format: str | None = None) -> Module:
     name: an entry's name, or "file:FOLDER" for an entry in a folder. format: "safetensors" (the default) or "hdf5", or
     a suffix such as "h5"; the weights are the same. The SHA-256 of the file is checked against the manifest.
 
-    Raises UnknownNameError for an unknown name or architecture, and EntryError for an invalid or changed entry.
+    Raises UnknownNameError if the name or architecture is unknown, and EntryError if the entry is invalid or changed.
     """
     return load_entry(open_entry(find(name)), format or "safetensors")
 
@@ -70,7 +70,7 @@ def load_entry(entry: Entry, format: str = "safetensors") -> Module:
     get_architecture(entry.manifest["architecture"])
     weights = entry.path(filename)
     _refuse_strangers(entry, weights)
-    # Every parameter comes from the file, so none is drawn, and a configuration that is far too large for the file is
+    # Every parameter comes from the file, so none is initialized, and a configuration far too large for the file is
     # refused before it uses memory.
     with undisturbed_generator(), init.skip_init():
         model = build(entry.manifest["architecture"], entry.manifest["config"])
@@ -79,7 +79,7 @@ def load_entry(entry: Entry, format: str = "safetensors") -> Module:
 
 
 def describe(manifest: dict[str, Any]) -> dict[str, str]:
-    """Return the metadata of the weight files: they say what they are, so that no other manifest fits them."""
+    """Return the metadata of the weight files. It identifies the entry, so no other manifest matches the files."""
     config = json.dumps(manifest["config"], sort_keys=True)
     return {"name": manifest["name"], "architecture": manifest["architecture"], "config": config}
 
@@ -87,7 +87,7 @@ def describe(manifest: dict[str, Any]) -> dict[str, str]:
 def _refuse_strangers(entry: Entry, weights: Path) -> None:
     """Raise EntryError if the weights and the manifest describe different entries.
 
-    A changed option, such as the number of heads, can leave every shape unchanged and give another model.
+    A changed option, such as the number of heads, can leave every shape unchanged and still give a different model.
     """
     with checkpoints.open_checkpoint(weights) as found:
         fingerprint, metadata = found.fingerprint, found.metadata
@@ -97,7 +97,7 @@ def _refuse_strangers(entry: Entry, weights: Path) -> None:
         if metadata.get(key) != value:
             raise EntryError(
                 f"The manifest in {entry.folder} says {key} {value:.200}, "
-                f"its weights were published with {metadata.get(key)!s:.200}."
+                f"but its weights were published with {metadata.get(key)!s:.200}."
             )
 
 

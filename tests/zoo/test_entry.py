@@ -277,8 +277,8 @@ SORTER = {"embed_dim": 64, "num_heads": 1, "length": 6}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"config": SORTER}, f"says config {json.dumps(SORTER, sort_keys=True)}, its weights were published with"),
-        ({"name": "another"}, "says name another, its weights were published with transformer-block.sort"),
+        ({"config": SORTER}, f"says config {json.dumps(SORTER, sort_keys=True)}, but its weights were published with"),
+        ({"name": "another"}, "says name another, but its weights were published with transformer-block.sort"),
         ({"fingerprint": "0" * 32}, "does not hold the state that the manifest describes: their fingerprints differ"),
     ],
 )

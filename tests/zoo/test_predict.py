@@ -28,7 +28,7 @@ def test_a_point_can_be_numbers_text_or_a_list_and_many_points_an_array():
     [(1,), (1, 2, 3), ("a", "b"), ("nan", "1"), (1, float("inf")), (None,), ([[1, 2, 3]],), (np.ones((1, 1, 2)),)],
 )
 def test_an_invalid_point_is_an_error_that_shows_a_valid_one(inputs: tuple[object, ...]):
-    with pytest.raises(zoo.InputError, match=r"A point is 2 (finite )?numbers, such as 3 4, not "):
+    with pytest.raises(zoo.InputError, match=r"A point must be 2 (finite )?numbers, such as 3 4, not "):
         zoo.load("linear-regression").predict(*inputs)
 
 
@@ -57,7 +57,7 @@ def test_six_digits_are_sorted(digits: object):
 
 @pytest.mark.parametrize("digits", ["", "12345", "1234567", "12345x", [1, 2, 3, 4, 5, 10], [1, 2, 3, 4, 5, -1], 123456])
 def test_an_invalid_sequence_is_an_error_that_shows_a_valid_one(digits: object):
-    with pytest.raises(zoo.InputError, match="An input is 6 digits from 0 to 9, such as 352914, not "):
+    with pytest.raises(zoo.InputError, match="The input must be 6 digits from 0 to 9, such as 352914, not "):
         zoo.load("transformer-block.sort").predict(digits)
 
 
@@ -132,12 +132,12 @@ def test_short_rows_are_padded_with_blanks():
         ("123", "'123' is not an image. Write its rows with '/' between them"),
         ("0" * 5000, "is not an image"),
         ("ab/cd", "'ab/cd' is not an image: 'a' in row 1 is not a shade"),
-        ("12/34", "An image has 8 rows of 8"),
-        (np.ones((3, 4)), "An image is square"),
-        (np.ones(0), "An image is square"),
-        (np.full((8, 8), 16.0), "The values of an image are in 0..1. Divide scikit-learn's digits by 16"),
-        (np.full((8, 8), np.nan), "The values of an image are in 0..1"),
-        (object(), "An image is an array of numbers or rows of text"),
+        ("12/34", "An image must have 8 rows of 8"),
+        (np.ones((3, 4)), "An image must be square"),
+        (np.ones(0), "An image must be square"),
+        (np.full((8, 8), 16.0), "The values of an image must be in 0..1. Divide scikit-learn's digits by 16"),
+        (np.full((8, 8), np.nan), "The values of an image must be in 0..1"),
+        (object(), "An image must be an array of numbers or rows of text"),
     ],
 )
 def test_an_invalid_image_is_an_error_that_describes_a_valid_one(image: object, message: str):

@@ -38,7 +38,7 @@ class Split:
 
 
 def sha256_of_arrays(*arrays: np.ndarray) -> str:
-    """Return one SHA-256, in hex, of the dtype, shape and bytes (little-endian, C order) of arrays, in their order."""
+    """Return one SHA-256, in hex, over the dtype, shape and bytes (little-endian, C order) of each array in turn."""
     digest = hashlib.sha256()
     for array in arrays:
         canonical = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
@@ -51,7 +51,7 @@ def digits(flat: bool = True) -> Split:
     """Return scikit-learn's 8 x 8 handwritten digits: 1,442 to train and 355 held out, a fifth of each class.
 
     x: (N, 64) float32 in 0..1, or (N, 8, 8) if not flat.  y: (N,) int64, the digit.
-    The same writers are in both parts, so the accuracy is that of new digits by known writers.
+    Both parts hold digits by the same people, so the accuracy measures new digits by known writers.
     Raises MissingExtraError if scikit-learn is not installed.
     Source: Alpaydin and Kaynak 1998, doi:10.24432/C50P49, its test set, as in sklearn.datasets.load_digits.
     """
@@ -110,7 +110,7 @@ def plane(n: int, seed: int) -> Split:
     Raises DataError if n is less than 10: too few to guarantee the rank.
     """
     if n < 10:
-        raise DataError(f"plane needs n of at least 10 points, not {n}.")
+        raise DataError(f"plane needs at least 10 points, not {n}.")
     x = np.random.Generator(np.random.PCG64(seed)).uniform(-1, 1, size=(n, 2)).astype(np.float32)
     y = 2 * x[:, :1] + 3 * x[:, 1:]
     kept = n - n // 5
@@ -186,7 +186,7 @@ def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(folder: Path, stem: str, kind: str) -> Path:
-    """Return the path of one of the four files, under any name it is published by."""
+    """Return the path of one of the four files, under any of the names it is published under."""
     # Archives and some mirrors use a dot in place of the dash.
     names = [stem + joint + kind + suffix for suffix in ("", ".gz") for joint in "-."]
     for name in names:
@@ -196,21 +196,21 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 
 def _read_idx(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
-    """Read the unsigned bytes of an IDX file, (N, *item_shape), and check all that the format allows to check."""
+    """Read the unsigned bytes of an IDX file, (N, *item_shape), checking everything the format allows."""
     try:
         with path.open("rb") as raw:
             gzipped = raw.read(2) == b"\x1f\x8b"  # by content: browsers unpack a .gz and keep its name
             raw.seek(0)
             file = gzip.GzipFile(fileobj=raw) if gzipped else raw
             shape = _idx_shape(path, file.read(8 + 4 * len(item_shape)), item_shape)
-            announced = math.prod(shape)
+            declared = math.prod(shape)
             # One more byte shows that a file is too long. No more than that is ever unpacked.
-            body = file.read(announced + 1)
+            body = file.read(declared + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. {MNIST_ADVICE}") from error
-    if len(body) != announced:
-        found = f"only {len(body)}" if len(body) < announced else "more"
-        raise DataError(f"{path}: the header announces {announced} bytes, but {found} follow. {MNIST_ADVICE}")
+    if len(body) != declared:
+        found = f"only {len(body)}" if len(body) < declared else "more"
+        raise DataError(f"{path}: the header declares {declared} bytes, but {found} follow. {MNIST_ADVICE}")
     return np.frombuffer(body, dtype=np.uint8).reshape(shape)
 
 
@@ -230,10 +230,10 @@ def _idx_shape(path: Path, header: bytes, item_shape: tuple[int, ...]) -> tuple[
         if shape[1:] != item_shape:
             problem = f"its images are {shape[1]} x {shape[2]}, not 28 x 28"
         elif not 1 <= shape[0] <= MNIST_MAX_EXAMPLES:
-            problem = f"it announces {shape[0]} examples, not 1 to {MNIST_MAX_EXAMPLES}"
+            problem = f"it declares {shape[0]} examples, not 1 to {MNIST_MAX_EXAMPLES}"
         else:
             return shape
-    raise DataError(f"{path} is not a file of MNIST: {problem}. {MNIST_ADVICE}")
+    raise DataError(f"{path} is not an MNIST file: {problem}. {MNIST_ADVICE}")
 
 
 def _split(
@@ -256,7 +256,7 @@ def _shuffled(n: int, seed: int) -> np.ndarray:
 
 
 def _a_fifth_of_each_class(labels: np.ndarray) -> np.ndarray:
-    """Return which examples are held out: (N,) bool."""
+    """Return the mask of held-out examples: (N,) bool."""
     order = _shuffled(len(labels), DIGITS_SPLIT_SEED)
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""Images that can be typed: eight rows of text become a digit, and a digit becomes text."""
+"""Images as text: eight typed rows become a digit, and a digit becomes text."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from . import enlarge
 # From blank to full ink. Digits work too: 0 is blank, 9 is full.
 SHADES = " .:-=+*#%@"
 
-# A held-out four of scikit-learn's digits, as it can be typed.
+# A held-out 4 from scikit-learn's digits, as a user would type it.
 EXAMPLE = "00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"
 
 
@@ -28,10 +28,10 @@ def parse_image(image: object, side: int) -> np.ndarray:
     """Return a (side, side) float32 image in 0..1.
 
     image: an array of side*side values in 0..1 in any shape; or text, its rows separated by line breaks or "/", each
-    character a shade from " " (blank) to "@" (full) or a digit from 0 to 9; or a Path of a file with such text. Text is
-    never taken for a path. An 8 x 8 image is enlarged if side is larger.
+    character a shade from " " (blank) to "@" (full) or a digit from 0 to 9; or the Path of a file with such text. A str
+    is never treated as a path. An 8 x 8 image is enlarged if side is larger.
 
-    Raises InputError for anything else.
+    Raises InputError if the image is anything else.
     """
     if isinstance(image, Path):
         image = _read_text(image)
@@ -40,7 +40,8 @@ def parse_image(image: object, side: int) -> np.ndarray:
         pixels = enlarge(pixels[None])[0]
     if pixels.shape != (side, side):
         raise InputError(
-            f"An image has {side} rows of {side} (or 8 rows of 8), not {pixels.shape[0]} rows of {pixels.shape[1]}."
+            f"An image must have {side} rows of {side} (or 8 rows of 8), "
+            f"not {pixels.shape[0]} rows of {pixels.shape[1]}."
         )
     return pixels
 
@@ -63,13 +64,13 @@ def _from_array(image: object) -> np.ndarray:
     try:
         pixels = np.asarray(image, dtype=np.float32)
     except (ValueError, TypeError):
-        raise InputError(f"An image is an array of numbers or rows of text, not a {type(image).__name__}.") from None
+        raise InputError(f"An image must be an array of numbers or rows of text, not {type(image).__name__}.") from None
     side = round(pixels.size**0.5)
     if pixels.size == 0 or side * side != pixels.size:
-        raise InputError(f"An image is square, not an array of shape {pixels.shape}.")
+        raise InputError(f"An image must be square, not an array of shape {pixels.shape}.")
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise InputError(
-            "The values of an image are in 0..1. Divide scikit-learn's digits by 16, and MNIST's bytes by 255."
+            "The values of an image must be in 0..1. Divide scikit-learn's digits by 16, and MNIST's bytes by 255."
         )
     return pixels.reshape(side, side)
 

@@ -1,4 +1,4 @@
-"""The base of the recipes of image classifiers: cross entropy with smoothed labels, accuracy on held-out images."""
+"""The base class of image classifier recipes: cross entropy with smoothed labels, accuracy on held-out images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class ClassifierRecipe(Recipe):
     task = "image-classification"
     labels = tuple("0123456789")
     tolerances: ClassVar[Mapping[str, float]] = {"accuracy": 0.003}  # one of the 355 held-out digits
-    # Twice what other kernels of the same BLAS change (docs/proof.md).
+    # Twice the change that other kernels of the same BLAS cause (docs/proof.md).
     retrained_tolerances: ClassVar[Mapping[str, float]] = {"accuracy": 0.012, "cross_entropy": 0.002}
 
     def loss(self, model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:

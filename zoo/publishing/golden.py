@@ -1,4 +1,4 @@
-"""Golden values: an input with the output, the loss and every gradient that the published weights give for it.
+"""Golden values: an input, and the output, the loss and every gradient that the published weights give for it.
 
 They show, on another machine, that the same weights still compute the same function. golden.safetensors holds `input`,
 `target`, `output`, `loss`, and `gradient.<parameter>` for each parameter with a gradient; a tied one appears once.
@@ -12,7 +12,7 @@ from ..training.recipe import Recipe
 
 EXAMPLES = 8
 
-# Another BLAS adds in another order: float32 results then agree to a few units in the last place of the largest value.
+# A different BLAS adds in a different order: float32 results agree to a few units in the last place of the largest one.
 RELATIVE_TOLERANCE = 1e-4
 ABSOLUTE_TOLERANCE = 1e-5
 
@@ -37,7 +37,7 @@ def golden_examples(data: Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def golden_differences(recipe: Recipe, model: Module, golden: dict[str, np.ndarray]) -> list[str]:
-    """Return how what a model computes differs from the golden values; an empty list if it does not."""
+    """Return the differences between a model's results and the golden values; an empty list if there are none."""
     missing = [name for name in ("input", "target") if name not in golden]
     if missing:
         return [f"{name} is missing" for name in missing]

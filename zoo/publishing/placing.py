@@ -1,10 +1,10 @@
-"""Putting a folder in its place whole: a crash at any step leaves the old folder or the new one for the next to find.
+"""Atomic replacement of a folder: after a crash at any step, the next run finds the complete old or new folder.
 
-While it works, a publishing owns one folder beside its target, `.NAME.publishing`. It holds
+While it runs, it owns one folder beside its target, `.NAME.publishing`, which holds
 
-    written-by-statezoo     a mark, empty: without it nothing here is touched
+    written-by-statezoo     an empty mark: a folder without it is never touched
     new/                    the folder that is being written
-    old/                    the folder that stood at the target, between the two renames that replace it
+    old/                    the folder that was at the target, between the two renames that replace it
 """
 
 import os
@@ -23,10 +23,10 @@ _MARK = "written-by-statezoo"
 def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     """Yield a new, empty folder that replaces the target if the block succeeds, and is removed otherwise.
 
-    check: raises if what stands at the target must stay. One process at a time may do this in a parent folder; a second
-    one waits, and then runs its check. What killed publishings left in the parent folder is cleared away first.
+    check: raises if the target must not be replaced. Only one process at a time may do this in a parent folder; another
+    one waits, and then runs its check. Leftovers of killed processes in the parent folder are removed first.
 
-    Raises FileExistsError if `.NAME.publishing` exists and is not the work of this function.
+    Raises FileExistsError if `.NAME.publishing` exists and was not written by this function.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     work = target.parent / f".{target.name}{_SUFFIX}"
@@ -34,7 +34,7 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         for left in target.parent.glob(f".*{_SUFFIX}"):
             _clear(left)
         if os.path.lexists(work) and (work.is_symlink() or not work.is_dir() or any(work.iterdir())):
-            raise FileExistsError(f"{work} is in the way and was not written by a publishing; move it")
+            raise FileExistsError(f"{work} is in the way and was not written by statezoo; move it")
         check(target)
         work.mkdir(exist_ok=True)
         (work / _MARK).touch()
@@ -43,8 +43,8 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
             folder.mkdir()
             yield folder
             _synchronise(folder, *folder.iterdir(), work, target.parent)
-            # A folder cannot be renamed over another that has content. Between these two steps the target is missing:
-            # an exception puts the old one back, and so does the next publishing if this process is killed.
+            # A folder cannot be renamed over a non-empty one. Between these two steps the target is missing: an
+            # exception puts the old one back, and if this process is killed, the next call does.
             if target.exists():
                 target.rename(work / "old")
             folder.rename(target)
@@ -54,7 +54,7 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def _clear(work: Path) -> None:
-    """Remove what a publishing left, once its target has its old folder back. Do nothing if `work` has no mark."""
+    """Restore the old folder if the target is missing, and remove the leftovers. Do nothing if `work` has no mark."""
     target = work.with_name(work.name[1 : -len(_SUFFIX)])
     if work.is_symlink() or not (work / _MARK).is_file():
         return
@@ -62,7 +62,7 @@ def _clear(work: Path) -> None:
         (work / "old").rename(target)
     for name in ("new", "old"):
         shutil.rmtree(work / name, ignore_errors=True)
-    # The mark goes last, and only with the folder: a process killed before leaves what the next one can recognise.
+    # The mark goes last, together with the folder: if this process is killed, the next one recognises the leftovers.
     if [path.name for path in work.iterdir()] == [_MARK]:
         (work / _MARK).unlink()
         work.rmdir()

@@ -34,7 +34,7 @@ def publish(run: str | Path, zoo: str | Path, force: bool = False) -> Path:
     folder, loads everything back and compares it bit for bit, and only then moves the folder into its place.
 
     Raises RunError if the metrics miss the recipe's target, if the name is published and `force` is False, if something
-    else is in its place, or if the system refuses. What was there before remains in each case.
+    else is at the target, or if the system refuses to write. The target is unchanged in each case.
     """
     finished = open_run(run)
     recipe = finished.recipe
@@ -87,7 +87,7 @@ def _refuse_differences(entry: Entry, run: Run) -> None:
     problems = [check for check in verify_files(entry, run.recipe, run.model) if not check.passed]
     if problems:
         raise RunError(
-            f"{entry.name} does not load as it was written ({problems[0].name}: {problems[0].found}); "
+            f"{entry.name} does not load back as it was written ({problems[0].name}: {problems[0].found}); "
             "nothing was published."
         )
 
@@ -108,7 +108,7 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
 
 
 def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any]:
-    """Return the manifest without its files and what is computed from them."""
+    """Return the manifest without its files and the values computed from them."""
     recipe, model = run.recipe, run.model
     return {
         "manifest_version": MANIFEST_VERSION,
@@ -130,7 +130,7 @@ def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any
             "metrics": {name: recipe.tolerance(name, value) for name, value in metrics.items()},
             "retrained": {name: recipe.retrained_tolerance(name, value) for name, value in metrics.items()},
         },
-        # The folder of the data is a private path of this machine.
+        # The data folder is a private path on this machine.
         "recipe": {
             "command": train_command(recipe),
             **recipe.settings,
@@ -144,7 +144,7 @@ def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any
 
 
 def _save_trajectory(folder: Path, run: Run) -> dict[str, "Figure"]:
-    """Write the weights of all epochs. Return figures of how the model learnt, by caption."""
+    """Write the weights of all epochs. Return the figures that show how the model learnt, by caption."""
     recipe = run.recipe
     states = stack_weights(run.folder, recipe.epochs)
     save_file(states, folder / TRAJECTORY)
@@ -152,7 +152,7 @@ def _save_trajectory(folder: Path, run: Run) -> dict[str, "Figure"]:
 
 
 def _draw_pictures(folder: Path, run: Run, data: Split, learnt: dict[str, "Figure"]) -> dict[str, str]:
-    """Save the curves, how the model learnt, and the figures of the recipe. Return file name -> caption."""
+    """Save the curves, the figures of how the model learnt and those of the recipe. Return file name -> caption."""
     figures = {
         "Training, epoch by epoch": draw_curves(run.history, run.recipe.target),
         **learnt,

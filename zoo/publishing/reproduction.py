@@ -1,4 +1,4 @@
-"""Reproduction: whether the recipe of an entry, run again in a fresh process, gives the published weights."""
+"""Reproduction: run the recipe of an entry again in a fresh process and compare with the published weights."""
 
 import sys
 import tempfile
@@ -22,10 +22,10 @@ from .verification import Metric, compare_metrics, recipe_of
 class Reproduction:
     """The result of running the recipe of an entry again.
 
-    weights: how the new state differs from the published one. weight_tolerance: by how much each weight may differ in
-    another environment; None if no bound was measured to hold. metrics: of the new weights, with those on the card.
-    environment: key -> (as published, here), for what differs. comparable: whether both environments must give the same
-    bits.
+    weights: how the new state differs from the published one. weight_tolerance: how much each weight may differ in
+    another environment; None if no bound was measured to hold. metrics: those of the new weights beside those on the
+    card. environment: key -> (as published, here), for each difference. comparable: whether both environments must give
+    the same bits.
     """
 
     name: str
@@ -101,11 +101,11 @@ class Reproduction:
 def repro(name: str, data_folder: str | None = None) -> Reproduction:
     """Run the recipe of an entry again in a fresh process, and compare the result with what was published.
 
-    The process is pinned if the entry was made in one that was. It takes as long as the training did.
+    The process is pinned if the entry was made in a pinned one. It takes as long as the training did.
     name: an entry's name, or "file:FOLDER". data_folder: for a recipe that reads data files.
 
     A difference is a result, not an error. Raises UnknownNameError or EntryError if there is no entry to compare with,
-    DataError if the recipe makes other data here, RunError if the process dies, and what the training raises.
+    DataError if the recipe makes different data here, RunError if the process dies, and any error of the training.
     """
     entry = open_entry(find(name))
     recipe = recipe_of(entry, data_folder)
@@ -129,7 +129,7 @@ def _refuse_other_data(entry: Entry, sha256: str) -> None:
     stated = entry.manifest["data"]["sha256"]
     if sha256 != stated:
         raise DataError(
-            f"The recipe of {entry.name} makes other data here: their SHA-256 is {sha256}, published is {stated}. "
+            f"The recipe of {entry.name} makes different data here: SHA-256 {sha256}, published with {stated}. "
             "Install the versions that the card names."
         )
 

@@ -33,7 +33,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def command_line(name: str, inputs: Sequence[Any]) -> str:
-    """Return the shell command that asks a model for a prediction."""
+    """Return the shell command for a prediction of a model."""
     return shlex.join(["statezoo", "predict", name, *map(str, inputs)])
 
 

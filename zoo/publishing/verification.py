@@ -1,4 +1,4 @@
-"""Verification: whether an entry still matches its manifest and its card."""
+"""Verification that an entry still matches its manifest and its card."""
 
 from collections.abc import Mapping
 from math import isfinite, nan
@@ -29,7 +29,7 @@ class Check(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric as the card states it and as it was computed again, and by how much the two may differ."""
+    """A metric: its value on the card, its value computed again, and how much the two may differ."""
 
     name: str
     stated: float
@@ -38,11 +38,11 @@ class Metric(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether the two are near enough."""
+        """Whether the two values are close enough."""
         return abs(self.found - self.stated) <= self.tolerance
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same for JSON, which has no NaN: a missing metric is null."""
+        """Return the same as a dict for JSON, which has no NaN: a missing metric is null."""
         return {**self._asdict(), "found": self.found if isfinite(self.found) else None, "passed": self.passed}
 
     def __str__(self) -> str:
@@ -66,15 +66,15 @@ def verify(name: str, metrics: bool = True, data_folder: str | None = None) -> l
 
 
 def recipe_of(entry: Entry, data_folder: str | None = None) -> Recipe:
-    """Return the recipe of an entry with its recorded settings. Raises UnknownNameError if the recipe is not known."""
+    """Return the recipe of an entry with its recorded settings. Raises UnknownNameError if the recipe is unknown."""
     recorded: dict[str, Any] = {key: entry.manifest["recipe"].get(key) for key in _SETTINGS}
     return get_recipe(entry.name).with_settings(**recorded, data_folder=data_folder)
 
 
 def compare_metrics(entry: Entry, found: Mapping[str, float], *, retrained: bool = False) -> list[Metric]:
-    """Return each metric of an entry with the one found, which is NaN if it is missing.
+    """Return each metric of an entry with the value found, which is NaN if it is missing.
 
-    retrained: whether `found` are the metrics of a model that was trained again, whose tolerances are wider.
+    retrained: whether `found` comes from a model that was trained again, which has wider tolerances.
     """
     tolerances = entry.manifest["tolerances"]["retrained" if retrained else "metrics"]
     return [
@@ -131,7 +131,7 @@ def _evaluation(entry: Entry, recipe: Recipe) -> list[Check]:
     except MissingExtraError as error:
         return [Check("data", False, f"not checked: {error}")]
     if data.sha256 != entry.manifest["data"]["sha256"]:
-        return [Check("data", False, f"the recipe makes other data here, with SHA-256 {data.sha256}")]
+        return [Check("data", False, f"the recipe makes different data here, with SHA-256 {data.sha256}")]
     found = evaluate(recipe, load_entry(entry), data)
     metrics = compare_metrics(entry, found)
     passed = found.keys() == entry.manifest["metrics"].keys() and all(metric.passed for metric in metrics)

@@ -40,11 +40,11 @@ def train_apart(recipe: Recipe, folder: Path, pinned: bool = True) -> Run:
     pinned: whether the process starts with `pinned_environment()` or with the environment of this one. It shows its
     progress if stderr is a terminal, and ends when this process ends, however that happens.
 
-    Raises RunError if the recipe cannot be passed to a process or the process dies, and what the training raises.
+    Raises RunError if the recipe cannot be passed to a process or the process dies, and any error of the training.
     """
     if _in_child:
         raise RunError(
-            "The program that defines the recipe trains it while a fresh process imports the program. "
+            "The program that defines the recipe starts to train it again when a fresh process imports the program. "
             'Put what the program does under `if __name__ == "__main__":`.'
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def train_apart(recipe: Recipe, folder: Path, pinned: bool = True) -> Run:
     status = _run(pickle.dumps(sys.path) + pickle.dumps(tuple(job)), pinned_environment() if pinned else None)
     if not outcome.exists():
         raise RunError(
-            f"The process that ran the recipe of {recipe.name} ended with status {status} before it was done."
+            f"The process that ran the recipe of {recipe.name} ended with status {status} before it finished."
         )
     error = pickle.loads(outcome.read_bytes())
     if error is not None:
@@ -88,7 +88,7 @@ def _pickled(recipe: Recipe) -> bytes:
 
 
 def _main_module(recipe: Recipe) -> dict[str, Any]:
-    """Return how a child imports the program of this process; empty if neither recipe nor model is defined there."""
+    """Return what a child needs to import this program; empty if it defines neither the recipe nor the model."""
     if "__main__" not in (type(recipe).__module__, get_architecture(recipe.architecture).__module__):
         return {}
     found = spawn.get_preparation_data("training")
@@ -96,7 +96,7 @@ def _main_module(recipe: Recipe) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read a job from stdin and do it. Write None, or the error it raised, to the file `outcome`."""
+    """Read a job from stdin and run it. Write None, or the error it raised, to the file `outcome`."""
     global _in_child
     job = _Job(*pickle.load(sys.stdin.buffer))
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -43,7 +43,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """How one entry is trained. The same recipe gives the same bytes in the same environment (run/determinism.py).
+    """The training of one entry. The same recipe gives the same bytes in the same environment (run/determinism.py).
 
     Subclass it and implement `data`, `loss` and `evaluate`; `optimizer` and `pictures` have defaults.
     """
@@ -64,13 +64,13 @@ class Recipe(ABC):
     example: ClassVar[tuple[Any, ...]] = ()
     labels: ClassVar[tuple[str, ...]] = ()
     reads_folder: ClassVar[bool] = False
-    # By how much a metric of the same weights may differ on another processor; by default, a thousandth of its value.
+    # How much a metric of the same weights may differ on another processor; by default, a thousandth of its value.
     tolerances: ClassVar[Mapping[str, float]] = {}
-    # By how much a metric may differ after a training without the pin; by default, as above. And any one weight: None
-    # for a model that amplifies rounding, so that no bound was measured to hold.
+    # How much a metric may differ after training without the pin; by default, as above. weight_tolerance is the same
+    # for any one weight; None for a model that amplifies rounding, where no bound was measured to hold.
     retrained_tolerances: ClassVar[Mapping[str, float]] = {}
     weight_tolerance: ClassVar[float | None] = None
-    # Whether a run keeps its weights after every epoch, to publish them: a few hundred KB at most.
+    # Whether a run keeps its weights after every epoch, to publish them. They should be a few hundred KB at most.
     keeps_trajectory: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -79,9 +79,9 @@ class Recipe(ABC):
         for key, least in (("seed", 0), ("epochs", 1), ("batch_size", 1)):
             value = getattr(self, key)
             if type(value) is not int or value < least:
-                raise ZooError(f"{self.name}: {key} is a whole number of at least {least}, not {value!r}.")
+                raise ZooError(f"{self.name}: {key} must be an integer of at least {least}, not {value!r}.")
         if not (isinstance(self.lr, int | float) and 0 < self.lr < math.inf):
-            raise ZooError(f"{self.name}: lr is a number above 0, not {self.lr!r}.")
+            raise ZooError(f"{self.name}: lr must be a number above 0, not {self.lr!r}.")
         if self.data_folder is not None and not self.reads_folder:
             raise ZooError(f"{self.name} makes its own data. Leave out data_folder.")
 
@@ -95,7 +95,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def evaluate(self, model: Module, data: Split) -> dict[str, float]:
-        """Return the metrics for the card. model: in eval mode."""
+        """Return the metrics for the card. The model is in eval mode."""
 
     def optimizer(self, model: Module) -> optim.Optimizer:
         """Return the optimizer: AdamW with PyTorch's defaults, unless a subclass overrides this."""
@@ -110,20 +110,20 @@ class Recipe(ABC):
         return {}
 
     def learning(self, trajectory: "Trajectory") -> dict[str, "Figure"]:
-        """Return figures of how the model learnt, by caption. Called if the recipe keeps its trajectory."""
+        """Return figures that show how the model learnt, by caption. Called if the recipe keeps its trajectory."""
         return {}
 
     def tolerance(self, metric: str, value: float) -> float:
-        """Return by how much a metric of this value may differ on another processor, for the same weights."""
+        """Return how much a metric of this value may differ on another processor, for the same weights."""
         return self.tolerances.get(metric, 1e-6 + 1e-3 * abs(value))
 
     def retrained_tolerance(self, metric: str, value: float) -> float:
-        """Return by how much a metric of this value may differ after a training that rounds in another way."""
+        """Return how much a metric of this value may differ after training that rounds differently."""
         return self.retrained_tolerances.get(metric, self.tolerance(metric, value))
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that a caller can change and a run records."""
+        """The settings that a caller can change and that a run records."""
         return {key: getattr(self, key) for key in ("seed", "epochs", "batch_size", "lr", "data_folder")}
 
     def with_settings(self, **settings: Any) -> "Recipe":

@@ -57,14 +57,14 @@ def train(
     when it returns true, the state is saved and StoppedError is raised, unless that was the last step.
     resume: continue from the last saved state, however the run was stopped, to the same bytes as an uninterrupted run.
     If `out` holds no run, start one; if it holds a finished run, return it.
-    format: of the checkpoints of a new run, "safetensors" or "hdf5"; a resumed run keeps its own.
+    format: the format of a new run's checkpoints, "safetensors" or "hdf5"; a resumed run keeps its own.
 
     Raises RunError if `out` holds a run and resume is False, or if it holds another run. Raises RunError if the loss, a
     metric or a parameter is not finite, naming the first such parameter. Raises WriteError if a file cannot be written.
-    The last saved state remains in each case.
+    The last saved state is kept in each case.
     """
     if save_every is not None and save_every < 1:
-        raise RunError(f"save_every is a number of steps of at least 1, not {save_every}.")
+        raise RunError(f"save_every must be at least 1 step, not {save_every}.")
     data, out = recipe.data(), Path(out)
     with claimed(out, recipe, resume, format) as record:
         folder = RunFolder(out, record.format)

@@ -137,7 +137,7 @@ def test_only_the_seed_decides_the_data(make: Callable[[int], Split]):
 
 
 def test_a_plane_through_too_few_points_is_refused():
-    with pytest.raises(DataError, match="plane needs n of at least 10 points, not 9"):
+    with pytest.raises(DataError, match="plane needs at least 10 points, not 9"):
         plane(n=9, seed=0)
 
 
@@ -235,20 +235,20 @@ def test_a_gz_file_that_a_browser_unpacked_is_read_too(tmp_path: Path):
 IMAGES = small_mnist()[NAMES[0]]
 LABELS = small_mnist()[NAMES[1]]
 BROKEN = {
-    "empty file": (NAMES[0], b"", "is not a file of MNIST: it ends inside its header, after 0 bytes"),
+    "empty file": (NAMES[0], b"", "is not an MNIST file: it ends inside its header, after 0 bytes"),
     "cut header": (NAMES[0], idx(IMAGES)[:15], "it ends inside its header, after 15 bytes"),
     "other kind": (NAMES[0], b"\x89PNG" + idx(IMAGES), "it begins with bytes 89 50, so it is not an IDX file"),
     "floats": (NAMES[0], idx(IMAGES).replace(b"\x08", b"\x0d", 1), "of type 0x0d, not unsigned bytes (0x08)"),
     "swapped": (NAMES[1], idx(IMAGES), "it has 3 dimension(s), not 1: images and labels may be swapped"),
     "other size": (NAMES[0], idx(np.zeros((3, 28, 27), np.uint8)), "its images are 28 x 27, not 28 x 28"),
-    "no images": (NAMES[0], idx(IMAGES[:0]), "it announces 0 examples, not 1 to 60000"),
-    "huge": (NAMES[0], struct.pack(">4I", 0x803, 2**32 - 1, 28, 28), "it announces 4294967295 examples"),
-    "one short": (NAMES[0], idx(IMAGES)[:-1], "the header announces 2352 bytes, but only 2351 follow"),
-    "one long": (NAMES[0], idx(IMAGES) + b"\0", "the header announces 2352 bytes, but more follow"),
+    "no images": (NAMES[0], idx(IMAGES[:0]), "it declares 0 examples, not 1 to 60000"),
+    "huge": (NAMES[0], struct.pack(">4I", 0x803, 2**32 - 1, 28, 28), "it declares 4294967295 examples"),
+    "one short": (NAMES[0], idx(IMAGES)[:-1], "the header declares 2352 bytes, but only 2351 follow"),
+    "one long": (NAMES[0], idx(IMAGES) + b"\0", "the header declares 2352 bytes, but more follow"),
     "cut gzip": (NAMES[0], gzip.compress(idx(IMAGES))[:-9], "cannot be read: Compressed file ended before"),
     "bad crc": (NAMES[0], gzip.compress(idx(IMAGES))[:-8] + bytes(8), "cannot be read: CRC check failed"),
     "bad deflate": (NAMES[0], gzip.compress(idx(IMAGES))[:10] + b"\xff" * 9, "cannot be read: Error -3 while decom"),
-    "bomb": (NAMES[1], gzip.compress(idx(LABELS) + bytes(10**6)), "announces 3 bytes, but more follow"),
+    "bomb": (NAMES[1], gzip.compress(idx(LABELS) + bytes(10**6)), "declares 3 bytes, but more follow"),
     "label of 10": (NAMES[1], idx(np.array([0, 10, 4], np.uint8)), "label 1 is 10, not a digit 0 to 9"),
 }
 
@@ -289,9 +289,7 @@ def test_a_folder_that_does_not_exist_is_a_data_error(tmp_path: Path):
         mnist_idx(tmp_path / "nowhere")
 
 
-def test_a_gzip_bomb_is_never_unpacked_beyond_what_its_header_announces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_gzip_bomb_is_never_unpacked_beyond_what_its_header_declares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[int | None] = []
     read = gzip.GzipFile.read
 

@@ -161,7 +161,7 @@ def test_an_entry_that_does_not_load_as_written_is_not_published(
 
     publishing_save = publishing.save_model
     monkeypatch.setattr(publishing, "save_model", save_another)
-    with pytest.raises(zoo.RunError, match="does not load as it was written"):
+    with pytest.raises(zoo.RunError, match="does not load back as it was written"):
         zoo.publish(tiny_run, tmp_path / "zoo")
     assert list((tmp_path / "zoo").iterdir()) == []
 

@@ -111,7 +111,7 @@ def test_other_data_are_an_error_before_anything_is_trained(tiny_entry: Path, mo
     manifest = json.loads((tiny_entry / "manifest.json").read_text())
     change_manifest(tiny_entry, data=manifest["data"] | {"sha256": "0" * 64})
     with pytest.raises(
-        zoo.DataError, match=r"makes other data here: their SHA-256 is \w{64}, published is 0{64}\. Install the"
+        zoo.DataError, match=r"makes different data here: SHA-256 \w{64}, published with 0{64}\. Install the"
     ):
         zoo.repro(f"file:{tiny_entry}")
 

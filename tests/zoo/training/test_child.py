@@ -106,7 +106,7 @@ def test_a_recipe_of_a_local_class_is_refused(tmp_path: Path):
 
 def test_a_process_that_dies_is_an_error_with_its_status(tmp_path: Path):
     result = run(tmp_path, OWN % "import os; os._exit(7)" + GUARDED)
-    assert "RunError: The process that ran the recipe of own ended with status 7 before it was done." in result.stderr
+    assert "RunError: The process that ran the recipe of own ended with status 7 before it finished." in result.stderr
 
 
 def test_an_unexpected_error_keeps_its_class_and_shows_where_it_was_raised(tmp_path: Path):

@@ -191,14 +191,14 @@ def test_an_unknown_recipe_suggests_the_nearest_name():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs is a whole number of at least 1, not 0"),
-        ({"epochs": 1.5}, "epochs is a whole number of at least 1, not 1.5"),
-        ({"batch_size": 0}, "batch_size is a whole number of at least 1, not 0"),
-        ({"seed": -1}, "seed is a whole number of at least 0, not -1"),
-        ({"seed": "a"}, "seed is a whole number of at least 0, not 'a'"),
-        ({"lr": 0.0}, "lr is a number above 0, not 0.0"),
-        ({"lr": float("nan")}, "lr is a number above 0, not nan"),
-        ({"lr": float("inf")}, "lr is a number above 0, not inf"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1, not 0"),
+        ({"epochs": 1.5}, "epochs must be an integer of at least 1, not 1.5"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, not 0"),
+        ({"seed": -1}, "seed must be an integer of at least 0, not -1"),
+        ({"seed": "a"}, "seed must be an integer of at least 0, not 'a'"),
+        ({"lr": 0.0}, "lr must be a number above 0, not 0.0"),
+        ({"lr": float("nan")}, "lr must be a number above 0, not nan"),
+        ({"lr": float("inf")}, "lr must be a number above 0, not inf"),
         ({"data_folder": "/data"}, "makes its own data. Leave out data_folder"),
     ],
 )
@@ -471,13 +471,13 @@ def test_a_record_that_cannot_be_read_is_an_error_of_the_run(tiny_recipe: zoo.Re
 
 @pytest.mark.parametrize("steps", [0, -1])
 def test_save_every_must_be_positive(tiny_recipe: zoo.Recipe, tmp_path: Path, steps: int):
-    with pytest.raises(zoo.RunError, match=f"save_every is a number of steps of at least 1, not {steps}"):
+    with pytest.raises(zoo.RunError, match=f"save_every must be at least 1 step, not {steps}"):
         zoo.train(tiny_recipe, tmp_path / "run", save_every=steps)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_format_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    with pytest.raises(zoo.RunError, match="The format of a run is safetensors or hdf5, not 'pickle'"):
+    with pytest.raises(zoo.RunError, match="The format of a run must be safetensors or hdf5, not 'pickle'"):
         zoo.train(tiny_recipe, tmp_path / "run", format="pickle")
 
 

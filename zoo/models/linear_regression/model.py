@@ -24,12 +24,12 @@ class LinearRegression(Linear):
         try:
             points = np.asarray(inputs[0] if len(inputs) == 1 else inputs, dtype=self.weight.dtype)
         except (ValueError, TypeError):
-            raise InputError(f"A point is {self.in_features} numbers, such as 3 4, not {inputs!r}.") from None
+            raise InputError(f"A point must be {self.in_features} numbers, such as 3 4, not {inputs!r}.") from None
         if not np.isfinite(points).all():
-            raise InputError(f"A point is {self.in_features} finite numbers, such as 3 4, not {inputs!r}.")
+            raise InputError(f"A point must be {self.in_features} finite numbers, such as 3 4, not {inputs!r}.")
         if points.ndim not in (1, 2) or points.shape[-1] != self.in_features:
             raise InputError(
-                f"A point is {self.in_features} numbers, such as 3 4, not an array of shape {points.shape}."
+                f"A point must be {self.in_features} numbers, such as 3 4, not an array of shape {points.shape}."
             )
         with no_grad():
             return self(Tensor(points)).data

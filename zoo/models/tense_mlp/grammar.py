@@ -75,7 +75,7 @@ _PERSON_WORDS = {"yo": "yo", "tu": "tu", "el/ella": "el/ella", "el": "el/ella", 
 def usage_weight(verb: str, person: str, tense: str) -> int:
     """Return the synthetic usage weight of a triple: the factor of the verb's aspect times the factor of the person.
 
-    The log-weight is thus the sum of a verb effect and a person effect.
+    So the log-weight is the sum of a verb effect and a person effect.
     """
     column = TENSES.index(tense)
     return ASPECT_FACTORS[ASPECTS[verb]][column] * PERSON_FACTORS[person][column]
@@ -110,7 +110,7 @@ def load_grammar() -> Grammar:
 
     Raises DataError if the file is not the complete grid in its order.
     """
-    # Universal newlines: with CRLF line ends it is still the same table.
+    # Universal newlines: a table with CRLF line endings is still the same table.
     text = _CSV_PATH.read_text(encoding="utf-8")
     header, *rows = csv.reader(text.splitlines() or [""])
     triples = list(itertools.product(VERBS, PERSONS, TENSES))
@@ -128,7 +128,7 @@ def encode(verb: str, person: str) -> np.ndarray:
     """Return the model's input for two words: (23,) float32, one-hot verb, then one-hot person.
 
     Accents, upper case and surrounding spaces do not matter; `él` and `ella` alone mean `el/ella`.
-    Raises InputError with the nearest known word and all choices.
+    Raises InputError, with the nearest known word and all choices, if a word is unknown.
     """
     x = np.zeros(len(VERBS) + len(PERSONS), dtype=np.float32)
     x[VERBS.index(_find_verb(verb))] = 1
@@ -139,7 +139,7 @@ def encode(verb: str, person: str) -> np.ndarray:
 def form(verb: str, person: str, tense: str) -> str:
     """Return the conjugated form with its accents: form("tener", "yo", "condicional") is "tendría".
 
-    Words are accepted and refused as in `encode`.
+    Words are read as in `encode`. Raises InputError if one is unknown.
     """
     return load_grammar().forms[_find_verb(verb), _find_person(person), _find_tense(tense)]
 

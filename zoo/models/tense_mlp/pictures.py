@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VERB, PERSON = "hablar", "yo"
 # Epochs between which the verbs move visibly.
 STAGES = (0, 10, 20, 40, 300)
-# After this epoch no visible change happens.
+# Nothing changes visibly after this epoch.
 SETTLED = 120
 
 

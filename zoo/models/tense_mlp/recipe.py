@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class TenseRecipe(Recipe):
     """Each (verb, person) is one example. Its target is the weight of each tense, scaled so that weights average 1/5.
 
-    The loss is thus the weighted cross entropy over all triples, and its minimum is the entropy of the grid.
+    So the loss is the weighted cross entropy over all triples, and its minimum is the entropy of the grid.
     """
 
     summary = "Which tense a Spanish verb is used in, given the verb and the person."

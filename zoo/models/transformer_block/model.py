@@ -30,13 +30,13 @@ class SortingTransformer(Module):
         self.head.weight = self.token_embedding.weight
 
     def forward(self, tokens: Tensor | np.ndarray) -> Tensor:
-        """Return logits (B, T, 11) of the token that follows each of tokens (B, T), with T at most 2 * length."""
+        """Return logits (B, T, 11) for the token after each of tokens (B, T), with T at most 2 * length."""
         positions = np.arange(tokens.shape[1])
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
         return self.head(self.ln(self.block(x, is_causal=True)))
 
     def sort(self, digits: np.ndarray) -> np.ndarray:
-        """Return the sorted digits (B, length) as the model writes them, greedily, one position after the other."""
+        """Return the sorted digits (B, length) as the model writes them: greedily, one at a time."""
         tokens = np.concatenate([digits, np.full((len(digits), 1), SEPARATOR)], axis=1)
         with no_grad():
             for _ in range(self.length):
@@ -47,7 +47,7 @@ class SortingTransformer(Module):
     def predict(self, digits: str | Iterable[int]) -> list[int]:
         """Return the sorted digits: predict("352914") or predict([3, 5, 2, 9, 1, 4]).
 
-        The answer is the model's: it can be wrong, and may then contain the separator (10).
+        The answer is the model's: it can be wrong, and can then contain the separator (10).
         Raises InputError if the input is not `length` digits from 0 to 9.
         """
         try:
@@ -55,5 +55,5 @@ class SortingTransformer(Module):
         except (ValueError, TypeError):
             values = []
         if len(values) != self.length or not all(0 <= value <= 9 for value in values):
-            raise InputError(f"An input is {self.length} digits from 0 to 9, such as 352914, not {digits!r}.")
+            raise InputError(f"The input must be {self.length} digits from 0 to 9, such as 352914, not {digits!r}.")
         return self.sort(np.array([values]))[0].tolist()

@@ -1,7 +1,7 @@
 """The pin: one BLAS kernel, one SIMD level and one thread, for the same bits on any x86-64 processor.
 
-OpenBLAS and NumPy choose their code by the processor they find, and the last bits of a sum follow that choice.
-Both read the environment once, when NumPy is imported, so a process must be started pinned.
+OpenBLAS and NumPy choose their code for the processor they find, and the last bits of a sum depend on that choice.
+Both read the environment only once, when NumPy is imported, so a process must be pinned from its start.
 """
 
 import os
@@ -28,7 +28,7 @@ _KEPT = {"SSE", "SSE2", "SSE3", "SSSE3", "SSE41", "POPCNT", "SSE42", "AVX", "F16
 
 
 def pinned_environment() -> dict[str, str]:
-    """Return the environment variables of a pinned process: those of this one, with the pin in their place.
+    """Return the environment variables of a pinned process: those of this one, with the pin's values set.
 
     On a processor without AVX2, or one that is not x86-64, only the number of threads is set.
     """
@@ -38,7 +38,7 @@ def pinned_environment() -> dict[str, str]:
     if not _is_x86_64() or not (_has_avx2(set(simd_features())) or hidden):
         return pinned
     pinned.pop(_ENABLE, None)  # NumPy refuses to start with both variables
-    # All features that this NumPy was built with: naming one that the processor does not have does no harm.
+    # All features that this NumPy was built with. Naming one that the processor does not have is harmless.
     above = sorted({*simd_features(), *simd_features("not found")} - _KEPT)
     return {**pinned, "OPENBLAS_CORETYPE": _KERNEL, _DISABLE: " ".join(above)}
 
@@ -64,7 +64,7 @@ def run_pinned() -> None:
     command = [sys.executable, *sys.orig_argv[1:]]
     if os.name == "posix":
         os.execve(sys.executable, command, environ)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child as well, which decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the child, which decides what to do
     sys.exit(subprocess.run(command, env=environ).returncode)
 
 
@@ -92,7 +92,7 @@ def pin() -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limit NumPy's linear algebra to one thread: another number of threads adds in another order.
+    """Limit NumPy's linear algebra to one thread: a different number of threads adds in a different order.
 
     Small matrices are also faster this way. Raises MissingExtraError if threadpoolctl is not installed.
     """
@@ -101,17 +101,17 @@ def one_thread() -> Iterator[None]:
 
 
 def find_blas() -> dict[str, Any]:
-    """Return what threadpoolctl says of NumPy's BLAS; empty if it does not know the library, such as Apple's.
+    """Return what threadpoolctl reports about NumPy's BLAS; empty for a library it does not know, such as Apple's.
 
     Raises MissingExtraError if threadpoolctl is not installed.
     """
     found = require("threadpoolctl", "threadpoolctl").threadpool_info()
-    # SciPy may bring a BLAS of its own. NumPy's was loaded first.
+    # SciPy may bring its own BLAS. NumPy's was loaded first.
     return next((library for library in found if library["user_api"] == "blas"), {})
 
 
 def simd_features(kind: str = "found") -> list[str]:
-    """Return the SIMD features of NumPy of one kind: "baseline", "found", or "not found" on this processor."""
+    """Return NumPy's SIMD features of one kind: "baseline", "found", or "not found" on this processor."""
     built: Any = np.show_config(mode="dicts")
     return built["SIMD Extensions"].get(kind, [])  # a kind without features has no key
 

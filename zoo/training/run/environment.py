@@ -52,7 +52,7 @@ def is_pinned(environment: Mapping[str, str]) -> bool:
 def same_bits(recorded: Mapping[str, str], here: Mapping[str, str]) -> bool:
     """Return whether a recipe must give the same bits in two environments.
 
-    The commit is not compared: a change that moves a bit publishes the entries again, and ships with a release.
+    The commit is not compared: a change that moves a bit comes with a release and newly published entries.
     """
     decisive = ("statezoo", "numpy", "blas", "platform", "pin")
     if not (is_pinned(recorded) and is_pinned(here)):

@@ -9,7 +9,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """A flag that is true once a signal has come. signal: its number, or None."""
+    """A flag that is true once a signal has arrived. signal: its number, or None."""
 
     def __init__(self) -> None:
         self.signal: int | None = None

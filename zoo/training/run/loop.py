@@ -31,7 +31,7 @@ class TrainingStep(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """The callbacks of a training, and how often it saves; see `train`."""
+    """The callbacks of a training run, and how often it saves; see `train`."""
 
     report: Callable[[Row], None] | None = None
     on_step: Callable[[TrainingStep], None] | None = None
@@ -49,8 +49,8 @@ class Loop:
         keep_freed_memory()
         self.optimizer = recipe.optimizer(self.model)
         self.schedule = CosineAnnealingLR(self.optimizer, T_max=recipe.epochs)
-        # The data have their own stream, so that a layer that draws more numbers does not change their order. It is
-        # kept as it was when the current epoch began: a resumed epoch draws its order again.
+        # The order of the data has its own generator, so that a layer that draws more numbers does not change it. The
+        # generator is kept as it was when the current epoch began: a resumed epoch draws its order again.
         self.order = np.random.default_rng([recipe.seed, 1])
         self.at = Progress(data.sha256, environment())
         self.batches = -(-len(data.train_x) // recipe.batch_size)
@@ -68,7 +68,7 @@ class Loop:
             self._end_epoch()
 
     def made(self) -> Made:
-        """Return how the weights came about so far."""
+        """Return how the current weights were made."""
         return Made(self.at.environment, self.at.step, self.at.wall_time_s, self.at.first_epoch)
 
     def _train_epoch(self) -> None:
@@ -84,7 +84,7 @@ class Loop:
         self.order = upcoming
 
     def _step(self, batch: np.ndarray) -> float:
-        """Take one step. Return the mean loss of the batch before it."""
+        """Take one step. Return the batch's mean loss before the step."""
         self.optimizer.zero_grad()
         loss = self.recipe.loss(self.model, self.data.train_x[batch], self.data.train_y[batch])
         loss.backward()
@@ -98,7 +98,7 @@ class Loop:
         return value
 
     def _save_if_wanted(self) -> None:
-        """Save every `save_every` steps, and when the training must stop."""
+        """Save every `save_every` steps, and when training must stop."""
         stop = self._is_to_stop()
         if stop or (self.hooks.save_every and self.at.step % self.hooks.save_every == 0):
             self._save()
@@ -177,10 +177,10 @@ class Loop:
         self.at.environment = merged(self.at.environment, here)
         self._began, self._saved_step = time.monotonic() - self.at.wall_time_s, self.at.step
         if self.at.position == 0:
-            self._keep_epoch()  # the process may have died before it did
+            self._keep_epoch()  # the process may have died before it kept them
 
     def _refuse(self, what: str) -> None:
-        """Raise RunError saying what is not finite, and which parameter was the first."""
+        """Raise RunError saying what is not finite, and naming the first such parameter."""
         kept = (
             f"{self.folder.path} holds the state after step {self._saved_step}"
             if self._saved_step
@@ -200,7 +200,7 @@ def evaluate(recipe: Recipe, model: Module, data: Split) -> dict[str, float]:
 
 
 def _first_not_finite(model: Module) -> str:
-    """Name the first parameter that is not finite, or the first whose gradient is not: one value spoils all others."""
+    """Name the first parameter that is not finite, or the first whose gradient is not. One such value soon spreads."""
     for name, parameter in model.named_parameters():
         if not np.isfinite(parameter.data).all():
             return f"{name} is the first parameter that is not finite"

@@ -1,4 +1,4 @@
-"""How far a training has come, which its saved state holds as progress."""
+"""The progress of a training run, which its saved state holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -9,9 +9,9 @@ from .run_folder import Row
 
 @dataclass
 class Progress:
-    """How far a training has come. With model, optimizer, schedule and generators, it decides everything that follows.
+    """The progress of a run. With model, optimizer, schedule and generators, it decides everything that follows.
 
-    epoch: the current one, from 1. position: how many of its batches are done; less than all of them in a saved state.
+    epoch: the current one, from 1. position: how many of its batches are done; never all of them in a saved state.
     loss_sum: the sum over their examples. step: the batches done in all epochs. data: the SHA-256 of the training data.
     first_epoch: the fingerprint of the weights after the first epoch.
     """
@@ -28,9 +28,9 @@ class Progress:
 
     @classmethod
     def of(cls, progress: Mapping[str, Any], epochs: int, batches: int) -> "Progress":
-        """Return the saved progress of a training with this many epochs of this many batches.
+        """Return the saved progress of a run with this many epochs of this many batches.
 
-        Raises ValueError if the values contradict each other or the training.
+        Raises ValueError if the values contradict each other or the run.
         """
         if progress.keys() != {one.name for one in fields(cls)}:
             raise ValueError(f"its progress holds {', '.join(map(repr, progress))}")

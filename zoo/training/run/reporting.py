@@ -1,6 +1,6 @@
-"""Reports of a training: a bar on a terminal, a line per epoch elsewhere, and events for TensorBoard.
+"""Reports of a training run: a bar on a terminal, a line per epoch elsewhere, and events for TensorBoard.
 
-Each has the methods `step` and `epoch`, for the arguments on_step and report of `train`.
+Each has the methods `step` and `epoch`, to pass to `train` as on_step and report.
 """
 
 import sys
@@ -21,7 +21,7 @@ Row = Mapping[str, float]
 class ProgressBar:
     """A bar on stderr with loss, metrics, rate and remaining time.
 
-    If stderr is not a terminal, a line per epoch on stdout. epochs: of the whole training.
+    If stderr is not a terminal, it is a line per epoch on stdout. epochs: those of the whole run.
     """
 
     def __init__(self, name: str, epochs: int):
@@ -58,7 +58,7 @@ class ProgressBar:
             print(f"{text}  {self._pace(row['epoch'])}".rstrip(), flush=True)
 
     def _pace(self, epoch: float) -> str:
-        """Return rate and remaining time, measured from the end of the first step; "" before that."""
+        """Return the rate and the remaining time, measured from the end of the first step; "" before that."""
         steps = self._last - self._first
         if not steps:
             return ""
@@ -77,8 +77,8 @@ class ProgressBar:
 class EventLog:
     """Events for TensorBoard in a folder: the loss of each step, and the loss and metrics of each epoch.
 
-    Show them with `tensorboard --logdir FOLDER`. A training that resumes from an earlier step replaces the events after
-    that step. Raises MissingExtraError if tensorboardX is not installed.
+    Show them with `tensorboard --logdir FOLDER`. A run that resumes from an earlier step replaces the events after that
+    step. Raises MissingExtraError if tensorboardX is not installed.
     """
 
     def __init__(self, folder: str | Path):
@@ -89,7 +89,7 @@ class EventLog:
     def step(self, step: "TrainingStep") -> None:
         """Log a step's loss as `step/loss`."""
         if self._writer is None:
-            # In the file's name, the first step keeps two files in order that are created in the same second.
+            # The first step in the file's name keeps two files that are created in the same second in order.
             self._writer = self._tensorboard.SummaryWriter(
                 self._folder, purge_step=step.number, filename_suffix=f".{step.number:010}"
             )

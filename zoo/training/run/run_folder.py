@@ -23,7 +23,7 @@ Row = dict[str, float]
 
 @dataclass
 class Made:
-    """How the weights of a run came about: the environment, the steps of the optimizer, the time.
+    """How the weights of a run were made: the environment, the optimizer's steps, the time.
 
     first_epoch: the fingerprint of the weights after the first epoch, "" before its end.
     """
@@ -64,7 +64,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run. state: what is needed to resume it; removed when the run is finished."""
+    """The files of a run. state: the file that is needed to resume it, removed when the run is finished."""
 
     path: Path
     format: str
@@ -124,14 +124,14 @@ def recorded_settings(folder: str | Path) -> dict[str, Any]:
 def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[RunRecord]:
     """Yield the record of a run, new or resumed, while its folder is locked against other processes.
 
-    format: of the checkpoints of a new run; a resumed run keeps its own. Raises RunError if the folder holds a run and
-    resume is False, if it holds a run with another recipe or other settings, or if it cannot be created.
+    format: the format of a new run's checkpoints; a resumed run keeps its own. Raises RunError if the folder holds a
+    run and resume is False, if it holds a run with another recipe or other settings, or if it cannot be created.
     """
     try:
         format = format_named(format).name
     except FormatError as error:
         known = " or ".join(form.name for form in known_formats())
-        raise RunError(f"The format of a run is {known}, not {format!r}.") from error
+        raise RunError(f"The format of a run must be {known}, not {format!r}.") from error
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -188,5 +188,5 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _number(value: Any) -> float:
-    """Keep an epoch an int, so that a record that is written again has the same bytes."""
+    """Return an epoch as an int and any other number as a float, so that a rewritten record has the same bytes."""
     return value if type(value) is int else float(value)

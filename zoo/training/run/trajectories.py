@@ -1,6 +1,6 @@
-"""A trajectory: the weights of one run before training and after each epoch, to watch a model learn.
+"""Trajectories: the weights of one run before training and after each epoch, to watch a model learn.
 
-A run keeps one file per epoch, so that a run that is killed and resumed keeps the same files. A published entry stacks
+A run keeps one file per epoch, so a run that is killed and resumed ends with the same files. A published entry stacks
 them in one file: the first axis of each tensor counts epochs.
 """
 
@@ -76,7 +76,7 @@ def load_trajectory(entry: Entry) -> Trajectory:
 def keep_weights(run: Path, model: Module, epoch: int) -> None:
     """Save the weights after an epoch in the folder of a run; epoch 0 is before training.
 
-    Raises RunError if the folder cannot be made, and WriteError if the file cannot be written.
+    Raises RunError if the folder cannot be created, and WriteError if the file cannot be written.
     """
     try:
         (run / FOLDER).mkdir(exist_ok=True)
