@@ -1,4 +1,4 @@
-"""docs/looking-inside.md: every block of code runs, and prints what the page says it prints."""
+"""docs/core/looking-inside.md: every block of code runs, and prints what the page says it prints."""
 
 import contextlib
 import io
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[1] / "docs" / "looking-inside.md"
+PAGE = Path(__file__).parents[1] / "docs" / "core" / "looking-inside.md"
 
 
 def test_the_code_on_the_page_prints_what_stands_below_it():

@@ -1,4 +1,4 @@
-"""Write docs/museum-of-bugs.md from what the exhibits say: `python tests/museum/make_page.py`."""
+"""Write docs/core/museum-of-bugs.md from what the exhibits say: `python tests/museum/make_page.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exhibit import Exhibit, exhibits
 
-PAGE = Path(__file__).parents[2] / "docs" / "museum-of-bugs.md"
+PAGE = Path(__file__).parents[2] / "docs" / "core" / "museum-of-bugs.md"
 
 INTRODUCTION = """# A museum of bugs
 

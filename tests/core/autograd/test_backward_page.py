@@ -1,4 +1,4 @@
-"""docs/how-backward-works.md names parts of the code, which must exist."""
+"""docs/core/how-backward-works.md names parts of the code, which must exist."""
 
 import importlib
 import re
@@ -14,7 +14,7 @@ from statezoo.core.optim import Optimizer
 from statezoo.core.optim.packed_state import PackedState
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "how-backward-works.md").read_text()
+PAGE = (ROOT / "docs" / "core" / "how-backward-works.md").read_text()
 OWNERS: dict[str, Any] = {
     "Linear": core.Linear,
     "Optimizer": Optimizer,

@@ -1,11 +1,11 @@
-"""docs/doctor.md shows what the doctor says."""
+"""docs/core/doctor.md shows what the doctor says."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 
-PAGE = Path(__file__).parents[3] / "docs" / "doctor.md"
+PAGE = Path(__file__).parents[3] / "docs" / "core" / "doctor.md"
 
 
 def test_the_example_on_the_page_prints_the_report_on_the_page(capsys):
