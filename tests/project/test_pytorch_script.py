@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "pytorch_script.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "pytorch_script.py"
 IMPORTS = {
     "import statezoo.core as torch\n": "import torch\n",
     "import statezoo.core as nn\n": "import torch.nn as nn\n",

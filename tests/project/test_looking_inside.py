@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[1] / "docs" / "core" / "looking-inside.md"
+PAGE = Path(__file__).parents[2] / "docs" / "core" / "looking-inside.md"
 
 
 def test_the_code_on_the_page_prints_what_stands_below_it():

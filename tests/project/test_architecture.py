@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 # From the top floor to the ground.
 FLOORS = re.findall(r"^\| `([\w/]+)` \|", PAGE, re.MULTILINE)

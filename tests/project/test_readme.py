@@ -13,7 +13,7 @@ import pytest
 from statezoo.checkpoints import load_file
 from statezoo.scripts.command import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
@@ -63,7 +63,7 @@ def test_each_pytest_command_of_the_readme_selects_tests():
         "    status = pytest.main([*shlex.split(command), '--collect-only', '-qq', '-p', 'no:cacheprovider'])\n"
         "    print(f'status {status:d} of: pytest {command}')\n"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     result = subprocess.run([sys.executable, "-c", program, *commands], cwd=root, capture_output=True, text=True)
     shown = [line for line in result.stdout.splitlines() if line.startswith("status ")]
     assert shown == [f"status 0 of: pytest {command}" for command in commands], result.stderr
