@@ -239,7 +239,7 @@ def test_16_bit_floats_are_as_accurate_as_their_rounding(name: str, dtype: np.dt
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
 
-def test_a_limit_beyond_the_range_of_the_dtype_limits_nothing() -> None:
+def test_a_limit_outside_the_range_of_the_dtype_has_no_effect() -> None:
     half, byte = Tensor(np.array([1, 2], np.float16)), Tensor(np.array([1, 200], np.uint8))
     assert half.clamp(-1e9, 1e9).data.tolist() == [1, 2]
     assert byte.clamp(-1, 100).data.tolist() == [1, 100]
@@ -247,7 +247,7 @@ def test_a_limit_beyond_the_range_of_the_dtype_limits_nothing() -> None:
     assert Tensor([True, False]).clamp(0, 1).dtype == np.int64  # as in torch
 
 
-def test_integers_limited_by_a_float_become_float32() -> None:
+def test_clamping_integers_to_a_float_gives_float32() -> None:
     out = Tensor([1, 2]).clamp(min=1.5)
     assert out.dtype == np.float32
     assert out.data.tolist() == [1.5, 2.0]

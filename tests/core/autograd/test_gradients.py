@@ -1,7 +1,7 @@
 """The gradient of every differentiable operation, with random shapes, broadcasts and memory layouts.
 
-One table, OPERATIONS, names each; one test takes all of them along random directions against central differences in
-float64, another against PyTorch, and a third fails if a public operation is missing from the table.
+The table OPERATIONS lists them all. One test compares each with central differences along random directions in
+float64, another compares it with PyTorch, and a third fails if a public operation is missing from the table.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Shapes = st.SearchStrategy[list[Shape]]
 
 
 def _of(axes: int = 0, elements: bool = False) -> st.SearchStrategy[Shape]:
-    """Draw a shape with at least so many axes. It is sometimes empty unless elements are required."""
+    """Draw a shape with at least `axes` axes. It may be empty unless `elements` is True."""
     sides = st.sampled_from([2, 3, 1, 4, 2, 3, 1, 4, 2, 3, 1 if elements else 0])
     return st.lists(sides, min_size=axes, max_size=4).map(tuple)
 
@@ -60,7 +60,7 @@ drawn = settings(derandomize=True, deadline=None, max_examples=12)
 
 
 class Operation(NamedTuple):
-    """run: the operation, given a name space of functions and its operands. operands: draws their shapes.
+    """An operation. run: calls it, given a namespace of functions and its operands. operands: draws their shapes.
 
     positive: whether the operands must be above 0.
     """
@@ -71,7 +71,7 @@ class Operation(NamedTuple):
 
 
 class Ours:
-    """A name space of our functions, as torch and torch.nn.functional are for torch."""
+    """A namespace of our functions, like torch and torch.nn.functional."""
 
     functional, cat, stack, where, array = F, staticmethod(core.cat), staticmethod(core.stack), core.where, np.array
     packed_attention = staticmethod(F.packed_attention)
@@ -84,7 +84,7 @@ def _classes(shape: Shape) -> np.ndarray:
 
 
 def _mask(*shapes: Shape) -> np.ndarray:
-    """Return a mask in the shape to which these broadcast."""
+    """Return a mask in the shape that these broadcast to."""
     shape = np.broadcast_shapes(*map(tuple, shapes))
     return np.arange(int(np.prod(shape))).reshape(shape) % 3 == 0
 
@@ -214,7 +214,7 @@ OPERATIONS = {
     ),
 }
 
-# Methods without a gradient, that work in place, cast or only inform; `float` cannot be checked in float64.
+# Methods without a gradient: they work in place, cast, or only inform; `float` cannot be checked in float64.
 _NAMES = """
 all any argmax argmin backward detach dtype float item long ndim numel numpy requires_grad requires_grad_ shape size
 data grad __and__ __or__ __invert__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __iadd__ __isub__ __imul__ __itruediv__
@@ -236,7 +236,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _operands(shapes: list[Shape], positive: bool, seed: int) -> list[np.ndarray]:
-    """Return distinct values in random order, none near 0 or +-1, where some operations have no derivative."""
+    """Return distinct values in random order, none near 0 or +-1, where some operations are not differentiable."""
     random = np.random.default_rng(seed)
     arrays = []
     for shape in shapes:

@@ -1,4 +1,4 @@
-"""Gradients through whole graphs: repeated use, missing gradients, and a backward pass that is refused."""
+"""Gradients through whole graphs: repeated use, missing gradients, and refused backward passes."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -52,12 +52,12 @@ def _graph(program: list[tuple[str, int, int]], *leaves: Any) -> Any:
 @pytest.mark.torch
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(program=steps)
-def test_any_graph_in_which_tensors_are_used_repeatedly_agrees_with_torch(program: Any, torch_agrees: Check) -> None:
+def test_any_graph_that_reuses_tensors_agrees_with_torch(program: Any, torch_agrees: Check) -> None:
     leaves = np.array([1.1, -0.7]), np.array([0.4, 1.3]), np.array([-0.9, 0.8])
     torch_agrees(lambda *x: _graph(program, *x), *leaves, ulps=4096)
 
 
-def test_each_backward_function_runs_once_however_often_its_result_is_used() -> None:
+def test_each_backward_function_runs_once_even_if_its_result_is_used_often() -> None:
     calls: list[Any] = []
     x = leaf(1, 2)
     y = record("double", x.data * 2, (x,), lambda g: (calls.append(g.tolist()) or g * 2,))
@@ -67,7 +67,7 @@ def test_each_backward_function_runs_once_however_often_its_result_is_used() -> 
     assert gradient(x) == [2 * calls[0][0], 2 * calls[0][1]]
 
 
-def test_backward_goes_through_ten_thousand_diamonds_in_a_row() -> None:
+def test_backward_handles_ten_thousand_diamonds_in_a_row() -> None:
     x = leaf(1)
     y = x
     for _ in range(10_000):
@@ -100,12 +100,12 @@ def test_a_tensor_waits_for_its_gradient_when_another_use_has_none(first: int) -
     assert gradient(x) == [2.0]
 
 
-def test_a_part_of_the_graph_without_gradient_leaves_grad_none() -> None:
+def test_a_part_of_the_graph_without_a_gradient_leaves_grad_none() -> None:
     x, first = leaf(1), leaf(2)
     middle = (x * 2).exp()
     blocked(first, middle, middle * 3).backward()
     assert (gradient(first), x.grad) == ([1.0], None)
-    assert middle._parents == (), "what got no gradient is freed all the same"
+    assert middle._parents == (), "a part without a gradient is freed too"
 
 
 def test_a_backward_function_must_return_one_gradient_for_each_parent() -> None:
@@ -131,7 +131,7 @@ def test_a_leaf_used_in_two_dtypes_gets_one_gradient_in_its_own_dtype() -> None:
     assert gradient(x) == [3.0, 5.0]
 
 
-# --- a backward pass that is refused
+# --- refused backward passes
 
 
 def test_a_graph_with_a_freed_part_is_refused_before_any_gradient_changes() -> None:
@@ -140,11 +140,11 @@ def test_a_graph_with_a_freed_part_is_refused_before_any_gradient_changes() -> N
     shared.backward()
     before = gradient(x)
     second = fresh * 3 + x
-    for loss in (second * (shared + 1), (shared + 1) * second):  # whichever the walk would come to first
+    for loss in (second * (shared + 1), (shared + 1) * second):  # in either order of the walk
         with pytest.raises(GraphError, match="already gone through"):
             loss.backward()
         assert (gradient(x), fresh.grad) == (before, None)
-    second.backward()  # nothing of what is new was used up
+    second.backward()  # the new part of the graph was not freed
     assert (gradient(x), gradient(fresh)) == ([before[0] + 1], [3.0])
 
 
@@ -161,7 +161,7 @@ KINKS: dict[str, Callable[[Any], Any]] = {
     "max over one": lambda x: x.max(0)[0],
     "min over one": lambda x: x.min(0)[0],
 }
-AT_NAN = {"relu": 0.0, "abs": np.nan}  # where torch has the gradient that came, and 0
+AT_NAN = {"relu": 0.0, "abs": np.nan}  # torch passes the incoming gradient to relu and 0 to abs
 
 
 @pytest.mark.torch

@@ -35,14 +35,14 @@ def views(draw: st.DrawFn, dtype: type = np.float32) -> list[np.ndarray]:
                 view = view[tuple(slice(draw(bounds), draw(bounds), draw(steps)) for _ in range(3))]
             view = view.transpose(draw(st.permutations(range(3))))
             if draw(st.booleans()):
-                view = view.reshape(-1)  # a copy where NumPy can make no view: an array of its own then
+                view = view.reshape(-1)  # a separate array if NumPy has to copy
             arrays.append(view)
     return draw(st.permutations(arrays))
 
 
 @settings(derandomize=True, deadline=None)
 @given(views(), st.sampled_from([None, np.float32, np.float64, np.float16, ml_dtypes.bfloat16]))
-def test_copies_share_memory_exactly_as_the_originals_do_and_never_with_them(arrays, dtype):
+def test_copies_share_memory_as_the_originals_do_but_never_with_the_originals(arrays, dtype):
     copies = copy_sharing(arrays, dtype)
     for copy, array in zip(copies, arrays, strict=True):
         assert copy.dtype == (dtype or array.dtype)
@@ -90,7 +90,7 @@ def test_arrays_of_different_dtypes_in_the_same_memory_can_be_copied_but_not_con
         copy_sharing([numbers, numbers.view(np.uint16)], np.float64)
 
 
-def test_arrays_that_only_touch_do_not_overlap_and_empty_ones_overlap_nothing():
+def test_adjacent_arrays_do_not_overlap_and_empty_ones_overlap_nothing():
     base = np.zeros(10)
     assert overlapping([base[5:], base[:5], base[2:2]]) == [[1], [0]]
     assert overlapping([base[5:], base[:6], base[2:2], base[::-1]]) == [[0, 1, 3]]
@@ -101,7 +101,7 @@ def test_an_empty_array_is_copied_as_an_empty_array():
     assert [array.shape for array in zeros_sharing([np.zeros((0, 3)), np.zeros((2, 0))])] == [(0, 3), (2, 0)]
 
 
-def test_an_element_that_several_arrays_share_is_counted_once():
+def test_an_element_shared_by_several_arrays_is_counted_once():
     base = np.zeros((4, 5), np.float32)
     assert count_elements([base]) == 20
     assert count_elements([base, base.T, base[1:3]]) == 20

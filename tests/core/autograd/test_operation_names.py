@@ -1,4 +1,4 @@
-"""Operations are recorded under the name that users call them by; doctor() and summary() show these names."""
+"""Operations are recorded under the names that users call them by; doctor() and summary() show these names."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ def test_an_operation_is_recorded_under_the_name_users_know(name: str) -> None:
     assert OPERATIONS[name](x)._operation == name
 
 
-def test_a_tensor_that_no_operation_computed_has_no_name() -> None:
+def test_a_tensor_without_an_operation_has_no_name() -> None:
     x = Tensor([1.0], requires_grad=True)
     with no_grad():
         y = x * 2

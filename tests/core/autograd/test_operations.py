@@ -156,7 +156,7 @@ def test_matmul_agrees_with_torch(left: tuple[int, ...], right: tuple[int, ...],
 def test_every_kind_of_index_agrees_with_torch(
     data: st.DataObject, shape: tuple[int, ...], torch_agrees: Check
 ) -> None:
-    # torch knows no negative steps
+    # torch does not support negative steps
     index = data.draw(
         hnp.basic_indices(shape, allow_newaxis=True).filter(
             lambda i: all(
@@ -177,7 +177,7 @@ def test_a_tensor_of_positions_or_bools_indexes_like_an_array() -> None:
 
 
 @pytest.mark.torch
-def test_joining_and_choosing_agree_with_torch(torch_agrees: Check, differences_agree: Check) -> None:
+def test_stack_cat_and_where_agree_with_torch(torch_agrees: Check, differences_agree: Check) -> None:
     torch = pytest.importorskip("torch")
     a, b = normal(2, 3), normal(2, 3, seed=1)
     chosen = a > b
@@ -191,7 +191,7 @@ def test_joining_and_choosing_agree_with_torch(torch_agrees: Check, differences_
         differences_agree(ours, a, b)
 
 
-def test_choosing_broadcasts_and_takes_numbers() -> None:
+def test_where_broadcasts_and_takes_numbers() -> None:
     x = Tensor([1.0, -1.0], requires_grad=True)
     out = where(np.array([[True], [False]]), x, 5)
     out.sum().backward()
@@ -240,7 +240,7 @@ def test_the_standard_deviation_of_equal_elements_has_gradient_zero(torch_agrees
     torch_agrees(lambda x: x.std(1), np.array([[2.0, 2.0, 2.0], [1.0, 2.0, 4.0]]))
 
 
-def test_a_sum_over_nothing_is_zero_and_a_mean_is_nan() -> None:
+def test_the_sum_of_nothing_is_zero_and_the_mean_is_nan() -> None:
     empty = Tensor(np.zeros((0, 3), np.float32), requires_grad=True)
     assert empty.sum(0).data.tolist() == [0, 0, 0]
     assert np.isnan(empty.mean().data)
@@ -323,7 +323,7 @@ MISFITS: list[tuple[Callable[[Tensor], Any], str]] = [
 
 
 @pytest.mark.parametrize(("function", "message"), MISFITS)
-def test_shapes_that_do_not_fit_are_named(function: Callable[[Tensor], Any], message: str) -> None:
+def test_an_error_names_the_shapes_that_do_not_fit(function: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         function(Tensor(np.zeros((2, 3), np.float32)))
 
@@ -338,7 +338,7 @@ REFUSED: list[tuple[Callable[[Tensor], Any], str]] = [
 
 
 @pytest.mark.parametrize(("function", "message"), REFUSED)
-def test_arguments_of_the_wrong_kind_are_named(function: Callable[[Tensor], Any], message: str) -> None:
+def test_an_error_names_arguments_of_the_wrong_type(function: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         function(Tensor([1, 2]))
 

@@ -1,4 +1,4 @@
-"""Tensor: what it holds, how gradients reach the leaves, and the errors of a backward pass."""
+"""Tensor: its contents, how gradients reach the leaves, and the errors of a backward pass."""
 
 import asyncio
 import copy
@@ -35,7 +35,7 @@ def gradient(of: Tensor) -> list[Any]:
     return of.grad.tolist()
 
 
-# --- what it holds
+# --- contents
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_data_without_numbers_is_an_error() -> None:
         Tensor(np.array([None]))
 
 
-def test_shape_and_size_are_those_of_the_array() -> None:
+def test_shape_and_size_match_the_array() -> None:
     x = Tensor(np.zeros((2, 3)))
     assert (x.shape, x.ndim, x.numel(), len(x), x.size(), x.size(1)) == ((2, 3), 2, 6, 2, (2, 3), 3)
     assert x.T.shape == (3, 2)
@@ -95,7 +95,7 @@ def test_a_single_number_converts_to_python() -> None:
         bool(Tensor([1.0, 2.0]))
 
 
-def test_repr_looks_like_that_of_torch() -> None:
+def test_repr_looks_like_torchs() -> None:
     assert repr(leaf(1, 2.5)) == "tensor([1. , 2.5], requires_grad=True)"
     assert repr(Tensor(np.zeros((1, 2)))) == "tensor([[0., 0.]], dtype=float64)"
     assert repr(Tensor([[1], [2]])) == "tensor([[1],\n        [2]])"
@@ -196,7 +196,7 @@ def test_gradients_share_no_memory_with_each_other_or_with_the_given_one() -> No
     assert (gradient(a), gradient(b)) == ([3, 3], [1, 1])
 
 
-def test_backward_goes_through_graphs_deeper_than_the_stack_and_frees_them() -> None:
+def test_backward_handles_graphs_deeper_than_the_stack_and_frees_them() -> None:
     x = leaf(1)
     y = x
     for _ in range(50_000):
@@ -241,7 +241,7 @@ def test_backward_of_many_numbers_needs_a_gradient_of_their_shape() -> None:
         (x * 2).backward(np.ones(3))
 
 
-def test_backward_where_nothing_requires_a_gradient_names_the_causes() -> None:
+def test_backward_names_the_causes_if_nothing_requires_a_gradient() -> None:
     with pytest.raises(GraphError, match=r"requires_grad=True, outside no_grad\(\) and without detach\(\)"):
         Tensor([1.0]).backward()
 

@@ -1,4 +1,4 @@
-"""capture: what modules were given and returned, by name; and the attention patterns that can be read from it."""
+"""capture: the inputs and outputs of modules by name, and the attention patterns computed from them."""
 
 from collections import namedtuple
 from typing import Any
@@ -28,7 +28,7 @@ B, T, C, HEADS = 2, 5, 8, 2
 
 
 class Net(Module):
-    """Three blocks, of which the first runs twice, and one layer under two names."""
+    """Three blocks, the first of which runs twice, and one layer under two names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def hooks_on(model: Module) -> list[Any]:
     return [hook for module in model.modules() for hook in module._forward_hooks.values()]
 
 
-def test_a_captured_call_has_what_the_module_was_given_and_what_it_returned():
+def test_a_captured_call_has_the_arguments_and_the_output():
     model, x = Net(), normal(3, 4)
     with capture(model, "", "head") as seen:
         out = model(x, scale=2.0)
@@ -59,7 +59,7 @@ def test_a_captured_call_has_what_the_module_was_given_and_what_it_returned():
     np.testing.assert_array_equal(2 * seen["head"][0].output.data, out.data)
 
 
-def test_the_calls_of_a_module_come_in_the_order_they_were_made():
+def test_the_calls_of_a_module_are_in_the_order_they_were_made():
     model, x = Net(), normal(3, 4)
     with capture(model, "blocks.0") as seen:
         model(x)
@@ -69,14 +69,14 @@ def test_the_calls_of_a_module_come_in_the_order_they_were_made():
     assert second.args[0] is first.output
 
 
-def test_a_star_stands_for_one_part_of_a_name():
+def test_a_star_matches_one_part_of_a_name():
     with capture(Net(), "blocks.*") as seen:
         assert list(seen) == ["blocks.0", "blocks.1", "blocks.2"]
     with capture(Net(), "head", "blocks.*.1", "*") as seen:
         assert list(seen) == ["head", "blocks.0.1", "blocks.1.1", "blocks.2.1", "blocks", "again"]
 
 
-def test_a_module_under_two_names_is_captured_once_a_call_under_each():
+def test_a_module_with_two_names_has_each_call_once_under_each_name():
     model = Net()
     with capture(model, "head", "again") as seen:
         model(normal(1, 4))
@@ -90,16 +90,16 @@ def test_a_module_that_never_ran_has_no_calls():
     assert seen == {"head": []}
 
 
-def test_no_hook_is_left_on_the_model_but_those_that_were_there():
+def test_capture_removes_its_own_hooks_and_leaves_the_others():
     model = Net()
     model.head.register_forward_hook(lambda module, args, output: None)
     before = hooks_on(model)
     with capture(model, "*", "head"):
-        assert len(hooks_on(model)) == len(before) + 2  # on blocks and on head, which is also again
+        assert len(hooks_on(model)) == len(before) + 2  # on blocks and on head; again is the same module as head
     assert hooks_on(model) == before
 
 
-def test_no_hook_is_left_on_the_model_by_an_error_inside_or_a_name_that_is_refused():
+def test_no_hook_is_left_after_an_error_or_a_refused_name():
     model = Net()
     with pytest.raises(ZeroDivisionError), capture(model, "head"):
         raise ZeroDivisionError
@@ -118,7 +118,7 @@ def test_captures_can_be_nested_and_each_sees_the_calls_while_it_is_open():
     assert len(inner["head"]) == 1
 
 
-def test_what_another_hook_makes_of_an_output_is_what_is_captured():
+def test_an_output_is_captured_after_other_hooks_have_replaced_it():
     model = Net()
     model.head.register_forward_hook(lambda module, args, output: output * 0)
     with capture(model, "head") as seen:
@@ -135,7 +135,7 @@ def test_gradients_flow_from_a_loss_on_captured_activations():
     assert model.head.weight.grad is None
 
 
-def test_detached_calls_are_outside_the_graph_in_whatever_they_were_returned():
+def test_detach_reaches_tensors_in_tuples_lists_and_dicts():
     Pair = namedtuple("Pair", "mean parts")
 
     class Splitting(Module):
@@ -154,14 +154,14 @@ def test_detached_calls_are_outside_the_graph_in_whatever_they_were_returned():
     assert output.parts[1][1] is None
 
 
-def test_a_name_that_no_module_has_is_refused_with_the_nearest():
+def test_an_unknown_name_is_refused_with_the_nearest_one():
     with pytest.raises(UnknownMemberError, match=r"^Net has no module 'haed'\. Did you mean 'head'\?$"):
         capture(Net(), "blocks.*", "haed").__enter__()
     with pytest.raises(UnknownMemberError, match=r"^Net has no module 'block\.\*'\."):
         capture(Net(), "block.*").__enter__()
 
 
-def test_a_capture_of_nothing_is_refused():
+def test_capture_without_names_is_refused():
     with pytest.raises(ArgumentError, match=r'^capture\(\) needs the names of modules, as in capture\(model, "fc1"\)'):
         capture(Net()).__enter__()
 
@@ -171,7 +171,7 @@ def test_a_capture_of_nothing_is_refused():
 
 @pytest.mark.torch
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_attention_weights_are_torchs(is_causal: bool):
+def test_attention_weights_agree_with_torch(is_causal: bool):
     import torch
 
     ours = MultiHeadAttention(C, HEADS)
@@ -193,7 +193,9 @@ def test_attention_weights_are_torchs(is_causal: bool):
     mask=st.sampled_from(["none", "causal", "bool", "float"]),
     seed=st.integers(0, 1000),
 )
-def test_the_weights_mix_the_values_into_what_forward_returns(shape: tuple[int, int], heads: int, mask: str, seed: int):
+def test_attention_weights_times_values_give_the_output_of_forward(
+    shape: tuple[int, int], heads: int, mask: str, seed: int
+):
     random, (batch, length) = np.random.default_rng(seed), shape
     manual_seed(seed)
     attention = MultiHeadAttention(C, heads).double()
@@ -209,7 +211,7 @@ def test_the_weights_mix_the_values_into_what_forward_returns(shape: tuple[int, 
     np.testing.assert_allclose(weights.data.sum(axis=-1), np.broadcast_to(open_rows, weights.shape[:-1]), atol=1e-12)
 
 
-def test_a_captured_call_of_attention_gives_its_pattern_with_the_mask_it_had():
+def test_a_captured_attention_call_gives_its_pattern_with_its_mask():
     block = TransformerBlock(C, HEADS)
     x = normal(B, T, C)
     with capture(block, "attention") as seen:
@@ -228,7 +230,7 @@ def test_gradients_flow_through_attention_weights(differences_agree):
     )
 
 
-def test_attention_weights_leave_dropout_out_and_draw_nothing():
+def test_attention_weights_ignore_dropout_and_draw_nothing():
     attention = MultiHeadAttention(C, HEADS, dropout=0.5)
     generator = manual_seed(0)
     before = generator.bit_generator.state

@@ -1,4 +1,4 @@
-"""The doctor finds nothing in models that are right, and leaves no trace in any. (The bugs it finds: tests/museum.)"""
+"""The doctor finds nothing in correct models and leaves no trace in any. tests/museum shows the bugs it finds."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def classes(count: int = 32, of: int = 4) -> np.ndarray:
 
 BATCH = (arrays(32, 8), classes())
 
-# --- nothing is disturbed
+# --- everything is restored
 
 
 class Busy(Module):
-    """Keeps all kinds of things in attributes, and changes all of them in each forward."""
+    """A module with all kinds of attributes that changes all of them in each forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Busy(Module):
 
 
 def picture(model: Module, optimizer: optim.Optimizer, *others: Any) -> bytes:
-    """Everything there is to see, as bytes."""
+    """Return everything visible, as bytes."""
     gradients = [p.grad for p in model.parameters()]
     modes = [module.training for module in model.modules()]
     plain = {name: value for name, value in vars(model).items() if not name.startswith("_")}
@@ -126,7 +126,7 @@ class RaisingSGD(optim.Adam):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("loss", [F.cross_entropy, None, raising_loss])
-def test_everything_is_as_before_bit_by_bit_also_when_the_loss_raises(loss: Any, training: bool):
+def test_everything_is_restored_bit_by_bit_even_if_the_loss_raises(loss: Any, training: bool):
     model = Busy().train(training)
     optimizer = trained(model)
     x, y = Tensor(BATCH[0].copy(), requires_grad=True), BATCH[1].copy()
@@ -140,7 +140,7 @@ def test_everything_is_as_before_bit_by_bit_also_when_the_loss_raises(loss: Any,
     assert identities(model) == same
 
 
-def test_everything_is_as_before_when_the_step_raises_halfway():
+def test_everything_is_restored_if_the_step_raises_halfway():
     model = Busy()
     trained(model)
     optimizer = RaisingSGD(model.parameters(), lr=0.01)
@@ -150,7 +150,7 @@ def test_everything_is_as_before_when_the_step_raises_halfway():
     assert picture(model, optimizer) == before
 
 
-def test_a_layer_that_forward_registered_leaves_the_model_and_the_optimizer_still_steps():
+def test_a_layer_registered_by_forward_is_removed_and_the_optimizer_still_steps():
     model = Busy()
     optimizer = trained(model)
     doctor(model, optimizer, BATCH, F.cross_entropy)
@@ -159,7 +159,7 @@ def test_a_layer_that_forward_registered_leaves_the_model_and_the_optimizer_stil
     assert len(list(model.parameters())) == 6
 
 
-def test_a_layer_that_forward_replaced_is_the_models_again():
+def test_a_layer_replaced_by_forward_is_restored():
     class Replacing(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -187,7 +187,7 @@ def test_a_layer_that_forward_replaced_is_the_models_again():
     ]
 
 
-def test_what_is_trainable_outside_of_the_model_keeps_the_gradient_it_had():
+def test_trainable_tensors_outside_the_model_keep_their_gradients():
     model, slope = WithTeacher(), Parameter([1.0])
     model.forward = lambda x: model.student(x) + model.teacher(x) * slope
     model.teacher.bias.grad = np.ones(4, np.float32)
@@ -197,7 +197,7 @@ def test_what_is_trainable_outside_of_the_model_keeps_the_gradient_it_had():
     assert slope.grad is None
 
 
-def test_the_next_training_step_is_the_one_that_would_have_come():
+def test_the_doctor_does_not_affect_the_next_training_step():
     def next_step(ask: bool) -> bytes:
         manual_seed(5)
         model = Sequential(Linear(8, 16), BatchNorm1d(16), ReLU(), Dropout(0.3), Linear(16, 4))
@@ -213,12 +213,12 @@ def test_the_next_training_step_is_the_one_that_would_have_come():
     assert next_step(ask=True) == next_step(ask=False)
 
 
-def test_a_step_is_examined_under_no_grad_too():
+def test_a_step_is_also_examined_under_no_grad():
     with no_grad():
         assert doctor(Linear(8, 4), None, BATCH, F.cross_entropy)
 
 
-def test_an_error_of_the_model_is_raised_and_one_of_ours_is_a_finding():
+def test_an_error_of_the_model_is_raised_and_a_module_error_is_a_finding():
     class Wrong(Module):
         def forward(self, x: Tensor) -> Tensor:
             raise KeyError("mine")
@@ -232,7 +232,7 @@ def test_an_error_of_the_model_is_raised_and_one_of_ours_is_a_finding():
 # --- the report
 
 
-def test_a_report_without_findings_is_true_and_says_what_was_looked_at():
+def test_a_report_without_findings_is_true_and_says_what_was_examined():
     model = Linear(8, 4)
     report = doctor(model, optim.SGD(model.parameters(), lr=0.1), BATCH, CrossEntropyLoss())
     assert report
@@ -274,7 +274,7 @@ class TiedLanguageModel(Module):
 
     def forward(self, tokens: Any) -> Tensor:
         x = self.embedding(tokens) + self.positions(np.arange(12))
-        self.attention = x.data.copy()  # kept to be looked at: the same after each run
+        self.attention = x.data.copy()  # kept for inspection: the same after each run
         return self.head(self.block(x, is_causal=True))
 
 
@@ -302,7 +302,7 @@ class LowRank(Module):
 
 
 class Bilinear(Module):
-    """Products of each feature with each other one, of the same example: an outer product on purpose."""
+    """The products of all pairs of features of one example: an intended outer product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -350,7 +350,7 @@ def retied_the_other_way() -> Module:
     return model
 
 
-def parted_on_purpose() -> Module:
+def untied_on_purpose() -> Module:
     model = TiedAutoencoder()
     del model.decoder.weight
     model.decoder.weight = Parameter(0.1 * arrays(8, 4))
@@ -366,7 +366,7 @@ def own_mse(output: Tensor, target: Any) -> Tensor:
 
 
 def ranking(output: Tensor, target: Any) -> Tensor:
-    """Every score against every other, on purpose."""
+    """Return a loss over all pairs of scores: the broadcast is intended."""
     order = np.sign(target - target.T)
     return F.relu(1 - (output - output.T) * order).mean()
 
@@ -384,7 +384,7 @@ ORDINARY: list[tuple[Callable[[], Module], Any, Any]] = [
     (retied, TOKENS, tokens_loss),
     (retied_the_other_way, TOKENS, tokens_loss),
     (TiedAutoencoder, RECONSTRUCT, F.mse_loss),
-    (parted_on_purpose, RECONSTRUCT, F.mse_loss),
+    (untied_on_purpose, RECONSTRUCT, F.mse_loss),
     (LowRank, BATCH, F.cross_entropy),
     (Bilinear, BATCH, F.cross_entropy),
     (WithTeacher, BATCH, F.cross_entropy),
@@ -421,7 +421,7 @@ def test_nothing_is_found_in_an_ordinary_model(build: Callable[[], Module], batc
     seed=st.integers(0, 1000),
 )
 @settings(deadline=None, max_examples=40)
-def test_nothing_is_found_in_a_perceptron_however_it_is_built_and_it_stays_as_it_is(
+def test_nothing_is_found_or_changed_in_any_perceptron(
     widths: list[int],
     activation: type[Module],
     batch_norm: bool,
@@ -442,7 +442,7 @@ def test_nothing_is_found_in_a_perceptron_however_it_is_built_and_it_stays_as_it
     assert picture(model, optimizer) == before
 
 
-def test_nothing_is_found_in_groups_of_weights_that_decay_and_biases_that_do_not():
+def test_separate_groups_for_weights_and_biases_are_no_finding():
     model = Sequential(Linear(8, 16), ReLU(), Linear(16, 4))
     groups = [
         {"params": [p for name, p in model.named_parameters() if name.endswith("weight")], "weight_decay": 0.1},
@@ -451,14 +451,14 @@ def test_nothing_is_found_in_groups_of_weights_that_decay_and_biases_that_do_not
     assert doctor(model, optim.AdamW(groups), BATCH, F.cross_entropy)
 
 
-def test_a_part_of_a_model_may_be_examined_by_itself():
+def test_a_part_of_a_model_can_be_examined_by_itself():
     model = TiedAutoencoder()
     assert doctor(model.decoder)
     assert doctor(model.encoder, optim.SGD(model.encoder.parameters(), lr=0.1))
 
 
-def test_a_loss_with_parameters_of_its_own_and_a_generator_before_the_model_are_their_owners_matter():
-    class Weighed(Module):
+def test_parameters_of_the_loss_and_of_a_generator_before_the_model_are_no_finding():
+    class Weighted(Module):
         def __init__(self) -> None:
             super().__init__()
             self.factor = Parameter([1.0])
@@ -466,28 +466,28 @@ def test_a_loss_with_parameters_of_its_own_and_a_generator_before_the_model_are_
         def forward(self, output: Tensor, target: Any) -> Tensor:
             return (F.cross_entropy(output, target) * self.factor).sum()
 
-    assert doctor(Linear(8, 4), None, BATCH, Weighed())
+    assert doctor(Linear(8, 4), None, BATCH, Weighted())
     generator, critic = Linear(8, 8), Linear(8, 4)
     assert doctor(critic, loss=lambda: F.cross_entropy(critic(generator(Tensor(BATCH[0]))), BATCH[1]))
 
 
-def test_gradients_that_were_there_before_do_not_count():
+def test_existing_gradients_do_not_count():
     model = Linear(8, 4)
     model.weight.grad = np.full((4, 8), np.nan, np.float32)
     assert doctor(model, None, BATCH, F.cross_entropy)
 
 
-def test_rows_that_are_ignored_and_a_target_of_one_number_are_no_trouble():
+def test_ignored_rows_and_a_target_of_one_number_are_no_finding():
     assert doctor(Linear(8, 4), None, (BATCH[0], np.where(BATCH[1] == 3, -100, BATCH[1])), F.cross_entropy)
     assert doctor(Linear(8, 4), None, (BATCH[0], Tensor(0.5)), own_mse)
 
 
-def test_a_loss_that_sets_the_mode_itself_is_no_dropout_that_is_always_on():
+def test_a_loss_that_sets_training_mode_is_not_mistaken_for_dropout_that_is_always_on():
     model = Sequential(Linear(8, 16), Dropout(0.5), Linear(16, 4))
     assert doctor(model, loss=lambda: F.cross_entropy(model.train()(Tensor(BATCH[0])), BATCH[1]))
 
 
-def test_the_checks_are_imported_only_when_the_doctor_is_asked():
+def test_the_checks_are_imported_only_when_the_doctor_runs():
     program = (
         "import sys, statezoo.core as core; known = set(sys.modules); core.doctor(core.Linear(1, 1));"
         "names = ['statezoo.core.inspection.' + name for name in ('doctor', 'checks')];"
@@ -497,10 +497,10 @@ def test_the_checks_are_imported_only_when_the_doctor_is_asked():
     assert done.stdout == "True False doctor\n"
 
 
-# --- what the museum does not show
+# --- findings that the museum does not show
 
 
-def test_a_mode_is_found_by_the_full_name_of_the_layer():
+def test_a_layer_in_the_wrong_mode_is_reported_by_its_full_name():
     model = Sequential(Sequential(Linear(8, 8), Dropout(0.5)), Linear(8, 4)).eval()
     model[0][1].train()
     (finding,) = doctor(model).findings
@@ -509,7 +509,7 @@ def test_a_mode_is_found_by_the_full_name_of_the_layer():
     assert finding.fix == "model.eval(), which reaches every module"
 
 
-def test_a_parameter_that_was_put_twice_into_the_groups_by_hand_is_found():
+def test_a_parameter_put_into_the_groups_twice_by_hand_is_found():
     model = Linear(8, 4)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     optimizer.param_groups[0]["params"].append(model.weight)
@@ -517,7 +517,7 @@ def test_a_parameter_that_was_put_twice_into_the_groups_by_hand_is_found():
     assert (finding.name, finding.seen) == ("weight", "the optimizer holds it twice: each step changes it twice")
 
 
-def test_a_hidden_layer_that_is_put_past_the_register_and_trained_is_found_in_the_graph():
+def test_an_unregistered_layer_that_trains_is_found_in_the_graph():
     model = WithTeacher()
     model.forward = lambda x: model.student(x) + model.teacher(x)
     (finding,) = doctor(model, None, BATCH, F.cross_entropy).findings
@@ -525,7 +525,7 @@ def test_a_hidden_layer_that_is_put_past_the_register_and_trained_is_found_in_th
     assert finding.seen.startswith("a trainable Linear that the model has not registered")
 
 
-def test_weights_that_are_far_too_small_are_found_with_their_numbers():
+def test_weights_that_are_far_too_small_are_reported_with_their_scale():
     model = Linear(64, 4)
     init.normal_(model.weight, std=1e-5)
     (finding,) = doctor(model).findings

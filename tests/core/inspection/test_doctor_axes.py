@@ -1,4 +1,4 @@
-"""What the doctor says of a softmax over axis 0: of the examples of a batch, or of what is meant."""
+"""The doctor on a softmax over axis 0: a bug over the examples of a batch, fine where it is intended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = np.arange(32)
 
 
 class Net(Module):
-    """A layer, then whatever `after` is."""
+    """A layer followed by `after`."""
 
     def __init__(self, after: Callable[[Tensor], Any], width: int = 4) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ OVER_EXAMPLES: list[tuple[Module, Any, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("model", "batch", "loss", "name", "seen"), OVER_EXAMPLES)
-def test_a_softmax_over_the_examples_is_found_where_the_model_ends(
+def test_a_softmax_over_the_examples_is_found_at_the_end_of_the_model(
     model: Module, batch: Any, loss: Any, name: str, seen: str
 ):
     (finding,) = doctor(model, None, batch, loss).findings
@@ -56,7 +56,7 @@ def test_a_softmax_over_the_examples_is_found_where_the_model_ends(
     assert finding.fix == ("model[1].dim = -1" if name == "1" else f"F.{seen.split()[0]}(x, dim=-1)")
 
 
-def test_the_mend_of_a_softmax_layer_mends_it():
+def test_the_fix_for_a_softmax_layer_fixes_it():
     model = Softmax(0)
     (finding,) = doctor(model, batch=Tensor(X, requires_grad=True)).findings
     assert finding.name == "the output"

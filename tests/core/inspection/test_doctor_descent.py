@@ -1,4 +1,4 @@
-"""What the doctor says of steps that go up, and what it leaves in peace: losses that are small, negative or mixed."""
+"""The doctor on steps that increase the loss. Small, negative or mixed losses are no findings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def perceptron() -> Sequential:
 
 @pytest.mark.parametrize(("kind", "lr"), [(optim.SGD, 1e3), (optim.Adam, 3.0), (optim.AdamW, 1e4)])
 @pytest.mark.parametrize(("loss", "target"), [(F.cross_entropy, Y), (F.mse_loss, X[:, :4])])
-def test_a_learning_rate_that_makes_the_loss_explode_is_found_and_the_mend_mends_it(
+def test_a_learning_rate_that_makes_the_loss_explode_is_found_and_the_fix_fixes_it(
     kind: Any, lr: float, loss: Any, target: Any
 ):
     model = perceptron()
@@ -41,7 +41,7 @@ def test_a_learning_rate_that_makes_the_loss_explode_is_found_and_the_mend_mends
     assert doctor(model, optimizer, (X, target), loss)
 
 
-def test_a_step_that_overflows_is_found_with_the_rates_of_all_groups():
+def test_a_step_that_overflows_is_reported_with_the_rates_of_all_groups():
     model = perceptron()
     groups = [{"params": model[0].parameters(), "lr": 1e39}, {"params": model[2].parameters(), "lr": 1e20}]
     x = np.where(np.arange(8) == 3, 0, X)  # the weights of a feature that is always 0 have a gradient of 0
@@ -51,7 +51,7 @@ def test_a_step_that_overflows_is_found_with_the_rates_of_all_groups():
     assert finding.fix == 'for group in optimizer.param_groups: group["lr"] *= 0.0001'
 
 
-def test_a_first_step_that_harms_a_trained_model_of_almost_no_loss_is_an_ordinary_one():
+def test_a_first_step_that_increases_a_loss_near_zero_is_no_finding():
     manual_seed(1)
     model = Linear(8, 4)
     target = model(Tensor(X)).data + np.float32(1e-6)
@@ -60,14 +60,14 @@ def test_a_first_step_that_harms_a_trained_model_of_almost_no_loss_is_an_ordinar
     assert doctor(model, optimizer, (X, target), F.mse_loss)
 
 
-def test_a_long_step_is_no_finding_if_the_loss_does_not_explode_nor_is_a_loss_that_may_be_negative():
+def test_a_long_step_is_no_finding_if_the_loss_does_not_explode_or_can_be_negative():
     model = perceptron()
     assert doctor(model, optim.SGD(model.parameters(), lr=30.0), (X, Y), F.cross_entropy)
     shifted = doctor(model, optim.SGD(model.parameters(), lr=1e3), (X, Y), lambda o, t: F.cross_entropy(o, t) - 9)
     assert shifted
 
 
-def test_a_gradient_that_is_nan_is_not_blamed_on_the_learning_rate():
+def test_a_nan_gradient_is_not_blamed_on_the_learning_rate():
     model = Linear(8, 4, bias=False)
 
     def loss(output: Tensor, target: Any) -> Tensor:
@@ -97,7 +97,7 @@ def test_a_loss_of_the_wrong_sign_is_found(loss: Callable[..., Any], seen: str):
     assert finding.fix.startswith("loss = F.")
 
 
-def test_a_missing_minus_is_found_where_the_model_itself_ends_in_a_log_softmax():
+def test_a_missing_minus_is_found_if_the_model_ends_in_a_log_softmax():
     class LogProbabilities(Linear):
         def forward(self, x: Tensor) -> Tensor:
             return F.log_softmax(super().forward(x), dim=1)
@@ -128,11 +128,11 @@ MEANT: list[Callable[[Tensor, Any], Tensor]] = [
 
 
 @pytest.mark.parametrize("loss", MEANT)
-def test_no_sign_is_a_finding_that_may_be_meant(loss: Callable[..., Any]):
+def test_a_sign_that_may_be_intended_is_no_finding(loss: Callable[..., Any]):
     model = Linear(8, 4)
     assert doctor(model, optim.Adam(model.parameters(), lr=1e-3), (X, Y), loss)
 
 
-def test_what_a_judge_outside_of_the_model_gets_wrong_may_be_what_the_model_is_trained_for():
+def test_maximizing_the_loss_of_a_classifier_outside_the_model_is_no_finding():
     features, judge = Linear(8, 8), Linear(8, 4)
     assert doctor(features, loss=lambda: -F.cross_entropy(judge(features(Tensor(X))), Y))

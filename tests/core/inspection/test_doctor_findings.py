@@ -1,4 +1,4 @@
-"""What the doctor finds beside the museum's bugs: every hiding place, and findings with their names and numbers."""
+"""The doctor beyond the museum's bugs: every hiding place, and findings with exact names and numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GLOBAL_LIST = [Linear(4, 4)]
 
 
 class Net(Module):
-    """A layer, then whatever `after` is."""
+    """A layer followed by `after`."""
 
     def __init__(self, after: Callable[..., Any] | None = None) -> None:
         super().__init__()
@@ -119,13 +119,13 @@ def test_a_layer_is_found_wherever_it_is_hidden(build: Callable[[], Module], pla
     assert report.findings[0].kind == "unregistered"
 
 
-def test_what_was_hidden_on_purpose_is_found_only_if_the_graph_shows_that_it_trains():
+def test_a_layer_hidden_on_purpose_is_found_only_if_the_graph_shows_that_it_trains():
     assert doctor(by_set())
     (finding,) = doctor(by_set(), None, BATCH, F.cross_entropy).findings
     assert finding.name == "parts"
 
 
-def test_what_is_hidden_but_frozen_or_part_of_the_model_is_no_finding():
+def test_a_hidden_layer_that_is_frozen_or_registered_elsewhere_is_no_finding():
     frozen = Linear(4, 4).requires_grad_(False)
     assert doctor(Net(lambda x: frozen(x)), None, BATCH, F.cross_entropy)
     assert doctor(Net(lambda x: frozen(x)))
@@ -135,7 +135,7 @@ def test_what_is_hidden_but_frozen_or_part_of_the_model_is_no_finding():
     assert doctor(model, None, BATCH, F.cross_entropy)
 
 
-def test_a_model_may_return_tuples_and_dicts_and_each_result_is_looked_at():
+def test_every_tensor_in_a_tuple_or_dict_that_the_model_returns_is_examined():
     class Pair(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -149,7 +149,7 @@ def test_a_model_may_return_tuples_and_dicts_and_each_result_is_looked_at():
     assert finding.seen.startswith("add broadcasts (32, 1) with (32,) to (32, 32)")
 
 
-def test_targets_that_broadcast_against_the_output_are_found_though_no_axis_is_new():
+def test_targets_that_broadcast_against_the_output_are_found_even_without_a_new_axis():
     def loss(output: Tensor, target: Any) -> Tensor:
         return ((output - Tensor(target)) ** 2).mean()
 
@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_is_traced_to_the_operation_after_its_module()
     assert report.findings[0].seen.startswith("it is -inf: log after 1 makes ")
 
 
-def test_a_sigmoid_before_the_binary_cross_entropy_with_logits_is_found_by_its_modules_name():
+def test_a_sigmoid_before_binary_cross_entropy_with_logits_is_reported_by_its_modules_name():
     model = Sequential(Linear(8, 1), Sigmoid())
     target = (np.arange(32) % 2).astype(np.float32).reshape(32, 1)
     (finding,) = doctor(model, None, (X, target), F.binary_cross_entropy_with_logits).findings
@@ -175,7 +175,7 @@ def test_a_sigmoid_before_the_binary_cross_entropy_with_logits_is_found_by_its_m
     assert finding.seen.startswith("binary_cross_entropy_with_logits expects logits but gets the result of a sigmoid")
 
 
-def test_a_view_of_some_rows_that_was_replaced_is_found():
+def test_a_replaced_view_of_some_rows_is_found():
     model = Module()
     model.big, model.small = Linear(8, 6), Linear(8, 2)
     model.small.weight = Parameter(model.big.weight[:2])
@@ -197,7 +197,7 @@ def test_read_only_memory_and_a_loss_without_a_graph_are_findings_of_the_step():
     assert report.findings[0].seen == "backward() needs a tensor that requires a gradient"
 
 
-def test_a_few_dead_units_are_no_finding_and_nearly_all_are():
+def test_a_few_dead_units_are_no_finding_but_nearly_all_are():
     def first_bias(dead: int) -> Module:
         model = Sequential(Linear(8, 20), ReLU(), Linear(20, 4))
         model[0].bias.data[:dead] = -100
@@ -209,7 +209,7 @@ def test_a_few_dead_units_are_no_finding_and_nearly_all_are():
     assert finding.seen.startswith("19 of the 20 inputs of relu are never above 0 in 32 examples")
 
 
-def test_units_that_are_nan_for_want_of_finite_inputs_are_not_called_dead():
+def test_units_that_are_nan_are_not_called_dead():
     model = Sequential(Linear(8, 20), ReLU(), Linear(20, 4))
     examples = np.full((32, 8), np.nan, np.float32)
     report = doctor(model, None, (examples, np.zeros(32, np.int64)), F.cross_entropy)
@@ -223,7 +223,7 @@ def test_the_scale_of_a_weight_is_measured_against_its_fan_in(std: float, found:
     assert len(doctor(model).findings) == found
 
 
-def test_a_weight_that_is_multiplied_from_the_right_has_its_inputs_first():
+def test_a_weight_on_the_right_of_a_product_has_its_inputs_first():
     class Net(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -241,7 +241,7 @@ def test_a_weight_that_is_multiplied_from_the_right_has_its_inputs_first():
     assert doctor(model, batch=X)
 
 
-def test_a_registered_buffer_that_forward_assigns_anew_is_state_that_is_saved():
+def test_a_registered_buffer_that_forward_assigns_is_no_finding():
     class Average(Module):
         def __init__(self):
             super().__init__()
@@ -257,7 +257,7 @@ def test_a_registered_buffer_that_forward_assigns_anew_is_state_that_is_saved():
     assert doctor(Average(), None, (x, y), F.cross_entropy)
 
 
-def test_an_operation_of_the_users_own_appears_under_the_name_it_recorded():
+def test_a_users_own_operation_appears_under_its_recorded_name():
     def reciprocal_root(x: Tensor) -> Tensor:
         with np.errstate(all="ignore"):
             data = 1 / np.sqrt(x.data)

@@ -1,4 +1,4 @@
-"""What the doctor says of several optimizers, each with a part of the model and perhaps with a loss of its own."""
+"""The doctor on several optimizers, each with a part of the model and perhaps its own loss."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def both(gan: Gan, lr: float = 1e-3) -> list[optim.Optimizer]:
     return [optim.Adam(gan.generator.parameters(), lr=lr), optim.SGD(gan.critic.parameters(), lr=lr)]
 
 
-def test_nothing_is_found_in_two_optimizers_with_a_loss_each_and_all_is_as_before(gan: Gan):
+def test_nothing_is_found_or_changed_with_two_optimizers_and_a_loss_for_each(gan: Gan):
     optimizers = both(gan)
     gan.of_generator().backward()
     optimizers[0].step()
@@ -52,13 +52,13 @@ def test_nothing_is_found_in_two_optimizers_with_a_loss_each_and_all_is_as_befor
     assert pickle.dumps([gan.state_dict(), [optimizer.state_dict() for optimizer in optimizers]]) == before
 
 
-def test_one_optimizer_in_a_sequence_and_none_are_what_they_are_without_it(gan: Gan):
+def test_one_optimizer_or_none_may_be_given_in_a_sequence(gan: Gan):
     alone = optim.Adam(gan.generator.parameters())
     assert doctor(gan, [alone]).findings == doctor(gan, alone).findings != ()
     assert doctor(gan, []).looked_at == ("the tree",)
 
 
-def test_what_no_optimizer_holds_and_what_two_hold_is_found(gan: Gan):
+def test_a_parameter_held_by_no_optimizer_or_by_two_is_found(gan: Gan):
     optimizers = [
         optim.Adam(gan.generator.parameters()),
         optim.SGD([*gan.critic[0].parameters(), gan.critic[2].weight, gan.generator[0].weight]),
@@ -72,7 +72,7 @@ def test_what_no_optimizer_holds_and_what_two_hold_is_found(gan: Gan):
     assert twice.fix == "optimizers[1] = SGD([...], ...), without it"
 
 
-def test_memory_that_two_optimizers_hold_and_a_parameter_that_the_model_lost_are_found(gan: Gan):
+def test_memory_held_by_two_optimizers_and_a_parameter_removed_from_the_model_are_found(gan: Gan):
     gan.critic[0].weight = Parameter(gan.generator[0].weight.data)
     gan.critic[0].bias = Parameter(np.zeros(16, np.float32))
     optimizers = both(gan)
@@ -84,7 +84,7 @@ def test_memory_that_two_optimizers_hold_and_a_parameter_that_the_model_lost_are
     assert lost.fix == "optimizers[1] = SGD([...], ...), after the last change to the model"
 
 
-def test_a_rate_is_mended_in_the_optimizer_that_has_it(gan: Gan):
+def test_a_learning_rate_is_fixed_in_its_own_optimizer(gan: Gan):
     optimizers = both(gan)
     optimizers[1].param_groups[0]["lr"] = 1e-12
     report = doctor(gan, optimizers, loss=gan.of_critic)
@@ -100,7 +100,7 @@ def test_a_rate_is_mended_in_the_optimizer_that_has_it(gan: Gan):
     assert [optimizer.param_groups[0]["lr"] < 100 for optimizer in optimizers] == [True, True]
 
 
-def test_a_parameter_that_the_loss_of_its_optimizer_does_not_reach_is_found_still(gan: Gan):
+def test_a_parameter_that_its_optimizers_loss_does_not_reach_is_still_found(gan: Gan):
     def loss() -> Any:
         return F.mse_loss(gan.generator[2](Tensor(np.ones((32, 16), np.float32))), Tensor(X))
 
@@ -113,7 +113,7 @@ def test_a_model_with_several_optimizers_counts_as_in_training(gan: Gan):
     assert [finding.kind for finding in doctor(gan.eval(), both(gan)).findings] == ["mode"]
 
 
-def test_a_loss_that_reaches_no_optimizer_at_all_is_no_loss_of_another_one(gan: Gan):
+def test_a_loss_that_reaches_no_optimizer_is_a_finding(gan: Gan):
     other = Linear(4, 1)
     for optimizer in (optim.SGD(gan.parameters()), both(gan)):
         report = doctor(gan, optimizer, loss=lambda: other(Tensor(X)).mean())
@@ -133,25 +133,25 @@ def test_a_loss_that_reaches_no_optimizer_at_all_is_no_loss_of_another_one(gan: 
         lambda gan: [gan.critic.__setitem__(0, Linear(4, 16)) for _ in range(3)],
     ],
 )
-def test_what_the_optimizer_holds_is_found_however_the_model_lost_it(gan: Gan, lose: Any):
+def test_a_parameter_removed_from_the_model_is_found_however_it_was_removed(gan: Gan, lose: Any):
     optimizer = optim.SGD(gan.named_parameters(), lr=0.1)
     lose(gan)
     lost = [finding for finding in doctor(gan, optimizer).findings if "no longer" in finding.seen]
     assert "critic.0.weight" in [finding.name for finding in lost]
 
 
-def test_an_optimizer_of_two_models_holds_nothing_that_is_lost(gan: Gan):
+def test_an_optimizer_shared_by_two_models_is_no_finding(gan: Gan):
     other = Linear(4, 4)
     assert doctor(gan, optim.SGD([*gan.parameters(), *other.parameters()], lr=0.1))
 
 
-def test_a_layer_that_moved_within_the_model_is_not_lost(gan: Gan):
+def test_a_layer_moved_within_the_model_is_no_finding(gan: Gan):
     optimizer = optim.SGD(gan.parameters(), lr=0.1)
     gan.moved, gan.critic = gan.critic, Sequential()
     assert doctor(gan, optimizer)
 
 
-def test_an_eps_that_rounds_to_0_in_float16_is_found_once_for_each_optimizer():
+def test_an_eps_that_rounds_to_0_in_float16_is_reported_once_per_optimizer():
     model = Sequential(Linear(4, 4), Linear(4, 1))
     model.to(np.float16)
     report = doctor(model, optim.Adam(model.parameters()))

@@ -1,4 +1,4 @@
-"""Values that cannot be: NaN in the model or in the batch, classes that there are not. And the lines that fix them."""
+"""The doctor on invalid values, and the lines that fix them: NaN in the model or batch, classes out of range."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = (X, np.arange(32) % 4)
 
 
 @pytest.mark.parametrize(("variable", "part"), [("x", "input"), ("y", "target")])
-def test_a_batch_with_nan_is_named_as_the_cause_and_the_mend_mends_it(variable: str, part: str):
+def test_a_batch_with_nan_is_named_as_the_cause_and_the_fix_fixes_it(variable: str, part: str):
     batch = {"x": X.copy(), "y": X[:, :4].copy()}
     batch[variable][3, 2:4] = np.nan, np.inf
     (finding,) = doctor(Linear(8, 4), None, (batch["x"], batch["y"]), F.mse_loss).findings
@@ -30,13 +30,13 @@ def test_a_batch_with_nan_is_named_as_the_cause_and_the_mend_mends_it(variable: 
     assert doctor(Linear(8, 4), None, (batch["x"], batch["y"]), F.mse_loss)
 
 
-def test_nan_that_a_loss_of_its_own_brings_along_is_a_finding_without_a_place():
+def test_nan_from_a_constant_in_the_loss_is_reported_without_a_place():
     model = Linear(8, 4)
     (finding,) = doctor(model, loss=lambda: model(Tensor(X)).mean() + Tensor(np.float32("nan"))).findings
     assert finding.seen == "it is nan, and so is an input from outside the model"
 
 
-def test_a_row_that_is_masked_throughout_is_named_and_the_mask_itself_is_not():
+def test_a_fully_masked_row_is_reported_but_the_mask_itself_is_not():
     mask = np.zeros((32, 4), np.float32)
     mask[5] = -np.inf
 
@@ -49,7 +49,7 @@ def test_a_row_that_is_masked_throughout_is_named_and_the_mask_itself_is_not():
 
 
 class Masked(Module):
-    """A layer and a mask of minus infinity, as attention has."""
+    """A layer and a mask of -inf, as in attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,17 +61,17 @@ class Masked(Module):
         return self.fc(x)
 
 
-def normalised() -> Module:
+def normalized() -> Module:
     return Sequential(Linear(8, 4), BatchNorm1d(4))
 
 
 VALUES: list[tuple[Callable[[], Module], str, float, str]] = [
-    (normalised, "0.weight", np.nan, "model[0].reset_parameters()"),
-    (normalised, "0.bias", -np.inf, "model[0].reset_parameters()"),
-    (normalised, "1.weight", np.nan, "model[1].weight.data[...] = 1"),
-    (normalised, "1.bias", np.inf, "model[1].bias.data[...] = 0"),
-    (normalised, "1.running_mean", np.nan, "model[1].running_mean.data[...] = 0"),
-    (normalised, "1.running_var", np.inf, "model[1].running_var.data[...] = 1"),
+    (normalized, "0.weight", np.nan, "model[0].reset_parameters()"),
+    (normalized, "0.bias", -np.inf, "model[0].reset_parameters()"),
+    (normalized, "1.weight", np.nan, "model[1].weight.data[...] = 1"),
+    (normalized, "1.bias", np.inf, "model[1].bias.data[...] = 0"),
+    (normalized, "1.running_mean", np.nan, "model[1].running_mean.data[...] = 0"),
+    (normalized, "1.running_var", np.inf, "model[1].running_var.data[...] = 1"),
     (Masked, "mask", np.nan, "model.mask.data[...] = 0"),
 ]
 
@@ -92,7 +92,7 @@ def test_nan_and_infinity_in_the_model_are_found_without_a_batch_and_named_once_
     assert doctor(model, None, BATCH, F.cross_entropy)
 
 
-def test_infinity_in_a_mask_or_in_what_is_frozen_is_no_finding_and_views_are_named_by_their_base():
+def test_infinity_in_a_mask_or_a_frozen_parameter_is_no_finding_and_views_are_named_by_their_base():
     assert doctor(Masked(), None, BATCH, F.cross_entropy)
     model = Sequential(Linear(8, 4, bias=False), Linear(4, 8, bias=False))
     model[1].weight = Parameter(model[0].weight.T)
@@ -113,7 +113,7 @@ CLASSES: list[tuple[np.ndarray, str]] = [
 
 
 @pytest.mark.parametrize(("target", "line"), CLASSES)
-def test_classes_that_the_model_does_not_have_get_a_line_that_mends_them(target: np.ndarray, line: str):
+def test_classes_that_the_model_does_not_have_get_a_line_that_fixes_them(target: np.ndarray, line: str):
     model, loss = Sequential(Linear(8, 4), Linear(4, 16), Linear(16, 4)), F.cross_entropy
     (finding,) = doctor(model, None, (X, target), loss).findings
     assert (finding.kind, finding.name, finding.fix) == ("step", "Sequential", line)
@@ -132,7 +132,7 @@ class Gram(Linear):
         return h @ h.T
 
 
-def test_classes_of_tokens_are_counted_on_the_last_axis_and_a_head_that_is_no_linear_layer_gets_no_line():
+def test_token_classes_are_counted_on_the_last_axis_and_only_a_linear_head_gets_a_line():
     def loss(output: Tensor, target: Any) -> Tensor:
         return F.cross_entropy(output.reshape(-1, output.shape[-1]), target.reshape(-1))
 
@@ -144,14 +144,14 @@ def test_classes_of_tokens_are_counted_on_the_last_axis_and_a_head_that_is_no_li
     assert finding.fix == "what the message says"
 
 
-def test_the_model_is_looked_at_also_where_the_loss_stops_the_step():
+def test_the_model_is_examined_even_if_the_loss_stops_the_step():
     model = Sequential(Linear(8, 20), ReLU(), Linear(20, 4))
     model[0].bias.data[:] = -100
     found = doctor(model, None, (X, BATCH[1] + 9), F.cross_entropy).findings
     assert [finding.kind for finding in found] == ["step", "dead units"]
 
 
-def test_a_loss_of_nothing_that_stops_the_step_is_a_finding_too():
+def test_a_loss_without_arguments_that_stops_the_step_is_a_finding():
     model = Sequential(BatchNorm1d(8), Linear(8, 4))
     (finding,) = doctor(model, loss=lambda: F.cross_entropy(model(Tensor(X)), BATCH[1] + 9)).findings
     assert (finding.kind, finding.fix) == ("step", "what the message says")

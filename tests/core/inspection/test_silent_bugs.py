@@ -1,4 +1,4 @@
-"""Mistakes that train or save the wrong thing without a word elsewhere: here each is an error that names its fix."""
+"""Mistakes that silently train or save the wrong thing elsewhere: here each is an error that names its fix."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -85,7 +85,7 @@ def test_a_forgotten_super_init_is_named_through_the_model_that_holds_the_module
 
 
 @pytest.mark.parametrize("traverse", TRAVERSALS)
-def test_a_list_that_is_filled_after_its_assignment_is_caught_at_the_next_traversal(traverse):
+def test_a_list_filled_after_its_assignment_is_caught_at_the_next_traversal(traverse):
     class Stack(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -123,7 +123,7 @@ def test_a_filled_container_is_caught_at_its_assignment(value, path, use):
     assert not hasattr(net, "parts")
 
 
-def test_a_list_of_the_class_is_caught_like_one_of_the_instance():
+def test_a_list_in_the_class_is_caught_like_one_in_the_instance():
     class Shared(Module):
         layers: ClassVar[list[Module]] = []
 
@@ -143,7 +143,7 @@ def test_the_error_names_the_module_in_the_tree_that_has_the_container():
         model.state_dict()
 
 
-def test_a_container_of_what_the_model_knows_anyway_is_fine():
+def test_a_container_of_registered_modules_is_allowed():
     class Branches(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -166,7 +166,7 @@ def test_a_child_may_list_modules_that_its_parent_holds():
     assert len(list(model.user.parameters())) == 0
 
 
-def test_a_list_that_becomes_a_module_list_later_is_caught_until_then():
+def test_a_list_is_caught_until_it_becomes_a_module_list():
     model = Module()
     model.blocks = []
     model.blocks.append(Linear(1, 1))
@@ -176,7 +176,7 @@ def test_a_list_that_becomes_a_module_list_later_is_caught_until_then():
     assert len(list(model.train().parameters())) == 2
 
 
-def test_a_layer_that_left_the_model_but_stays_in_a_list_is_caught():
+def test_a_layer_removed_from_the_model_but_kept_in_a_list_is_caught():
     model = Net()
     model.order = [model.fc]
     assert len(list(model.parameters())) == 2
@@ -185,7 +185,7 @@ def test_a_layer_that_left_the_model_but_stays_in_a_list_is_caught():
         model.parameters().__next__()
 
 
-def test_the_error_can_be_overruled_for_one_module_and_for_a_list():
+def test_the_check_can_be_bypassed_for_one_module_and_for_a_list():
     model, teacher = Net(), Linear(2, 2)
     object.__setattr__(model, "teacher", teacher)
     object.__setattr__(model, "teachers", [teacher])
@@ -193,14 +193,14 @@ def test_the_error_can_be_overruled_for_one_module_and_for_a_list():
     assert model.teacher is model.teachers[0] is teacher
 
 
-def test_the_containers_it_recommends_are_accepted():
+def test_the_recommended_containers_are_accepted():
     model = Net()
     model.a, model.b = ModuleList([Linear(1, 1)]), ModuleDict({"x": Linear(1, 1)})
     model.c = ParameterList([Parameter([1.0])])
     assert len(list(model.parameters())) == 7
 
 
-def test_a_list_that_contains_itself_or_plain_things_is_no_trouble():
+def test_a_list_that_contains_itself_or_plain_values_is_allowed():
     model = Net()
     loop: list[Any] = [1, "a", None, np.ones(2)]
     loop.append(loop)
@@ -224,7 +224,7 @@ def test_a_copy_is_checked_too():
 # --- a tensor that should have been a Parameter
 
 
-def test_a_tensor_that_requires_a_gradient_is_no_attribute_and_the_error_says_parameter():
+def test_a_tensor_that_requires_a_gradient_is_refused_as_an_attribute_and_the_error_says_parameter():
     model = Net()
     with pytest.raises(RegistrationError) as caught:
         model.scale = Tensor([1.0], requires_grad=True)
@@ -238,7 +238,7 @@ def test_a_tensor_that_requires_a_gradient_is_no_attribute_and_the_error_says_pa
     assert list(model.state_dict()) == ["scale", "fc.weight", "fc.bias"]
 
 
-# --- what the rest of core refuses, as it is met through modules
+# --- errors from the rest of core, met through modules
 
 
 def test_a_second_backward_through_a_model_says_what_to_do():
@@ -259,7 +259,7 @@ def test_a_loss_that_would_broadcast_is_refused_in_training():
         MSELoss()(model(np.ones((3, 2), np.float32)), np.ones(3, np.float32))
 
 
-def test_a_model_called_under_no_grad_cannot_go_back():
+def test_backward_is_refused_if_the_model_was_called_under_no_grad():
     with no_grad():
         out = Linear(2, 1)(np.ones((3, 2), np.float32)).sum()
     with pytest.raises(GraphError, match="outside no_grad"):

@@ -1,4 +1,4 @@
-"""Module.summary: the table, what it counts, and that the model is afterwards as it was."""
+"""Module.summary: the table, its counts, and a model that is left unchanged."""
 
 import contextlib
 import re
@@ -40,7 +40,7 @@ IDS = np.zeros((2, 5), np.int64)
 
 
 class Tied(Module):
-    """A language model of one block whose head is the embedding."""
+    """A language model with one block and a head that is tied to the embedding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def row(summary: Summary, name: str) -> Any:
     return found
 
 
-def test_the_table_shows_the_tree_with_shapes_sizes_and_work():
+def test_the_table_shows_the_tree_with_shapes_sizes_and_multiply_adds():
     model = Sequential(Linear(4, 3), BatchNorm1d(3), ReLU())
     assert str(model.summary((2, 4))) == (
         "module            output  parameters  buffers  bytes  multiply-adds\n"
@@ -71,7 +71,7 @@ def test_the_table_shows_the_tree_with_shapes_sizes_and_work():
     assert repr(model.summary((2, 4))) == str(model.summary((2, 4)))
 
 
-def test_without_an_input_nothing_is_run_and_sizes_are_shown():
+def test_without_an_input_the_model_is_not_run_and_only_sizes_are_shown():
     class Failing(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -97,7 +97,7 @@ def test_a_tied_parameter_is_counted_once_and_marked_with_the_name_it_is_tied_to
     assert summary.total.parameters == model.num_parameters()
 
 
-def test_a_view_is_marked_and_only_what_it_adds_is_counted():
+def test_a_view_is_marked_and_the_memory_it_shares_is_not_counted_again():
     model = Sequential(Linear(3, 4), Linear(4, 3), Module())
     model[1].weight = Parameter(model[0].weight.T)
     model[2].register_buffer("mean", model[0].bias.data[1:])
@@ -108,7 +108,7 @@ def test_a_view_is_marked_and_only_what_it_adds_is_counted():
     assert row(summary, "2").counts == (0, 0, 0, 0)
 
 
-def test_columns_of_one_array_are_not_taken_for_tied():
+def test_columns_of_one_array_are_not_reported_as_tied():
     whole = np.zeros((3, 4), np.float32)
     model = Module()
     model.even, model.odd = Parameter(whole[:, ::2]), Parameter(whole[:, 1::2])
@@ -131,7 +131,7 @@ VIEWS = [
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(chosen=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(VIEWS), st.booleans()), max_size=7))
-def test_every_element_is_counted_once_however_many_tensors_see_it(chosen: list[Any]):
+def test_every_element_is_counted_once_however_many_tensors_share_it(chosen: list[Any]):
     wholes = [np.zeros((4, 6), np.float32), np.zeros((4, 6), np.float32)]
     model, arrays = Module(), []
     for position, (which, view, nested) in enumerate(chosen):
@@ -147,11 +147,11 @@ def test_every_element_is_counted_once_however_many_tensors_see_it(chosen: list[
 
 
 def _each(array: np.ndarray) -> Any:
-    """Give an index for each element, which makes of it an array without axes."""
+    """Yield for each element an index that selects it as a 0-d view."""
     return ((*index, ...) for index in np.ndindex(array.shape))
 
 
-def test_a_module_in_two_places_is_counted_once_and_not_opened_again():
+def test_a_module_in_two_places_is_counted_and_expanded_once():
     block = Sequential(Linear(4, 4), ReLU())
     summary = Sequential({"one": block, "two": block, "three": Linear(4, 1)}).summary((2, 4))
     assert [r.name for r in summary.rows] == ["", "one", "one.0", "one.1", "two", "three"]
@@ -161,7 +161,7 @@ def test_a_module_in_two_places_is_counted_once_and_not_opened_again():
     assert summary.total.parameters == 25
 
 
-def test_a_row_holds_what_is_below_it():
+def test_a_row_includes_the_modules_below_it():
     summary = Tied().summary(IDS)
     for r in summary.rows:
         below = [s.counts for s in summary.rows if s.name.rpartition(".")[0] == r.name and s is not r and s.name]
@@ -200,7 +200,7 @@ def test_a_module_called_several_times_shows_how_often_and_each_shape_once():
     assert row(summary, "unused").counts == (12, 0, 48, 0)
 
 
-def test_several_inputs_are_several_shapes_or_arrays_in_the_dtypes_they_have():
+def test_several_inputs_are_several_arguments_and_arrays_keep_their_dtype():
     given_dtypes = []
 
     class Sum(Module):
@@ -214,7 +214,7 @@ def test_several_inputs_are_several_shapes_or_arrays_in_the_dtypes_they_have():
 
 
 @pytest.mark.parametrize("wrong", ["(1, 64)", 64, [1, 64], ((1, 64), (1, 10)), (1, -1)])
-def test_an_input_that_is_no_shape_and_no_array_is_refused(wrong: Any):
+def test_an_input_that_is_neither_a_shape_nor_an_array_is_refused(wrong: Any):
     with pytest.raises(ArgumentError) as caught:
         Identity().summary(wrong)
     assert str(caught.value) == (
@@ -223,7 +223,7 @@ def test_an_input_that_is_no_shape_and_no_array_is_refused(wrong: Any):
     )
 
 
-def test_an_error_of_the_model_says_what_it_was_run_on():
+def test_an_error_of_the_model_gets_a_note_about_its_inputs():
     with pytest.raises(ArgumentError, match="takes integer indices") as caught:
         Tied().summary((2, 5))
     assert caught.value.__notes__ == [
@@ -234,7 +234,7 @@ def test_an_error_of_the_model_says_what_it_was_run_on():
 # --- multiply-adds
 
 
-def test_multiply_adds_of_attention_are_those_counted_by_hand():
+def test_multiply_adds_of_attention_match_a_count_by_hand():
     batch, length, width, heads = 2, 5, 8, 2
     summary = MultiHeadAttention(width, heads).summary((batch, length, width))
     projections = batch * length * width * (3 * width)
@@ -244,7 +244,7 @@ def test_multiply_adds_of_attention_are_those_counted_by_hand():
     assert row(summary, "out_proj").counts.multiply_adds == out
 
 
-def test_a_forward_of_ones_own_is_counted_by_what_it_computes():
+def test_a_custom_forward_is_counted_by_its_operations():
     class Own(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -257,12 +257,12 @@ def test_a_forward_of_ones_own_is_counted_by_what_it_computes():
     assert Own().summary((2, 3, 4)).total.multiply_adds == 2 * (2 * 3 * 4 * 5) + 2 * 3 * 4
 
 
-def test_embedding_normalization_activations_and_bias_count_as_nothing():
+def test_embedding_normalization_activations_and_bias_count_as_zero():
     model = Sequential(Embedding(11, 8), LayerNorm(8), ReLU(), Dropout(), Linear(8, 1))
     assert model.summary(IDS).total.multiply_adds == 2 * 5 * 8
 
 
-def test_work_inside_no_grad_and_in_a_part_that_failed_unnoticed_is_counted():
+def test_operations_under_no_grad_and_in_a_part_whose_error_is_suppressed_are_counted():
     class Failing(Linear):
         def forward(self, x: Tensor) -> Tensor:
             super().forward(x)
@@ -293,7 +293,7 @@ def test_work_inside_no_grad_and_in_a_part_that_failed_unnoticed_is_counted():
     assert row(summary, "inner.rest").counts.multiply_adds == 8 + 8
 
 
-def test_the_work_of_a_hook_on_the_model_is_counted_as_the_models():
+def test_operations_in_a_hook_on_the_model_count_for_the_model():
     model = Sequential(Linear(4, 3))
     model.register_forward_pre_hook(lambda module, args: args[0] @ np.eye(4, dtype=np.float32))
     assert model.summary((1, 4)).total.multiply_adds == 16 + 12
@@ -311,7 +311,7 @@ def torch_multiply_adds(model: Any, *inputs: Any) -> int:
 @pytest.mark.torch
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(widths=st.lists(st.integers(1, 9), min_size=2, max_size=5), rows=st.integers(1, 7), bias=st.booleans())
-def test_a_perceptron_takes_half_of_what_torch_counts_as_operations(widths: list[int], rows: int, bias: bool):
+def test_torch_counts_twice_as_many_operations_in_a_perceptron(widths: list[int], rows: int, bias: bool):
     import torch
 
     pairs = list(pairwise(widths))
@@ -330,7 +330,9 @@ def test_a_perceptron_takes_half_of_what_torch_counts_as_operations(widths: list
     d=st.integers(1, 5),
     e=st.integers(1, 5),
 )
-def test_attention_and_matmul_take_half_of_what_torch_counts(leading: int, length: int, width: int, d: int, e: int):
+def test_torch_counts_twice_as_many_operations_in_attention_and_matmul(
+    leading: int, length: int, width: int, d: int, e: int
+):
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -339,7 +341,7 @@ def test_attention_and_matmul_take_half_of_what_torch_counts(leading: int, lengt
             return F.scaled_dot_product_attention(q, k, v) @ v.transpose(-1, -2)
 
     def theirs(q: Any, k: Any, v: Any) -> Any:
-        # The fused kernels for the CPU are not among those that torch's counter knows.
+        # torch's counter does not know the fused kernels for the CPU.
         with sdpa_kernel(SDPBackend.MATH):
             return torch.nn.functional.scaled_dot_product_attention(q, k, v) @ v.transpose(-1, -2)
 
@@ -351,9 +353,9 @@ def test_attention_and_matmul_take_half_of_what_torch_counts(leading: int, lengt
 # --- nothing is changed
 
 
-def test_the_model_its_modes_gradients_and_the_generator_are_as_they_were():
+def test_the_model_its_modes_gradients_and_the_generator_are_restored():
     class Noisy(Module):
-        """Everything that a forward may change, also in evaluation mode."""
+        """A module that changes everything a forward may change, even in evaluation mode."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -390,7 +392,7 @@ def test_the_model_its_modes_gradients_and_the_generator_are_as_they_were():
     hook.remove()
 
 
-def test_an_error_of_the_model_leaves_no_trace_either():
+def test_an_error_of_the_model_leaves_no_trace():
     model = Sequential(Linear(3, 3), Linear(4, 4))
     with pytest.raises(ValueError, match="do not fit"):
         model.summary((2, 3))
@@ -402,7 +404,7 @@ def test_an_error_of_the_model_leaves_no_trace_either():
     assert model[0].weight.grad is not None
 
 
-def test_what_is_frozen_and_read_only_stays_so():
+def test_frozen_and_read_only_tensors_stay_so():
     model = Sequential(Linear(3, 3), BatchNorm1d(3)).requires_grad_(False)
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data.flags.writeable = False
@@ -414,7 +416,7 @@ def test_what_is_frozen_and_read_only_stays_so():
 
 
 class Reader(HTMLParser):
-    """The rows of cells of a table, after a check that every tag is closed in turn."""
+    """A parser that collects the rows of a table and checks that every tag is closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -450,7 +452,7 @@ def test_a_notebook_shows_the_same_cells_as_the_text():
         assert [c for c in cells if c] == re.split(r"\s{2,}", line.strip())
 
 
-def test_names_are_text_in_html_whatever_they_hold():
+def test_names_are_escaped_in_html():
     nasty = '<script>alert("1")</script>&'
     inner = Module()
     inner.add_module(nasty, Identity())

@@ -1,4 +1,4 @@
-"""Optimizers, schedules and clipping: the numbers of PyTorch, and errors that name their fix."""
+"""Optimizers, schedules and clipping agree with PyTorch, and errors name their fix."""
 
 import copy
 import os
@@ -29,7 +29,7 @@ def with_gradient(*shapes: tuple[int, ...]) -> list[Parameter]:
     return made
 
 
-# --- the numbers of PyTorch
+# --- agreement with PyTorch
 
 ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"lr": 0.05}),
@@ -110,7 +110,7 @@ def test_state_can_be_loaded_into_torch_and_back(name: str) -> None:
         ours.step()
         theirs.step()
     mine, saved = ours.state_dict(), theirs.state_dict()
-    # torch lists an empty memory where there is no momentum; here there is no entry then.
+    # Without momentum, torch lists an empty buffer; we have no entry.
     assert len(mine["state"]) == (0 if name == "sgd" else 2)
     for position, arrays in mine["state"].items():
         assert arrays.keys() == saved["state"][position].keys()
@@ -143,7 +143,7 @@ def test_training_continues_from_a_saved_state_bit_for_bit(name: str) -> None:
     second = [Parameter(parameter.data.copy()) for parameter in first]
     resumed = getattr(optim, algorithm)(second)
     resumed.load_state_dict(interrupted.state_dict())
-    steps(interrupted, first, 1)  # the copies of the state must not follow
+    steps(interrupted, first, 1)  # the copies of the state must not change
     steps(resumed, second, 3)
     assert [p.data.tobytes() for p in second] == [p.data.tobytes() for p in straight]
 
@@ -173,7 +173,7 @@ def test_a_state_that_does_not_fit_changes_nothing_and_lists_everything() -> Non
     np.testing.assert_equal(optimizer.state_dict(), before)
 
 
-def test_groups_that_do_not_fit_are_named() -> None:
+def test_an_error_names_groups_that_do_not_fit() -> None:
     optimizer = optim.SGD(parameters((2,), (3,)))
     message = "group 0 has 1 parameters, in the optimizer it has 2"
     with pytest.raises(OptimizerError, match=message):
@@ -231,7 +231,7 @@ def test_a_tied_parameter_is_stepped_once() -> None:
     np.testing.assert_array_equal(tied.data, expected)
 
 
-def test_single_numbers_are_trained_too() -> None:
+def test_a_parameter_that_is_a_single_number_is_trained() -> None:
     for algorithm in (optim.SGD, optim.Adam, optim.AdamW):
         (number,) = with_gradient(())
         array = number.data
@@ -302,7 +302,7 @@ def test_two_parameters_that_share_memory_are_an_error_that_names_both() -> None
     ):
         optim.SGD(pair)
     columns = [Parameter(weight[:, :2]), Parameter(weight[:, 2:])]
-    assert len(optim.SGD(columns).param_groups[0]["params"]) == 2, "columns lie between each other, but are apart"
+    assert len(optim.SGD(columns).param_groups[0]["params"]) == 2, "interleaved columns share no element"
 
 
 class Net(Module):
@@ -311,7 +311,7 @@ class Net(Module):
         self.first, self.second = Linear(3, 4), Linear(4, 2)
 
 
-def test_a_layer_that_was_taken_out_of_its_model_can_be_stepped_by_itself() -> None:
+def test_a_layer_taken_out_of_its_model_can_be_trained_by_itself() -> None:
     model = Net()
     layer = model.second
     before, after = optim.SGD(layer.parameters(), lr=1.0), optim.SGD(layer.parameters(), lr=1.0)
@@ -364,7 +364,7 @@ ERRORS: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("call", "message"), ERRORS)
-def test_mistakes_are_named_with_their_fix(call: Callable[[], Any], message: str) -> None:
+def test_an_error_names_the_mistake_and_its_fix(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(OptimizerError, match=message):
         call()
 
@@ -375,12 +375,12 @@ def test_a_parameter_in_two_groups_is_named() -> None:
         optim.SGD([{"params": [first, second]}, {"params": second}])
 
 
-# --- groups that are added later
+# --- groups added later
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_group_that_is_added_later_is_trained_as_in_torch(name: str) -> None:
+def test_a_group_added_later_is_trained_as_in_torch(name: str) -> None:
     torch = pytest.importorskip("torch")
     algorithm, options = ALGORITHMS[name]
     made = parameters((2, 3), (3,))
@@ -415,7 +415,7 @@ def test_a_group_that_cannot_be_added_changes_nothing() -> None:
     assert optimizer.param_groups[1]["lr"] == 0.1
 
 
-def test_a_schedule_moves_the_rate_of_a_group_that_was_added_later() -> None:
+def test_a_schedule_changes_the_rate_of_a_group_added_later() -> None:
     first, second = parameters((2,), (3,))
     optimizer = optim.SGD([first], lr=1.0)
     schedule = optim.StepLR(optimizer, 2)
@@ -430,7 +430,7 @@ def test_a_schedule_moves_the_rate_of_a_group_that_was_added_later() -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("max_norm", [0.5, 100.0])
-def test_clipping_scales_all_gradients_to_one_norm_as_torch_does(max_norm: float) -> None:
+def test_clipping_scales_all_gradients_to_a_joint_norm_as_torch_does(max_norm: float) -> None:
     torch = pytest.importorskip("torch")
     made = [*with_gradient((2, 3), ()), *parameters((4,))]
     reference = [torch.nn.Parameter(torch.tensor(parameter.data)) for parameter in made]
@@ -549,7 +549,7 @@ def test_adam_counts_steps_as_torch_does_when_some_gradients_are_missing():
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="keep_freed_memory() has no effect with other C libraries"
 )
-def test_keep_freed_memory_lets_a_training_step_use_the_same_memory_again() -> None:
+def test_keep_freed_memory_lets_a_training_step_reuse_its_memory() -> None:
     program = """
 import resource
 import numpy as np

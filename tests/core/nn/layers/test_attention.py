@@ -29,7 +29,7 @@ CAUSAL = np.tril(np.ones((T, T), bool))
 @pytest.mark.torch
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("mask", [None, "bool", "float", "causal"])
-def test_attention_computes_what_torchs_does_from_the_same_state(bias, mask):
+def test_attention_agrees_with_torch_in_the_same_state(bias, mask):
     import torch
 
     ours = MultiHeadAttention(C, HEADS, bias=bias)
@@ -40,7 +40,7 @@ def test_attention_computes_what_torchs_does_from_the_same_state(bias, mask):
     a, b = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
     added = np.where(CAUSAL, normal(T, T), -np.inf).astype(np.float32)
     mine = {"bool": CAUSAL, "float": added}.get(mask or "")
-    # In torch True forbids to attend here; in scaled_dot_product_attention, there and here, it allows.
+    # In torch's module True forbids attention; in both libraries' scaled_dot_product_attention it allows it.
     other = {"bool": torch.tensor(~CAUSAL), "causal": torch.tensor(~CAUSAL), "float": torch.tensor(added)}.get(
         mask or ""
     )
@@ -56,7 +56,7 @@ def test_attention_computes_what_torchs_does_from_the_same_state(bias, mask):
 
 
 @pytest.mark.torch
-def test_attention_starts_from_torchs_distributions():
+def test_attention_is_initialized_from_torchs_distributions():
     import torch
     from scipy import stats
 
@@ -82,7 +82,7 @@ NAMES_IN_TORCH = {
 
 @pytest.mark.torch
 @pytest.mark.parametrize("causal", [False, True])
-def test_a_block_computes_what_torchs_pre_norm_layer_does(causal):
+def test_a_block_agrees_with_torchs_pre_norm_layer(causal):
     import torch
 
     ours = TransformerBlock(C, HEADS, hidden_features=12)
@@ -131,7 +131,7 @@ def test_a_mask_can_differ_between_examples():
     np.testing.assert_allclose(out[1], attention(x, is_causal=True).data[1], rtol=1e-5, atol=1e-6)
 
 
-def test_a_block_is_its_formula_and_four_times_as_wide_inside():
+def test_a_block_computes_its_formula_and_is_four_times_as_wide_inside():
     block = TransformerBlock(C, HEADS)
     x = Tensor(normal(B, T, C))
     inner = x + block.attention(block.ln1(x))
@@ -139,7 +139,7 @@ def test_a_block_is_its_formula_and_four_times_as_wide_inside():
     assert block.mlp.fc1.out_features == 4 * C
 
 
-def test_an_mlp_is_its_formula():
+def test_an_mlp_computes_its_formula():
     mlp = MLP(3, 7)
     x = Tensor(normal(2, 3))
     np.testing.assert_array_equal(mlp(x).data, mlp.fc2(F.gelu(mlp.fc1(x))).data)
@@ -156,7 +156,7 @@ def test_dropout_acts_in_training_only():
     np.testing.assert_array_equal(block(x).data, block(x).data)
 
 
-def test_what_does_not_fit_is_named():
+def test_an_error_names_what_does_not_fit():
     with pytest.raises(ModuleError, match="embed_dim 6 cannot be split evenly over 4 heads"):
         MultiHeadAttention(6, 4)
     with pytest.raises(ModuleError, match="embed_dim 6 cannot be split evenly over 0 heads"):
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_named():
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4)])
-def test_attention_over_nothing_has_a_gradient_of_nothing(shape: tuple[int, ...]):
+def test_the_gradient_of_attention_over_an_empty_input_is_empty(shape: tuple[int, ...]):
     x = Tensor(np.ones(shape, np.float32), requires_grad=True)
     MultiHeadAttention(4, 2)(x).sum().backward()
     assert x.grad is not None
@@ -192,7 +192,7 @@ def test_a_transformer_block_keeps_the_dtype_it_was_converted_to(dtype: Any):
     assert {parameter.grad.dtype for parameter in block.parameters() if parameter.grad is not None} == {np.dtype(dtype)}
 
 
-def test_an_mlp_is_four_times_as_wide_inside_unless_told_otherwise():
+def test_an_mlp_is_four_times_as_wide_inside_by_default():
     assert MLP(3).fc1.out_features == MLP(3).fc2.in_features == 12
     assert MLP(3, dropout=0.5).dropout.p == 0.5
     assert TransformerBlock(4, 2).mlp.fc1.out_features == 16

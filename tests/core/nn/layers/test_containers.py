@@ -81,7 +81,7 @@ def test_members_are_indexed_replaced_and_deleted_by_position(container):
             model[index]
 
 
-def test_one_module_can_stand_in_a_sequential_twice():
+def test_a_sequential_can_hold_one_module_twice():
     relu = ReLU()
     assert len(Sequential(relu, relu)) == 2
     assert kinds(Sequential(relu, relu)) == ["0: ReLU"]
@@ -141,7 +141,7 @@ def test_a_parameter_list_registers_its_parameters_by_position():
     assert list(weights.state_dict()) == ["0", "1", "2"]
 
 
-def test_what_is_no_module_or_parameter_is_refused_by_name():
+def test_a_member_of_the_wrong_type_is_refused_by_name():
     with pytest.raises(RegistrationError, match=r"ModuleList\.0 is a module: it takes a module or None, not int"):
         ModuleList([3])
     with pytest.raises(RegistrationError, match=r"Sequential\.0 is a module: it takes a module or None, not type"):
@@ -161,7 +161,7 @@ def test_a_tensor_becomes_a_parameter_of_a_parameter_list():
 
 
 @pytest.mark.torch
-def test_names_after_edits_are_torchs():
+def test_names_after_edits_agree_with_torch():
     import torch
 
     def names(nn: Any, parameter: Any) -> list[list[str]]:
@@ -182,7 +182,7 @@ def test_names_after_edits_are_torchs():
 
 
 def sizes(container: Any) -> Any:
-    """The members with their names; each has a size of its own. A module is its size."""
+    """Return a container as its names and sizes, and a module as its size. Each member has a different size."""
     if hasattr(container, "in_features"):
         return container.in_features
     if hasattr(container, "_modules"):
@@ -238,7 +238,7 @@ OPERATIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
 
 
 def done(operate: Callable[[Any, Any, Any], Any], nn: Any, kind: str) -> Any:
-    """What an operation returns and leaves, or the builtin error that it is."""
+    """Return the result of an operation and the container after it, or the builtin error that it raised."""
     members = [nn.Linear(size, 1) for size in (1, 2, 3)]
     container = nn.Sequential(*members) if kind == "Sequential" else nn.ModuleList(members)
     if kind == "named":
@@ -254,7 +254,7 @@ def done(operate: Callable[[Any, Any, Any], Any], nn: Any, kind: str) -> Any:
 @pytest.mark.torch
 @pytest.mark.parametrize("kind", ["ModuleList", "Sequential", "named"])
 @pytest.mark.parametrize("operate", OPERATIONS.values(), ids=OPERATIONS.keys())
-def test_a_container_does_what_torchs_does(operate: Any, kind: str):
+def test_a_container_behaves_like_torchs(operate: Any, kind: str):
     torch = pytest.importorskip("torch")
     from statezoo import core
 
@@ -290,7 +290,7 @@ def test_an_assignment_to_a_slice_is_refused_with_what_to_do():
     assert kinds(layers) == ["0: ReLU", "1: Tanh", "2: Sigmoid"]
 
 
-def test_a_module_dict_takes_pairs_and_is_cleared():
+def test_a_module_dict_takes_pairs_and_can_be_cleared():
     layers = ModuleDict([("a", ReLU())])
     layers.update(ModuleDict({"b": Tanh()}))
     layers.update((("c", Sigmoid()),))

@@ -1,4 +1,4 @@
-"""Every function of a network, against central differences and PyTorch, and errors that name their fix."""
+"""Every function in functional, against central differences and PyTorch, and errors that name their fix."""
 
 import math
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_softmax_of_huge_and_masked_logits_agrees_with_torch(theirs: Any, torch_
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-15), (np.float32, 4e-7)])
-def test_erf_is_right_to_the_last_digits(dtype: Any, tolerance: float) -> None:
+def test_erf_is_accurate_to_the_last_digits(dtype: Any, tolerance: float) -> None:
     edges = [0.0, -0.0, 0.46875, 4.0, 5.9, 7.0, 1e30, math.inf, -math.inf, 5e-324, 1e-30]
     x = np.concatenate([np.linspace(-8, 8, 20_001), edges]).astype(dtype)
     expected = np.array([math.erf(float(value)) for value in x])
@@ -180,7 +180,7 @@ def test_batch_norm_updates_the_running_statistics_in_place_as_torch_does(torch:
     np.testing.assert_allclose(variance, expected[1].numpy(), rtol=1e-5)
     before = variance.copy()
     F.batch_norm(Tensor(x), mean, variance)
-    assert (variance == before).all(), "outside training nothing moves"
+    assert (variance == before).all(), "evaluation does not change the statistics"
 
 
 def test_batch_norm_in_training_needs_no_running_statistics() -> None:
@@ -318,7 +318,7 @@ def test_cross_entropy_is_nan_as_in_torch_if_every_target_is_ignored() -> None:
     loss = F.cross_entropy(x, Tensor([-100, -100]))
     assert np.isnan(loss.data)
     loss.backward()
-    np.testing.assert_array_equal(x.grad, np.zeros((2, 3)))  # so that one such batch does not end a training
+    np.testing.assert_array_equal(x.grad, np.zeros((2, 3)))  # so that one such batch does not ruin the model
     assert F.cross_entropy(x, Tensor([-100, -100]), reduction="sum").item() == 0
 
 
@@ -453,7 +453,7 @@ SHAPE_ERRORS: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("call", "message"), SHAPE_ERRORS)
-def test_shapes_that_would_broadcast_or_fail_are_named(call: Callable[[], Any], message: str) -> None:
+def test_an_error_names_shapes_that_would_broadcast_or_fail(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         call()
 
@@ -491,7 +491,7 @@ ARGUMENT_ERRORS: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("call", "message"), ARGUMENT_ERRORS)
-def test_invalid_values_are_named(call: Callable[[], Any], message: str) -> None:
+def test_an_error_names_invalid_values(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         call()
 

@@ -132,6 +132,6 @@ def test_skip_init_changes_neither_parameters_nor_the_generator():
     assert (init.zeros_(parameter).data == 0).all()
 
 
-def test_skip_init_fills_buffers_which_no_file_may_hold():
+def test_skip_init_still_fills_buffers():
     with init.skip_init():
         assert (init.ones_(Buffer(np.zeros(3, np.float32))).data == 1).all()

@@ -29,7 +29,7 @@ def uniform(*shape: int) -> np.ndarray:
 
 
 def assert_like_torch(ours: Module, theirs: Any, x: np.ndarray, calls: int = 1) -> None:
-    """Assert that with one state outputs, gradients and the state afterwards agree."""
+    """Assert that from the same state, the outputs, gradients and final states agree."""
     import torch
 
     state = ours.state_dict()
@@ -92,7 +92,7 @@ CASES = {
 
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES)
-def test_a_layer_computes_and_keeps_what_it_does_in_torch(case):
+def test_a_layer_agrees_with_torch_in_outputs_gradients_and_state(case):
     from torch import nn
 
     make, shape = CASES[case]
@@ -101,7 +101,7 @@ def test_a_layer_computes_and_keeps_what_it_does_in_torch(case):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("padding_idx", [None, 0, -1])
-def test_an_embedding_computes_what_it_does_in_torch(padding_idx):
+def test_an_embedding_agrees_with_torch(padding_idx):
     from torch import nn
 
     ours, theirs = Embedding(5, 3, padding_idx), nn.Embedding(5, 3, padding_idx)
@@ -113,7 +113,7 @@ def test_an_embedding_computes_what_it_does_in_torch(padding_idx):
 
 
 @pytest.mark.torch
-def test_linear_starts_from_torchs_distribution():
+def test_linear_is_initialized_from_torchs_distribution():
     from scipy import stats
     from torch import nn
 
@@ -126,7 +126,7 @@ def test_linear_starts_from_torchs_distribution():
         assert result.pvalue > 1e-3
 
 
-def test_an_embedding_starts_standard_normal_with_zeros_for_the_padding():
+def test_an_embedding_is_initialized_standard_normal_with_zeros_for_the_padding():
     from scipy import stats
 
     manual_seed(2)
@@ -135,7 +135,7 @@ def test_an_embedding_starts_standard_normal_with_zeros_for_the_padding():
     assert not weight[-1].any()
 
 
-def test_the_same_seed_gives_the_same_layer_and_another_one_another():
+def test_the_same_seed_gives_the_same_layer_and_another_seed_a_different_one():
     def weight(seed: int) -> bytes:
         manual_seed(seed)
         return Linear(3, 4).weight.data.tobytes()
@@ -143,12 +143,12 @@ def test_the_same_seed_gives_the_same_layer_and_another_one_another():
     assert weight(1) == weight(1) != weight(2)
 
 
-def test_a_linear_of_no_inputs_gives_its_bias():
+def test_a_linear_layer_without_inputs_returns_its_bias():
     layer = Linear(0, 2)
     assert layer(np.zeros((3, 0), np.float32)).data.tolist() == [[0, 0]] * 3
 
 
-# --- what a layer remembers, and its errors
+# --- state and errors
 
 
 def test_dropout_drops_in_training_and_keeps_the_mean():
@@ -196,13 +196,13 @@ def test_a_batch_of_one_is_refused_in_training_and_leaves_no_trace():
         (lambda: Flatten(2, 1)(uniform_tensor(2, 3, 4)), "the start comes after the end"),
     ],
 )
-def test_what_does_not_fit_a_layer_is_named(call, message):
+def test_an_error_names_what_does_not_fit_a_layer(call, message):
     with pytest.raises(ShapeError, match=message):
         call()
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])
-def test_dropout_is_given_a_probability(p: float):
+def test_dropout_refuses_p_outside_0_and_1(p: float):
     with pytest.raises(ValueError, match=f"p must be between 0 and 1, not {p}"):
         Dropout(p)
 

@@ -33,7 +33,7 @@ CASES: dict[str, Any] = {
 
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES)
-def test_a_loss_and_its_gradient_are_torchs(case):
+def test_a_loss_and_its_gradient_agree_with_torch(case):
     import torch
 
     make, target = CASES[case]
@@ -50,7 +50,7 @@ def test_a_loss_and_its_gradient_are_torchs(case):
     np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_factors_of_a_loss_are_buffers_that_move_with_it():
+def test_the_weights_of_a_loss_are_buffers_and_are_converted_with_it():
     loss = BCEWithLogitsLoss(FACTORS, pos_weight=FACTORS).double()
     assert {name: array.dtype for name, array in loss.state_dict().items()} == {
         "weight": np.float64,
@@ -70,7 +70,7 @@ def test_a_column_of_predictions_does_not_broadcast_against_a_row_of_targets(los
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "uint64"])
 @pytest.mark.parametrize("shape", [(200, 3), (200, 3, 1), (1, 3, 200)])
-def test_cross_entropy_takes_classes_of_any_integer_dtype_and_logits_in_any_order(shape, dtype):
+def test_cross_entropy_takes_classes_of_any_integer_dtype_and_logits_in_fortran_order(shape, dtype):
     logits = np.asfortranarray(RANDOM.standard_normal(shape))
     classes = RANDOM.integers(3, size=shape[:1] + shape[2:])
     x = Tensor(logits, requires_grad=True)
@@ -92,7 +92,7 @@ def test_cross_entropy_of_16_bits_keeps_the_gradient_of_many_rows_and_the_sum_ov
     assert float(x.grad[0, 0]) * rows == pytest.approx(-1, rel=1e-2)
 
 
-def test_cross_entropy_without_classes_is_refused_also_where_all_rows_are_ignored():
+def test_cross_entropy_without_classes_is_refused_even_if_all_rows_are_ignored():
     logits = Tensor(np.zeros((2, 0), np.float32))
     with pytest.raises(ShapeError, match=r"cross_entropy: the input \(2, 0\) has no classes"):
         core.functional.cross_entropy(logits, np.full(2, -100))

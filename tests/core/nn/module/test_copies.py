@@ -46,7 +46,7 @@ class Autoencoder(Module):
 
 
 def sharing(tensors: list[Any]) -> list[tuple[bool, bool]]:
-    """For each pair, whether they are one object and whether they share memory."""
+    """Return for each pair whether they are one object, and whether they share memory."""
     pairs = itertools.combinations(tensors, 2)
     return [(one is two, np.shares_memory(one.data, two.data)) for one, two in pairs]
 
@@ -129,7 +129,7 @@ def test_a_shallow_copy_shares_the_memory(tensor: Tensor):
     assert np.shares_memory(view.data, view.base.data)
 
 
-def test_a_view_whose_base_got_other_memory_is_not_copied_as_a_view():
+def test_a_view_whose_base_was_given_new_memory_cannot_be_copied():
     model = Autoencoder()
     model.encoder.weight.data = model.encoder.weight.data.copy()
     with pytest.raises(ModuleError) as caught:
@@ -189,7 +189,7 @@ def test_a_view_in_a_copied_model_passes_its_gradient_to_the_base_of_the_copy(co
 
 
 @deep
-def test_parts_of_one_array_and_parameters_in_a_list_stay_what_they_are(copied: Copy):
+def test_parts_of_one_array_and_parameters_in_a_list_keep_their_sharing(copied: Copy):
     memory = np.arange(8, dtype=np.float32).reshape(4, 2)
     model = Module()
     model.left, model.right = Parameter(memory[:, 0]), Buffer(memory[:, 1], persistent=False)
@@ -223,7 +223,7 @@ def test_hooks_are_copied_and_a_new_hook_does_not_replace_one(copied: Copy):
 
 def test_a_new_hook_in_another_process_does_not_replace_a_pickled_one():
     model = Linear(2, 1)
-    vars(model)["_forward_hooks"][0] = (double, False)  # the first key, as another process would hand it out
+    vars(model)["_forward_hooks"][0] = (double, False)  # the first key, as another process would assign it
     program = (
         "import pickle, sys; sys.path.insert(0, sys.argv[1]); model = pickle.load(sys.stdin.buffer)\n"
         "model.register_forward_hook(print); print(len(model._forward_hooks))"
@@ -235,7 +235,7 @@ def test_a_new_hook_in_another_process_does_not_replace_a_pickled_one():
 
 
 @deep
-def test_a_copy_is_one_that_can_be_registered_changed_and_traversed(copied: Copy):
+def test_a_copy_can_be_registered_changed_and_traversed(copied: Copy):
     twin = copied(Sequential(Autoencoder(), BatchNorm1d(2)))
     model = Sequential(twin[0])
     model[0].encoder = Linear(2, 2)
@@ -264,7 +264,7 @@ def train(model: Module, optimizer: optim.Optimizer) -> None:
 @deep
 @pytest.mark.parametrize("model_first", [True, False])
 @pytest.mark.parametrize("make", OPTIMIZERS, ids=["SGD", "Adam", "AdamW"])
-def test_a_model_and_its_optimizer_train_on_as_a_copy(copied: Copy, make: Any, model_first: bool):
+def test_copies_of_a_model_and_its_optimizer_continue_training(copied: Copy, make: Any, model_first: bool):
     model = Autoencoder()
     optimizer = make(model.named_parameters())
     train(model, optimizer)
@@ -288,7 +288,7 @@ def weight_in_a_worker(model: Module) -> float:
     return float(model.encoder.weight.data.sum()) if with_view else float("nan")
 
 
-def test_a_model_with_a_view_goes_to_a_spawned_process():
+def test_a_model_with_a_view_can_be_sent_to_a_spawned_process():
     model = Autoencoder()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(weight_in_a_worker, (model,)) == float(model.encoder.weight.data.sum())

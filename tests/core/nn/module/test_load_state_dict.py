@@ -44,7 +44,7 @@ def filled(model: Module, value: float) -> dict[str, np.ndarray]:
 
 
 def refused(model: Module, state: Any, **options: Any) -> str:
-    """The text of the error, after checking that nothing changed."""
+    """Return the text of the error, after checking that nothing changed."""
     before = {name: copy.deepcopy(value) for name, value in model.state_dict().items()}
     with pytest.raises(StateDictError) as caught:
         model.load_state_dict(state, **options)
@@ -119,7 +119,7 @@ def test_a_plan_changes_nothing_until_it_is_applied():
     assert model.weight.item() == 9
 
 
-def test_without_strict_the_rest_is_loaded_and_what_was_left_out_is_returned():
+def test_without_strict_the_rest_is_loaded_and_the_skipped_names_are_returned():
     model = Net()
     state = filled(model, 5)
     del state["layers.0.bias"]
@@ -129,14 +129,14 @@ def test_without_strict_the_rest_is_loaded_and_what_was_left_out_is_returned():
     assert result.missing_keys == ["layers.0.bias", "layers.3.weight"]
     assert result.unexpected_keys == ["layers.3.weight", "other"]
     assert result.mismatched_keys == [("layers.3.weight", (7, 7), (1, 2))]
-    missing, unexpected = result  # as torch's result
+    missing, unexpected = result  # like torch's result
     assert (missing, unexpected) == (result.missing_keys, result.unexpected_keys)
     left_out = {"layers.0.bias", "layers.3.weight"}
     for name, array in model.state_dict().items():
         assert (array == 5).all() == (name not in left_out)
 
 
-def test_a_result_shows_its_three_lists_and_survives_a_pickle():
+def test_a_result_shows_its_three_lists_and_survives_pickling():
     result = Net().load_state_dict({"layers.0.bias": np.zeros(2, np.float32), "layers.0.weight": [[1.0]]}, strict=False)
     assert repr(result).endswith("mismatched_keys=[('layers.0.weight', (1, 1), (2, 3))])")
     sent = pickle.loads(pickle.dumps(result))
@@ -144,7 +144,7 @@ def test_a_result_shows_its_three_lists_and_survives_a_pickle():
     assert sent.mismatched_keys == result.mismatched_keys
 
 
-def test_a_state_that_matches_nothing_is_an_error_also_without_strict():
+def test_a_state_that_matches_nothing_is_an_error_even_without_strict():
     assert refused(Net(), {"fc.weight": np.zeros((2, 3)), "fc.bias": np.zeros(2)}, strict=False) == (
         "the state does not fit Net; nothing was changed.\n"
         "  no name matches  the state has fc.weight, fc.bias; the model has layers.0.weight, layers.0.bias, "
@@ -155,7 +155,7 @@ def test_a_state_that_matches_nothing_is_an_error_also_without_strict():
     assert ReLU().load_state_dict({"weight": np.zeros(1)}, strict=False) == ([], ["weight"])  # nothing to load
 
 
-def test_a_state_of_which_every_shape_differs_is_an_error_also_without_strict():
+def test_a_state_whose_shapes_all_differ_is_an_error_even_without_strict():
     assert refused(Linear(2, 1), filled(Linear(3, 4), 1), strict=False) == (
         "the state does not fit Linear; nothing was changed.\n"
         "  weight  is (4, 3) in the state, (1, 2) in the model\n"
@@ -178,7 +178,7 @@ def test_a_prefix_of_all_names_is_named_with_the_line_that_removes_it(prefix, st
     assert (model.layers[0].weight.data == 2).all()
 
 
-def test_a_prefix_of_most_names_is_named_and_so_is_one_that_the_state_does_not_have():
+def test_a_prefix_of_most_names_is_named_and_so_is_one_missing_from_the_state():
     state = {f"model.{name}": value for name, value in filled(Net(), 2).items()}
     text = refused(Net(), {**state, "criterion.weight": np.zeros(1)})
     assert "9 of the 10 unexpected names in the state start with 'model.'" in text
@@ -190,7 +190,7 @@ def test_a_prefix_of_most_names_is_named_and_so_is_one_that_the_state_does_not_h
     )
 
 
-def test_a_hint_names_a_missing_name_of_the_same_shape_first():
+def test_a_hint_prefers_a_missing_name_of_the_same_shape():
     model = Module()
     model.proj_in, model.proj_out = Linear(2, 3, bias=False), Linear(3, 2, bias=False)
     state = filled(model, 1)
@@ -199,7 +199,7 @@ def test_a_hint_names_a_missing_name_of_the_same_shape_first():
     assert "proj_i.weight    is not in the model; did you mean proj_out.weight?" in refused(model, state)
 
 
-def test_a_number_takes_an_array_of_shape_1_and_the_count_of_batches_may_be_absent():
+def test_an_array_of_shape_1_loads_into_a_number_and_the_batch_count_may_be_absent():
     model = BatchNorm1d(2)
     state = filled(model, 3)
     model.load_state_dict({**state, "num_batches_tracked": np.array([7])})
@@ -213,7 +213,7 @@ def test_a_number_takes_an_array_of_shape_1_and_the_count_of_batches_may_be_abse
 
 @pytest.mark.torch
 @pytest.mark.parametrize("count", [None, [3], [3, 4], 3])
-def test_torch_takes_the_same_counts_of_batches(count):
+def test_torch_accepts_the_same_batch_counts(count):
     torch = pytest.importorskip("torch")
     state = {name: value for name, value in filled(BatchNorm1d(2), 1).items() if name != "num_batches_tracked"}
     if count is not None:
@@ -263,7 +263,7 @@ def test_with_cast_values_are_converted_and_without_it_they_are_refused(old, new
     ("old", "new"),
     [(np.float32, np.int64), (np.complex64, np.float32), (np.bool_, np.float32), (np.int64, np.bool_), ("U1", "f4")],
 )
-def test_a_cast_that_would_change_the_kind_of_value_is_refused_also_when_asked_for(old, new):
+def test_a_cast_that_would_change_the_kind_of_value_is_refused_even_if_requested(old, new):
     model = Module()
     model.x = Buffer(np.zeros(1, new))
     text = refused(model, {"x": np.ones(1, old)}, cast=True)
@@ -278,12 +278,12 @@ def test_a_cast_that_would_overflow_is_refused(value, new):
     assert f"x  has values in the state that do not fit {np.dtype(new)}" in text
 
 
-def test_a_value_that_is_no_array_is_named():
+def test_an_error_names_a_value_that_is_not_an_array():
     text = refused(Linear(1, 1), {"weight": [[1.0], [2.0, 3.0]], "bias": np.zeros(1, np.float32)})
     assert "  weight  cannot be read as an array: " in text
 
 
-def test_a_state_that_is_no_mapping_is_refused():
+def test_a_state_that_is_not_a_mapping_is_refused():
     with pytest.raises(ModuleError, match="a state is a dict of arrays by name, not list"):
         Linear(1, 1).load_state_dict([("weight", 1)])  # pyright: ignore[reportArgumentType]
 
@@ -302,7 +302,7 @@ def test_a_read_only_array_in_the_model_is_named_before_anything_changes():
 # --- tied names
 
 
-def test_equal_values_for_tied_names_load_nan_included():
+def test_equal_values_for_tied_names_load_even_if_they_are_nan():
     model = Autoencoder()
     weight = np.array([[1, 2, 3], [4, np.nan, -0.0]], np.float32)
     model.load_state_dict({**filled(model, 0), "encoder.weight": weight, "decoder.weight": weight.T})
@@ -332,7 +332,7 @@ def test_minus_zero_and_zero_are_different_values_for_tied_names():
     )
 
 
-def test_parts_of_one_memory_that_do_not_overlap_take_different_values():
+def test_parts_of_one_array_that_do_not_overlap_take_different_values():
     memory = np.zeros((4, 2), np.float32)
     model = Module()
     model.left, model.right = Parameter(memory[:, 0]), Parameter(memory[:, 1])
@@ -340,7 +340,7 @@ def test_parts_of_one_memory_that_do_not_overlap_take_different_values():
     assert memory.tolist() == [[1, 2]] * 4
 
 
-def test_a_conflict_names_only_those_that_really_overlap():
+def test_a_conflict_names_only_arrays_that_overlap():
     memory = np.zeros((4, 3), np.float32)
     model = Module()
     model.left, model.right, model.row = Buffer(memory[:, 0]), Buffer(memory[:, 2]), Buffer(memory[0])
@@ -350,7 +350,7 @@ def test_a_conflict_names_only_those_that_really_overlap():
     assert "right" not in text
 
 
-def test_tied_values_are_compared_after_the_cast_that_was_asked_for():
+def test_tied_values_are_compared_after_the_cast():
     model = Linear(1, 1, bias=False)
     model.twin = model.weight
     near = {"weight": np.array([[1.0]]), "twin": np.array([[1.0 + 1e-12]])}
@@ -358,7 +358,7 @@ def test_tied_values_are_compared_after_the_cast_that_was_asked_for():
     assert model.weight.item() == 1
 
 
-def test_a_buffer_that_repeats_an_element_takes_one_value_only():
+def test_a_buffer_that_repeats_an_element_takes_only_one_value():
     model = Module()
     model.x = Buffer(np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (3,), (0,)))
     model.load_state_dict({"x": np.full(3, 2, np.float32)})
@@ -366,7 +366,7 @@ def test_a_buffer_that_repeats_an_element_takes_one_value_only():
     assert "x  repeats elements in the model" in refused(model, {"x": np.arange(3, dtype=np.float32)})
 
 
-# --- values that lie in the model's own memory
+# --- values in the model's own memory
 
 
 def test_a_model_loads_its_own_live_state():
@@ -407,7 +407,7 @@ class Counter(Module):
             raise ValueError("a count is not negative")
 
 
-def test_extra_state_is_handed_to_the_module_that_has_it():
+def test_extra_state_is_passed_to_its_module():
     model = Sequential(Counter(), Counter())
     state = {"0.scale": Tensor([2.0]), "1.scale": Tensor([3.0]), "0._extra_state": {"count": 4}}
     result = model.load_state_dict({**state, "1._extra_state": {"count": 5}})
@@ -415,7 +415,7 @@ def test_extra_state_is_handed_to_the_module_that_has_it():
     assert (model[0].count, model[1].count, model[1].scale.item()) == (4, 5, 3)
 
 
-def test_extra_state_that_is_missing_or_that_no_module_takes_is_named():
+def test_an_error_names_missing_and_unexpected_extra_state():
     text = refused(Counter(), {"scale": np.ones(1, np.float32)})
     assert "_extra_state  is missing from the state" in text
     text = refused(Linear(1, 1), {**filled(Linear(1, 1), 0), "_extra_state": 1})
@@ -423,7 +423,7 @@ def test_extra_state_that_is_missing_or_that_no_module_takes_is_named():
 
 
 @pytest.mark.parametrize("bad", [{"count": -1}, {}, None])
-def test_extra_state_that_is_refused_leaves_arrays_and_extra_state_as_they_were(bad):
+def test_refused_extra_state_leaves_arrays_and_extra_state_unchanged(bad):
     model = Sequential(Counter(), Counter())
     model[0].count, model[1].count = 1, 2
     state = {"0.scale": [9.0], "0._extra_state": {"count": 7}, "1.scale": [9.0], "1._extra_state": bad}
@@ -446,7 +446,7 @@ def test_extra_state_that_is_the_modules_own_dict_is_restored_too():
     refused(Live(), {"scale": np.ones(1, np.float32), "_extra_state": {"count": -1}})
 
 
-def test_extra_state_that_cannot_be_taken_back_does_not_keep_the_others_from_it():
+def test_the_others_are_restored_even_if_one_extra_state_cannot_be():
     class OneWay(Counter):
         def set_extra_state(self, state: Any) -> None:
             raise OSError("closed")
@@ -463,12 +463,12 @@ def test_an_error_can_be_copied_and_sent_to_another_process():
     assert (str(sent), sent.problems) == (str(caught.value), caught.value.problems)
 
 
-# --- any defect at all
+# --- any combination of problems
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.data())
-def test_whatever_is_wrong_with_a_state_nothing_changes(data):
+def test_nothing_changes_whatever_is_wrong_with_a_state(data):
     model = Net()
     state: dict[str, Any] = filled(model, 3)
     required = sorted(set(state) - {"layers.1.num_batches_tracked"})

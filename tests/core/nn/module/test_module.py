@@ -1,4 +1,4 @@
-"""Module: traversal, state_dict, modes, hooks, dtypes, copies and look-up."""
+"""Module: traversal, state_dict, modes, hooks, dtypes, copies and lookup."""
 
 import copy
 from typing import Any
@@ -24,7 +24,7 @@ from statezoo.core import (
 
 
 class Tied(Module):
-    """One parameter under two names, one module in two places, a view, a buffer that shares with a parameter."""
+    """A parameter under two names, a module in two places, a view, and a buffer that shares a parameter's memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ TIED_PARAMETERS = ["steps", "encoder.weight", "encoder.bias", "decoder.weight", 
 # --- traversal
 
 
-def test_each_tensor_and_module_comes_once_under_its_first_name():
+def test_each_tensor_and_module_is_listed_once_under_its_first_name():
     model = Tied()
     assert [name for name, _ in model.named_parameters()] == TIED_PARAMETERS
     assert [name for name, _ in model.named_buffers()] == ["first_row", "scratch"]
@@ -60,7 +60,7 @@ def test_each_tensor_and_module_comes_once_under_its_first_name():
     assert [id(b) for b in model.buffers()] == [id(b) for _, b in model.named_buffers()]
 
 
-def test_with_remove_duplicate_off_every_name_is_listed():
+def test_without_remove_duplicate_every_name_is_listed():
     model = Tied()
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     assert names == [*TIED_PARAMETERS, "head.weight", "again.weight", "again.bias"]
@@ -68,7 +68,7 @@ def test_with_remove_duplicate_off_every_name_is_listed():
     assert modules == ["", "encoder", "decoder", "head", "again"]
 
 
-def test_a_prefix_is_put_before_names_and_recursion_can_be_left_out():
+def test_a_prefix_is_added_to_names_and_recursion_can_be_turned_off():
     model = Tied()
     assert [name for name, _ in model.named_parameters("net", recurse=False)] == ["net.steps"]
     assert [name for name, _ in model.named_buffers("net")] == ["net.first_row", "net.scratch"]
@@ -76,7 +76,7 @@ def test_a_prefix_is_put_before_names_and_recursion_can_be_left_out():
     assert list(model.buffers(recurse=False)) == [model.first_row, model.scratch]
 
 
-def test_modules_in_memo_are_left_out_with_what_is_below_them_and_found_ones_are_added():
+def test_modules_in_memo_are_skipped_with_their_children_and_found_ones_are_added():
     model = Sequential(Sequential(Linear(1, 1)), ReLU())
     memo: set[Any] = {model[0]}
     assert [name for name, _ in model.named_modules(memo)] == ["", "1"]
@@ -131,7 +131,7 @@ def test_extra_state_is_in_a_state_only_if_the_module_defines_it():
         Linear(1, 1).set_extra_state(1)
 
 
-# --- changing it as a whole
+# --- changes to the whole module
 
 
 def test_train_and_eval_reach_every_module_and_return_the_model():
@@ -145,7 +145,7 @@ def test_train_and_eval_reach_every_module_and_return_the_model():
         model.train(Tensor(1.0))  # pyright: ignore[reportArgumentType]
 
 
-def test_a_module_that_defines_train_is_asked():
+def test_a_modules_own_train_method_is_called():
     class Frozen(BatchNorm1d):
         def train(self, mode: bool = True) -> Any:
             return super().train(False)
@@ -165,7 +165,7 @@ def test_freezing_and_clearing_gradients_reach_every_parameter():
     assert all(parameter.requires_grad for parameter in model.requires_grad_().parameters())
 
 
-def test_apply_calls_with_children_first():
+def test_apply_visits_children_first():
     seen: list[str] = []
     model = Sequential(Sequential(ReLU()), Dropout())
     assert model.apply(lambda module: seen.append(type(module).__name__)) is model
@@ -191,7 +191,7 @@ def test_to_converts_floats_only_and_keeps_ties_views_and_identity(dtype):
 
 
 def assert_tied(model: Tied) -> None:
-    """Assert that a change of the encoder's weight is one everywhere, and that the view's gradient is the base's."""
+    """Assert that a change to the encoder's weight shows everywhere, and that the view's gradient is the base's."""
     model.encoder.weight.data[...] = np.arange(6).reshape(2, 3)
     np.testing.assert_array_equal(model.decoder.weight.data.astype(float), np.arange(6).reshape(2, 3).T)
     np.testing.assert_array_equal(model.first_row.data.astype(float), [0, 1, 2])
@@ -204,13 +204,13 @@ def assert_tied(model: Tied) -> None:
     np.testing.assert_array_equal(model.encoder.weight.grad.astype(float), np.full((2, 3), 2.0))
 
 
-def test_float_and_double_are_short_for_to():
+def test_float_and_double_are_shorthand_for_to():
     model = Linear(1, 1)
     assert model.double().weight.dtype == np.float64
     assert model.float().weight.dtype == np.float32
 
 
-def test_to_the_dtype_that_it_has_leaves_the_arrays_as_they_are():
+def test_to_the_same_dtype_keeps_the_arrays():
     model = Linear(1, 1)
     model.running = Buffer(np.zeros(1))
     arrays = model.state_dict()
@@ -219,7 +219,7 @@ def test_to_the_dtype_that_it_has_leaves_the_arrays_as_they_are():
 
 
 @pytest.mark.parametrize("dtype", [np.int64, "cpu", bool, "U3"])
-def test_to_refuses_what_is_no_floating_dtype(dtype):
+def test_to_refuses_a_dtype_that_is_not_floating(dtype):
     with pytest.raises(ModuleError, match=r"Module\.to\(\) takes a floating-point dtype such as numpy\.float64, not "):
         Linear(1, 1).to(dtype)
 
@@ -253,7 +253,7 @@ def test_a_deep_copy_is_tied_within_itself_and_to_nothing_else():
     assert "scratch" in dict(twin.named_buffers())
 
 
-def test_a_deep_copy_of_the_half_with_a_view_keeps_the_link_to_a_base_of_its_own():
+def test_a_deep_copy_of_the_half_with_a_view_has_its_own_base():
     model = Tied()
     half = copy.deepcopy(model.decoder)
     base = half.weight.base
@@ -264,7 +264,7 @@ def test_a_deep_copy_of_the_half_with_a_view_keeps_the_link_to_a_base_of_its_own
     assert model.encoder.weight.grad is None
 
 
-def test_models_that_share_are_copied_together_as_models_that_share():
+def test_models_that_share_parameters_still_share_them_when_copied_together():
     one, other = Linear(2, 2), Linear(2, 2)
     other.weight = one.weight
     first, second = copy.deepcopy([one, other])
@@ -322,7 +322,7 @@ def test_a_module_without_forward_says_so():
     )
 
 
-# --- looking into it
+# --- lookup
 
 
 def test_parts_are_found_by_their_dotted_names():
@@ -346,14 +346,14 @@ def test_parts_are_found_by_their_dotted_names():
         (lambda m: m.get_buffer("net.0.weight"), "ModuleDict has no buffer 'net.0.weight'."),
     ],
 )
-def test_a_name_that_is_not_there_is_an_error_with_the_nearest(look, message):
+def test_an_unknown_name_is_an_error_with_the_nearest_one(look, message):
     model = ModuleDict({"net": Sequential(Linear(1, 2))})
     with pytest.raises(AttributeError) as caught:
         look(model)
     assert str(caught.value).startswith(message)
 
 
-def test_parameters_are_counted_once_ties_and_views_too():
+def test_parameters_are_counted_once_even_if_tied_or_viewed():
     assert Tied().num_parameters() == 6 + 2 + 3 + 1
     assert Linear(784, 128).num_parameters() == 784 * 128 + 128
     assert ReLU().num_parameters() == 0

@@ -27,7 +27,7 @@ NAMES = ["a", "b", "c"]
 
 
 class Ours:
-    """How a sequence of operations is done here."""
+    """The operations in statezoo."""
 
     class Empty(Module):
         pass
@@ -42,8 +42,8 @@ class Ours:
         return Tensor(np.zeros(2, np.float32))
 
 
-class Torchs:
-    """The same in torch."""
+class Theirs:
+    """The same operations in torch."""
 
     def __init__(self) -> None:
         from torch import nn
@@ -86,7 +86,7 @@ KINDS = ["parameter", "buffer", "non-persistent", "array", "module", "none", "pl
 
 
 def perform(side: Any, module: Any, operation: tuple[str, str, str]) -> bool:
-    """Whether the operation was done (True) or refused (False)."""
+    """Perform an operation. Return True if it succeeded, False if it was refused."""
     how, name, kind = operation
     try:
         if how == "assign":
@@ -103,7 +103,7 @@ def perform(side: Any, module: Any, operation: tuple[str, str, str]) -> bool:
 
 
 def picture(module: Any) -> dict[str, Any]:
-    """All that can be seen of what is registered, names only."""
+    """Return the names of everything that is registered, as each method lists them."""
     return {
         "parameters": [name for name, _ in module.named_parameters()],
         "buffers": [name for name, _ in module.named_buffers()],
@@ -117,11 +117,11 @@ def picture(module: Any) -> dict[str, Any]:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("seed", range(150))
-def test_any_sequence_of_assignments_and_deletions_leaves_what_it_leaves_in_torch(seed):
+def test_any_sequence_of_assignments_and_deletions_agrees_with_torch(seed):
     pick = random.Random(seed)
     hows = ["assign"] * 6 + ["delete"] * 2
     hows += ["register_parameter", "register_buffer", "buffer non-persistent", "add_module", "register_module"]
-    ours, torchs = Ours(), Torchs()
+    ours, torchs = Ours(), Theirs()
     here, there = ours.Empty(), torchs.Empty()
     here.child, there.child = ours.Empty(), torchs.Empty()
     for step in range(25):
@@ -163,19 +163,19 @@ def test_names_that_are_empty_or_contain_a_dot_are_refused(register, name):
     assert "a state joins names with dots" in str(caught.value)
 
 
-def test_a_name_that_is_no_str_is_refused():
+def test_a_name_that_is_not_a_str_is_refused():
     with pytest.raises(RegistrationError, match="the name of a module is a str, not int"):
         Net().add_module(3, Module())  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("name", ["limit", "forward", "train"])
 @pytest.mark.parametrize("held", [Module(), Parameter([1.0]), Buffer([1.0])])
-def test_a_name_that_the_class_uses_is_refused_since_it_would_hide_what_is_registered(name, held):
+def test_a_name_that_the_class_already_uses_is_refused(name, held):
     with pytest.raises(NameRefusedError, match=f"Net already has an attribute '{name}' that is not a "):
         setattr(Net(), name, held)
 
 
-def test_what_does_not_fit_a_registered_name_is_refused_with_what_would():
+def test_an_error_says_what_a_registered_name_accepts():
     net = Net()
     with pytest.raises(RegistrationError) as caught:
         net.fc1.weight = np.zeros((3, 2))  # pyright: ignore[reportAttributeAccessIssue]
@@ -190,7 +190,7 @@ def test_what_does_not_fit_a_registered_name_is_refused_with_what_would():
         net.steps = 3
 
 
-def test_an_array_assigned_to_a_buffer_takes_its_place_and_its_persistence():
+def test_an_array_assigned_to_a_buffer_replaces_it_and_keeps_its_persistence():
     net = Net()
     net.register_buffer("mean", np.zeros(2), persistent=False)
     array = np.ones(3)
@@ -264,7 +264,7 @@ WRITES: dict[str, Write] = {
 
 
 def outcome(write: Write, side: Any, name: str) -> Any:
-    """What can be seen after a write to a collection, or the type of the error."""
+    """Return the picture of a module after a write to a collection, or the type of the error."""
     module = side.Empty()
     module.weight, module.bias = side.parameter(), side.parameter()
     new = side.parameter()
@@ -281,11 +281,11 @@ def outcome(write: Write, side: Any, name: str) -> Any:
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 def test_attributes_follow_a_write_to_a_collection_as_in_torch(write: Write, name: str):
     pytest.importorskip("torch")
-    assert outcome(write, Ours(), name) == outcome(write, Torchs(), name)
+    assert outcome(write, Ours(), name) == outcome(write, Theirs(), name)
 
 
 @pytest.mark.parametrize("name", ["_parameters", "_buffers", "_modules"])
-def test_a_collection_takes_nothing_that_a_module_could_not_work_with(name: str):
+def test_a_collection_refuses_values_and_names_that_a_module_cannot_hold(name: str):
     layer = Linear(2, 2)
     with pytest.raises(RegistrationError, match=r"Linear\.new is a \w+: it takes a \w+ or None, not str"):
         getattr(layer, name)["new"] = "text"
@@ -304,7 +304,7 @@ def test_a_collection_outlives_its_module_and_does_not_keep_it_alive():
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_the_attributes_of_a_copy_are_what_it_lists(copied: Callable[[Any], Any]):
+def test_the_attributes_of_a_copy_match_its_collections(copied: Callable[[Any], Any]):
     model = copied(Sequential(Linear(2, 3), BatchNorm1d(3)))
     for module in model.modules():
         for members in (module._parameters, module._buffers, module._modules):
@@ -314,14 +314,14 @@ def test_the_attributes_of_a_copy_are_what_it_lists(copied: Callable[[Any], Any]
     assert model[0].bias is None
 
 
-def test_a_deleted_name_is_an_attribute_no_more():
+def test_a_deleted_name_is_no_longer_an_attribute():
     layer = Linear(2, 2)
     del layer.bias
     assert not hasattr(layer, "bias")
     assert "bias" not in vars(layer)
 
 
-def test_a_shallow_copy_is_assigned_to_without_the_original():
+def test_assigning_to_a_shallow_copy_does_not_change_the_original():
     layer = Linear(2, 2)
     weight, twin = layer.weight, copy.copy(layer)
     twin.weight = Parameter(np.zeros((2, 2), np.float32))
@@ -329,7 +329,7 @@ def test_a_shallow_copy_is_assigned_to_without_the_original():
     assert twin.weight is twin._parameters["weight"] is not weight
 
 
-def test_a_wrapper_may_look_up_what_it_lacks_in_what_it_wraps():
+def test_a_wrapper_can_delegate_unknown_attributes():
     class Wrapper(Module):
         def __init__(self, module: Module):
             super().__init__()

@@ -15,7 +15,7 @@ def numbers(*shape: int) -> np.ndarray:
     return np.arange(1, np.prod(shape) + 1, dtype=np.float64).reshape(shape)
 
 
-def test_a_parameter_requires_a_gradient_and_shows_like_torchs():
+def test_a_parameter_requires_a_gradient_and_has_torchs_repr():
     parameter = Parameter(np.array([1.0, 2.0], np.float32))
     assert parameter.requires_grad
     assert repr(parameter) == "Parameter containing:\ntensor([1., 2.], requires_grad=True)"
@@ -27,7 +27,7 @@ def test_a_parameter_of_integers_must_not_require_a_gradient():
     assert not Parameter(np.array([1, 2]), requires_grad=False).requires_grad
 
 
-def test_a_parameter_holds_the_array_that_it_is_given():
+def test_a_parameter_holds_the_given_array():
     array = numbers(2)
     assert Parameter(array).data is array
     assert Parameter(Tensor(array)).data is array
@@ -42,7 +42,7 @@ def test_a_buffer_requires_no_gradient_even_if_its_tensor_did():
 
 @st.composite
 def chains(draw: st.DrawFn):
-    """A function that makes a view of a (4, 6) tensor, in one to three steps."""
+    """Draw a function that makes a view of a (4, 6) tensor in one to three steps."""
     steps = draw(
         st.lists(
             st.sampled_from(
@@ -71,10 +71,10 @@ def chains(draw: st.DrawFn):
 
 @settings(derandomize=True, deadline=None)
 @given(chains())
-def test_the_gradient_of_a_view_is_that_of_the_same_view_made_in_forward(view):
+def test_a_view_has_the_same_gradient_as_one_made_in_forward(view):
     base, plain = Parameter(numbers(4, 6)), Parameter(numbers(4, 6))
     lasting = Parameter(view(base))
-    for _ in range(2):  # the link is not used up
+    for _ in range(2):  # the link survives backward()
         (lasting * lasting + lasting).sum().backward()
         made = view(plain)
         (made * made + made).sum().backward()
@@ -116,7 +116,7 @@ def test_an_optimizer_steps_the_memory_of_a_view_once():
     np.testing.assert_allclose(base.data, numbers(2, 2) - 0.1)
 
 
-def test_a_frozen_view_passes_no_gradient_on():
+def test_a_frozen_view_passes_on_no_gradient():
     base = Parameter(numbers(2, 2))
     view = Parameter(base.T, requires_grad=False)
     assert not (view * 2).requires_grad
@@ -125,7 +125,7 @@ def test_a_frozen_view_passes_no_gradient_on():
     assert base.grad is not None
 
 
-def test_a_result_that_is_no_view_becomes_a_parameter_of_its_own():
+def test_a_result_that_is_not_a_view_becomes_an_independent_parameter():
     base = Parameter(numbers(2, 3))
     for result in (base * 2, base.T.reshape(-1), base[[0]], base.sum(), base.clone()):
         parameter = Parameter(result)
@@ -135,7 +135,7 @@ def test_a_result_that_is_no_view_becomes_a_parameter_of_its_own():
     assert base.grad is None
 
 
-def test_view_of_gives_the_array_as_a_parameter_linked_to_its_base():
+def test_view_of_returns_a_parameter_linked_to_its_base():
     base = Parameter(numbers(3, 4))
     array = base.data[:, ::2]
     view = Parameter.view_of(base, array)
@@ -144,7 +144,7 @@ def test_view_of_gives_the_array_as_a_parameter_linked_to_its_base():
 
 
 @pytest.mark.parametrize("make", [lambda a: a.copy(), lambda a: a.view(np.int64), lambda a: a.astype(np.float32)])
-def test_view_of_refuses_what_is_no_view_of_the_base(make):
+def test_view_of_refuses_an_array_that_is_not_a_view_of_the_base(make):
     base = Parameter(numbers(2, 3))
     with pytest.raises(ModuleError, match=r"is not a view of the memory of a parameter \(2, 3\) of float64"):
         Parameter.view_of(base, make(base.data), requires_grad=False)
@@ -174,7 +174,7 @@ def test_a_view_whose_memory_was_replaced_says_so_at_the_next_backward():
         (view * 2).sum().backward()
 
 
-def test_a_change_of_a_view_in_place_is_seen_by_its_base():
+def test_an_in_place_change_of_a_view_shows_in_its_base():
     encoder, decoder = Linear(4, 2), Linear(2, 4)
     decoder.weight = Parameter(encoder.weight.T)
     weight: Tensor = decoder.weight
@@ -183,7 +183,7 @@ def test_a_change_of_a_view_in_place_is_seen_by_its_base():
     np.testing.assert_array_equal(encoder.weight.data, decoder.weight.data.T)
 
 
-def test_a_deep_copy_of_a_single_parameter_or_buffer_has_memory_of_its_own():
+def test_a_deep_copy_of_a_single_parameter_or_buffer_has_its_own_memory():
     base = Parameter(numbers(2), requires_grad=False)
     for tensor in (base, Parameter(base), Buffer(numbers(2), persistent=False)):
         twin = copy.deepcopy(tensor)
@@ -194,7 +194,7 @@ def test_a_deep_copy_of_a_single_parameter_or_buffer_has_memory_of_its_own():
     assert not copy.deepcopy(Buffer(numbers(2), persistent=False)).persistent
 
 
-def test_a_view_of_a_huge_parameter_costs_no_memory_of_its_size():
+def test_a_view_of_a_huge_parameter_allocates_almost_no_memory():
     base = Parameter(np.empty((100_000, 10_000), np.float32))  # 4 GB, reserved but never touched
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert Parameter(base.T).base is base

@@ -1,4 +1,4 @@
-"""What a model looks like: torch's text, letter by letter."""
+"""The repr of a model is torch's, character by character."""
 
 from typing import Any
 
@@ -44,14 +44,14 @@ LAYERS = [
 
 @pytest.mark.torch
 @pytest.mark.parametrize("make", LAYERS)
-def test_a_module_shows_exactly_as_it_does_in_torch(make):
+def test_the_repr_of_a_module_is_exactly_torchs(make):
     from torch import nn
 
     assert repr(make(core)) == repr(make(nn))
 
 
 @pytest.mark.torch
-def test_a_parameter_list_shows_as_in_torch_but_for_the_name_of_the_dtype():
+def test_the_repr_of_a_parameter_list_is_torchs_except_for_the_dtype_name():
     import torch
 
     def show(nn: Any, ones: Any) -> str:
@@ -65,7 +65,7 @@ def test_a_parameter_list_shows_as_in_torch_but_for_the_name_of_the_dtype():
 @pytest.mark.torch
 @pytest.mark.parametrize("text", ["", "width=3", "width=3\ndepth=2"])
 @pytest.mark.parametrize("children", [0, 1])
-def test_a_module_of_ones_own_shows_its_extra_repr_as_in_torch(text, children):
+def test_the_extra_repr_of_a_custom_module_is_shown_as_in_torch(text, children):
     from torch import nn
 
     def show(library: Any) -> str:
@@ -85,7 +85,7 @@ def test_a_module_of_ones_own_shows_its_extra_repr_as_in_torch(text, children):
     assert show(core) == show(nn)
 
 
-def test_a_parameter_and_its_list_show_their_values_and_sizes():
+def test_the_reprs_of_a_parameter_and_a_list_show_values_and_sizes():
     assert repr(Parameter([1.0])) == "Parameter containing:\ntensor([1.], requires_grad=True)"
     assert "Parameter containing: [float64 of size 2x1]" in repr(ParameterList([Parameter(np.ones((2, 1)))]))
     assert repr(Module()) == "Module()"
