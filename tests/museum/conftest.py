@@ -1,4 +1,4 @@
-"""Modules of this folder import each other by their bare names, as they do when run as scripts."""
+"""Makes the modules of this folder importable by their bare names, as they are when run as scripts."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An exhibit: a bug written once for both frameworks, what PyTorch does with it, and what statezoo says."""
+"""Exhibits: a bug written once for both frameworks, what PyTorch does with it, and what statezoo says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from statezoo import core
 
-# (model, optimizer, several optimizers or None, batch or None, loss or None): the arguments of doctor().
+# The arguments of doctor(): a model, then one or several optimizers, a batch and a loss, any of them None.
 Arguments = tuple[Any, Any, Any, Any]
 Bug = Callable[[Any], Arguments]
 Observation = Callable[..., str]
@@ -37,7 +37,7 @@ class Exhibit:
         return textwrap.dedent("\n".join(body[1:])).strip()
 
     def pytorch_says(self) -> str:
-        """Run the bug in PyTorch and return what happened, with any warning."""
+        """Run the bug in PyTorch and return what happened, with the first warning if there is one."""
         import torch
 
         torch.manual_seed(0)
@@ -54,7 +54,7 @@ class Exhibit:
         return seen + "".join(told[:1])
 
     def statezoo_says(self) -> str:
-        """Return the immediate error, or the findings of the doctor."""
+        """Run the bug in statezoo and return the immediate error, or the findings of the doctor."""
         core.manual_seed(0)
         try:
             report = core.doctor(*self.bug(SimpleNamespace(**vars(core), F=core.functional)))

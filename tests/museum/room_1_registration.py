@@ -1,4 +1,4 @@
-"""Room 1: parts that the model uses without having registered them."""
+"""Room 1: parts that the model uses but has not registered."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from exhibit import Arguments, classes, exhibit, moved
 
 
 def _registers(model: Any, *_: Any) -> str:
-    return f"Silence. parameters() has {[name for name, _ in model.named_parameters()]}."
+    return f"No error. parameters() has {[name for name, _ in model.named_parameters()]}."
 
 
 @exhibit("Layers in a list", _registers)
@@ -21,7 +21,7 @@ def layers_in_a_list(nn: Any) -> Arguments:
     return Net(), None, None, None
 
 
-@exhibit("A dict of layers that is filled later", _registers)
+@exhibit("A dict of layers filled later", _registers)
 def dict_filled_later(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -47,7 +47,7 @@ def tensor_for_parameter(nn: Any) -> Arguments:
 
 def _closure(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     changed = moved(model, optimizer, batch, loss)
-    return f"Silence. The slope gets a gradient, but a step moves {changed} only; state_dict() lacks it."
+    return f"No error. The slope gets a gradient, but a step changes only {changed}, and state_dict() does not list it."
 
 
 @exhibit("A trainable tensor in a closure", _closure)
@@ -68,7 +68,7 @@ def parameter_in_a_closure(nn: Any) -> Arguments:
     return Net(), None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
-@exhibit("A Parameter of the class", _registers)
+@exhibit("A Parameter as a class attribute", _registers)
 def parameter_of_the_class(nn: Any) -> Arguments:
     class Net(nn.Module):
         scale = nn.Parameter(nn.tensor([1.0]))
@@ -88,10 +88,10 @@ def _fresh(model: Any, *_: Any) -> str:
 
     x = torch.ones(1, 8)
     same = torch.equal(model(x), model(x))
-    return f"Silence. Two calls on one input agree: {same}; {len(list(model.parameters()))} parameters train."
+    return f"No error. Two calls with the same input agree: {same}. {len(list(model.parameters()))} parameters train."
 
 
-@exhibit("A layer made again in each forward", _fresh)
+@exhibit("A layer created in each forward", _fresh)
 def layer_made_in_forward(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -106,12 +106,12 @@ def layer_made_in_forward(nn: Any) -> Arguments:
 
 def _running(model: Any, _: Any, batch: Any, __: Any) -> str:
     model(batch)
-    return f"Silence. The mean follows the data, and state_dict() has {list(model.state_dict())}."
+    return f"No error. The mean follows the data, but state_dict() has only {list(model.state_dict())}."
 
 
 @exhibit("Running statistics in a plain attribute", _running)
 def running_mean_in_an_attribute(nn: Any) -> Arguments:
-    class Centre(nn.Module):
+    class Center(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.fc = nn.Linear(8, 4)
@@ -121,4 +121,4 @@ def running_mean_in_an_attribute(nn: Any) -> Arguments:
             self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
             return self.fc(x - self.mean)
 
-    return Centre(), None, nn.randn(32, 8), None
+    return Center(), None, nn.randn(32, 8), None

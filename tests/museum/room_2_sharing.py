@@ -1,4 +1,4 @@
-"""Room 2: the parameters of the optimizer, and parameters that were meant to be tied."""
+"""Room 2: the parameters of the optimizer, and parameters that should be tied."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from exhibit import Arguments, classes, exhibit, moved, steps
 
 
 def _moves(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
-    return f"Silence. A step moves {moved(model, optimizer, batch, loss)}."
+    return f"No error. A step changes {moved(model, optimizer, batch, loss)}."
 
 
-@exhibit("A head replaced after the optimizer was made", _moves)
+@exhibit("A head replaced after the optimizer was created", _moves)
 def head_replaced_after_optimizer(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 10))
     optimizer = nn.optim.SGD(model.parameters(), lr=0.1)
@@ -17,8 +17,8 @@ def head_replaced_after_optimizer(nn: Any) -> Arguments:
     return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
-@exhibit("A part forgotten in the parameter groups", _moves)
-def part_forgotten(nn: Any) -> Arguments:
+@exhibit("A parameter missing from the parameter groups", _moves)
+def parameter_forgotten(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     weights = [model[0].weight, model[2].weight]
     optimizer = nn.optim.SGD([{"params": weights, "weight_decay": 0.1}, {"params": [model[0].bias]}], lr=0.1)
@@ -33,7 +33,7 @@ def tiny_learning_rate(nn: Any) -> Arguments:
 
 
 def _explodes(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
-    return f"Silence. After 20 steps the loss is {steps(model, optimizer, batch, loss, 21)[-1]}."
+    return f"No error. After 20 steps the loss is {steps(model, optimizer, batch, loss, 21)[-1]}."
 
 
 @exhibit("A learning rate far too large", _explodes)
@@ -46,11 +46,14 @@ def huge_learning_rate(nn: Any) -> Arguments:
 def _twice(model: Any, optimizer: Any, *_: Any) -> str:
     held = [p for group in optimizer.param_groups for p in group["params"]]
     memories = {p.data_ptr() for p in held}
-    return f"Silence. The optimizer holds {len(held)} tensors of {len(memories)} memories: one is stepped twice."
+    shared = len(held) - len(memories)
+    return (
+        f"No error. Of the {len(held)} tensors that the optimizer holds, {shared} repeats memory and is stepped twice."
+    )
 
 
-@exhibit("One memory under two Parameters", _twice)
-def one_memory_twice(nn: Any) -> Arguments:
+@exhibit("Two Parameters over the same memory", _twice)
+def same_memory_twice(nn: Any) -> Arguments:
     encoder, decoder = nn.Linear(8, 4, bias=False), nn.Linear(4, 8, bias=False)
     decoder.weight = nn.Parameter(encoder.weight.data.T)
     model = nn.Sequential(encoder, decoder)
@@ -59,10 +62,10 @@ def one_memory_twice(nn: Any) -> Arguments:
 
 def _both(model: Any, optimizers: Any, *_: Any) -> str:
     held = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    return f"Silence. The optimizers hold {len(held)} tensors, the model has {len(list(model.parameters()))}."
+    return f"No error. The optimizers hold {len(held)} tensors, but the model has only {len(list(model.parameters()))}."
 
 
-@exhibit("A part that two optimizers hold", _both)
+@exhibit("A part held by two optimizers", _both)
 def held_by_two(nn: Any) -> Arguments:
     model = nn.ModuleDict({"body": nn.Linear(8, 8, bias=False), "actor": nn.Linear(8, 4), "critic": nn.Linear(8, 1)})
     actor = nn.optim.Adam([*model["body"].parameters(), *model["actor"].parameters()])
@@ -72,7 +75,8 @@ def held_by_two(nn: Any) -> Arguments:
 
 def _apart(model: Any, *_: Any) -> str:
     one, two = model.embedding.weight, model.head.weight
-    return f"Silence. One memory: {one.data_ptr() == two.data_ptr()}; parameters: {len(list(model.parameters()))}."
+    shared = one.data_ptr() == two.data_ptr()
+    return f"No error. The weights share memory: {shared}. The model has {len(list(model.parameters()))} parameters."
 
 
 def _language_model(nn: Any) -> Any:
@@ -102,7 +106,7 @@ def copy_for_a_tie(nn: Any) -> Arguments:
 
 def _views(model: Any, *_: Any) -> str:
     one, two = model.encoder.weight, model.decoder.weight
-    return f"Silence. One memory: {one.data_ptr() == two.data_ptr()}."
+    return f"No error. The weights share memory: {one.data_ptr() == two.data_ptr()}."
 
 
 def _autoencoder(nn: Any) -> Any:
@@ -122,15 +126,15 @@ def base_of_a_view_replaced(nn: Any) -> Arguments:
     return model, None, None, None
 
 
-@exhibit("A view that an assignment replaced", _views)
+@exhibit("A view replaced by an assignment", _views)
 def view_replaced(nn: Any) -> Arguments:
     model = _autoencoder(nn)
     model.decoder.weight = nn.Parameter(0.1 * nn.randn(8, 4))
     return model, None, None, None
 
 
-@exhibit("A view cut off by .data", _views)
-def view_cut_off(nn: Any) -> Arguments:
+@exhibit("A view broken by assigning .data", _views)
+def view_broken(nn: Any) -> Arguments:
     model = _autoencoder(nn)
     model.encoder.weight.data = 0.1 * nn.randn(4, 8).data
     return model, None, None, None

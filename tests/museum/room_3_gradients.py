@@ -1,4 +1,4 @@
-"""Room 3: parameters that no gradient reaches, or none that helps, and what is beyond help."""
+"""Room 3: gradients that are missing, zero, NaN or useless, and a model that has already diverged."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ def _gradients(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     zero = [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.any()]
     nan = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.isnan().any()]
     parts = {"no gradient": without, "a gradient of 0": zero, "a gradient with NaN": nan}
-    return "Silence. " + " ".join(f"After backward() {names} have {what}." for what, names in parts.items() if names)
+    return "No error. " + " ".join(f"After backward() {names} have {what}." for what, names in parts.items() if names)
 
 
-@exhibit("A detach() on the way", _gradients)
+@exhibit("A detach() on the way to the loss", _gradients)
 def detached(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -28,7 +28,7 @@ def detached(nn: Any) -> Arguments:
     return Net(), None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
-@exhibit("A layer that forward() forgets", _gradients)
+@exhibit("A layer that forward() does not call", _gradients)
 def layer_forgotten(nn: Any) -> Arguments:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -48,7 +48,7 @@ def dead_relus(nn: Any) -> Arguments:
     return model, None, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
-@exhibit("Everything starts at zero", _gradients)
+@exhibit("All parameters start at zero", _gradients)
 def all_zero(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
     for parameter in model.parameters():
@@ -59,7 +59,7 @@ def all_zero(nn: Any) -> Arguments:
 def _alike(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     steps(model, optimizer, batch, loss, 10)
     alike = bool((model[0].weight == model[0].weight[:1]).all())
-    return f"Silence. After 10 steps the {len(model[0].weight)} hidden units are the same one: {alike}."
+    return f"No error. After 10 steps the {len(model[0].weight)} hidden units are all the same: {alike}."
 
 
 @exhibit("All units start alike", _alike)
@@ -79,14 +79,14 @@ def root_of_zero(nn: Any) -> Arguments:
 
         def forward(self, x: Any) -> Any:
             h = self.fc(x)
-            return (h * h).sum(1).sqrt()  # a length, of which some are 0
+            return (h * h).sum(1).sqrt()  # the lengths, one of which is 0
 
     x = nn.tensor(np.concatenate([np.ones((31, 8)), np.zeros((1, 8))]).astype(np.float32))
     return Norm(), None, (x, nn.tensor(np.ones(32, np.float32))), nn.F.mse_loss
 
 
 def _loss(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
-    return f"Silence. The loss is {steps(model, optimizer, batch, loss)[0]}."
+    return f"No error. The loss is {steps(model, optimizer, batch, loss)[0]}."
 
 
 @exhibit("The logarithm of a softmax", _loss)
@@ -101,7 +101,7 @@ def log_of_softmax(nn: Any) -> Arguments:
 def _learns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     changed = moved(model, optimizer, batch, loss)
     share = float((model[1](model[0](batch[0])).abs() > 0.98).float().mean())
-    return f"Silence. Every parameter moves: {len(changed) == 4}; more than 90 % of the tanh are flat: {share > 0.9}."
+    return f"No error. All parameters change: {len(changed) == 4}. More than 90% of the units are flat: {share > 0.9}."
 
 
 @exhibit("Saturated units", _learns)
@@ -112,10 +112,10 @@ def saturated(nn: Any) -> Arguments:
 
 def _predicts(model: Any, _: Any, batch: Any, __: Any) -> str:
     predicted = sorted({int(each) for each in model(batch).argmax(1)})
-    return f"Silence. The classes that it predicts for {len(batch)} examples: {predicted}."
+    return f"No error. For {len(batch)} examples it predicts only these classes: {predicted}."
 
 
-@exhibit("A model saved after it had diverged", _predicts)
+@exhibit("A model saved after it diverged", _predicts)
 def diverged(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     saved = {**model.state_dict(), "2.weight": nn.tensor(np.full((4, 16), np.nan, np.float32))}

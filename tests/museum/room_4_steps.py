@@ -9,7 +9,7 @@ from exhibit import Arguments, classes, exhibit, steps
 def _shape(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     steps(model, optimizer, batch, loss)
     x, y = batch
-    return f"It trains, on every output minus every target: {tuple((model(x) - y).shape)}."
+    return f"It trains on every output minus every target, of shape {tuple((model(x) - y).shape)}."
 
 
 @exhibit("A loss that broadcasts", _shape)
@@ -18,7 +18,7 @@ def loss_broadcasts(nn: Any) -> Arguments:
     return nn.Linear(8, 1), None, (x, y), nn.F.mse_loss
 
 
-@exhibit("A loss of one's own that broadcasts", _shape)
+@exhibit("A custom loss that broadcasts", _shape)
 def own_loss_broadcasts(nn: Any) -> Arguments:
     def loss(output: Any, target: Any) -> Any:
         return ((output - target) ** 2).mean()
@@ -28,7 +28,7 @@ def own_loss_broadcasts(nn: Any) -> Arguments:
 
 
 def _output(model: Any, _: Any, batch: Any, __: Any) -> str:
-    return f"Silence. The output for {len(batch)} examples has shape {tuple(model(batch).shape)}."
+    return f"No error. The output for {len(batch)} examples has shape {tuple(model(batch).shape)}."
 
 
 @exhibit("Two branches that broadcast", _output)
@@ -45,7 +45,7 @@ def branches_broadcast(nn: Any) -> Arguments:
 
 
 def _alone(model: Any, _: Any, batch: Any, __: Any) -> str:
-    return f"Silence. One example by itself gets the probabilities {model(batch[:1])[0].tolist()}."
+    return f"No error. A single example gets the probabilities {model(batch[:1])[0].tolist()}."
 
 
 @exhibit("A softmax over the batch", _alone)
@@ -56,14 +56,14 @@ def softmax_over_the_batch(nn: Any) -> Arguments:
 
 def _mode(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     steps(model, optimizer, batch, loss)
-    return f"Silence. It trains with training={model.training}, and dropout never drops."
+    return f"No error. It trains with training={model.training}, and dropout never drops."
 
 
-@exhibit("train() forgotten after an evaluation", _mode)
+@exhibit("train() forgotten after evaluation", _mode)
 def train_forgotten(nn: Any) -> Arguments:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4))
     optimizer = nn.optim.SGD(model.parameters(), lr=0.1)
-    model.eval()  # for the validation loss; and then the next epoch
+    model.eval()  # for the validation loss, before the next epoch
     return model, optimizer, (nn.randn(32, 8), classes(nn)), nn.F.cross_entropy
 
 
@@ -71,7 +71,7 @@ def _part(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     before = model[1].running_mean.clone()
     steps(model, optimizer, batch, loss)
     same = bool((model[1].running_mean == before).all())
-    return f"Silence. The running mean stays as it was: {same}."
+    return f"No error. The running mean stays the same: {same}."
 
 
 @exhibit("One layer left in evaluation mode", _part)
@@ -86,7 +86,7 @@ def _random(model: Any, *_: Any) -> str:
 
     model.eval()
     x = torch.ones(1, 8)
-    return f"Silence. In evaluation mode two predictions agree: {torch.equal(model(x), model(x))}."
+    return f"No error. In evaluation mode two predictions agree: {torch.equal(model(x), model(x))}."
 
 
 @exhibit("Dropout that is always on", _random)
@@ -105,7 +105,9 @@ def dropout_always_on(nn: Any) -> Arguments:
 def _slow(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     low = float(loss(100 * batch[1].new_tensor(np.eye(4)[batch[1]]).float(), batch[1]))
     least = float(loss(batch[1].new_tensor(np.eye(4)[batch[1]]).float(), batch[1]))
-    return f"Silence. Even for a perfect answer the loss cannot be below {least:.3f}; with logits it reaches {low:.3f}."
+    return (
+        f"No error. Even for a perfect answer the loss cannot be below {least:.3f}; with logits it reaches {low:.3f}."
+    )
 
 
 @exhibit("A softmax before the cross entropy", _slow)
@@ -117,10 +119,10 @@ def softmax_twice(nn: Any) -> Arguments:
 def _unlearns(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     low = steps(model, optimizer, batch, loss, 500)[-1] < -5
     right = int((model(batch[0]).argmax(1) == batch[1]).sum())
-    return f"Silence. After 500 steps the loss is below -5: {low}; right are {right} of {len(batch[1])} examples."
+    return f"No error. After 500 steps the loss is below -5: {low}; {right} of {len(batch[1])} examples are right."
 
 
-@exhibit("A minus that was forgotten", _unlearns)
+@exhibit("A forgotten minus sign", _unlearns)
 def minus_forgotten(nn: Any) -> Arguments:
     def loss(logits: Any, target: Any) -> Any:
         log_probabilities = nn.F.log_softmax(logits, dim=1)
@@ -131,7 +133,7 @@ def minus_forgotten(nn: Any) -> Arguments:
 
 def _first_loss(model: Any, optimizer: Any, batch: Any, loss: Any) -> str:
     first = steps(model, optimizer, batch, loss)[0]
-    return f"Silence. The first loss is more than three times ln(4) = {np.log(4):.2f}: {first > 3 * np.log(4)}."
+    return f"No error. The first loss is more than three times ln(4) = {np.log(4):.2f}: {first > 3 * np.log(4)}."
 
 
 @exhibit("Weights from the standard normal distribution", _first_loss)

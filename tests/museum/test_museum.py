@@ -1,4 +1,4 @@
-"""The museum's page says what PyTorch does with each bug, and statezoo says, when they are run now."""
+"""The museum's page shows what PyTorch and statezoo currently do with each bug, and statezoo misses none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_there_are_at_least_twenty_exhibits_and_the_page_shows_no_others():
 
 
 @pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.bug.__name__)
-def test_the_page_says_of_each_bug_what_the_frameworks_say_now(exhibit: Exhibit):
+def test_the_page_shows_the_current_output_of_both_frameworks(exhibit: Exhibit):
     said = section(exhibit)
     assert said in PAGE.read_text(), "run python tests/museum/make_page.py, and look at what changed"
 
