@@ -1,8 +1,8 @@
-"""Look inside the sorting transformer: which positions it attends to while it writes six digits in order.
+"""A look inside the sorting transformer: the positions it attends to while it writes six digits in order.
 
 `capture` records the inputs of the attention, and `attention_weights` computes its pattern from them. Arranged by the
 size of the digits, the pattern is a diagonal: to write the n-th digit, the model looks at the n-th smallest digit of
-the input, at any position, and hardly at the digits it has written. The picture needs the extra `train`.
+the input, wherever it is, and hardly at the digits it has already written. The picture needs the extra `train`.
 
     python examples/attention_pattern.py [attention.png]
 """
@@ -37,7 +37,7 @@ def main() -> None:
 
     digits = sorting(n_train=1, n_test=2_000, seed=0).test_x
     by_rank = attention_by_rank(model, digits).mean(axis=0)  # the mean of the heads
-    print("\nthe same in those of 2,000 held-out sequences that have six different digits:")
+    print("\nthe same, averaged over those of 2,000 held-out sequences with six different digits:")
     for step, shares in enumerate(by_rank[:, : model.length]):
         rank = shares.argmax()
         print(f"output digit {step + 1}: {shares[rank]:.0%} of the attention is on the digit of rank {rank + 1}")

@@ -1,8 +1,8 @@
 """Why a regression can fit every point and still have the wrong weights: collinear inputs.
 
 The rows are x = (1, 1), (2, 2), (3, 3), (4, 4) with y = 2*x1 + 3*x2 = 5, 10, 15, 20. The two inputs are always equal
-(collinear), so the rows only determine the sum of the two weights: 2 and 3 fit, and so do 1 and 4, or 2.5 and 2.5. The
-loss falls in any case. The zoo's linear-regression is trained on inputs of full rank and finds 2 and 3.
+(collinear), so the rows determine only the sum of the two weights: 2 and 3 fit, and so do 1 and 4, or 2.5 and 2.5. The
+loss falls either way. The zoo's linear-regression is trained on inputs of full rank and finds 2 and 3.
 
     python examples/collinear_regression.py
 """

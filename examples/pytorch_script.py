@@ -21,7 +21,7 @@ class Classifier(nn.Module):
 
 
 def points(count):
-    """Return random points of the plane, and 1 for each point outside a circle, otherwise 0."""
+    """Return random points in the plane, with 1 for each point outside a circle and 0 for the others."""
     x = torch.randn(count, 2)
     return x, ((x**2).sum(dim=1) > 1.4).long()
 

@@ -1,4 +1,4 @@
-"""Watch a model learn: the predictions of tense-mlp for one verb and person, after more and more epochs.
+"""A model as it learns: the predictions of tense-mlp for one verb and person, after more and more epochs.
 
 python examples/watch_it_learn.py
 """

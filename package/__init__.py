@@ -4,7 +4,7 @@ __version__: str
 
 
 def __getattr__(name: str) -> str:
-    # Read when it is asked for: importlib.metadata takes longer to import than everything else here.
+    # Read on first use: importlib.metadata takes longer to import than everything else here.
     if name == "__version__":
         from importlib.metadata import version
 

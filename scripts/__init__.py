@@ -1,1 +1,1 @@
-"""The command line, installed as `statezoo.scripts`: one file for each group of verbs. Nothing imports it."""
+"""The command line, installed as `statezoo.scripts`: one file for each group of verbs. Nothing else imports it."""

@@ -1,6 +1,6 @@
-"""The command `statezoo`: a table of verbs, and the parser that finds the verb of a command line.
+"""The command `statezoo`: a table of verbs, and the parser that finds the verb in a command line.
 
-Known errors are one message on stderr and exit status 1; a wrong usage is status 2.
+A known error is one message on stderr and exit status 1; wrong usage is status 2.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from importlib import import_module
 
 from statezoo.scripts.verbs import Outcome, Parser, Verb, finish
 
-# Each verb with the file beside this one whose VERBS holds it, and one line of help.
+# Each verb, the file in this folder whose VERBS defines it, and one line of help.
 VERBS = {
     "list": ("models", "list the pretrained models with their sizes and metrics"),
     "info": ("models", "show the structure, metrics and recipe of a model"),
@@ -39,7 +39,7 @@ examples:
   statezoo train tense-mlp
   statezoo inspect model.safetensors
 
-`statezoo VERB --help` describes one verb. The exit status is 1 for an error, and 2 for a wrong usage.
+`statezoo VERB --help` describes one verb. The exit status is 1 for an error and 2 for wrong usage.
 """
 
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_program(words: Sequence[str]) -> int:
-    """Run a command line for which this process was started, pinned to one BLAS kernel if the verb needs that."""
+    """Run the command line that started this process, pinned to one BLAS kernel if the verb needs that."""
     if parse(words).chosen.pinned:
         from statezoo.zoo.training.run.determinism import run_pinned
 
@@ -61,9 +61,9 @@ def run_program(words: Sequence[str]) -> int:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments of a command line, its verb as `chosen`, and the `options` of the verb.
+    """Return the arguments of a command line, with its verb as `chosen` and the verb's `options`.
 
-    Imports the file of that verb only. Exits with status 2 on a wrong usage.
+    Imports the file of that verb only. Exits with status 2 on wrong usage.
     """
     chosen = words[0] if words else None
     rows = "\n".join(f"  {name:<12} {summary}" for name, (_, summary) in VERBS.items())

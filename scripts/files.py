@@ -1,4 +1,4 @@
-"""Commands on checkpoint files: inspect, diff, convert, repair and fingerprint; and verify of a file."""
+"""Commands on checkpoint files: inspect, diff, convert, repair and fingerprint, and the verify of a file."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 def _add_two_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", help=FILE)
-    parser.add_argument("after", help="another one")
+    parser.add_argument("after", help="the checkpoint to compare it with")
     add_json(parser)
 
 
@@ -43,7 +43,7 @@ def _inspect(parsed: argparse.Namespace) -> Outcome:
 
 
 def verify_file(file: str, as_json: bool) -> Outcome:
-    """Check every byte of a file against its digests: the part of `verify` that is about files."""
+    """Check every byte of a file against its digests: the part of `verify` that handles files."""
     with progress("verify", _stored_bytes(file)) as update:
         found = checkpoints.verify(file, progress=update)
     return outcome(found, as_json, 0 if found.intact else 1)
@@ -79,7 +79,7 @@ def _fingerprint(parsed: argparse.Namespace) -> Outcome:
 
 
 def _stored_bytes(file: str) -> int:
-    """Return how many bytes there are to read, or 0 for a file that the verb itself is going to refuse."""
+    """Return how many bytes there are to read, or 0 for a file that the verb itself will refuse."""
     try:
         return checkpoints.inspect(file).stored_bytes
     except (CheckpointError, OSError):

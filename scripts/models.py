@@ -109,7 +109,7 @@ def _doctor(parsed: argparse.Namespace) -> Outcome:
 def _examine(entry: Entry, model: Module, golden: dict[str, Any]) -> Any:
     """Run the doctor on the next training step of the entry's recipe, or on a forward pass if there is no recipe."""
     from statezoo.core import doctor
-    from statezoo.zoo.training.recipe import get_recipe  # no other verb of this file needs the recipes
+    from statezoo.zoo.training.recipe import get_recipe  # no other verb in this file needs the recipes
 
     try:
         recipe = get_recipe(entry.name)

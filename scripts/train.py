@@ -1,7 +1,7 @@
 """The command train. `python scripts/train.py` is `statezoo train`.
 
-The run folder holds the weights after the last finished epoch, and the history of metrics. Ctrl-C and SIGTERM save the
-full training state and stop; a second one stops at once.
+The run folder holds the weights after the last finished epoch and the history of metrics. Ctrl-C and SIGTERM save the
+full training state and stop; a second signal stops at once.
 """
 
 import argparse
@@ -24,11 +24,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("name", help="the name of a model that `statezoo list` shows")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME)")
-    parser.add_argument("--seed", type=int, help="the seed of the initial weights and of the order of the data")
-    parser.add_argument("--epochs", type=int, help="how often to go through the data")
-    parser.add_argument("--batch-size", type=int, metavar="SIZE", help="how many examples a step takes")
+    parser.add_argument("--seed", type=int, help="the seed of the initial weights and the order of the data")
+    parser.add_argument("--epochs", type=int, help="the number of passes through the data")
+    parser.add_argument("--batch-size", type=int, metavar="SIZE", help="the number of examples in each step")
     parser.add_argument(
-        "--lr", type=float, help="the learning rate; like the settings above, the recipe has the default"
+        "--lr", type=float, help="the learning rate; its default, like those of the settings above, is the recipe's"
     )
     parser.add_argument(
         "--data", dest="data_folder", metavar="FOLDER", type=os.path.abspath, help="read the data from this folder"
@@ -36,7 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-dir", type=Path, metavar="FOLDER", help="write events for TensorBoard to this folder")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
     formats = [form.name for form in known_formats()]
-    parser.add_argument("--save-every", type=int, metavar="STEPS", help="also save the state within an epoch")
+    parser.add_argument("--save-every", type=int, metavar="STEPS", help="also save the state every STEPS steps")
     parser.add_argument(
         "--format",
         choices=formats,

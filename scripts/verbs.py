@@ -1,4 +1,4 @@
-"""What a verb of the command line is: its arguments, its outcome and exit status. All output passes through this file.
+"""The verbs of the command line: their arguments, outcomes and exit statuses. All output passes through this file.
 
 Text and messages may quote names from foreign files, so control characters are escaped before anything is printed.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-# Shorter work is done before anyone could read a progress bar.
+# Anything smaller is done before anyone could read a progress bar.
 _LONG_BYTES = 1 << 26
 NAME = "a model's name, or file:FOLDER for an entry of your own"
 
@@ -29,9 +29,9 @@ class Outcome(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """One verb: what it takes, what it does, and commands that show how it is used.
+    """One verb: its arguments, the function that runs it, and example commands.
 
-    pinned: whether its results depend on the BLAS kernel, so that it runs in a process that is pinned to one.
+    pinned: whether its results depend on the BLAS kernel, so that it runs in a process pinned to one.
     """
 
     arguments: Callable[[argparse.ArgumentParser], object]
@@ -46,7 +46,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that knows its options by the names of their values, and escapes the words that its errors quote."""
+    """A parser that remembers the option for each value's name, and escapes the words that its errors quote."""
 
     def __init__(self, **settings: Any):
         self.options: dict[str, str] = {}
@@ -82,7 +82,7 @@ def json_text(content: Any) -> str:
 def finish(run: Callable[[], Outcome], options: Mapping[str, str]) -> int:
     """Run a verb, print what it returns, and return the exit status.
 
-    Known errors are one message on stderr, with the library's keyword arguments spelled as `options` of the verb.
+    A known error is one message on stderr, with the library's keyword arguments spelled as `options` of the verb.
     """
     # A terminal that cannot show an accent gets an escape for it, not a traceback.
     for stream in (sys.stdout, sys.stderr):
@@ -125,7 +125,7 @@ def spoken(error: Exception, options: Mapping[str, str]) -> str:
 
 
 def _with_verbs(text: str) -> str:
-    """Return text in which calls of the library's tools are spelled as the verbs of their names."""
+    """Return text with calls of the library's tools spelled as the verbs of the same names."""
     return re.sub(r"\bcheckpoints\.([a-z]+)\(\)", r"`statezoo \1`", text)
 
 
@@ -143,7 +143,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def progress(verb: str, total_bytes: int) -> Iterator[Callable[[int], object] | None]:
-    """Yield a function that moves a bar on stderr, or None if stderr is no terminal or the work is short."""
+    """Yield a function that moves a bar on stderr, or None if stderr is not a terminal or the work is short."""
     if total_bytes < _LONG_BYTES or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
@@ -172,7 +172,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that are one message. Imported when one occurs: the library imports NumPy."""
+    """Return the errors that are one message. They are imported only when one occurs: the library imports NumPy."""
     from statezoo.checkpoints import CheckpointError
     from statezoo.core import ModuleError
     from statezoo.zoo import ZooError

@@ -1,4 +1,4 @@
-"""Commands that prove something: verify (an entry or a file), repro, and verify-zoo.
+"""Commands that verify entries and files: verify, repro and verify-zoo.
 
 `python scripts/verify_zoo.py` is `statezoo verify-zoo`.
 """
@@ -19,9 +19,9 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
         "what",
         metavar="NAME|FILE",
         help=f"{NAME}; or a .safetensors or .h5 file, or the index or the folder of a sharded checkpoint. For a file "
-        "that has the name of a model, write ./NAME",
+        "with the name of a model, write ./NAME",
     )
-    parser.add_argument("--metrics", action="store_true", help="also compute the metrics on the card of an entry again")
+    parser.add_argument("--metrics", action="store_true", help="also recompute the metrics on an entry's card")
     _add_data(parser)
     add_json(parser)
 
@@ -33,7 +33,9 @@ def _add_repro(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", dest="data_folder", metavar="FOLDER", help="the data of a recipe that reads files")
+    parser.add_argument(
+        "--data", dest="data_folder", metavar="FOLDER", help="the data folder, for a recipe that reads files"
+    )
 
 
 def _add_verify_zoo(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +52,7 @@ def _verify(parsed: argparse.Namespace) -> Outcome:
     if parsed.metrics:
         names = ", ".join(list_models())
         raise InputError(
-            f"{parsed.what} is a file, and a file has no metrics. Leave out --metrics, or name one of {names}."
+            f"{parsed.what} is a file, and files have no metrics. Leave out --metrics, or name one of {names}."
         )
     return verify_file(parsed.what, parsed.json)
 

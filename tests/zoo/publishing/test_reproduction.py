@@ -204,4 +204,4 @@ def test_a_name_is_the_entry_and_a_path_is_the_file(
     assert main(["verify", "tens-mlp"]) == 1
     assert "Did you mean 'tense-mlp'?" in capsys.readouterr().err
     assert main(["verify", "nowhere.h5", "--metrics"]) == 1
-    assert "nowhere.h5 is a file, and a file has no metrics" in capsys.readouterr().err
+    assert "nowhere.h5 is a file, and files have no metrics" in capsys.readouterr().err
