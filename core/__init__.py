@@ -1,6 +1,6 @@
 """Neural networks in NumPy, under PyTorch's names.
 
-Read the folders in this order: autograd (how gradients are computed), nn/functional (each function beside its
+Read the folders in this order: autograd (how gradients are computed), nn/functional (each function next to its
 gradient), nn/module (how state is registered, found and loaded), nn/layers (the building blocks), nn/init, optim (how
 parameters are trained) and inspection (how to look inside).
 """

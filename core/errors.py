@@ -1,10 +1,10 @@
-"""The errors that core raises: one base class, and children that also derive from the builtin people expect."""
+"""The errors of core: one base class, with subclasses that also derive from the builtin error a user expects."""
 
 from collections.abc import Iterable
 
 
 class ModuleError(Exception):
-    """The base of all errors about tensors, modules, losses and optimizers."""
+    """The base class of all errors about tensors, modules, losses and optimizers."""
 
 
 class ShapeError(ModuleError, ValueError):
@@ -12,11 +12,11 @@ class ShapeError(ModuleError, ValueError):
 
 
 class ArgumentError(ModuleError, ValueError):
-    """A value, index or dtype that a function cannot take."""
+    """A value, index or dtype that a function does not accept."""
 
 
 class GraphError(ModuleError, RuntimeError):
-    """A backward pass that is impossible: no graph, a graph that was freed, a start that is not a single number."""
+    """An impossible backward pass: the graph is missing or freed, or the start is not a single number."""
 
 
 class RegistrationError(ModuleError, TypeError):
@@ -30,7 +30,7 @@ class OptimizerError(ModuleError, ValueError):
 class StateDictError(ModuleError, RuntimeError):
     """A state that does not fit a model. Nothing has changed when this is raised.
 
-    problems: one line for each, in the order of the model's names. advice: what to do about them.
+    problems: one line per problem, in the order of the model's names. advice: what to do about them.
     """
 
     def __init__(self, model: str, problems: list[str], advice: str, source: str = "the state"):
@@ -46,9 +46,9 @@ class StateDictError(ModuleError, RuntimeError):
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the known name most similar to `name`, or None if none is similar.
 
-    cutoff: the least similarity, from 0 to 1.
+    cutoff: the minimum similarity, from 0 to 1.
     """
-    from difflib import get_close_matches  # slow to import, and needed for errors only
+    from difflib import get_close_matches  # slow to import, and only errors need it
 
     return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 

@@ -1,4 +1,4 @@
-"""The source of random numbers: an explicit `numpy.random.Generator`, or the default one of this module.
+"""Random numbers, drawn from an explicit `numpy.random.Generator` or from the default generator.
 
 The default generator starts from seed 0 in every process, so a program that draws the same things in the same order
 gets the same numbers. `get_rng_state` and `set_rng_state` save and restore the state of a generator.
@@ -50,9 +50,9 @@ _stand_in: ContextVar[_StandIn | None] = ContextVar("statezoo_stand_in_generator
 
 
 def default_generator() -> np.random.Generator:
-    """Return the generator that is used where none is given. It is always the same object.
+    """Return the default generator, which is always the same object.
 
-    Inside `undisturbed_generator`, it is the generator of that block.
+    Inside `undisturbed_generator`, return the generator of that block instead.
     """
     global _default
     stand_in = _stand_in.get()
@@ -81,7 +81,7 @@ def get_rng_state(generator: np.random.Generator | None = None) -> dict[str, Any
 
 
 def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | None = None) -> None:
-    """Restore a state that `get_rng_state` returned, in the generator (None means the default one).
+    """Set the generator (None means the default one) to a state that `get_rng_state` returned.
 
     Raises ArgumentError if the state is invalid or belongs to another kind of generator; nothing is changed in that
     case.
@@ -93,7 +93,7 @@ def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | Non
             f"the state belongs to the bit generator {was}, but this one is a {kind}; nothing was changed."
         )
     try:
-        # On a new one first: NumPy checks while it writes, and could leave half of a bad state.
+        # Try a new one first: NumPy checks while it writes, so a bad state could be half written.
         type(bit_generator)().state = state
     except (AssertionError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ArgumentError(f"this is not a state of a {kind}; nothing was changed: {error!r}.") from error
@@ -102,9 +102,9 @@ def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | Non
 
 @contextmanager
 def undisturbed_generator() -> Iterator[None]:
-    """Let this thread draw from a copy of the default generator inside the block.
+    """Make this thread draw from a copy of the default generator inside the block.
 
-    The default generator itself is not changed, so other threads may draw from it meanwhile.
+    The default generator itself does not change, and other threads can still draw from it.
     """
     token = _stand_in.set(_StandIn())
     try:
@@ -114,5 +114,5 @@ def undisturbed_generator() -> Iterator[None]:
 
 
 def randn(*shape: int, generator: np.random.Generator | None = None) -> Tensor:
-    """Return a float32 Tensor of this shape with draws from the standard normal distribution."""
+    """Return a float32 Tensor of the given shape, drawn from the standard normal distribution."""
     return Tensor(np.asarray((generator or default_generator()).standard_normal(shape, dtype=np.float32)))

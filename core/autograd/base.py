@@ -1,4 +1,4 @@
-"""TensorBase: what a tensor holds, and how it leaves the graph. `Tensor` adds what can be computed with it."""
+"""TensorBase: the contents of a tensor, its conversions, and backward(). `Tensor` adds the operations."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class TensorBase:
 
     __slots__ = ("__weakref__", "_backward", "_operation", "_parents", "_requires_grad", "data", "grad")
 
-    # True if the link to `_parents` belongs to the tensor itself (a parameter that is a view of another):
-    # backward() then keeps it.
+    # True if the link to `_parents` belongs to the tensor itself (a parameter that is a view of another).
+    # Then backward() keeps the link.
     _keep_graph: ClassVar[bool] = False
 
-    # NumPy must leave `array * tensor` to us: it would build an object array of tensors.
+    # Makes NumPy leave `array * tensor` to us. Otherwise it would build an object array of tensors.
     __array_ufunc__ = None
 
     data: np.ndarray
@@ -78,7 +78,7 @@ class TensorBase:
         return self.data.ndim
 
     def size(self, dim: int | None = None) -> tuple[int, ...] | int:
-        """Return the shape, or the size of axis dim."""
+        """Return the shape, or with dim the size of that axis."""
         return self.data.shape if dim is None else self.data.shape[dim]
 
     def numel(self) -> int:
@@ -168,7 +168,7 @@ class TensorBase:
 
 
 def rebuild(cls: type[TensorType], data: np.ndarray, requires_grad: bool) -> TensorType:
-    """Return a copied or unpickled tensor, whatever arguments its class takes."""
+    """Return a copied or unpickled tensor without calling the constructor of its class."""
     out = cls.__new__(cls)
     TensorBase.__init__(out, data, requires_grad)
     return out

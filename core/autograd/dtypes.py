@@ -30,7 +30,7 @@ def is_floating(dtype: np.dtype) -> bool:
 
 
 def widened(array: np.ndarray) -> np.ndarray:
-    """Return floats of up to 16 bits as float32, where sums neither overflow nor drop small terms; else the array."""
+    """Return floats of up to 16 bits as float32, so sums do not overflow or drop small terms; else return the array."""
     return array.astype(np.float32) if array.dtype.itemsize <= 2 and array.dtype.kind in "fV" else array
 
 

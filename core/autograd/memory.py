@@ -50,7 +50,7 @@ def repeats_elements(array: np.ndarray) -> bool:
 def overlapping(arrays: Sequence[np.ndarray]) -> list[list[int]]:
     """Return groups of positions of arrays whose byte ranges overlap, each group in ascending order.
 
-    An array that overlaps no other is a group of its own. An empty array has no memory and is in no group.
+    An array that overlaps no other forms its own group. An empty array has no memory and is in no group.
     """
     bounds = [byte_bounds(array) for array in arrays]
     groups: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Elementwise operations and matmul, each forward beside its gradient.
+"""Elementwise operations and matmul, each forward next to its gradient.
 
 Operands are Tensors, arrays or numbers. dtypes follow torch where NumPy would promote float32: a number takes the
 dtype of the tensor it is combined with, integers combined with floats take the dtype of the floats, and dividing
@@ -21,7 +21,7 @@ from .tensor import Number, Tensor, record
 
 
 def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Return both as Tensors, with dtypes that NumPy combines as this module promises."""
+    """Return both as Tensors, with dtypes that make NumPy promote them as this module promises."""
     if not isinstance(b, Tensor):
         b = _alike(b, a)
     elif not isinstance(a, Tensor):
@@ -139,13 +139,13 @@ def invert(a: Tensor) -> Tensor:
 
 
 def without_gradient(ufunc: np.ufunc, a: Any, b: Any) -> Tensor:
-    """Return a comparison or a bitwise combination, which has no gradient."""
+    """Return ufunc(a, b) without a gradient: a comparison or a bitwise operation."""
     a, b = _operands(a, b)
     return Tensor(np.asarray(_apply(ufunc, a, b)))
 
 
 def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
-    """Change the array of target to ufunc(target, other) and return target."""
+    """Write ufunc(target, other) into the array of target and return target."""
     require_outside_graph(target, other)
     array = np.asarray(other)
     if not broadcasts_to(array.shape, target.shape):
@@ -157,7 +157,7 @@ def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
 
 
 def require_outside_graph(target: Tensor, other: Any) -> None:
-    """Raise GraphError if changing target in place would leave the recorded graph wrong."""
+    """Raise GraphError if changing target in place would invalidate the recorded graph."""
     if is_grad_enabled() and (target._requires_grad or (isinstance(other, Tensor) and other._requires_grad)):
         raise GraphError(
             "tensors that are part of a recorded graph cannot be changed in place. To update values, do it under "
@@ -212,7 +212,7 @@ def relu(a: Tensor) -> Tensor:
 
 
 def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
-    """Return a limited to [low, high]. The gradient is 0 outside; at the limits it passes.
+    """Return a limited to [low, high]. The gradient is 0 outside the limits and passes at the limits.
 
     Floats keep their dtype; integers limited by a float become float32.
     """
@@ -250,7 +250,7 @@ def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """Return a where condition is True and b elsewhere; all three broadcast. condition: bool."""
+    """Return a where condition is True and b elsewhere. condition: bool. All three broadcast."""
     chosen = np.asarray(condition)
     if chosen.dtype != bool:
         raise ArgumentError(f"where needs a bool condition, not {chosen.dtype}.")

@@ -1,4 +1,4 @@
-"""Reductions, each forward beside its gradient.
+"""Reductions, each forward next to its gradient.
 
 dim is one axis, a tuple of axes, or None for all; keepdim=True keeps them as axes of size 1. 16-bit floats are summed
 in float32 and the result is rounded once.
@@ -65,7 +65,7 @@ def max(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Ex
     """Return the largest element, or the largest along dim with their indices.
 
     NaN counts as the largest. The gradient follows torch: without dim, equal largest elements share it evenly; along
-    dim, the element at the index gets it. Raises ShapeError if there is no element to pick.
+    dim, the element at the index gets it. Raises ShapeError if there are no elements.
     """
     return _extremum("max", np.argmax, a, dim, keepdim)
 
@@ -140,7 +140,7 @@ def _require_floats(name: str, a: Tensor) -> None:
 
 
 def sum_rows(a: np.ndarray) -> np.ndarray:
-    """Return the sum over the first axis of an array (N, C): (C,)."""
+    """Sum an array (N, C) over its first axis and return (C,)."""
     # A product with ones: BLAS is several times faster than NumPy's sum over the first axis.
     ones = np.empty(len(a), a.dtype)
     ones.fill(1)  # np.ones() would take as long as the product

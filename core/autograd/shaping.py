@@ -1,4 +1,4 @@
-"""Operations that move elements without changing them, each forward beside its gradient.
+"""Operations that move elements without changing them, each forward next to its gradient.
 
 A result is a view of the same memory wherever NumPy can make one: basic indexing, transposes, most reshapes.
 """
@@ -21,7 +21,7 @@ def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 
 def as_tuple(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return the sizes given as `f(2, 3)` or as `f((2, 3))`: (2, 3) for both."""
+    """Return the sizes as one tuple, whether the call was `f(2, 3)` or `f((2, 3))`."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
 
 
@@ -43,7 +43,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
         part is None or part is Ellipsis or isinstance(part, slice | np.integer) or type(part) is int for part in parts
     )
     if basic and not any(part is Ellipsis for part in parts):
-        index = (*parts, ...)  # so that a single element is a view as well, not a scalar
+        index = (*parts, ...)  # so that even a single element is a view, not a scalar
     out, shape, dtype = a.data[index], a.shape, a.dtype
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
@@ -76,7 +76,7 @@ def view(a: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def flatten(a: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Return a tensor in which the axes from start_dim to end_dim (inclusive) are merged into one."""
+    """Return a tensor with the axes from start_dim to end_dim (inclusive) merged into one."""
     if a.ndim == 0:
         return reshape(a, (1,))
     start, end = _axis(a, start_dim), _axis(a, end_dim)

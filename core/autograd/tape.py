@@ -42,7 +42,7 @@ def is_grad_enabled() -> bool:
 
 
 class no_grad:
-    """A context (`with no_grad():`) or decorator (`@no_grad()`) in which nothing is recorded for `backward()`.
+    """A context (`with no_grad():`) or decorator (`@no_grad()`) that turns off recording for `backward()`.
 
     A decorated generator or coroutine runs its own body without recording; code that consumes it is not affected.
     """
@@ -72,7 +72,7 @@ class no_grad:
 
 
 def _unrecorded_generator(function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
-    """Return the generator function with recording off while its body runs, but not where its items are used."""
+    """Return a generator function that turns recording off only while its own body runs."""
 
     @functools.wraps(function)
     def unrecorded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
@@ -105,7 +105,7 @@ def _unrecorded_coroutine(function: Callable[..., Coroutine[Any, Any, Any]]) -> 
 
 
 def spent(_: np.ndarray) -> NoReturn:
-    """Replace the `_backward` of a tensor whose graph has been freed. Raises GraphError."""
+    """Raise GraphError. This replaces the `_backward` of a tensor whose graph has been freed."""
     raise GraphError(
         "backward() has already gone through this graph and freed it. "
         "Run the forward pass again before each backward(); for several losses, add them up first."

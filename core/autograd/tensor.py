@@ -1,11 +1,11 @@
-"""Tensor: an array that remembers how it was computed, so that gradients can be found.
+"""Tensor: an array that remembers how it was computed, so that gradients can be computed too.
 
     w = Tensor([1.0, 2.0], requires_grad=True)
     loss = (w * w).sum()
     loss.backward()        # w.grad is now the array [2., 4.]
 
 The methods here list what can be computed with a Tensor; operations.py (elementwise, matmul), reductions.py and
-shaping.py compute it, each forward beside its gradient. `record` puts every result on the tape (tape.py).
+shaping.py compute it, each forward next to its gradient. `record` puts every result on the tape (tape.py).
 
 In-place changes (`w -= lr * w.grad`) are for tensors outside a graph: a change to an array that a recorded operation
 still needs for its gradient is not detected.
@@ -30,7 +30,7 @@ __all__ = ["Tensor", "is_grad_enabled", "no_grad", "record", "tensor"]
 
 Number = bool | int | float
 Dim = int | tuple[int, ...] | None
-_OPERANDS = (TensorBase, int, float)  # recognized at once; for anything else NumPy is asked
+_OPERANDS = (TensorBase, int, float)  # recognized at once; NumPy has to convert anything else
 
 
 def _binary(operator: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
@@ -49,7 +49,7 @@ def _binary(operator: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tens
 class Tensor(TensorBase):
     """An n-dimensional array with an optional gradient.
 
-    data: an ndarray is held without a copy and keeps its dtype, as NumPy scalars do; Python floats become float32 and
+    data: an ndarray is held without a copy. Arrays and NumPy scalars keep their dtype; Python floats become float32 and
     ints int64. grad: an ndarray with the shape and dtype of data, or None.
     Raises ArgumentError if data holds no numbers, or if requires_grad is True and data holds no floats.
     """
@@ -57,7 +57,7 @@ class Tensor(TensorBase):
     __slots__ = ()
 
     def detach(self) -> Tensor:
-        """Return a tensor with the same memory, outside the graph."""
+        """Return a tensor over the same memory, outside the graph."""
         return Tensor(self.data)
 
     # --- arithmetic
@@ -134,7 +134,7 @@ class Tensor(TensorBase):
     def __ne__(self, other: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return operations.without_gradient(np.not_equal, self, other)
 
-    # Equality is elementwise, so only identity is left to hash by.
+    # Equality is elementwise, so tensors can only be hashed by identity.
     __hash__ = object.__hash__
 
     @_binary
@@ -153,7 +153,7 @@ class Tensor(TensorBase):
     def __ge__(self, other: Any) -> Tensor:
         return operations.without_gradient(np.greater_equal, self, other)
 
-    # --- in place: the array changes, every view of it sees the change
+    # --- in place: the array changes, and so does every view of it
 
     @_binary
     def __iadd__(self, other: Any) -> Tensor:
@@ -280,7 +280,7 @@ class Tensor(TensorBase):
         return shaping.view(self, shaping.as_tuple(shape))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Return a tensor in which the axes from start_dim to end_dim (inclusive) are merged into one."""
+        """Return a tensor with the axes from start_dim to end_dim (inclusive) merged into one."""
         return shaping.flatten(self, start_dim, end_dim)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
@@ -310,7 +310,7 @@ class Tensor(TensorBase):
         return record("clone", self.data.copy(), (self,), lambda g: (g,))
 
     def contiguous(self) -> Tensor:
-        """Return self if the memory is in row-major order, otherwise a copy that is."""
+        """Return self if the memory is in row-major order, otherwise a row-major copy."""
         return self if self.data.flags.c_contiguous else self.clone()
 
     def to(self, dtype: npt.DTypeLike) -> Tensor:
@@ -336,8 +336,7 @@ class Tensor(TensorBase):
 def record(operation: str, data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
     """Return the result of an operation as a Tensor, on the tape if recording is on and a parent requires a gradient.
 
-    operation: the name by which doctor() and summary() know it. data: an array or NumPy scalar.
-    backward: the function that tape.py describes.
+    operation: the name that doctor() and summary() use. data: an array or NumPy scalar. backward: see tape.py.
     """
     out = Tensor.__new__(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)

@@ -32,13 +32,13 @@ class Call(NamedTuple):
 
 @contextmanager
 def capture(model: Module, *names: str, detach: bool = False) -> Iterator[dict[str, list[Call]]]:
-    """Yield a dict from module names to the list of their calls, which is filled while the model runs in the context.
+    """Yield a dict from module names to lists of their calls, filled while the model runs inside the block.
 
     names: as in named_modules(); "" is the model. "*" matches one part of a name between dots: "blocks.*" is each
     block, "blocks.*.attention" the attention of each. A module with several names has the same calls under each.
     Calls hold the tensors themselves, as they are after all other hooks: gradients flow through them, and later
     changes in place are visible. detach=True takes them out of the graph, which can then be freed.
-    Raises UnknownMemberError for a name that no module has. The hooks are removed at the end.
+    The hooks are removed at the end. Raises UnknownMemberError if no module has one of the names.
     """
     found = _named(model, names)
     calls: dict[int, list[Call]] = {id(module): [] for module in found.values()}
@@ -76,7 +76,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _detached(value: Any) -> Any:
-    """Return value with every Tensor in it detached, also those in tuples, lists and dicts."""
+    """Return value with every Tensor in it detached, including those in tuples, lists and dicts."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, dict):

@@ -2,8 +2,8 @@
 
 It counts matrix products: linear, matmul (`@`) and the two products of attention, including masked positions, which are
 computed as well. A bias, an embedding, a normalization, a softmax and elementwise operations count as 0.
-torch.utils.flop_counter counts the same, but a multiply-add as 2 operations. What a forward computes in NumPy instead
-of Tensors is not counted.
+torch.utils.flop_counter counts the same products, with 2 operations per multiply-add. What a forward computes in NumPy
+instead of Tensors is not counted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _of_packed_attention(out: Tensor, packed: Tensor, bias: Tensor | None = None
     return out.numel() * 2 * out.shape[1]
 
 
-# By the name that each operation gives to `record`.
+# By the name that each operation passes to `record`.
 _COSTS: dict[str, Callable[..., int]] = {
     "linear": _of_linear,
     "matmul": _of_matmul,
@@ -47,7 +47,7 @@ _COSTS: dict[str, Callable[..., int]] = {
 
 @contextmanager
 def counting(count: Callable[[int], None]) -> Iterator[None]:
-    """Run the context without recording a graph, and call count with the multiply-adds of each matrix product."""
+    """Call count with the multiply-adds of each matrix product in the block, and record no graph there."""
 
     def tell(operation: str, out: Tensor, operands: tuple[Tensor, ...]) -> None:
         cost = _COSTS.get(operation)

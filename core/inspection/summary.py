@@ -32,13 +32,13 @@ class Counts(NamedTuple):
     multiply_adds: int = 0
 
     def plus(self, other: Counts) -> Counts:
-        """Return the sums."""
+        """Return the sum of both."""
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A module: its dotted name, class, output shapes, counts with what is below it, and notes on what is shared."""
+    """A module: its dotted name, class, output shapes, counts including the modules below, and notes on sharing."""
 
     name: str
     kind: str
@@ -118,7 +118,7 @@ def summarize(model: Module, inputs: Sequence[Any]) -> Summary:
     for path, module, again in places:
         if not again:
             own[path] = own[path].plus(Counts(multiply_adds=trial.multiply_adds[id(module)]))
-    counts = _with_what_is_below(own)
+    counts = _totals(own)
     rows = tuple(
         _row(path, module, trial, counts.get(path, Counts()), [again] if again else notes[path])
         for path, module, again in places
@@ -127,7 +127,7 @@ def summarize(model: Module, inputs: Sequence[Any]) -> Summary:
 
 
 def _places(model: Module) -> Iterator[tuple[str, Module, str]]:
-    """Yield each module with its path and "". A module met before comes with a note, without the modules below it."""
+    """Yield each module with its path and "", or with a note if it came before. Do not repeat the modules below it."""
     first: dict[int, str] = {}
     repeated: set[str] = set()
     for path, module in model.named_modules(remove_duplicate=False):
@@ -147,7 +147,7 @@ def _row(path: str, module: Module, trial: Trial, counts: Counts, notes: Sequenc
     return Row(path, type(module).__name__, " or ".join(dict.fromkeys(outputs)), counts, (*notes, *calls))
 
 
-def _with_what_is_below(own: dict[str, Counts]) -> dict[str, Counts]:
+def _totals(own: dict[str, Counts]) -> dict[str, Counts]:
     """Return for each path the sum of its counts and those below it. own: parents before children."""
     sums = dict(own)
     for path in reversed(own):

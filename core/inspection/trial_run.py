@@ -36,8 +36,8 @@ NOT_RUN = Trial((), {}, Counter())
 def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
     """Run the model on inputs, each a shape or an array, and return the results.
 
-    Multiply-adds count for the innermost module that is running. Raises ArgumentError for any other input. An error of
-    the model gets a note about the inputs.
+    Multiply-adds count for the innermost running module. An error of the model gets a note about the inputs.
+    Raises ArgumentError if an input is neither a shape nor an array.
     """
     trial = Trial([_example(value) for value in inputs], defaultdict(list), Counter())
     running = [model]
@@ -46,7 +46,7 @@ def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
         running.append(module)
 
     def leave(module: Module, args: tuple[Any, ...], output: Any) -> None:
-        while running.pop() is not module:  # modules inside that raised an error, which this module caught
+        while running.pop() is not module:  # inner modules whose error this module caught
             pass
         trial.outputs[id(module)].append(shape_text(output))
 
@@ -55,7 +55,7 @@ def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
 
     with ExitStack() as stack:
         for module in model.modules():
-            stack.enter_context(_as_it_was(module))
+            stack.enter_context(_restored(module))
             stack.callback(module.register_forward_pre_hook(enter).remove)
             stack.callback(module.register_forward_hook(leave).remove)
         stack.enter_context(undisturbed_generator())
@@ -81,7 +81,7 @@ def _example(value: Any) -> Tensor:
 
 
 @contextmanager
-def _as_it_was(module: Module) -> Iterator[None]:
+def _restored(module: Module) -> Iterator[None]:
     """Restore the mode and the buffers of a module at the end, in the same memory."""
     mode = module.training
     buffers = [(name, b, b.data, b.data.copy()) for name, b in module._buffers.items() if b is not None]

@@ -27,10 +27,10 @@ _skipping: ContextVar[bool] = ContextVar("statezoo_skipping_init", default=False
 
 @contextmanager
 def skip_init() -> Iterator[None]:
-    """A context in which the functions here do not write to Parameters and draw nothing for them.
+    """Make the functions here skip Parameters inside the block: they neither write to them nor draw for them.
 
-    For a model whose parameters are all loaded next: their memory is reserved but not touched until the file is known
-    to fit. Other tensors, such as buffers that no file holds, get their values.
+    For a model whose parameters are all about to be loaded: their memory is reserved but not touched until the file is
+    known to fit. Other tensors, such as buffers that no file holds, are still initialized.
     """
     token = _skipping.set(True)
     try:
@@ -121,7 +121,7 @@ def kaiming_normal_(
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """Return the factor that keeps the variance through a nonlinearity, with the values of torch.
+    """Return the factor that preserves the variance through a nonlinearity, with torch's values.
 
     param: the negative slope of "leaky_relu"; None means 0.01. Raises ArgumentError if the name is unknown.
     """
@@ -150,5 +150,5 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
 
 
 def _at_least_one(fan: int) -> int:
-    """Return fan, or 1 for a weight without elements, which needs no values."""
+    """Return fan, or 1 if it is 0: a weight without elements needs no values."""
     return max(fan, 1)

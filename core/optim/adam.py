@@ -66,7 +66,7 @@ class Adam(Optimizer):
         if not same or not all(packed.is_current(self.state) for packed in states):
             states = pack(parameters, self.state)
             memory = {**self._memory, parameters[0]: (parameters, states)}
-            # State that was packed again must not stay alive next to its successor.
+            # Drop packed state that is out of date, so that its memory is freed.
             self._memory = {
                 first: held
                 for first, held in memory.items()
@@ -91,7 +91,7 @@ def _adapt(packed: PackedState, group: dict[str, Any]) -> None:
     gradient *= gradient
     gradient *= 1 - beta2
     square += gradient
-    # lr * (mean / unbias1) / (sqrt(square / unbias2) + eps), with the numbers collected
+    # lr * (mean / unbias1) / (sqrt(square / unbias2) + eps), with the scalar factors combined
     unbias1, root = 1 - beta1**step, math.sqrt(1 - beta2**step)
     np.sqrt(square, out=scratch)
     scratch += group["eps"] * root

@@ -11,7 +11,7 @@ from ..autograd.tensor import Tensor
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
-    """Scale all gradients in place so that their joint 2-norm is at most max_norm. Return the norm before that.
+    """Scale all gradients in place so that their joint 2-norm is at most max_norm. Return the norm before scaling.
 
     Parameters without a gradient are ignored; a parameter given twice counts once.
     Source: Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, algorithm 1.

@@ -13,7 +13,7 @@ from .optimizer import Optimizer
 class Schedule:
     """A learning rate for each group and epoch, as a function of the initial rate of the group.
 
-    advances: the attributes that `step()` changes. All others must be equal when a training is resumed.
+    advances: the attributes that `step()` changes. All others must be equal when training is resumed.
     """
 
     advances: ClassVar[tuple[str, ...]] = ("last_epoch",)

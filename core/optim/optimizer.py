@@ -1,4 +1,4 @@
-"""Optimizer: what all optimizers share, which is their parameter groups, their state and the order of a step."""
+"""Optimizer: the parameter groups, the state and the order of a step, which all optimizers share."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Return {"state": {position: arrays}, "param_groups": [...]}, the format of torch.
 
-        Parameters are given by position. The arrays are the live ones, not copies.
+        Parameters are identified by position. The arrays are the live ones, not copies.
         """
         positions = {parameter: i for i, (_, parameter) in enumerate(named_parameters(self.param_groups))}
         return {
@@ -159,7 +159,7 @@ class Optimizer:
 
 
 def as_number(value: float, dtype: np.dtype[Any]) -> Any:
-    """Return value as a 0-d array of dtype, by which NumPy multiplies small arrays twice as fast as by the number.
+    """Return value as a 0-d array of dtype. NumPy multiplies small arrays by it twice as fast as by a Python number.
 
     For bfloat16 and similar types return value itself: NumPy then computes in float32.
     """
@@ -167,7 +167,7 @@ def as_number(value: float, dtype: np.dtype[Any]) -> Any:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep up to 16 MB of freed memory, which the next training step uses again.
+    """Let the C library keep up to 16 MB of freed memory for the next training step to reuse.
 
     glibc returns freed memory to the system above a threshold: twice the largest block that was ever freed. Getting it
     back page by page took a fifth of the step of a small transformer. This frees one block of 8 MB, which is never

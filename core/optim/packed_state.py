@@ -82,7 +82,7 @@ class PackedState:
 
 
 def pack(parameters: Sequence[Tensor], state: State) -> list[PackedState]:
-    """Pack what state holds for the parameters, and replace it there by views."""
+    """Pack the state of the parameters, and replace it in `state` with views."""
     alike: dict[Any, list[Tensor]] = {}
     for parameter in parameters:
         step = float(state[parameter]["step"]) if state.get(parameter) else 0.0

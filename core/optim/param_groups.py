@@ -96,7 +96,7 @@ def _require_in_one_group(groups: list[dict[str, Any]]) -> None:
 
 
 def _drop_views(groups: list[dict[str, Any]]) -> None:
-    """Remove parameters that are views of another: a step of that one updates them too."""
+    """Remove parameters that are views of another: stepping the other one updates them too."""
     known = {parameter for _, parameter in named_parameters(groups)}
     for name, parameter in named_parameters(groups):
         base = parameter

@@ -1,4 +1,4 @@
-"""The doctor's checks, one file per family, in the order in which they run; see doctor.py.
+"""The doctor's checks, one file per family, in the order they run; see doctor.py.
 
 Read examination/report.py and examination/step.py first: they define what a check returns and what it examines. A
 check is a function that takes CheckArguments and yields Findings.

@@ -13,10 +13,10 @@ from ..examination.report import Finding, in_code
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield the softmax that makes the model's output, or is applied to it, if it sums to 1 along axis 0 only.
+    """Yield the softmax that computes the model's output, or is applied to it, if it sums to 1 along axis 0 only.
 
-    Inside a model it may be intended, as in attention over the instances of a bag. So may one of a square matrix of
-    all pairs of examples.
+    Inside a model it may be intended, as in attention over the instances of a bag. The same holds for a softmax of a
+    square matrix of all pairs of examples.
     """
     run = given.run
     if run is None:

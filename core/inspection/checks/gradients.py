@@ -64,9 +64,9 @@ def _not_finite(name: str, gradient: np.ndarray) -> Finding:
 
 
 def _stays_zero(step: ObservedStep, name: str) -> bool:
-    """Return True if the gradient is still zero after a step. Behind a weight that starts at 0 it is zero only once.
+    """Return True if the gradient is still zero after a step: behind a weight that starts at 0, it is zero only once.
 
-    If the loss is 0, there is nothing to learn.
+    Return False if the loss is 0, because then there is nothing to learn.
     """
     assert step.run is not None
     later = step.next_gradients.get(name)

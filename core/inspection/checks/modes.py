@@ -14,16 +14,16 @@ from ..examination.report import Finding
 def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield a model that trains in evaluation mode, parts in a different mode, and dropout that is never off."""
     model = given.model
-    minding = [(path, m) for path, m in model.named_modules() if _minds(m)]
-    if not model.training and given.optimizers and any(not m.training for _, m in minding):
-        kinds = " and ".join(sorted({type(m).__name__ for _, m in minding}))
+    affected = [(path, m) for path, m in model.named_modules() if _depends_on_mode(m)]
+    if not model.training and given.optimizers and any(not m.training for _, m in affected):
+        kinds = " and ".join(sorted({type(m).__name__ for _, m in affected}))
         yield Finding(
             "mode",
             type(model).__name__,
             f"it is trained in evaluation mode: {kinds} work as in prediction",
             "model.train() before the training loop, and again after each evaluation",
         )
-    for path, module in minding:
+    for path, module in affected:
         if module.training != model.training and not _is_frozen_part(model, path):
             here, whole = ("training" if m.training else "evaluation" for m in (module, model))
             yield Finding(
@@ -35,7 +35,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     yield from _always_on(given)
 
 
-def _minds(module: Module) -> bool:
+def _depends_on_mode(module: Module) -> bool:
     """Return True if the module itself behaves differently in training mode."""
     if isinstance(module, BatchNorm1d):
         return module.track_running_stats
@@ -43,7 +43,7 @@ def _minds(module: Module) -> bool:
 
 
 def _is_frozen_part(model: Module, path: str) -> bool:
-    """Return True if the module is in a frozen part of the model, which is in evaluation mode on purpose."""
+    """Return True if the module is in a frozen part of the model, kept in evaluation mode on purpose."""
     parts = path.split(".")
     for depth in range(1, len(parts) + 1):
         part = model.get_submodule(".".join(parts[:depth]))

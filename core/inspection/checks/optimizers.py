@@ -30,29 +30,29 @@ def check(given: CheckArguments) -> Iterator[Finding]:
         for optimizer in given.optimizers
         for name, parameter in named_parameters(optimizer.param_groups)
     ]
-    yield from _lacking(given, {id(each.parameter) for each in held})
+    yield from _not_held(given, {id(each.parameter) for each in held})
     yield from _twice(given, held)
     yield from _lost(given, held)
     yield from _without_eps(given)
 
 
 def _again(given: CheckArguments, optimizer: Optimizer, with_: str = "") -> str:
-    """Return the code that makes the optimizer again."""
+    """Return the code that creates the optimizer again."""
     parameters = "model.parameters()" if len(given.optimizers) == 1 else f"[...{with_}]"
     return f"{given.in_code(optimizer)} = {type(optimizer).__name__}({parameters}, ...)"
 
 
-def _lacking(given: CheckArguments, held: set[int]) -> Iterator[Finding]:
+def _not_held(given: CheckArguments, held: set[int]) -> Iterator[Finding]:
     one = len(given.optimizers) == 1
     for name, parameter in given.parameters.items():
-        steered = parameter if parameter.base is None else parameter.base
-        if parameter.requires_grad and id(steered) not in held:
-            lacks = "the optimizer does not hold it" if one else "no optimizer holds it"
+        stepped = parameter if parameter.base is None else parameter.base
+        if parameter.requires_grad and id(stepped) not in held:
+            holder = "the optimizer does not hold it" if one else "no optimizer holds it"
             again = _again(given, given.optimizers[0], f", {in_code(name)}")
             yield Finding(
                 "optimizer",
                 name,
-                f"it requires a gradient, but {lacks}: no step changes it",
+                f"it requires a gradient, but {holder}: no step changes it",
                 f"{again}, after the last change to the model; or, to freeze it, {in_code(name)}.requires_grad = False",
             )
 
@@ -80,7 +80,7 @@ def _lost(given: CheckArguments, held: list[_Held]) -> Iterator[Finding]:
 
 
 def _without_eps(given: CheckArguments) -> Iterator[Finding]:
-    """Yield the first parameter of each optimizer in whose dtype eps, as Adam has it, rounds to 0."""
+    """Yield for each optimizer the first parameter whose dtype rounds Adam's eps to 0."""
     for optimizer in given.optimizers:
         for group in optimizer.param_groups:
             eps = group.get("eps", 0)

@@ -15,7 +15,7 @@ _FIX = "give both the same shape, as in output.squeeze(-1) or target.reshape(out
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
-    """Yield operations that combine (N, 1) with (N,) into (N, N), and targets of another shape than the output.
+    """Yield operations that combine (N, 1) with (N,) into (N, N), and targets whose shape is not the output's.
 
     In an intended outer product both operands have the same number of axes. Here the batch axis meets another axis.
     """

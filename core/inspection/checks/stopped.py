@@ -11,7 +11,7 @@ from ...nn.layers.linear import Linear
 from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
 
-_IGNORED = -100  # what cross_entropy ignores unless it is told otherwise
+_IGNORED = -100  # the class that cross_entropy ignores by default
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
@@ -37,7 +37,7 @@ def _for_classes(given: CheckArguments) -> str | None:
 
 
 def _wider(given: CheckArguments, classes: int, wanted: int) -> str | None:
-    """Return the assignment of a last layer with the wanted number of classes, if a Linear makes the outputs."""
+    """Return the assignment of a last layer with the wanted number of classes, if a Linear computes the outputs."""
     for path, module in reversed(list(given.model.named_modules())):
         if isinstance(module, Linear) and module.out_features == classes:
             bias = "" if module.bias is not None else ", bias=False"

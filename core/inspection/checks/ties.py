@@ -27,7 +27,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 def _replaced(given: CheckArguments) -> Iterator[Finding]:
     for path, module in given.model.named_modules():
-        for name, former in _formers(module):
+        for name, former in _replaced_in(module):
             now, full = module._parameters.get(name), f"{path}.{name}" if path else name
             other = given.names.get(id(former))
             if now is not None and other is not None and not np.may_share_memory(now.data, former.data):
@@ -41,7 +41,7 @@ def _replaced(given: CheckArguments) -> Iterator[Finding]:
                 )
 
 
-def _formers(module: Module) -> Iterator[tuple[str, Parameter]]:
+def _replaced_in(module: Module) -> Iterator[tuple[str, Parameter]]:
     """Yield the parameters that assignments to this module replaced, and that still exist, with their names."""
     for name, references in module._replaced.items():
         for reference in references:
@@ -63,17 +63,17 @@ def _views(given: CheckArguments) -> Iterator[Finding]:
                 f"{in_code(name)}.data[...] = values, which writes in place; then tie them again",
             )
         elif id(base) not in given.names and id(base) in given.replaced:
-            heir = _heir(given, base)
+            successor = _successor(given, base)
             yield Finding(
                 "tie",
                 name,
                 f"it is a view of a parameter {base.shape} that is no longer in the model: an assignment replaced "
                 "that parameter, and the two are separate",
-                f"{in_code(name)} = {_tie(heir, base, parameter)}",
+                f"{in_code(name)} = {_tie(successor, base, parameter)}",
             )
 
 
-def _heir(given: CheckArguments, base: Parameter) -> str:
+def _successor(given: CheckArguments, base: Parameter) -> str:
     fitting = [name for name, p in given.parameters.items() if p.shape == base.shape and p.base is None]
     return fitting[0] if fitting else "..."
 
@@ -105,7 +105,7 @@ def _copies(given: CheckArguments) -> Iterator[Finding]:
             yield Finding(
                 "tie",
                 here,
-                f"it has exactly the values of {first}{'' if same else ', transposed'}, in memory of its own: it is a "
+                f"it has exactly the values of {first}{'' if same else ', transposed'}, but its own memory: it is a "
                 "copy, and the two are trained separately",
                 f"{in_code(here)} = {in_code(first) if same else f'Parameter({in_code(first)}.T)'}",
             )

@@ -1,4 +1,4 @@
-"""Trainable tensors and modules that the model uses without having registered them: not trained, saved or converted.
+"""Trainable tensors and modules that the model uses but has not registered: not trained, saved or converted.
 
 With a run, the leaves of the graph decide: they show what is used, however it is hidden, and exclude a teacher that
 runs under no_grad(). Without a run, everything reachable counts, unless it is frozen or was set on purpose with

@@ -36,7 +36,7 @@ class CheckArguments:
 
     @cached_property
     def replaced(self) -> set[int]:
-        """The ids of the parameters that assignments or deletions took out of the model, and that still exist."""
+        """The ids of the parameters that assignments or deletions removed from the model, and that still exist."""
         notes = (reference for m in self.model.modules() for noted in m._replaced.values() for reference in noted)
         return {id(parameter) for parameter in (reference() for reference in notes) if parameter is not None}
 

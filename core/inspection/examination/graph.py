@@ -10,7 +10,7 @@ from ...nn.module.parameter import Parameter
 
 
 class Node(NamedTuple):
-    """A recorded operation, under the name that was given to `record`."""
+    """A recorded operation, under the name that it passed to `record`."""
 
     operation: str
     out: Tensor

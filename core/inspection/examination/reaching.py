@@ -1,4 +1,4 @@
-"""What a module can reach without having registered it, through attributes, containers, closures and globals."""
+"""What a module reaches but has not registered: through attributes, containers, closures and globals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGE = Module.__module__.rpartition(".")[0]
 
 
 class Way(NamedTuple):
-    """How a module reaches a tensor or module. on_purpose: it was set with object.__setattr__."""
+    """The way from a module to a tensor or module. on_purpose: it was set with object.__setattr__."""
 
     path: str  # of the module that reaches it
     text: str
@@ -27,7 +27,7 @@ class Way(NamedTuple):
 
 
 def reachable(model: Module) -> Iterator[tuple[Way, Tensor]]:
-    """Yield the trainable tensors that modules reach without having registered them, each with its way."""
+    """Yield the trainable tensors that modules reach but have not registered, each with its way."""
     for path, module in model.named_modules():
         for start in _starts(module):
             for found, place in _members(start, set()):
@@ -47,7 +47,7 @@ class _Place(NamedTuple):
 
 
 def _starts(module: Module) -> Iterator[_Place]:
-    """Yield what a module itself holds without having registered it."""
+    """Yield what a module itself holds but has not registered."""
     for name, value in module._plain_attributes().items():
         if name in _HOOKS:
             hooks = (hook[0] if isinstance(hook, tuple) else hook for hook in value.values())

@@ -1,4 +1,4 @@
-"""An observed training step: the graph it recorded, which module made which tensor, the gradients, what moved."""
+"""An observed training step: its graph, which module returned which tensor, the gradients, and what moved."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NUDGE = 1e-3
 
 @dataclass
 class ObservedRun:
-    """What a forward pass computed, with the loss if there is one. It holds all tensors, so their ids stay valid."""
+    """The results of a forward pass and its loss, if there is one. It holds all tensors, so their ids stay valid."""
 
     output: Any
     loss: Any
@@ -46,18 +46,18 @@ class ObservedRun:
 
 @dataclass
 class ObservedStep:
-    """What a step showed. Fields that it did not reach stay empty. error: the ModuleError that stopped it."""
+    """The results of a step. Fields that it did not reach stay empty. error: the ModuleError that stopped it."""
 
     inputs: list[Any]
     target: Any
     run: ObservedRun | None = None
     gradients: Gradients | None = None
     stepped: list[Optimizer] = field(default_factory=list)  # those that hold a parameter with a gradient
-    length: float = 0.0  # of their step, over that of the parameters
-    next_loss: float | None = None  # after the parameters moved, as are the next gradients
+    length: float = 0.0  # of their step, relative to that of the parameters
+    next_loss: float | None = None  # after the parameters moved, like next_gradients
     next_gradients: Gradients = field(default_factory=dict)
-    moved: dict[str, bool] = field(default_factory=dict)  # of what they hold and has a gradient
-    accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run builds on
+    moved: dict[str, bool] = field(default_factory=dict)  # for each parameter that they hold and that has a gradient
+    accumulating: list[tuple[str, str]] = field(default_factory=list)  # (module, attribute) that each run updates
     made_in_forward: set[int] = field(
         default_factory=set
     )  # ids of leaves of the first run that another run did not use
@@ -66,7 +66,7 @@ class ObservedStep:
 
 
 class Observer:
-    """Takes a training step of a model and restores everything."""
+    """An observer that takes a training step of a model and restores everything."""
 
     def __init__(
         self, model: Module, optimizers: tuple[Optimizer, ...], batch: Any, loss: Callable[..., Any] | None
@@ -183,9 +183,9 @@ class Observer:
         return np.inf if np.isnan(length) else length  # an infinite learning rate times a gradient of 0 is NaN
 
     def _accumulating(self, step: ObservedStep) -> list[tuple[str, str]]:
-        """Return the plain attributes with an array whose value depends on its value before the run.
+        """Return the plain attributes that hold an array whose value depends on its value before the run.
 
-        An array that forward() only leaves behind, such as the last attention pattern, is the same after a second run.
+        An array that forward() only stores, such as the last attention pattern, is the same after a second run.
         """
         before = self._plain_arrays()
         with self._undisturbed():

@@ -1,4 +1,4 @@
-"""A run that leaves no trace: what it may change is saved before and restored after, in the same memory."""
+"""Runs that leave no trace: what they may change is saved before and restored after, in the same memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, Any] = {}  # holds them, so that no id is given to another
+        self._seen: dict[int, Any] = {}  # keeps them alive, so that no id is reused
         self._undo: list[Callable[[], None]] = []
 
     def keep(self, *things: Any) -> None:
@@ -113,7 +113,7 @@ def _container(container: Any) -> Callable[[], None]:
     contents = container.copy()
 
     def undo() -> None:
-        if isinstance(container, Members):  # without writing to the attributes, which are restored by themselves
+        if isinstance(container, Members):  # without writing to the attributes, which are restored separately
             dict.clear(container)
             dict.update(container, contents)
             return
@@ -125,7 +125,7 @@ def _container(container: Any) -> Callable[[], None]:
 
 @contextmanager
 def undisturbed(*things: Any) -> Iterator[Memory]:
-    """Yield a Memory of things. At the end everything in it is restored, and so are all shared random generators."""
+    """Yield a Memory of things. At the end, restore everything in it and all shared random generators."""
     memory = Memory()
     memory.keep(*things)
     # A forward may draw from these generators; nothing here does.

@@ -1,7 +1,7 @@
 """The differentiable functions of a network, as in torch.nn.functional.
 
 linear and embedding are defined here; the others in activations.py, attention.py, dropping.py, entropy.py, losses.py,
-normalization.py and, for relu, sigmoid and tanh, in autograd/operations.py. Each is one operation, its forward beside
+normalization.py and, for relu, sigmoid and tanh, in autograd/operations.py. Each is one operation, its forward next to
 its gradient.
 """
 

@@ -115,7 +115,7 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
-    """Return exp(x) divided by its sum along dim, without overflow. A row of nothing but -inf gives NaN."""
+    """Return exp(x) divided by its sum along dim, without overflow. A row of only -inf gives NaN."""
     p = np.exp(_log_probabilities(x, dim))
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:

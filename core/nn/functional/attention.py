@@ -167,7 +167,7 @@ def _attention_mask(q: np.ndarray, k: np.ndarray, v: np.ndarray, attn_mask: Mask
 
 
 def _attention_weights(scores: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Return the softmax of the masked scores over the last axis, in place. A row that is all masked gives 0."""
+    """Return the softmax of the masked scores over the last axis, in place. A fully masked row gives 0."""
     if mask is not None:
         added = np.where(mask, 0, -np.inf) if mask.dtype == bool else mask
         scores = np.add(scores, added.astype(scores.dtype, copy=False), out=scores)

@@ -1,4 +1,4 @@
-"""cross_entropy: softmax and negative log-likelihood as one operation, forward beside its gradient.
+"""cross_entropy: softmax and negative log-likelihood as one operation, forward next to its gradient.
 
 Internally logits are (C, rows), classes first: reductions over the classes then run along contiguous memory, which is
 several times faster in NumPy than reducing many short rows.
@@ -52,7 +52,7 @@ def cross_entropy(
         )
     logits = widened(logits)
     factors = None if weight is None else _factors(weight, logits)
-    # Silently: a row of nothing but -inf is NaN, and so is 0 * inf.
+    # Silently: a row of only -inf gives NaN, and so does 0 * inf.
     if of_classes:
         losses, count, by_row = silently(_of_classes, logits, truth, factors, ignore_index, label_smoothing)
     else:
@@ -136,7 +136,7 @@ def _of_classes(
         even *= 1 if factors is None else factors[:, None]
         losses += even.sum() * log_total - even[:, 0].dot(shifted)
     if counted is not None:
-        losses = np.where(counted, losses, 0)  # also where 0 * inf is NaN
+        losses = np.where(counted, losses, 0)  # even where 0 * inf is NaN
 
     def backward(g: Any) -> tuple[np.ndarray, None]:
         mass = (
@@ -147,7 +147,7 @@ def _of_classes(
         if even is not None:
             by_logits -= even * g
         if counted is not None:
-            by_logits[:, ~counted] = 0  # also where g is NaN, for a mean over nothing
+            by_logits[:, ~counted] = 0  # even where g is NaN, for a mean over nothing
         return by_logits, None
 
     return losses, rows if weights is None else np.add.reduce(weights), backward

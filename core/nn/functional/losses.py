@@ -1,7 +1,7 @@
-"""Losses, each one operation, forward beside its gradient.
+"""Losses, each one operation, forward next to its gradient.
 
 reduction is "mean", "sum" or "none" (one loss for each element or row). Shapes that would only broadcast are errors:
-a mean over an accidental (N, N) trains without complaint and learns the wrong thing.
+a mean over an accidental (N, N) trains without an error and learns the wrong thing.
 """
 
 from __future__ import annotations

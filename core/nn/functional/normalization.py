@@ -1,4 +1,4 @@
-"""Layer and batch normalization, each one operation, forward beside its gradient."""
+"""Layer and batch normalization, each one operation, forward next to its gradient."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _batch_statistics(
     mean, variance = a.mean(axis=axes), a.var(axis=axes)
     for running, batch in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
         if running is not None:
-            array = np.asarray(running)  # of a Tensor, its own memory
+            array = np.asarray(running)  # for a Tensor, its own memory
             array += momentum * (batch - array)
     return mean, variance
 

@@ -1,1 +1,1 @@
-"""Modules around one function each."""
+"""Layers, containers and losses as modules."""

@@ -17,7 +17,7 @@ class ReLU(Module):
 
 
 class GELU(Module):
-    """x times the normal distribution function at x, or a tanh approximation of it; see functional.gelu."""
+    """x * Phi(x), where Phi is the normal distribution function, or its tanh approximation; see functional.gelu."""
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         super().__init__()

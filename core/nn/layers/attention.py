@@ -22,9 +22,9 @@ class MultiHeadAttention(Module):
     """Self-attention: each position gets a weighted mean of the values of all positions, once per head.
 
     x: (B, T, embed_dim).  Returns the shape of x.  attn_mask, is_causal: as in functional.scaled_dot_product_attention;
-    the mask broadcasts to (B, num_heads, T, T).  dropout: the probability to drop an attention weight in training mode.
+    the mask broadcasts to (B, num_heads, T, T).  dropout: the probability of dropping an attention weight in training.
     Parameters have the names, order and initial values of torch.nn.MultiheadAttention: in_proj_weight
-    (3 embed_dim, embed_dim) and in_proj_bias make q, k and v, in that order; then out_proj.
+    (3 embed_dim, embed_dim) and in_proj_bias produce q, k and v, in that order; then out_proj.
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2.
     """
 

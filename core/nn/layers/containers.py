@@ -21,7 +21,7 @@ class UnknownKeyError(UnknownMemberError, KeyError):
 
 
 class MemberIndexError(ModuleError, IndexError):
-    """An index beyond the members of a container."""
+    """An index that is out of range for a container."""
 
 
 class _Numbered(Module):
@@ -42,7 +42,7 @@ class _Numbered(Module):
         """Add members at the end and return self."""
         if not isinstance(members, Iterable) or isinstance(members, Tensor):
             kind = type(self).__name__
-            raise RegistrationError(f"{kind} takes an iterable of members, not one {type(members).__name__}.")
+            raise RegistrationError(f"{kind} takes an iterable of members, not a single {type(members).__name__}.")
         for member in list(members):
             self._add(member)
         return self
@@ -85,7 +85,7 @@ class _Numbered(Module):
     def __setitem__(self, index: int, value: Any) -> None:
         if isinstance(index, slice):
             raise RegistrationError(
-                f"{type(self).__name__} does not take an assignment to a slice, as in PyTorch. Assign the members one "
+                f"{type(self).__name__} does not support assignment to a slice, as in PyTorch. Assign the members one "
                 f"by one, or build a new {type(self).__name__}."
             )
         setattr(self, self._names(index)[0], value)
@@ -183,18 +183,18 @@ def _require_sequential(other: Any) -> Sequential:
 
 def _require_positive(count: int) -> int:
     if count < 1:
-        raise ArgumentError(f"a Sequential can be repeated 1 time or more, not {count} times.")
+        raise ArgumentError(f"a Sequential can be repeated one or more times, not {count} times.")
     return count
 
 
 class ModuleList(_Numbered):
-    """A list of modules. It has no forward: index it, or iterate over it, in yours. `+` makes a new ModuleList."""
+    """A list of modules. It has no forward: index it or iterate over it in your own. `+` makes a new ModuleList."""
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
 
     def __repr__(self) -> str:
-        """Return a text with one line for each run of equal members: (0-2): 3 x Linear(...)."""
+        """Return torch's repr, with one line for each run of equal members: (0-2): 3 x Linear(...)."""
         children, position = [], 0
         for text, run in itertools.groupby(map(repr, self)):
             count = len(list(run))
@@ -205,7 +205,7 @@ class ModuleList(_Numbered):
 
 
 class ModuleDict(Module):
-    """A dict of modules, in the order they were added. It has no forward: use its members in yours."""
+    """A dict of modules, in the order they were added. It has no forward: use its members in your own."""
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from ..module.module import Module
 
 
 class Dropout(Module):
-    """Dropout: in training mode, each element is zeroed with probability p, or else divided by 1 - p.
+    """Dropout: in training mode, each element is zeroed with probability p, and otherwise divided by 1 - p.
 
     Raises ArgumentError if p is outside [0, 1].
     """

@@ -14,7 +14,7 @@ from ..module.parameter import Parameter
 
 
 class Linear(Module):
-    """x @ weight.T + bias.
+    """The affine map x @ weight.T + bias.
 
     x: (..., in_features).  Returns (..., out_features).  weight: (out_features, in_features).  bias: (out_features,),
     or None with bias=False.  Both start from U(-b, b) with b = 1 / sqrt(in_features).

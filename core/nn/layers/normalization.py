@@ -60,7 +60,7 @@ class BatchNorm1d(Module):
     num_batches_tracked (int64) follow them. In evaluation mode the running statistics are used. With
     track_running_stats=False these buffers are None, and the statistics are always those of the batch.
     momentum: the weight of a new batch, or None for the mean of all batches.
-    Raises ShapeError for another number of channels, or for a training batch with one value per channel.
+    Raises ShapeError if x has another number of channels, or if a training batch has one value per channel.
     """
 
     weight: Parameter | None
@@ -68,7 +68,7 @@ class BatchNorm1d(Module):
     running_mean: Buffer | None
     running_var: Buffer | None
     num_batches_tracked: Buffer | None
-    # Files of early versions of torch do not have it, and torch accepts them.
+    # Early versions of torch did not save it, and torch still loads their files.
     _may_be_absent: ClassVar[frozenset[str]] = frozenset({"num_batches_tracked"})
 
     def __init__(
@@ -101,7 +101,7 @@ class BatchNorm1d(Module):
             seen = int(self.num_batches_tracked.data) + 1
             momentum = 1 / seen if self.momentum is None else self.momentum
         out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, by_batch, momentum, self.eps)
-        # Only now: a batch that raised an error does not count.
+        # Last, because a batch that raised an error does not count.
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.data[...] += 1
         return out

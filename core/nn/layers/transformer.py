@@ -34,7 +34,7 @@ class TransformerBlock(Module):
     """A transformer layer with normalization before each part: x + attention(ln1(x)), then x + mlp(ln2(x)).
 
     x: (B, T, embed_dim).  Returns the shape of x.  attn_mask, is_causal: as in MultiHeadAttention.
-    hidden_features: as in MLP.  dropout: the probability to drop an attention weight, or an output of the MLP.
+    hidden_features: as in MLP.  dropout: the probability of dropping an attention weight or an output of the MLP.
     Source: Xiong et al. 2020, arXiv:2002.04745, figure 1(b), "pre-LN".
     """
 

@@ -1,4 +1,4 @@
-"""Hints for a state whose names are not the model's: a common prefix, or a similar name."""
+"""Hints for a state whose names do not match the model's: a common prefix, or a similar name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def similar_names(unexpected: Mapping[str, Any], missing: Mapping[str, Any]) -> 
 def prefix_advice(
     unexpected: Sequence[str], missing: Sequence[str], place: str, without: Callable[[str], str]
 ) -> str | None:
-    """Return a sentence about a prefix that most unexpected names should lose, or most missing names, or None.
+    """Return a sentence about an extra prefix of most unexpected names, or of most missing names, or None.
 
     place: how to refer to the state. without: returns the code that loads the state without a prefix.
     """
@@ -47,7 +47,7 @@ def prefix_advice(
 
 
 def load_without_prefix(prefix: str) -> str:
-    """Return the code that loads a dict without a prefix of its names."""
+    """Return the code that removes a prefix from the names of a dict and loads it."""
     return f"model.load_state_dict({{name.removeprefix({prefix!r}): value for name, value in state.items()}})"
 
 
@@ -66,7 +66,7 @@ def _common_prefix(names: Sequence[str], wanted: set[str]) -> str | None:
 
 
 def _tails(name: str) -> Iterator[str]:
-    """Yield what remains of a dotted name without its first part, its first two parts, and so on."""
+    """Yield a dotted name without its first part, then without its first two parts, and so on."""
     while "." in name:
         name = name.partition(".")[2]
         yield name

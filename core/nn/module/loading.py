@@ -75,9 +75,9 @@ def plan_load(
     state: values by name, of any type that numpy.asarray takes. strict=False skips names that only one side has and
     values of another shape. cast=True converts between floats, between integers, and from integers to floats, if every
     integer keeps its value and every finite float stays finite. As in torch, a number in the model takes an array of
-    shape (1,), and a module's `_may_be_absent` names are not missed.
-    source, place: how an error refers to the state at its start and within: "run7.h5", "the file".
-    without_prefix: returns the code that loads the state without a prefix of its names, for an error to suggest.
+    shape (1,), and a module's `_may_be_absent` names may be missing.
+    source, place: how an error refers to the state in its first line and in the others: "run7.h5", "the file".
+    without_prefix: returns the code that an error suggests for loading the state without a prefix of its names.
     Raises StateDictError listing every problem, or if nothing matches; nothing has changed in that case.
     """
     if not isinstance(state, Mapping):
@@ -91,7 +91,7 @@ def plan_load(
 
 
 class LoadPlan:
-    """What `apply()` will do, made by plan_load. missing_keys, unexpected_keys, mismatched_keys: as in LoadResult."""
+    """The copies that `apply()` will make. missing_keys, unexpected_keys, mismatched_keys: as in LoadResult."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class LoadPlan:
 
     def apply(self) -> LoadResult:
         """Change the model and return (missing_keys, unexpected_keys)."""
-        # First what may fail: the user's code.
+        # The user's code comes first, because it may fail.
         self._set_extra_state()
         for target, values in self._copies.values():
             target[...] = values
@@ -157,7 +157,7 @@ class LoadPlan:
             self._problems[name] = (f"cannot be read as an array: {error}", _CONVERT)
             return
         if values.shape == (1,) and target.shape == ():
-            values = values.reshape(())  # numbers in files of early versions of torch
+            values = values.reshape(())  # early versions of torch saved numbers like this
         if values.shape != target.shape:
             self._blame_shape(name, values, target)
         elif not target.flags.writeable:
@@ -263,7 +263,7 @@ class LoadPlan:
                 module.set_extra_state(value)
             except Exception as error:
                 for changed, old in before[: position + 1]:
-                    # An error here must not keep the others from being restored.
+                    # An error here must not stop the others from being restored.
                     with contextlib.suppress(Exception):
                         changed.set_extra_state(old)
                 what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"

@@ -139,7 +139,7 @@ class Module(Traversal):
     def _has_extra_state(self) -> bool:
         return type(self).get_extra_state is not Module.get_extra_state
 
-    # --- changes of the whole module
+    # --- changes to the whole module
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, or with False evaluation mode, here and in every module below, and return self."""
@@ -166,7 +166,7 @@ class Module(Traversal):
             parameter.grad = None
 
     def apply(self, function: Callable[[Any], Any]) -> Self:
-        """Call function with every module below, children first, and with self, and return self."""
+        """Call function on every module below, children first, then on self, and return self."""
         for child in self.children():
             child.apply(function)
         function(self)
@@ -200,10 +200,10 @@ class Module(Traversal):
         return self.to(np.float64)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return a copy with memory of its own, in which tied tensors are tied and views are views."""
+        """Return a copy in new memory that keeps ties and views."""
         tensors = [t for t in self._tensors() if isinstance(t, Parameter | Buffer)]
         if any(id(tensor) in memo for tensor in tensors):
-            tensors = []  # an optimizer was copied first: the others are copied one by one, with what they share
+            tensors = []  # an optimizer was copied first, so the others are copied one by one, with what they share
         for tensor, array in zip(tensors, copy_sharing([t.data for t in tensors]), strict=True):
             memo[id(tensor)] = tensor._with_data(array)
         for tensor in tensors:
@@ -216,7 +216,7 @@ class Module(Traversal):
     # --- inspection
 
     def get_submodule(self, target: str) -> Module:
-        """Return the module with a name as in named_modules(), or self for "". Raises UnknownMemberError."""
+        """Return the module with this dotted name, or self for "". Raises UnknownMemberError if there is none."""
         found: Any = self
         for part in target.split(".") if target else ():
             found = found._modules.get(part)
@@ -228,11 +228,11 @@ class Module(Traversal):
         return found
 
     def get_parameter(self, target: str) -> Parameter:
-        """Return the parameter with a name as in named_parameters(). Raises UnknownMemberError if there is none."""
+        """Return the parameter with this dotted name. Raises UnknownMemberError if there is none."""
         return self._named("_parameters", "parameter", target)
 
     def get_buffer(self, target: str) -> Any:
-        """Return the buffer with a name as in named_buffers(). Raises UnknownMemberError if there is none."""
+        """Return the buffer with this dotted name. Raises UnknownMemberError if there is none."""
         return self._named("_buffers", "buffer", target)
 
     def num_parameters(self) -> int:
@@ -267,6 +267,6 @@ class Module(Traversal):
 
 
 def _add_hook(hooks: dict[int, Any], hook: Any) -> HookHandle:
-    key = next(key for key in _hook_keys if key not in hooks)  # a pickle brings keys from another process
+    key = next(key for key in _hook_keys if key not in hooks)  # a pickle may contain keys from another process
     hooks[key] = hook
     return HookHandle(hooks, key)

@@ -1,10 +1,10 @@
 """Parameter and Buffer: the tensors that a module registers when they are assigned to it.
 
-A Parameter made of a view of another Parameter, as in a tied autoencoder,
+A Parameter made from a view of another Parameter, as in a tied autoencoder,
 
     self.decoder.weight = Parameter(self.encoder.weight.T)
 
-stays that view: it shares the memory, and its gradient flows into the `.grad` of the encoder's weight. (In torch the
+stays a view: it shares the memory, and its gradient flows into the `.grad` of the encoder's weight. (In torch the
 two would be trained separately, and each step of the optimizer would overwrite the other.)
 """
 
@@ -26,7 +26,7 @@ class Parameter(Tensor):
 
     data: as for Tensor. The memory of a Tensor is shared, but not its graph. If the Tensor is a Parameter or a view of
     one (`.T`, slices, reshapes), the new Parameter is a lasting view, see `view_of`.
-    Raises ArgumentError if requires_grad is True and data are not floats.
+    Raises ArgumentError if requires_grad is True and data holds no floats.
     """
 
     __slots__ = ("_holders",)  # the number of names under which modules hold it
@@ -67,9 +67,9 @@ class Parameter(Tensor):
         if repeats_elements(self.data):
             raise ArgumentError(
                 f"a view {self.shape} that repeats elements of a parameter {base.shape} cannot be a Parameter: the "
-                "repeats could not be loaded or stepped apart. Expand the parameter in forward() instead."
+                "repeats cannot be loaded or stepped separately. Expand the parameter in forward() instead."
             )
-        # A weak reference: the function must not keep alive the tensor that it belongs to.
+        # A weak reference: the function must not keep its own tensor alive.
         this = weakref.ref(self)
         self._parents, self._backward = (base,), lambda gradient: (_gradient_of_base(base, this(), gradient),)
 
@@ -78,8 +78,8 @@ class Parameter(Tensor):
         memory, place = _located(self.data)
         if self.base is not None and memory is not _located(self.base.data)[0]:
             raise ArgumentError(
-                f"a Parameter {self.shape} cannot be copied or pickled as the view that it is: the memory of its base "
-                f"{self.base.shape} was replaced, or is neither in C nor in Fortran order. Make the view again, of a "
+                f"a Parameter {self.shape} cannot be copied or pickled as a view: the memory of its base "
+                f"{self.base.shape} was replaced, or is in neither C nor Fortran order. Make the view again from a "
                 "parameter in C order."
             )
         arguments = (type(self), memory, place, self._requires_grad, self.base)
@@ -120,7 +120,7 @@ Place = tuple[np.dtype, int, tuple[int, ...], tuple[int, ...]]  # dtype, offset 
 def _located(array: np.ndarray) -> tuple[np.ndarray, Place | None]:
     """Return the array that owns the memory of `array`, and the place of `array` in it.
 
-    Pickles and copies know an object that they met before. So tensors that share memory share it in the copy, too.
+    Pickles and copies recognize an object they have seen before, so tensors that share memory share it in the copy.
     The place is None if `array` owns its memory, or if that memory cannot be pickled in its order.
     """
     owner, below = array, array.base
@@ -188,8 +188,8 @@ def _gradient_of_base(base: Parameter, view: Parameter | None, gradient: np.ndar
     assert view is not None
     if gradient.size and not np.may_share_memory(base.data, view.data):
         raise GraphError(
-            f"a Parameter {view.shape} that was a view of another's memory no longer is: `.data` was replaced. "
-            "Write values into it in place (parameter.data[...] = values), or make a new Parameter of the array."
+            f"a Parameter {view.shape} is no longer a view of its base {base.shape}: `.data` was replaced. "
+            "Write values into it in place (parameter.data[...] = values), or make a new Parameter from the array."
         )
     by_base, by_view = zeros_sharing([base.data, view.data])
     by_view[...] = gradient

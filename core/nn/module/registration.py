@@ -25,7 +25,7 @@ from .parameter import Buffer, Parameter
 
 Kind = Literal["_parameters", "_buffers", "_modules"]
 KINDS: tuple[Kind, ...] = ("_parameters", "_buffers", "_modules")
-# What Module.__init__() sets; to miss one of these is to have forgotten it.
+# What Module.__init__() sets. If one of these is missing, the call was forgotten.
 _OWN = {*KINDS, "_non_persistent_buffers_set", "_containers", "_holders", "_replaced"}
 _OWN |= {"_forward_hooks", "_forward_pre_hooks", "training"}
 _WORDS = {"_parameters": "parameter", "_buffers": "buffer", "_modules": "module"}
@@ -38,7 +38,7 @@ class NameRefusedError(RegistrationError, KeyError):
 
 
 class UnknownMemberError(ModuleError, AttributeError):
-    """A name under which a module has no attribute, parameter, buffer or module."""
+    """A name that no attribute, parameter, buffer or module has."""
 
 
 class Members(dict[str, Any]):
@@ -92,7 +92,7 @@ class Members(dict[str, Any]):
     update = MutableMapping.update  # pyright: ignore[reportAssignmentType]
 
     def __reduce__(self) -> Any:
-        return dict, (dict(self),)  # Registry.__setstate__ makes the copy's own
+        return dict, (dict(self),)  # Registry.__setstate__ creates the Members of the copy
 
 
 class Registry:
@@ -103,8 +103,8 @@ class Registry:
     _modules: MutableMapping[str, Any]
     _non_persistent_buffers_set: set[str]
     _containers: set[str]
-    _holders: int  # under how many names modules hold this one
-    _replaced: dict[str, list[weakref.ref[Parameter]]]  # by name, the parameters that were there, or below it, before
+    _holders: int  # the number of names under which modules hold this one
+    _replaced: dict[str, list[weakref.ref[Parameter]]]  # name -> the parameters that it used to hold
     # Names of parameters and buffers that a state may leave out: they then keep their values.
     _may_be_absent: ClassVar[frozenset[str]] = frozenset()
     _class_containers: ClassVar[set[str]] = set()
@@ -112,7 +112,7 @@ class Registry:
     def __init__(self) -> None:
         vars(self).update({kind: Members(self, kind) for kind in KINDS})
         vars(self).update(_non_persistent_buffers_set=set(), _holders=0, _replaced={})
-        # Names of plain attributes that may come to hold unregistered modules. Some may have been assigned before.
+        # Names of plain attributes that may hold unregistered modules later. Some may have been assigned already.
         vars(self).setdefault("_containers", set()).update(self._class_containers)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -188,10 +188,10 @@ class Registry:
         return {name: value for name, value in vars(self).items() if name not in ("_holders", "_replaced")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy, or a module read from a pickle, gets its attributes at once, not by assignment.
+        # A copy or an unpickled module gets its attributes all at once, not by assignment.
         vars(self).update(state, _holders=vars(self).get("_holders", 0), _replaced={})
         for kind in KINDS:
-            members = vars(self)[kind] = Members(self, kind, state.get(kind, {}))  # its own, also in a shallow copy
+            members = vars(self)[kind] = Members(self, kind, state.get(kind, {}))  # its own, even in a shallow copy
             vars(self).update(members)
             for held in members.values():
                 _count(held, 1)
@@ -199,7 +199,7 @@ class Registry:
     # --- details
 
     def _plain_attributes(self) -> dict[str, Any]:
-        """Return the attributes by name, without what is registered and without what this class keeps about it."""
+        """Return the plain attributes by name, without registered members and the bookkeeping of this class."""
         own = (*KINDS, "_holders", "_replaced")
         return {name: value for name, value in vars(self).items() if name not in own and self._kind_of(name) is None}
 
@@ -260,7 +260,7 @@ class Registry:
             self._replaced.pop(name, None)  # a parameter that is deleted first is untied on purpose
 
     def _note_replaced(self, name: str, before: Any) -> None:
-        """Remember the parameters that a name stood for, or stood above, for the doctor, without keeping them alive."""
+        """Remember for the doctor the parameters that a name used to hold, without keeping them alive."""
         gone = list(_parameters_in(before))
         if gone:
             alive = [reference for reference in self._replaced.get(name, ()) if reference() is not None]
@@ -293,7 +293,7 @@ class Registry:
         vars(self)[kind].update(members)
 
 
-# What a collection accepts beside None. As in torch, a tensor may stand in for a parameter for a while.
+# What a collection accepts besides None. As in torch, a tensor may temporarily stand in for a parameter.
 _ACCEPTED: dict[Kind, type | tuple[type, ...]] = {
     "_parameters": Tensor,
     "_buffers": (Tensor, np.ndarray, np.generic),
@@ -302,7 +302,7 @@ _ACCEPTED: dict[Kind, type | tuple[type, ...]] = {
 
 
 def _count(held: Any, change: int) -> None:
-    """Count by how many names modules hold a module or a parameter."""
+    """Add `change` to the number of names under which modules hold a module or a parameter."""
     if isinstance(held, Registry):
         vars(held)["_holders"] = vars(held).get("_holders", 0) + change
     elif isinstance(held, Parameter):
@@ -319,5 +319,5 @@ def _parameters_in(before: Any) -> Iterator[Parameter]:
                 yield from _parameters_in(parameter)
 
 
-# Last, as it looks for what the class above defines.
+# At the end, because it needs the class above.
 from . import unregistered  # noqa: E402

@@ -1,7 +1,7 @@
 """Traversal: the part of Module that walks through the modules below it.
 
-A module used in two places, or a tensor under two names, comes once, under its first name, unless
-remove_duplicate=False. Each walk checks for modules that it would miss, see unregistered.py.
+A module in two places, or a tensor under two names, is listed once, under its first name, unless
+remove_duplicate=False. Each traversal checks for modules that it would miss; see unregistered.py.
 """
 
 from __future__ import annotations

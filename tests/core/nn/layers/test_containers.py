@@ -148,7 +148,7 @@ def test_a_member_of_the_wrong_type_is_refused_by_name():
         Sequential(ReLU)  # pyright: ignore[reportArgumentType]
     with pytest.raises(RegistrationError, match=r"ParameterList\.0 is a parameter: it takes .* not int"):
         ParameterList([3])
-    with pytest.raises(RegistrationError, match="ParameterList takes an iterable of members, not one Tensor"):
+    with pytest.raises(RegistrationError, match="ParameterList takes an iterable of members, not a single Tensor"):
         ParameterList(Tensor([1.0]))
 
 
@@ -284,7 +284,7 @@ def test_an_assignment_to_a_slice_is_refused_with_what_to_do():
     with pytest.raises(TypeError) as caught:
         layers[0:2] = ReLU()  # pyright: ignore[reportArgumentType]
     assert str(caught.value) == (
-        "ModuleList does not take an assignment to a slice, as in PyTorch. Assign the members one by one, or build a "
+        "ModuleList does not support assignment to a slice, as in PyTorch. Assign the members one by one, or build a "
         "new ModuleList."
     )
     assert kinds(layers) == ["0: ReLU", "1: Tanh", "2: Sigmoid"]

@@ -135,8 +135,8 @@ def test_a_view_whose_base_was_given_new_memory_cannot_be_copied():
     with pytest.raises(ModuleError) as caught:
         pickle.dumps(model)
     assert str(caught.value) == (
-        "a Parameter (4, 3) cannot be copied or pickled as the view that it is: the memory of its base (3, 4) was "
-        "replaced, or is neither in C nor in Fortran order. Make the view again, of a parameter in C order."
+        "a Parameter (4, 3) cannot be copied or pickled as a view: the memory of its base (3, 4) was replaced, "
+        "or is in neither C nor Fortran order. Make the view again from a parameter in C order."
     )
 
 
