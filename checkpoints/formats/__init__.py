@@ -1,8 +1,8 @@
-"""The formats that the library knows: what a format is, and the table of them.
+"""The table of file formats, and the interface that each format implements.
 
 A format is one module and one row. The row is a `Format`; the module has the functions of a `Codec`. A codec knows
-where things stand in a file. It knows nothing of sharing, digests or models, and does not move the bytes of tensors.
-The module of a built-in format is imported when the first file of it is met. `register` adds a format from outside.
+where things are in a file. It knows nothing about sharing, digests or models, and does not move the bytes of tensors.
+The module of a built-in format is imported when the format is first used. `register` adds other formats.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ..storage.source import Source
 class Layout(NamedTuple):
     """The layout of a file to be written.
 
-    offsets: where each tensor goes. seal: takes the final manifest and returns the rest of the file, as offsets and
-    bytes.
+    offsets: where each tensor goes. seal: takes the final manifest and returns the rest of the file, as pairs of an
+    offset and bytes.
     """
 
     offsets: dict[str, int]
@@ -42,10 +42,11 @@ class Opened:
     """The content of a file's header.
 
     tensors: the stored tensors, in order. offsets: where the bytes of each start, C-contiguous and little-endian. A
-    tensor that is stored in another way has no offset; read(name) returns its values. metadata: all entries except the
-    manifest. manifest: its text, or None in a foreign file. ties: of a foreign file, the kept name for each further
-    name. close: frees what `read` needs. unsupported: the entries that cannot be read, each with the reason, a clause
-    such as "it holds text". notes: what a tensor is beyond its dtype, such as an enumeration.
+    tensor that is stored in any other way has no offset; read(name) returns its values. metadata: all entries except
+    the manifest. manifest: its text, or None in a foreign file. ties: in a foreign file, the stored name for each other
+    name of a tensor. close: frees what `read` needs. unsupported: the entries that cannot be read, each with the
+    reason, a clause such as "it holds text". notes: what a dtype does not say about a tensor, such as the names of an
+    enumeration.
     """
 
     tensors: dict[str, TensorSpec]
@@ -60,11 +61,10 @@ class Opened:
 
 
 class Salvaged(NamedTuple):
-    """What can be read of a damaged file.
+    """The readable part of a damaged file.
 
-    source: where to read from; it may stand for the file with its size or its structure put right. opened: the header.
-    notes: what is wrong with the file outside of its tensors. whole: whether the header still says everything that the
-    file held.
+    source: where to read from, possibly the file with its size or structure corrected. opened: the header. notes: what
+    is wrong with the file outside its tensors. whole: whether the header still lists everything that the file held.
     """
 
     source: Source
@@ -87,7 +87,7 @@ class Codec(Protocol):
         metadata: Mapping[str, str],
         manifest: str,
     ) -> Layout:
-        """Return the layout of a file. manifest: a text as long as the final one.
+        """Return the layout of a file. manifest: a placeholder as long as the final text.
 
         Raises StateError if the format cannot hold the state.
         """
@@ -98,9 +98,9 @@ class Codec(Protocol):
         ...
 
     def salvage(self, source: Source) -> Iterator[Salvaged]:
-        """Yield what can be read of a damaged file, the most complete reading first.
+        """Yield the ways to read a damaged file, the most complete first.
 
-        The caller takes the first whose manifest is valid. Raises CorruptError if too much is damaged.
+        The caller uses the first one with a valid manifest. Raises CorruptError if too much is damaged.
         """
         ...
 
@@ -111,10 +111,10 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A row of the table.
+    """A file format, one row of the table.
 
-    name: in lower case. suffixes: those of its files; files are saved under the first. module: the codec, or the name
-    of a module that is one, imported when it is needed. shards: whether a state may be split over several files.
+    name: in lower case. suffixes: the suffixes of its files; new files get the first one. module: the codec, or the
+    name of the module that is the codec, imported when it is needed. shards: whether a state may be split across files.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Format:
 
     @property
     def suffix(self) -> str:
-        """The suffix that files are saved under."""
+        """The suffix of new files."""
         return self.suffixes[0]
 
     @functools.cached_property
@@ -144,7 +144,7 @@ _FORMATS = {
 
 
 def register(form: Format) -> None:
-    """Add a format: from now on every function of the library takes its files.
+    """Add a format, so that every function of the library accepts its files.
 
     Raises ArgumentError if its name or a suffix is malformed, or belongs to another format.
     """
@@ -170,7 +170,7 @@ def known_suffixes() -> tuple[str, ...]:
 
 
 def format_named(name: str) -> Format:
-    """Return the format of a name ("hdf5") or a suffix ("h5" or ".h5"). Raises FormatError listing the known ones."""
+    """Return the format for a name ("hdf5") or suffix ("h5" or ".h5"). Raises FormatError listing the known ones."""
     form = _find(str(name).lower())
     if form is not None:
         return form
@@ -179,7 +179,7 @@ def format_named(name: str) -> Format:
 
 
 def format_of(path: str) -> Format:
-    """Return the format that the suffix of path names. Raises FormatError listing the known suffixes."""
+    """Return the format for the suffix of `path`. Raises FormatError listing the known suffixes if it is unknown."""
     if "\0" in path:
         raise FormatError(f"{path!r} is not a path: it contains a NUL character.")
     form = _by_suffix(path)
@@ -191,13 +191,13 @@ def format_of(path: str) -> Format:
 
 
 def is_shardable(path: str) -> bool:
-    """Return True if the suffix of path names a format whose states may be split over several files."""
+    """Return True if `path` has the suffix of a format whose states may be split across files."""
     form = _by_suffix(path)
     return form is not None and form.shards
 
 
 def format_of_content(source: Source) -> Format:
-    """Return the format of something without a path, from its bytes. What matches no format has the default one."""
+    """Return the format of a source without a path, from its first bytes, or the default format if none matches."""
     return next((form for form in _FORMATS.values() if form.codec.matches(source)), DEFAULT)
 
 

@@ -1,8 +1,8 @@
 """Reading damaged files, so that their intact tensors can be saved.
 
-The readers of formats are strict, and stay strict. They get a source in which the damaged part is put right, or which
-has the size that its header promises. A safetensors file whose header is whole may be shorter or longer than its header
-says. Where the manifest is damaged, the names, dtypes and shapes of the header count, and no tensor can be checked.
+The readers of the formats stay strict. They are given a source in which the damaged part is corrected, or which has the
+size that its header states. A safetensors file with an intact header may be shorter or longer than the header says. If
+the manifest is damaged, names, dtypes and shapes come from the header, and no tensor can be checked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_MANIFEST = (
 
 
 def salvage_safetensors(source: Source) -> Iterator[Salvaged]:
-    """Yield what the header says: with its manifest, then without. Raises CorruptError if it is not valid JSON."""
+    """Yield the content of the header with its manifest, then without. Raises CorruptError if it is not valid JSON."""
     try:
         length = int.from_bytes(source.read(0, 8), "little")
         header = parsed(source.read(8, length).rstrip(b"\0"))
@@ -40,23 +40,23 @@ def salvage_safetensors(source: Source) -> Iterator[Salvaged]:
 
 
 def notes_on_size(source: Source, size_bytes: int) -> list[str]:
-    """Return a note if a file is shorter or longer than it was written."""
+    """Return a note if a file is shorter or longer than when it was written."""
     if source.size_bytes < size_bytes:
         return [f"it was cut off: {size_bytes:,} bytes were written, and {source.size_bytes:,} are there"]
     if source.size_bytes > size_bytes:
-        return [f"{source.size_bytes - size_bytes:,} bytes stand after its end, which were left out"]
+        return [f"{source.size_bytes - size_bytes:,} bytes after its end were left out"]
     return []
 
 
 class Spliced:
-    """The first bytes of a source, or more than it has, followed by other bytes."""
+    """A source cut or extended to a given size, followed by other bytes. The extension cannot be read."""
 
     def __init__(self, source: Source, head_bytes: int, tail: bytes = b"") -> None:
         self._source, self._head_bytes, self._tail = source, head_bytes, tail
         self.name, self.size_bytes = source.name, head_bytes + len(tail)
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there are too few bytes."""
         for buffer in filter(None, map(bytes_of, buffers)):
             self._fill(offset, buffer)
             offset += len(buffer)
@@ -70,7 +70,7 @@ class Spliced:
         buffer[count:] = rest
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return that many bytes from an offset. Raises EOFError if there are fewer."""
+        """Return `size_bytes` bytes from an offset. Raises EOFError if there are fewer."""
         if size_bytes > self._source.size_bytes + len(self._tail):
             raise EOFError
         buffer = bytearray(size_bytes)
@@ -78,7 +78,7 @@ class Spliced:
         return bytes(buffer)
 
     def memory(self, copy_on_write: bool) -> memoryview:
-        """Return all the bytes, in memory of their own."""
+        """Return all bytes, in new memory."""
         content = self.read(0, self.size_bytes)
         return memoryview(bytearray(content) if copy_on_write else content)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 from ..state import dtypes
 from ..state.manifest import TensorSpec
 
-# More than NumPy allows. Without a limit, a header of a few megabytes that is all one shape takes hours to multiply.
+# More than NumPy allows. Without a limit, the product of one shape that fills a few megabytes takes hours to compute.
 _MOST_AXES = 1000
 BITS = {dtype: 8 * size for dtype, size in dtypes.ITEM_BYTES.items()}
 
@@ -90,8 +90,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constan
 
 
 def checked_metadata(metadata: Any) -> dict[str, str]:
-    """Return the metadata of a header, which may be any JSON value. Raises InvalidError."""
-    # Some libraries write null where there are none.
+    """Return the metadata of a header, which may be any JSON value. Raises InvalidError unless it maps str to str."""
+    # Some libraries write null instead of no metadata.
     if metadata is None:
         return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -100,10 +100,10 @@ def checked_metadata(metadata: Any) -> dict[str, str]:
 
 
 def checked_entries(entries: Mapping[str, Any], start: int, size_bytes: int, bits: Mapping[str, int] = BITS) -> Entries:
-    """Return the tensors in the entries of a header, whose values may be any JSON.
+    """Check the entries of a header, whose values may be any JSON, and return its tensors.
 
-    start, size_bytes: the place of the data in the file. bits: the size of an element of each dtype, in bits. An entry
-    of another dtype is valid, and unsupported.
+    start, size_bytes: where the data is in the file. bits: the size of an element of each dtype, in bits. An entry with
+    any other dtype is valid but unsupported.
     Raises InvalidError if an entry is malformed, or if the tensors do not fill the data exactly.
     """
     if not entries:
@@ -129,7 +129,7 @@ _FIELDS = itemgetter("dtype", "shape", "data_offsets")
 
 
 def _check_fields(kinds: Iterable[Any], spans: tuple[Any, ...], shapes: tuple[Any, ...], flat: list[Any]) -> None:
-    """Raise ValueError or TypeError unless kinds are strings, spans pairs, and all numbers integers from 0 on.
+    """Raise ValueError or TypeError unless kinds are strings, spans are pairs, and numbers are integers of at least 0.
 
     JSON's true and 1.0 are not integers, though Python compares them as equal to 1.
     """
@@ -156,14 +156,14 @@ def _refuse_bad_entry(entries: Mapping[str, Any]) -> NoReturn:
 
 
 def _tensors_of(kinds: tuple[str, ...], shapes: tuple[list[int], ...]) -> list[TensorSpec]:
-    """Return the tensors. Equal ones are one object."""
+    """Return the tensors, with equal ones as one object."""
     pairs = list(zip(kinds, map(tuple, shapes), strict=True))
     distinct = {pair: TensorSpec(*pair) for pair in set(pairs)}
     return list(map(distinct.__getitem__, pairs))
 
 
 def _check_sizes(names: Iterable[str], tensors: list[TensorSpec], given: list[int], bits: Mapping[str, int]) -> None:
-    """Raise InvalidError unless each tensor takes the bytes given to it. Those of an unknown dtype may take any."""
+    """Raise InvalidError unless each tensor has the size that its entry gives. An unknown dtype may have any size."""
     sizes = {tensor: _size_in_file(tensor, bits) for tensor in set(tensors)}
     taken = list(map(sizes.__getitem__, tensors))
     if taken == given:
@@ -175,7 +175,7 @@ def _check_sizes(names: Iterable[str], tensors: list[TensorSpec], given: list[in
 
 
 def _size_in_file(tensor: TensorSpec, bits: Mapping[str, int]) -> int | None:
-    """Return the bytes of a tensor in the file, None if its dtype is unknown, -1 if it would end within a byte."""
+    """Return the size of a tensor in the file, None if its dtype is unknown, or -1 if it would end within a byte."""
     if tensor.dtype not in bits:
         return None
     size_bytes, rest = divmod(math.prod(tensor.shape) * bits[tensor.dtype], 8)
@@ -205,5 +205,5 @@ def _check_spans(spans: list[tuple[int, int]], size_bytes: int) -> None:
 
 
 def _amount(number: int, grouping: str = ",") -> str:
-    """Return a number as text. A header can give a number with more digits than Python prints."""
+    """Return a number as text. A header may contain numbers with more digits than Python prints."""
     return format(number, grouping) if abs(number) < 1 << 128 else "far too many"

@@ -1,8 +1,8 @@
-"""Elements smaller than a byte: how safetensors packs them, and how NumPy holds them, one to a byte.
+"""Elements smaller than a byte: how safetensors packs them, and how NumPy holds them, one per byte.
 
-Packed elements follow each other without gaps over the whole tensor, the first one in the lowest bits: two elements of
-F4 take a byte, four of F6_E2M3 or F6_E3M2 take three bytes. A tensor ends at the end of a byte. PyTorch's
-`float4_e2m1fn_x2` has the same order; its last axis counts pairs, the shape in a file counts elements.
+Packed elements fill the whole tensor without gaps, the first one in the lowest bits: two elements of F4 take one byte,
+four of F6_E2M3 or F6_E3M2 take three bytes. A tensor ends at the end of a byte. PyTorch's `float4_e2m1fn_x2` has the
+same order; its last axis counts pairs, while the shape in a file counts elements.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a file is that is not in the format of its suffix, and what to do about it."""
+"""Guesses at what a file is if it is not in the format of its suffix, and advice on what to do about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from ..storage.source import MemorySource
 from . import known_formats
 
-# How many bytes from the start of a file cause_of looks at.
+# The number of bytes at the start of a file that cause_of looks at.
 HEAD_BYTES = 512
 
 _CONVERT = "Convert it with the library that wrote it."
@@ -40,9 +40,9 @@ _PATTERNS = [(re.compile(pattern, re.DOTALL), what, advice) for pattern, what, a
 
 
 def cause_of(head: bytes, size_bytes: int, expected: str) -> str:
-    """Return a sentence on what the file seems to be, and what to do, from its first HEAD_BYTES.
+    """Return what the file seems to be, judging by its first HEAD_BYTES, and what to do about it.
 
-    expected: the name of the format that it was expected to be in.
+    expected: the name of the format that its suffix stands for.
     """
     if size_bytes == 0:
         return f"It is empty. {AGAIN}"
@@ -55,7 +55,7 @@ def cause_of(head: bytes, size_bytes: int, expected: str) -> str:
             return f"It {what}. {advice}"
     if _is_text(head):
         what = "JSON, such as the index of a sharded checkpoint" if head.lstrip()[:1] in (b"{", b"[") else "text"
-        return f"It looks like {what}. Give the file that holds the tensors."
+        return f"It looks like {what}. Pass the file that holds the tensors."
     return f"It may be damaged or cut off. {AGAIN}"
 
 

@@ -1,4 +1,4 @@
-"""safetensors: a JSON header and the memory of the tensors.
+"""safetensors: a JSON header followed by the bytes of the tensors.
 
     8 bytes        N, little-endian, at most 100,000,000
     N bytes        a JSON object, padded with spaces so that the data start at a multiple of 64
@@ -6,21 +6,21 @@
 
 The header has `name: {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}` for each stored tensor, in the
 order of the state. The offsets count from the end of the header. Tensors with larger elements come first in the data,
-so that each is aligned; those with elements of one size keep the order of the state.
+so that each is aligned; tensors with elements of the same size keep the order of the state.
 
-`__metadata__` comes first. Its keys are sorted and its values are strings: the entries of the user; `alias: kept` for
-each tie, as safetensors.torch.save_model writes it, unless the user has an entry of that name; and `statezoo`, the
-manifest. A view, such as a transpose, is in the manifest only: a reader that took it for a tie would load wrong values.
+`__metadata__` comes first. Its keys are sorted and its values are strings: the user's entries; `alias: kept` for each
+tie, as safetensors.torch.save_model writes it, unless the user has an entry of that name; and `statezoo`, the manifest.
+A view, such as a transpose, is only in the manifest: a reader that took it for a tie would load wrong values.
 
-Limitations. The format has no complex128. No tensor can be named `__metadata__`. The header ends at 100,000,000 bytes,
-which is about a million tensors. Names are Unicode text without lone surrogates. F4, F6_E2M3 and F6_E3M2 are read
-(packing.py says how they are packed), but not written.
+Limitations. The format has no complex128. No tensor can be named `__metadata__`. The header is limited to 100,000,000
+bytes, which is about a million tensors. Names are Unicode text without lone surrogates. F4, F6_E2M3 and F6_E3M2 are
+read (see packing.py), but not written.
 
-Every valid file of another library is read, and JSON white space before the header, as safetensors 0.8 allows. If such
-a file has a metadata entry `name: kept`, where `kept` is a tensor and `name` is not, `name` is a tie to `kept`. A
-tensor of an unknown dtype is listed as unsupported. A name that occurs twice is an error.
+Every valid file of another library is read, including JSON white space before the header, which safetensors 0.8 allows.
+If such a file has a metadata entry `name: kept`, where `kept` is a tensor and `name` is not, then `name` is a tie to
+`kept`. A tensor of an unknown dtype is listed as unsupported. A name that occurs twice is an error.
 
-A header padded with NUL characters, or metadata that are not strings, break the rules but hide no tensor: the error
+A header padded with NUL characters, or metadata that is not strings, breaks the rules but hides no tensor: the error
 says so, and repair() keeps the tensors.
 """
 
@@ -42,7 +42,7 @@ from .recognise import HEAD_BYTES, cause_of
 
 _METADATA = "__metadata__"
 _MANIFEST = "statezoo"
-# How a header shows that it had a manifest, even where damage has made it part of another value.
+# Signs that a header had a manifest, even if damage has made it part of another value.
 _MANIFEST_PIECES = tuple(
     rf"\"{key}\":".encode() for key in ("aliases", "checksum", "digests", "fingerprint", "layouts", "storages")
 )
@@ -99,7 +99,7 @@ def matches(source: Source) -> bool:
 
 
 def salvage(source: Source) -> Iterator[Salvaged]:
-    """Yield what can be read of a file whose header is valid JSON."""
+    """Yield the ways to read a damaged file whose header is valid JSON."""
     from .damaged import salvage_safetensors  # only a repair needs it
 
     return salvage_safetensors(source)
@@ -114,7 +114,7 @@ def read_as_stock(path: str) -> dict[str, bytes]:
 
 
 def open_source(source: Source) -> Opened:
-    """Return the content of the header, checked against the size of the file. Raises CorruptError or RulesError."""
+    """Parse the header and check it against the size of the file. Raises CorruptError or RulesError."""
     opened, broken = read_header(source)
     if broken:
         raise RulesError(
@@ -125,7 +125,7 @@ def open_source(source: Source) -> Opened:
 
 
 def read_header(source: Source) -> tuple[Opened, list[str]]:
-    """Return the content of the header, and the rules that it breaks without hiding a tensor.
+    """Parse the header. Return its content, and the rules that it breaks without hiding a tensor.
 
     Raises CorruptError for any other broken rule.
     """
@@ -162,11 +162,11 @@ def _read_header(source: Source) -> tuple[Opened, list[str]]:
 
 
 def _strings(metadata: Any, broken: list[str]) -> dict[str, str]:
-    """Return the metadata of a header, which may be any JSON value, and note in `broken` what is not text.
+    """Return the metadata of a header, which may be any JSON value, and add each value that is not text to `broken`.
 
-    Such a value is kept as JSON, unless the file has a manifest, which is of the strings alone.
+    Such a value is kept as JSON, unless the file has a manifest, which covers only strings.
     """
-    if metadata is None:  # some libraries write null where there are none
+    if metadata is None:  # some libraries write null instead of no metadata
         return {}
     if not isinstance(metadata, dict):
         broken.append(f"its metadata are {_kind_of(metadata)}, not an object")
@@ -187,7 +187,7 @@ def _kind_of(value: Any) -> str:
 def _reader_of(
     source: Source, tensors: Mapping[str, TensorSpec], packed: Mapping[str, int]
 ) -> Callable[[str], np.ndarray]:
-    """Return the function that reads tensors of packed elements, whose offsets are in `packed`."""
+    """Return a function that reads tensors of packed elements. packed: their offsets."""
 
     def read(name: str) -> np.ndarray:
         tensor = tensors[name]

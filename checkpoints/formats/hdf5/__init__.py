@@ -2,22 +2,22 @@
 
     structure          as in structure.py, padded so that the data start at a multiple of 64
     the tensors        little-endian, C-contiguous, without gaps; tensors with larger elements come first, so that each
-                       is aligned, and those with elements of one size keep the order of the state
+                       is aligned, and tensors with elements of the same size keep the order of the state
     `/__statezoo__`    a contiguous uint8 dataset up to the end of the file: the index, then the footer
 
 `fc1.weight` is the dataset `/fc1/weight`, contiguous, so that it can be mapped. A tie is a hard link to the dataset of
-the kept tensor. A view is only in the manifest. bfloat16 and smaller floats are opaque elements of their size in NumPy,
-with NumPy's name for them in the attribute `dtype`, a text of fixed length. Complex numbers and booleans are stored as
-h5py stores them.
+the stored tensor. A view exists only in the manifest. bfloat16 and smaller floats are opaque elements of their size in
+NumPy, with NumPy's name for the dtype in the attribute `dtype`, a text of fixed length. Complex numbers and booleans
+are stored as h5py stores them.
 
-The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`, its metadata with
-sorted keys, its tensors as in a safetensors header: `name: {"dtype": ..., "shape": [...], "data_offsets": [begin,
-end]}` in the order of the state. The offsets count from the start of the data. The footer is a line of 115 bytes:
+The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`. Its metadata has
+sorted keys. Its tensors are as in a safetensors header, in the order of the state: `name: {"dtype": ..., "shape":
+[...], "data_offsets": [begin, end]}`. The offsets count from the start of the data. The footer is a line of 115 bytes:
 
     "\\nstatezoo.hdf5 " digest-of-structure " " bytes-of-structure " " digest-of-index " " bytes-of-index "\\n"
 
-The digests are xxh3-128. All numbers are lower-case hexadecimal, the sizes with 16 digits. So every byte that
-belongs to no tensor is covered by a digest, and a file of ours is read without libhdf5 and without h5py.
+The digests are xxh3-128. All numbers are lower-case hexadecimal, the sizes with 16 digits. Every byte outside the
+tensors is therefore covered by a digest, and our files are read without libhdf5 and without h5py.
 
 Names become paths at their dots. Within a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
 part is `%`; a dot after a prefix that is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
@@ -25,7 +25,7 @@ of a first part `__statezoo__` is `%5F`.
 
 Limitations. A name has at most 200 parts and 60,000 bytes; an array has at most 32 axes.
 
-A file without the footer is foreign, or a file of ours that was damaged or changed: see foreign.py.
+A file without the footer is foreign, or one of ours that was damaged or changed: see foreign.py.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _CHUNK_BYTES = 1 << 20
 def lay_out(
     tensors: Mapping[str, TensorSpec], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
-    """Return the layout. The structure depends only on the length of the manifest."""
+    """Return the layout. The structure depends on the manifest only through its length."""
     for name, tensor in tensors.items():
         if len(tensor.shape) > _MOST_AXES:
             raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
@@ -110,7 +110,7 @@ def matches(source: Source) -> bool:
 
 
 def salvage(source: Source) -> Iterator[Salvaged]:
-    """Yield what can be read of a file whose index or structure is whole."""
+    """Yield the ways to read a damaged file whose index or structure is intact."""
     from .damaged import salvage_hdf5  # only a repair needs it
 
     return salvage_hdf5(source)
@@ -124,7 +124,7 @@ def read_as_stock(path: str) -> dict[str, bytes]:
 
 
 def open_source(source: Source) -> Opened:
-    """Return the content of the index. Check it and the structure against their digests."""
+    """Check the index and the structure against their digests, and return the content of the index."""
     try:
         footer = footer_of(source)
         if footer is None:
@@ -138,7 +138,7 @@ def open_source(source: Source) -> Opened:
 
 
 class _Footer(NamedTuple):
-    """The footer, and where the index therefore starts."""
+    """The footer, and the start of the index that follows from it."""
 
     structure_digest: str
     start: int
@@ -181,7 +181,7 @@ def _read_index(source: Source, footer: _Footer) -> Opened:
 
 
 def digest_of_start(source: Source, size_bytes: int) -> str:
-    """Return the digest of the first bytes. There may be many, so they are read in chunks."""
+    """Return the digest of the first `size_bytes` bytes, read in chunks."""
     digest = xxh3_128()
     for offset in range(0, size_bytes, _CHUNK_BYTES):
         digest.update(source.read(offset, min(_CHUNK_BYTES, size_bytes - offset)))

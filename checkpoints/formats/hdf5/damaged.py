@@ -1,7 +1,7 @@
 """Reading damaged HDF5 files.
 
-If the index of a file of ours is found, its structure may be anything. If not, what libhdf5 finds counts, as it does
-for foreign files.
+If the index of one of our files is found, the HDF5 structure does not matter. Otherwise the content is what libhdf5
+finds, as for foreign files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FOREIGN = "it is damaged: nothing can be checked, and datasets that libhdf5 doe
 
 
 def salvage_hdf5(source: Source) -> Iterator[Salvaged]:
-    """Yield what the index says, then what libhdf5 finds. Raises CorruptError if neither can be read."""
+    """Yield the content of the index, then what libhdf5 finds. Raises CorruptError if neither can be read."""
     with suppress(InvalidError):
         footer = footer_of(source)
         if footer is not None:
@@ -38,7 +38,7 @@ def salvage_hdf5(source: Source) -> Iterator[Salvaged]:
 
 
 def _by_index(source: Source, start: int, index_start: int, index_bytes: int, notes: list[str]) -> Iterator[Salvaged]:
-    """Yield what an index says, with a footer that fits the structure as it is; nothing if it is damaged."""
+    """Yield the content of an index, with a footer made to fit the structure. Yield nothing if the index is damaged."""
     with suppress(CorruptError, EOFError):
         index = source.read(index_start, index_bytes)
         spliced = Spliced(source, index_start + index_bytes, footer_text(digest_of_start(source, start), start, index))

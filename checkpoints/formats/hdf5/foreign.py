@@ -1,17 +1,17 @@
-"""HDF5 files of other libraries, files of ours that another program changed, and damaged files.
+"""HDF5 files of other libraries, our files after another program changed them, and damaged files.
 
-libhdf5 reads them in a process of its own (process.py), because some damaged files make it crash or hang. It returns
-where the datasets are, and the values of those that are not stored as they are in memory. What it returns is checked
-against the size of the file.
+libhdf5 reads them in a separate process (process.py), because some damaged files make it crash or hang. It returns
+where the datasets are, and the values of datasets that are stored differently than in memory. What it returns is
+checked against the size of the file.
 
-Plain files of arrays are read, and Keras' `.weights.h5`: the dataset `/a/b` is named `a.b`, in the order of the file.
+Plain files of arrays and Keras' `.weights.h5` are read: the dataset `/a/b` is named `a.b`, in the order of the file.
 Hard links to one dataset are ties. Chunked and compressed datasets are read with the filters that h5py includes, and
-with those of hdf5plugin if that is imported; together they may expand to 128 times the file and 16 MiB. Attributes are
-not read, except `dtype` of opaque elements, where Keras writes NumPy's name for bfloat16 and float8.
+with those of hdf5plugin if it is imported; together they may expand to 128 times the size of the file plus 16 MiB.
+Attributes are not read, except `dtype` of opaque elements, where Keras writes NumPy's name for bfloat16 and float8.
 
 Everything else is listed as unsupported, with the reason: text, references, compound types and other elements that are
-not numbers; unknown filters; and what leads out of the file or in circles, such as soft and external links, external
-and virtual storage, and second links to a group. These are never followed.
+not numbers; unknown filters; and anything that leads out of the file or in circles, such as soft and external links,
+external and virtual storage, and second links to a group. Such links are never followed.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ def open_foreign(source: Source) -> Opened:
 
 
 class Place(NamedTuple):
-    """Where bytes are in a file."""
+    """A range of bytes in a file."""
 
     offset: int
     size_bytes: int
 
 
 class Remains(NamedTuple):
-    """What is left of a damaged file.
+    """The rest of a damaged file.
 
-    opened: its content. tail: the place of the dataset `/__statezoo__`, None if it has none. written_bytes: the size
-    of the file when it was written, as far as that is known.
+    opened: its content. tail: where the dataset `/__statezoo__` is, or None if it is missing. written_bytes: the size
+    of the file when it was written, if that is known.
     """
 
     opened: Opened
@@ -72,9 +72,9 @@ class Remains(NamedTuple):
 
 
 def open_remains(source: Source) -> Remains:
-    """Return what libhdf5 can find in a damaged or truncated file. Datasets may reach beyond the end of the file.
+    """Return what libhdf5 finds in a damaged or truncated file. Datasets may reach beyond the end of the file.
 
-    Raises CorruptError, or another error of open_foreign.
+    Raises CorruptError, ReadError, or FormatError if two datasets have one name.
     """
     written_bytes = written_size_of(source) or source.size_bytes
     process, listing = _asked(source, max(written_bytes, source.size_bytes))
@@ -92,7 +92,7 @@ def open_remains(source: Source) -> Remains:
 
 
 def _asked(source: Source, written_bytes: int | None = None) -> tuple[Hdf5Process, Listing]:
-    """Start libhdf5 with a file, and return what it lists."""
+    """Start libhdf5 with a file. Return the process and what it lists."""
     if not matches(source):
         raise invalid(source, "file signature not found")
     most_bytes = _MOST_EXPANSION * source.size_bytes + _FREE_EXPANSION_BYTES
@@ -105,7 +105,7 @@ def _asked(source: Source, written_bytes: int | None = None) -> tuple[Hdf5Proces
 
 
 def _opened(source: Source, process: Hdf5Process, listing: Listing) -> Opened:
-    """Return the content of a file by names. Closes the process if it is not needed for values."""
+    """Return the content of a file by name. Close the process if it is not needed to read values."""
     found, ties, unsupported = _named(source, listing)
     opened = Opened(
         tensors={name: item.tensor for name, item in found.items()},
@@ -129,7 +129,7 @@ def _opened(source: Source, process: Hdf5Process, listing: Listing) -> Opened:
 
 
 def _named(source: Source, listing: Listing) -> tuple[dict[str, Found], dict[str, str], dict[str, str]]:
-    """Return datasets by name, further names of them, and what is unsupported. Raises FormatError for equal names."""
+    """Return datasets by name, their other names, and what is unsupported. Raises FormatError if names are equal."""
     paths: dict[str, Path] = {}
     found: dict[str, Found] = {}
     first: dict[int, str] = {}
@@ -144,7 +144,7 @@ def _named(source: Source, listing: Listing) -> tuple[dict[str, Found], dict[str
 
 
 def _name_of(source: Source, path: Path, paths: dict[str, Path]) -> str:
-    """Return the name of a path, and note that it is taken."""
+    """Return the name for a path, and add it to `paths`. Raises FormatError if the name is taken."""
     name = ".".join(path)
     if name in paths:
         raise FormatError(
@@ -155,11 +155,11 @@ def _name_of(source: Source, path: Path, paths: dict[str, Path]) -> str:
     return name
 
 
-# --- files of ours
+# --- our files
 
 
 def _is_index(source: Source, path: Path, item: Found) -> bool:
-    """Return True if a dataset is the index of a file of ours, under any name."""
+    """Return True if a dataset is the index of one of our files, whatever its name."""
     if len(path) > 1 or item.tensor.dtype != "U8" or item.offset is None:
         return False
     size_bytes = max(0, min(40, item.tensor.size_bytes, source.size_bytes - item.offset))
@@ -172,7 +172,7 @@ def _is_tail(source: Source, path: Path, item: Found) -> bool:
 
 
 def _changed(source: Source, listing: Listing, ours: Found) -> CorruptError:
-    """Return the error for a file of ours whose index is no longer at its end as it was written."""
+    """Return the error for one of our files whose index is no longer at its end as it was written."""
     names = _names_in(source, ours)
     if names is None:
         return CorruptError(
@@ -186,7 +186,7 @@ def _changed(source: Source, listing: Listing, ours: Found) -> CorruptError:
     what = f"{RESERVED} is not at its end as it was written"
     if missing or strangers:
         what = f"has no dataset {missing[0]!r:.200}" if missing else f"has the dataset {strangers[0]!r:.200}"
-        what = f"it {what}, unlike {RESERVED} says"
+        what = f"it {what}, contrary to {RESERVED}"
     return CorruptError(
         f"{source.name} is damaged, or was changed by another program after it was saved: {what}. If it was changed on "
         f"purpose, save the state again with save_file, or delete {RESERVED} to load the file unchecked.",
@@ -195,7 +195,7 @@ def _changed(source: Source, listing: Listing, ours: Found) -> CorruptError:
 
 
 def _names_in(source: Source, ours: Found) -> Iterable[str] | None:
-    """Return the names of the tensors in an index, None if it is not one."""
+    """Return the names of the tensors in an index, or None if the dataset is not an index."""
     if ours.tensor.dtype != "U8" or ours.offset is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What libhdf5 says of the datasets in a file, checked against the size of the file."""
+"""The datasets that libhdf5 lists in a file, checked against the size of the file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Path = tuple[str, ...]
 class Found(NamedTuple):
     """A dataset: what it holds, and where.
 
-    offset: None if only libhdf5 can read it. number: what libhdf5 calls it. address: of its header. note: what it is
-    beyond its dtype.
+    offset: None if only libhdf5 can read it. number: its number in requests to libhdf5. address: that of its header.
+    note: what its dtype does not say.
     """
 
     tensor: TensorSpec
@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The datasets of a file by their paths, in the order of the file, and what cannot be read, with the reason.
+    """The datasets of a file by path, in the order of the file, and the objects that cannot be read, with the reason.
 
     A dataset with two links occurs twice.
     """
@@ -46,11 +46,11 @@ class Listing(NamedTuple):
 
 
 def listing_of(source: Source, index: bytes, most_bytes: int, is_cut_off: bool = False) -> Listing:
-    """Check the index that libhdf5 returns of a file.
+    """Check the index that libhdf5 returns for a file, and return its content.
 
-    most_bytes: how much its values may take that libhdf5 has to unpack. is_cut_off: keep datasets that reach beyond
-    the end of the file, instead of refusing the file.
-    Raises CorruptError.
+    most_bytes: the most bytes that the values libhdf5 has to unpack may take. is_cut_off: keep datasets that reach
+    beyond the end of the file, instead of refusing the file.
+    Raises CorruptError if something cannot be right.
     """
     try:
         content = json.loads(index)
@@ -76,14 +76,14 @@ def listing_of(source: Source, index: bytes, most_bytes: int, is_cut_off: bool =
 
 
 class _Checks:
-    """Checks that the datasets of a file fit into it together."""
+    """A check that all datasets of a file fit into it together."""
 
     def __init__(self, source: Source, most_bytes: int, is_cut_off: bool) -> None:
         self._source, self._budget, self._is_cut_off = source, most_bytes, is_cut_off
         self._contiguous_bytes = 0
 
     def checked(self, entry: dict[str, Any], number: int, path: Path) -> Found | str:
-        """Return a dataset, or why it cannot be read. Raises CorruptError if it cannot be in the file."""
+        """Return a dataset, or the reason why it cannot be read. Raises CorruptError if it cannot be in the file."""
         dtype = _DTYPES.get(entry["dtype"])
         if dtype is None or dtypes.ITEM_BYTES[dtype] != entry["item_bytes"]:
             return _refusal_of(entry["dtype"])
@@ -120,7 +120,7 @@ def _refusal_of(dtype: str) -> str:
 
 
 def path_text(path: Sequence[str]) -> str:
-    """Return a path for messages."""
+    """Return a path as text for messages."""
     return f"{'/' + '/'.join(path)!r:.200}"
 
 

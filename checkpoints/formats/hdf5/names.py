@@ -1,4 +1,4 @@
-"""Names of tensors as paths in an HDF5 file, and back. `hdf5/__init__.py` has the rules."""
+"""The conversion of tensor names to paths in an HDF5 file, and back. `hdf5/__init__.py` has the rules."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _escaped(part: str) -> str:
 def _join_tensors(name: str, parts: list[str], known: set[str]) -> None:
     """Join a part that ends the name of another tensor with the next part: a dataset cannot be a group too."""
     dot, number = name.rfind("."), len(parts) - 1
-    # From the end, so that the positions of the parts before stay valid.
+    # From the end, so that the positions of earlier parts stay valid.
     while dot >= 0:
         if name[:dot] in known:
             parts[number - 1 : number + 1] = [f"{parts[number - 1]}%2E{parts[number]}"]

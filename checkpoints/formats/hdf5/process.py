@@ -1,6 +1,6 @@
-"""libhdf5 in a process of its own, seen from the reader: start it, ask it, give up if it dies or takes too long.
+"""libhdf5 in a separate process, from the reader's side: start it, ask it, give up if it dies or takes too long.
 
-worker.py describes the requests and answers. An answer larger than it may be is not read.
+worker.py describes the requests and answers. An answer larger than allowed is not read.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ...storage.source import FileSource, Source
 from ..recognise import AGAIN, HEAD_BYTES, cause_of
 from . import SIGNATURE
 
-# The time between two answers. libhdf5 reads 20 MB of names in a second, and more of values.
+# The time between two answers. libhdf5 reads 20 MB of names per second, and more of values.
 _LEAST_SECONDS, _BYTES_IN_A_SECOND = 5, 10_000_000
-# Seconds of waiting for each second of work: the processor may be busy, and the disk may be far away.
+# Seconds to wait for each second of work: the processor may be busy, and the disk may be remote.
 _MOST_WAITING = 10
 _START_SECONDS = 120
 _LEAST_MEMORY_BYTES = 512 << 20
-# It reports after each 2000 links or datasets. None takes less than a byte of the file.
+# The process reports after every 2000 links or datasets. Each takes at least a byte of the file.
 _LEAST_STEP_BYTES = 2000
 _HEAD_BYTES = 9
-# The folder of this file is a package of its own there, so that no other module named `worker` can be found.
+# The folder of this file becomes a package of its own there, so that no other module named `worker` can be found.
 _MAIN = """
 import sys, types
 package = types.ModuleType("statezoo_hdf5")
@@ -44,16 +44,16 @@ _PLUGIN = "hdf5plugin"
 
 
 class Hdf5Process:
-    """libhdf5 with one file.
+    """A process in which libhdf5 has one file open.
 
-    most_bytes: how much may be read from it in all. written_bytes: to salvage what is there of a damaged file, the size
-    that it had when it was written; objects that libhdf5 cannot read are then listed, where they are an error else.
+    most_bytes: how many bytes may be read from it in all. written_bytes: given only to salvage a damaged file, the size
+    that the file had when it was written. Objects that libhdf5 cannot read are then listed instead of being an error.
     """
 
     def __init__(self, source: Source, most_bytes: int, written_bytes: int | None = None) -> None:
         self._source, self._most_bytes = source, most_bytes
         self._lock, self._owner, self._is_late = threading.Lock(), os.getpid(), False
-        # Unpacked values are in memory several times: as a chunk, in a growing buffer, and as an array.
+        # Unpacked values take memory several times: as a chunk, in a growing buffer, and as an array.
         limits = _LEAST_MEMORY_BYTES + 4 * most_bytes, _seconds_for(source.size_bytes)
         size_bytes = source.size_bytes if written_bytes is None else written_bytes
         self._process, self._requests = _started(source, (*limits, size_bytes, int(written_bytes is not None)))
@@ -71,7 +71,7 @@ class Hdf5Process:
             raise _not_started(source, f"did not start it (status {self._process.returncode})")
 
     def index(self) -> bytes:
-        """Return the index of the file. Raises CorruptError."""
+        """Return the index of the file. Raises CorruptError if libhdf5 cannot read it."""
         return bytes(self._ask(None, None))
 
     def values(self, number: int, buffer: memoryview) -> None:
@@ -83,7 +83,7 @@ class Hdf5Process:
         self._end()
 
     def _ask(self, number: int | None, buffer: memoryview | None) -> memoryview:
-        """Return the answer to the request for a dataset, or the index, in `buffer` if it is given."""
+        """Return the answer to the request for a dataset, or for the index. Use `buffer` for it if one is given."""
         seconds = _seconds_for(self._source.size_bytes + len(buffer or b""))
         with self._lock:
             if not self._end.alive or self._owner != os.getpid():
@@ -103,7 +103,7 @@ class Hdf5Process:
             return content
 
     def _await(self, seconds: int, buffer: memoryview | None) -> tuple[bytes, memoryview]:
-        """Return the next answer that is not just a sign of work, as _receive() does."""
+        """Return the next answer that is more than a sign of progress, in the form of _receive()."""
         for _ in range(2 + self._source.size_bytes // _LEAST_STEP_BYTES):
             with self._within(_MOST_WAITING * seconds):
                 letter, content = self._receive(buffer)
@@ -113,7 +113,7 @@ class Hdf5Process:
 
     @contextlib.contextmanager
     def _within(self, seconds: int) -> Iterator[None]:
-        """End the process if the block takes longer, which ends what the block waits for."""
+        """End the process if the block takes longer, so that the block stops waiting for it."""
         timer = threading.Timer(seconds, self._give_up)
         timer.daemon = True
         timer.start()
@@ -127,7 +127,7 @@ class Hdf5Process:
         self._process.kill()
 
     def _receive(self, buffer: memoryview | None) -> tuple[bytes, memoryview]:
-        """Return the letter and content of an answer, no letter for nonsense. Raises EOFError if it is cut off."""
+        """Return the letter and content of an answer, or no letter for nonsense. Raises EOFError if it is cut off."""
         head = self._answers.read(_HEAD_BYTES)
         if len(head) < _HEAD_BYTES:
             raise EOFError
@@ -158,7 +158,7 @@ class Hdf5Process:
         return invalid(self._source, reason)
 
     def _complaint(self, letter: bytes, content: bytes) -> CorruptError:
-        """Return the error for an answer that reports a problem. End a process that talks nonsense."""
+        """Return the error for an answer that reports a problem. End the process if the answer is nonsense."""
         if letter == b"M":
             return invalid(self._source, "reading it took more memory than a file of its size should")
         if letter == b"?":
@@ -172,11 +172,11 @@ def _seconds_for(size_bytes: int) -> int:
 
 
 def _started(source: Source, limits: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], BinaryIO]:
-    """Start a process that has the file open. Return it, and the pipe for requests to it. Raises ReadError."""
+    """Start a process that has the file open. Return it and the pipe for requests. Raises ReadError if that fails."""
     if not sys.executable or getattr(sys, "frozen", False):
         raise _not_started(source, "is no Python that could run it")
     command = [sys.executable, "-I", "-c", _MAIN, *map(str, limits), *_folders(source)]
-    # Each further thread of a BLAS would reserve memory that is never used.
+    # Each additional BLAS thread would reserve memory that is never used.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     incoming, outgoing = os.pipe()
     requests = open(outgoing, "wb", buffering=0)  # noqa: SIM115
@@ -194,7 +194,7 @@ def _started(source: Source, limits: tuple[int, ...]) -> tuple[subprocess.Popen[
 
 
 def _folders(source: Source) -> list[str]:
-    """Return the filter plugin that is in use here, the folder of the worker, and those of what it imports."""
+    """Return the filter plugin in use here, the folder of the worker, and the folders of the packages it imports."""
     plugin = _PLUGIN if _PLUGIN in sys.modules else ""
     folders = [plugin, os.path.dirname(os.path.abspath(__file__))]
     for name in filter(None, ("numpy", "h5py", plugin)):
@@ -208,7 +208,7 @@ def _folders(source: Source) -> list[str]:
 @contextlib.contextmanager
 def _descriptor_of(source: Source) -> Iterator[int]:
     """Yield the descriptor of an open file with the content of a source."""
-    # Without pread (Windows) the process needs a file of its own: it would move our position.
+    # Without pread (Windows), the process needs its own copy of the file: it would move our position.
     if isinstance(source, FileSource) and hasattr(os, "pread"):
         yield source.descriptor
     else:
@@ -219,7 +219,7 @@ def _descriptor_of(source: Source) -> Iterator[int]:
 
 
 def _end(process: subprocess.Popen[bytes], requests: BinaryIO) -> None:
-    """End the process and close the pipes to it. A fork of its owner cannot end it, and only closes."""
+    """End the process and close the pipes to it. A fork of the owner cannot end it and only closes the pipes."""
     process.kill()
     process.wait()
     requests.close()
@@ -238,9 +238,9 @@ def invalid(source: Source, reason: str) -> CorruptError:
 
 
 def written_size_of(source: Source) -> int:
-    """Return the size that a file had when it was written, from its superblock; 0 if that does not say."""
+    """Return the size that a file had when it was written, from its superblock, or 0 if the superblock does not say."""
     head = source.read(0, min(HEAD_BYTES, source.size_bytes))
-    # The place of the end of the file in each version of the superblock, with offsets of 8 bytes.
+    # Where each version of the superblock keeps the end of the file, as an offset of 8 bytes.
     place = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8]) if head[8:9] and head.startswith(SIGNATURE) else None
     return int.from_bytes(head[place : place + 8], "little") if place else 0
 

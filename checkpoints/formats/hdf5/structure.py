@@ -1,6 +1,6 @@
 """The structure of an HDF5 file, written without libhdf5: groups, and datasets whose bytes follow it.
 
-It uses the structures of HDF5 1.6, which every reader knows, all at multiples of 8 bytes:
+It uses the structures of HDF5 1.6, which every reader supports, all at multiples of 8 bytes:
 
     superblock     version 0, with a symbol table entry of the root group
     datasets       an object header (version 1) each: dataspace 1, datatype 1, fill value 2 (allocated early, never
@@ -32,7 +32,7 @@ _LEAF_K, _INTERNAL_K = 2, 4
 
 
 class Dataset(NamedTuple):
-    """A tensor, the place of its bytes in the data, and the paths of the links to it."""
+    """A tensor, the offset of its bytes in the data, and the paths of the links to it."""
 
     tensor: TensorSpec
     offset: int
@@ -70,7 +70,7 @@ def _superblock(end: int, root: int, symbol_table: bytes) -> bytes:
 
 # --- groups
 
-# The members of a group by name: the address of a dataset's header, or the members of an inner group.
+# The members of a group by name: the address of a dataset's header, or the members of a nested group.
 _Members: TypeAlias = "dict[bytes, int | _Members]"
 _HEAP = Struct("<4sB3xQQQ")
 _NO_FREE_SPACE = 1  # libhdf5's H5HL_FREE_NULL
@@ -89,7 +89,7 @@ def _link(members: _Members, path: tuple[bytes, ...], address: int) -> None:
 
 
 def _add_group(file: bytearray, members: _Members) -> int:
-    """Append a group after its inner groups. Return the address of its header, which ends with its symbol table."""
+    """Append a group after its nested groups. Return the address of its header, which ends with its symbol table."""
     heap = bytearray(8)  # the empty name, which sorts before any other
     links: list[int] = []
     for name in sorted(members):
@@ -109,10 +109,10 @@ def _add_group(file: bytearray, members: _Members) -> int:
 def _add_tree(file: bytearray, links: list[int]) -> int:
     """Append the nodes with links (place, address, ...) and a B-tree over them. Return the address of its root.
 
-    The key before a child sorts before all names in it; the key after it is the last of them.
+    The key before a child sorts before all names in it; the key after it is the last name in it.
     """
     count = len(links) // 2
-    if count <= 2 * _LEAF_K:  # nearly all groups; the general code takes three times as long
+    if count <= 2 * _LEAF_K:  # true of nearly all groups; the general code takes three times as long
         node = len(file)
         file += _SYMBOL_NODES[count].pack(b"SNOD", 1, count, *links)
         file += _TREE_NODES[1].pack(b"TREE", 0, 0, 1, _UNDEFINED, _UNDEFINED, 0, node, links[-2])

@@ -1,4 +1,4 @@
-"""The walk of libhdf5 through a file, in its own process: where the datasets are, and what cannot be read."""
+"""The search of a file with libhdf5, in a separate process: where the datasets are, and what cannot be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLUGIN_FILTERS = {
     307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 32013: "ZFP", 32015: "Zstandard", 32017: "SZ",
     32024: "SZ3", 32026: "Blosc2",
 }  # fmt: skip
-# What elements of a class are, if they are not numbers.
+# The elements of each class that are not numbers.
 _CLASSES = {
     h5t.TIME: "times",
     h5t.STRING: "text",
@@ -32,14 +32,14 @@ _Path = tuple[str, ...]
 
 
 class _UnsupportedError(Exception):
-    """An object that cannot be read, and why: a clause such as "it holds text"."""
+    """An object that cannot be read. The text is the reason, a clause such as "it holds text"."""
 
 
 class Walk:
     """The datasets in a file, each once, all links to them, and the objects that cannot be read.
 
-    go_on: called after each STEP links and datasets, to tell long work from endless work. is_tolerant: list objects
-    that libhdf5 cannot read, instead of failing.
+    go_on: called after every STEP links and datasets, to tell long work from endless work. is_tolerant: list objects
+    that libhdf5 cannot read, instead of failing. has_plugin: whether the filters of hdf5plugin may be used.
     """
 
     def __init__(self, go_on: Callable[[], None], is_tolerant: bool = False, has_plugin: bool = False) -> None:
@@ -51,7 +51,7 @@ class Walk:
         # The datasets whose values only libhdf5 can return.
         self.opened: dict[int, Any] = {}
         self._types: dict[bytes, tuple[str, int, bool, str]] = {}
-        # What is known of an address: the number of a dataset, None for a group, or why it cannot be read.
+        # What is known about an address: the number of a dataset, None for a group, or why it cannot be read.
         self._known: dict[int, int | str | None] = {}
         self._pending: list[tuple[_Path, Any, tuple[bytes, int, int]]] = []
 
@@ -98,7 +98,7 @@ class Walk:
         self.links.append((path, found))
 
     def _enter(self, path: _Path, group: Any) -> None:
-        """Note the links of a group, to be followed in the order of their creation if the file records that."""
+        """Queue the links of a group, in the order of their creation if the file records it."""
         tracked = group.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
         links: list[tuple[bytes, int, int]] = []
 
@@ -148,7 +148,7 @@ class Walk:
             raise _UnsupportedError(f"it is compressed with filter {code}, which h5py does not include")
 
     def _type_of(self, dataset: Any) -> tuple[str, int, bool, str]:
-        """Return the name and size of the elements, whether they stand in the file as in memory, and a note."""
+        """Return the name and size of the elements, whether they are stored as they are in memory, and a note."""
         kind = dataset.get_type()
         if kind.get_class() == h5t.OPAQUE:
             name = h5py.Dataset(dataset).attrs.get("dtype")
@@ -166,7 +166,7 @@ class Walk:
 
 
 def _described(kind: Any) -> tuple[str, int, bool, str]:
-    """Return what _type_of does, for a type that is not opaque. Raises _UnsupportedError if NumPy has no such dtype."""
+    """Return what _type_of returns, for a type that is not opaque. Raises _UnsupportedError for other than numbers."""
     type_class = kind.get_class()
     try:
         dtype = kind.dtype
@@ -181,7 +181,7 @@ def _described(kind: Any) -> tuple[str, int, bool, str]:
 
 
 def _members_of(kind: Any) -> str:
-    """Return the names and values of an enumeration, as far as they fit into a note."""
+    """Return the names and values of an enumeration, cut to the length of a note."""
     text = "enumeration:"
     for number in range(kind.get_nmembers()):
         name = kind.get_member_name(number).decode(errors="replace")

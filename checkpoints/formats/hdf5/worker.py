@@ -6,22 +6,22 @@ little-endian), and that many bytes:
 
     R  ready: everything is imported
     .  still at work on the index: thousands of links and datasets were handled since the last answer
-    =  what was asked for; first, without a request, the index
-    ?  what libhdf5 says is wrong: text
-    M  it takes more memory than the limits allow: nothing
+    =  the answer to a request; the first one is the index, which needs no request
+    ?  what libhdf5 says is wrong, as text
+    M  more memory is needed than the limits allow
 
 The index is JSON:
 
     datasets     for each its `dtype` (NumPy's name, or `opaque` and the value of its attribute `dtype`), `item_bytes`,
-                 `shape`, `offset` (null unless its values stand in the file as they are, little-endian and
+                 `shape`, `offset` (null unless its values are in the file as plain bytes, little-endian and
                  C-contiguous), `address` of its header, and `note`, which is text
     links        [path, number of the dataset], in the order of the file; a path is a list of its parts
     unsupported  [path, reason] of what cannot be read
 
 A request is a line `number seconds`; the answer is the values of that dataset, little-endian and C-contiguous.
-Requests come by standard error, the last of the streams that every system can pass on.
+Requests arrive on standard error, the only stream left of the three that every system can pass to a process.
 
-Nothing else of the project is imported, so that this starts quickly, and wherever h5py does.
+Nothing else of the project is imported, so that the process starts quickly, and wherever h5py can be imported.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ except ImportError:  # Windows
 
 
 def main(memory_bytes: int, seconds: int, file_bytes: int, is_tolerant: int, plugin: str) -> None:
-    """Serve the file that is standard input within limits, until there are no more requests.
+    """Serve the file on standard input within limits, until there are no more requests.
 
-    file_bytes: its size, or what it was before it was cut off. is_tolerant: go on after objects that libhdf5 cannot
+    file_bytes: its size, or its size before it was cut off. is_tolerant: continue after objects that libhdf5 cannot
     read. plugin: the name of a package whose filters are used, or "".
     """
-    # An interrupt is for the process that started this one, which then ends it.
+    # An interrupt is meant for the process that started this one, which then ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if plugin:
         __import__(plugin)
@@ -69,12 +69,12 @@ def main(memory_bytes: int, seconds: int, file_bytes: int, is_tolerant: int, plu
         _answer(answers, b"R", b"")
         walk = Walk(go_on, bool(is_tolerant), bool(plugin))
         serve(File(0, file_bytes, bool(is_tolerant)), _numbers(requests), answers, walk)
-    # Without libhdf5's own clean-up, which has nothing to do and can crash as well.
+    # Skip libhdf5's own clean-up, which has nothing to do and can crash too.
     os._exit(0)
 
 
 def _limit(memory_bytes: int) -> None:
-    """Limit the further memory of the process; allow no core dump, no writing, and no opening of files."""
+    """Limit the memory that the process can still take, and forbid core dumps, writing and opening files."""
     if resource is None:
         return
     # h5py needs this codec later, and looking it up opens a file.
@@ -89,7 +89,7 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _allow(seconds: int) -> None:
-    """End the process after that many more seconds of work."""
+    """Let the process work for that many more seconds, after which the system ends it."""
     if resource is not None:
         _, most = resource.getrlimit(resource.RLIMIT_CPU)
         seconds = _at_most(resource.RLIMIT_CPU, math.ceil(time.process_time()) + seconds)
@@ -97,14 +97,14 @@ def _allow(seconds: int) -> None:
 
 
 def _at_most(kind: int, amount: int) -> int:
-    """Return a limit, lowered to the one that the process was started with: it cannot raise that."""
+    """Return a limit, lowered to the one that the process was started with, which it cannot raise."""
     assert resource is not None
     _, most = resource.getrlimit(kind)
     return amount if most == resource.RLIM_INFINITY else min(amount, most)
 
 
 def _numbers(requests: BinaryIO) -> Iterator[int]:
-    """Yield the numbers in the requests, allowing the time that each may take."""
+    """Yield the number in each request, after allowing the time that the request may take."""
     for line in requests:
         number, seconds = map(int, line.split())
         _allow(seconds)
@@ -112,7 +112,7 @@ def _numbers(requests: BinaryIO) -> Iterator[int]:
 
 
 def serve(file: File, numbers: Iterable[int], answers: BinaryIO, walk: Walk) -> None:
-    """Answer with the index of an open file, then with the values of each dataset asked for."""
+    """Answer with the index of an open file, then with the values of each requested dataset."""
 
     def index() -> bytes:
         walk.from_root(root_of(file))
@@ -142,10 +142,10 @@ def _result_of(make: Callable[[], bytes | memoryview]) -> tuple[bytes, bytes | m
 
 
 class File:
-    """A file as libhdf5 reads it: through a descriptor whose position others may move.
+    """A file for libhdf5, read through a descriptor whose position others may move.
 
-    size_bytes: what it is taken to be. is_padded: whether what it lacks reads as zeros, not as an error: libhdf5 reads
-    ahead, beyond the structures at the end of a file that was cut off. Values are never read so.
+    size_bytes: the size that libhdf5 is told. is_padded: read missing bytes as zeros, instead of failing: libhdf5 reads
+    ahead, beyond the last structures of a file that was cut off. Values are never read in this way.
     """
 
     def __init__(self, descriptor: int, size_bytes: int, is_padded: bool = False) -> None:
@@ -166,7 +166,7 @@ class File:
             if not part and self.is_padded:
                 part = bytes(len(buffer) - done)
             if not part:
-                raise EOFError("it ends within what is to be read")
+                raise EOFError("the file ends too early")
             buffer[done : done + len(part)] = part
             done += len(part)
         return done

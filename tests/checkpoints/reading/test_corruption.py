@@ -1,4 +1,4 @@
-"""A file that is not what was written is an error that names the damaged tensors, never silently wrong values."""
+"""A corrupt file is an error that names the damaged tensors, and never loads wrong values silently."""
 
 import json
 import time
@@ -141,7 +141,7 @@ def hash_of(content: Any) -> str:
 
 
 def rewritten(path: Path, change: Any) -> None:
-    """Put what change makes of the manifest, as a dict, into the file at path, with checksums that fit."""
+    """Apply `change` to the manifest of the file at `path`, as a dict, and write it back with matching checksums."""
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
@@ -201,7 +201,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_corrupt_manifest_with_true_checksums_is_refused_all_the_same(tmp_path: Path, kind: str):
+def test_a_corrupt_manifest_with_right_checksums_is_refused(tmp_path: Path, kind: str):
     save_file(a_state(), tmp_path / "x.safetensors")
     rewritten(tmp_path / "x.safetensors", HOSTILE[kind])
     with pytest.raises(CorruptError, match=r"its manifest is not what was written"):
@@ -211,7 +211,7 @@ def test_a_corrupt_manifest_with_true_checksums_is_refused_all_the_same(tmp_path
 @pytest.mark.parametrize(
     "text", ["[]", "3", "null", '"x"', "{", "[" * 100_000, "{}", '{"version":1}', "9" * 5_000, "NaN"]
 )
-def test_a_manifest_that_is_no_manifest_is_refused(tmp_path: Path, text: str):
+def test_an_invalid_manifest_is_refused(tmp_path: Path, text: str):
     header = json.dumps({"__metadata__": {"statezoo": text}}).encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(CorruptError, match=r"its manifest is not what was written"):
@@ -221,7 +221,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(tmp_path: Path, text: str):
 @pytest.mark.parametrize(
     "content", [b"[]", b"{}", b'{"names":["x"]}', b"\xff", b'{"manifest":3,"metadata":3,"names":3}']
 )
-def test_an_h5_file_whose_own_dataset_is_nonsense_is_refused(tmp_path: Path, content: bytes):
+def test_an_h5_file_with_nonsense_in_our_dataset_is_refused(tmp_path: Path, content: bytes):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["__statezoo__"] = np.frombuffer(content, "u1")
     with pytest.raises(CheckpointError):
@@ -261,7 +261,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=lambda header: header[:60].decode("latin-1"))
-def test_an_invalid_safetensors_header_is_refused_saying_what_is_wrong(tmp_path: Path, header: bytes):
+def test_an_invalid_safetensors_header_is_an_error_that_says_what_is_wrong(tmp_path: Path, header: bytes):
     target = tmp_path / "x.safetensors"
     target.write_bytes(len(header).to_bytes(8, "little") + header + b"\1\2")
     with pytest.raises(CorruptError, match=r"is not a valid safetensors file") as caught:
@@ -270,7 +270,7 @@ def test_an_invalid_safetensors_header_is_refused_saying_what_is_wrong(tmp_path:
 
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 100_000_001, 3])
-def test_a_safetensors_header_length_that_lies_is_refused(tmp_path: Path, length: int):
+def test_a_wrong_safetensors_header_length_is_refused(tmp_path: Path, length: int):
     (tmp_path / "x.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
     with pytest.raises(CorruptError, match=r"its header should take"):
         load_file(tmp_path / "x.safetensors")
@@ -303,20 +303,20 @@ CONTENTS = {
     b"\x93NUMPY\1\0": "a NumPy .npy file",
     b"\x1f\x8b\x08 gzip": "a gzip archive",
     b"GGUF\3\0\0\0\0\0\0\0": "a GGUF file",
-    b"just some text that is no checkpoint at all": "It looks like text. Give the file that holds the tensors",
+    b"just some text that is no checkpoint at all": "It looks like text. Pass the file that holds the tensors",
     b"\xff\xfe\xfd no text": "damaged or cut off",
 }
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: content[:12].decode("latin-1"))
-def test_a_file_that_is_something_else_says_what_it_looks_like(path: Path, content: bytes):
+def test_a_file_of_another_kind_is_an_error_that_says_what_it_looks_like(path: Path, content: bytes):
     path.write_bytes(content)
     for read in (load_file, read_metadata, inspect):
         with pytest.raises(CorruptError, match=CONTENTS[content]):
             read(path)
 
 
-def test_a_file_of_the_other_format_says_to_rename_it(tmp_path: Path):
+def test_a_file_in_the_other_format_is_an_error_that_says_to_rename_it(tmp_path: Path):
     save_file({"x": np.ones(2)}, tmp_path / "a.safetensors")
     save_file({"x": np.ones(2)}, tmp_path / "b.h5")
     (tmp_path / "a.safetensors").rename(tmp_path / "a.h5")
@@ -327,7 +327,7 @@ def test_a_file_of_the_other_format_says_to_rename_it(tmp_path: Path):
         load_file(tmp_path / "b.safetensors")
 
 
-def test_a_file_cut_off_is_not_advised_to_be_renamed_to_the_suffix_it_has(path: Path):
+def test_the_error_for_a_truncated_file_does_not_advise_the_suffix_it_has(path: Path):
     save_file({"x": np.ones(20)}, path)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(
@@ -337,7 +337,7 @@ def test_a_file_cut_off_is_not_advised_to_be_renamed_to_the_suffix_it_has(path: 
 
 
 @pytest.mark.parametrize(("number", "times"), [("9" * 4000, 500), ("2", 200_000)], ids=["huge numbers", "many axes"])
-def test_a_shape_made_to_take_hours_to_multiply_is_refused_at_once(tmp_path: Path, number: str, times: int):
+def test_a_shape_that_would_take_hours_to_multiply_is_refused_at_once(tmp_path: Path, number: str, times: int):
     header = f'{{"x":{{"dtype":"F32","shape":[{",".join([number] * times)}],"data_offsets":[0,0]}}}}'.encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     start = time.process_time()
@@ -346,13 +346,13 @@ def test_a_shape_made_to_take_hours_to_multiply_is_refused_at_once(tmp_path: Pat
     assert time.process_time() - start < 2
 
 
-def test_datasets_that_lie_over_each_other_cannot_multiply_a_file_in_memory(tmp_path: Path):
+def test_overlapping_datasets_cannot_multiply_a_file_in_memory(tmp_path: Path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         file["a"], file["b"] = np.ones(5000), np.zeros(5000)
         first, second = (file[name].id.get_offset() for name in "ab")
     content = path.read_bytes().replace(second.to_bytes(8, "little"), first.to_bytes(8, "little"))
-    # What the superblock says of the size of the file.
+    # The size of the file in the superblock.
     content = content[:40] + second.to_bytes(8, "little") + content[48:second]
     path.write_bytes(content)
     with h5py.File(path) as file:
@@ -367,7 +367,7 @@ def test_a_missing_file_is_a_file_not_found_error_that_says_where_it_looked(path
     assert isinstance(caught.value, FileNotFoundError)
 
 
-def test_a_folder_and_a_pipe_are_refused_and_never_waited_for(path: Path):
+def test_a_folder_and_a_pipe_are_refused_without_waiting(path: Path):
     import os
 
     path.mkdir()
@@ -388,14 +388,14 @@ def test_a_device_is_refused_without_being_opened(path: Path, monkeypatch: pytes
         load_file(path)
 
 
-def test_a_header_as_deep_as_python_goes_is_refused_whatever_the_depth_of_the_stack():
+def test_a_header_nested_to_the_recursion_limit_is_refused_at_any_stack_depth():
     for depth in range(300, 1100, 7):
         text = b'{"a":' * depth + b"1" + b"}" * depth
         with pytest.raises(FormatError, match="is not a valid safetensors file"):
             load_file(len(text).to_bytes(8, "little") + text)
 
 
-def test_a_name_given_twice_is_refused_in_a_file_of_ours_too(tmp_path: Path):
+def test_a_repeated_name_is_refused_in_our_file_too(tmp_path: Path):
     target = tmp_path / "x.safetensors"
     save_file({"a": np.ones(3)}, target)
     content = target.read_bytes()

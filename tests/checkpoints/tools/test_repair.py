@@ -1,4 +1,4 @@
-"""repair(): what it saves of damaged files, what it says is lost, and that it invents nothing."""
+"""repair(): what it saves from damaged files, what it reports as lost, and that it invents nothing."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def flipped(data: bytes, position: int) -> bytes:
 
 
 def assert_kept(out: Path, lost: set[str]) -> None:
-    """All but what is lost loads, verified, as it was, shared as it was."""
+    """Assert that everything not lost loads and verifies with the values and sharing it had."""
     loaded = load_file(out)
     assert list(loaded) == [name for name in STATE if name not in lost]
     assert diff({name: value for name, value in STATE.items() if name not in lost}, loaded).same
@@ -106,7 +106,7 @@ def test_the_remaining_tensors_of_a_truncated_safetensors_file_are_saved_and_che
     assert_kept(out, {"fc.bias"})
 
 
-def test_everything_in_an_hdf5_file_without_its_footer_is_saved_and_checked(tmp_path: Path):
+def test_everything_in_an_hdf5_file_without_a_footer_is_saved_and_checked(tmp_path: Path):
     path, out = tmp_path / "a.h5", tmp_path / "b.h5"
     data = saved(path)
     path.write_bytes(data[:-100])
@@ -133,11 +133,11 @@ def test_the_tensors_of_a_truncated_hdf5_file_are_saved_unchecked(tmp_path: Path
     assert np.array_equal(loaded["fc.weight"], STATE["fc.weight"])
 
 
-def test_bytes_after_the_end_are_left_out(path: Path, out: Path):
+def test_bytes_after_the_end_are_dropped(path: Path, out: Path):
     data = saved(path)
     path.write_bytes(data + bytes(70))
     found = repair(path, out)
-    assert found.notes == ("70 bytes stand after its end, which were left out",)
+    assert found.notes == ("70 bytes after its end were left out",)
     assert found.complete
     assert out.read_bytes() == data
 
@@ -212,7 +212,7 @@ def test_bytes_and_open_files_are_repaired(path: Path, out: Path):
 
 
 @pytest.mark.parametrize(("content", "text"), [(b"", "empty"), (b"<html>", "HTML"), (b"\x80\x02}", "pickle")])
-def test_other_content_is_refused_and_nothing_is_written(path: Path, out: Path, content: bytes, text: str):
+def test_a_file_of_another_kind_is_refused_and_nothing_is_written(path: Path, out: Path, content: bytes, text: str):
     path.write_bytes(content)
     with pytest.raises(CorruptError, match=rf"(?s){text}.*Too much of it is damaged to be repaired\."):
         repair(path, out)
@@ -235,7 +235,7 @@ def test_nothing_is_written_if_no_tensor_is_intact(path: Path, out: Path):
     assert not out.exists()
 
 
-def test_a_header_that_promises_far_more_than_the_file_has_takes_no_memory(tmp_path: Path):
+def test_a_header_that_claims_far_more_data_than_the_file_has_takes_no_memory(tmp_path: Path):
     path, out = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     header = json.dumps({"x": {"dtype": "U8", "shape": [10**15], "data_offsets": [0, 10**15]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
@@ -277,7 +277,7 @@ def test_a_tensor_reported_as_checked_has_the_written_bytes(
     path.write_bytes(content)
     try:
         found = repair(path, out)
-    except FormatError:  # CorruptError, or that of a dtype whose name was damaged
+    except FormatError:  # CorruptError, or the error for a damaged dtype name
         return
     loaded = load_file(out)
     assert set(found.saved) == set(loaded)

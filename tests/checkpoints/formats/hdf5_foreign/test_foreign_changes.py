@@ -1,4 +1,4 @@
-"""Files of ours that another program changed: libhdf5 reads them, and the change is noticed."""
+"""Our files after another program changed them: libhdf5 reads them, and the change is detected."""
 
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
 from statezoo.checkpoints.storage.source import FileSource
 
 
-def test_a_dataset_added_to_a_file_of_ours_is_noticed_and_deleting_the_index_loads_it_unchecked(tmp_path: Path):
+def test_a_dataset_added_to_our_file_is_detected_and_without_the_index_the_file_loads_unchecked(tmp_path: Path):
     save_file({"a": np.ones(2)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file["new"] = np.ones(1)
-    with pytest.raises(CorruptError, match=r"changed by another program.*it has the dataset 'new', unlike") as caught:
+    with pytest.raises(
+        CorruptError, match=r"changed by another program.*it has the dataset 'new', contrary to __statezoo__"
+    ) as caught:
         open_foreign(FileSource(str(tmp_path / "x.h5")))
     assert caught.value.tensors == ("new",)
     with h5py.File(tmp_path / "x.h5", "a") as file:
@@ -25,7 +27,7 @@ def test_a_dataset_added_to_a_file_of_ours_is_noticed_and_deleting_the_index_loa
         assert list(found.tensors) == ["a", "new"]
 
 
-def test_an_attribute_added_to_a_file_of_ours_is_noticed(tmp_path: Path):
+def test_an_attribute_added_to_our_file_is_detected(tmp_path: Path):
     save_file({"a": np.ones(2)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file["a"].attrs["note"] = "x" * 1000
@@ -33,7 +35,7 @@ def test_an_attribute_added_to_a_file_of_ours_is_noticed(tmp_path: Path):
         open_foreign(FileSource(str(tmp_path / "x.h5")))
 
 
-def test_an_index_under_another_name_is_damage(tmp_path: Path):
+def test_a_renamed_index_is_damage(tmp_path: Path):
     save_file({"a": np.ones(2)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file.move("__statezoo__", "other")
