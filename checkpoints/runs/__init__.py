@@ -1,1 +1,1 @@
-"""The state of a training, and the checkpoints of a run."""
+"""Training state, and the checkpoints of a training run."""

@@ -1,4 +1,4 @@
-"""The checkpoints of a run in one folder: `History`, and what it returns."""
+"""The checkpoints of a run in one folder: `History` and the types it returns."""
 
 from .history import DamagedWarning as DamagedWarning
 from .history import History as History

@@ -1,10 +1,10 @@
 """Saving while training continues: a snapshot of the state, and a thread that writes it.
 
-The snapshot is copied on the calling thread, so it is the state of that moment whatever happens to the arrays later.
-The next snapshot reuses its memory: a run needs room for one more state.
+The snapshot is copied on the calling thread, so later changes to the arrays do not affect it. The next snapshot reuses
+its memory: a run needs room for one more state.
 
-Each job has a thread of its own, which the interpreter waits for when it exits: no thread idles or has to be stopped. A
-forked process has none of them. What its parent was writing is left to the parent.
+Each job has its own thread, which the interpreter waits for when it exits: no thread idles or has to be stopped. A
+forked process has none of these threads, and leaves it to its parent to finish writing.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from ...state.sharing import unpack
 
 
 class Snapshot(NamedTuple):
-    """A copy of a state, and the arrays that it is made of."""
+    """A copy of a state, and the arrays that it consists of."""
 
     state: dict[str, Any]
     buffers: dict[str, np.ndarray]
 
 
 class SnapshotMemory:
-    """Takes snapshots, each in the memory of an earlier one that was given back."""
+    """The memory for snapshots. Each new one reuses the memory of an earlier one that was given back."""
 
     def __init__(self) -> None:
         self._free: list[dict[str, np.ndarray]] = []
 
     def take(self, state: Mapping[str, Any]) -> Snapshot:
-        """Return a copy of what `save_file` takes: equal values that share memory as they do. Deferred arrays are made.
+        """Return a copy of a state as `save_file` takes it, with the same sharing. Deferred arrays are computed.
 
-        Raises StateError for what cannot be saved.
+        Raises StateError if the state cannot be saved.
         """
         packed = packed_of(state)
         earlier: dict[str, np.ndarray] = {}
@@ -59,21 +59,21 @@ class SnapshotMemory:
         return Snapshot(unpack(packed), buffers)
 
     def give_back(self, snapshot: Snapshot) -> None:
-        """Let the next snapshot use the memory of one that has been written."""
+        """Let the next snapshot reuse the memory of one that has been written."""
         self._free[:] = [snapshot.buffers]
 
 
 class Background:
-    """Runs one job at a time on a thread. The next call raises what a job raised.
+    """A runner of one job at a time, on a thread. The next call raises what a job raised.
 
-    A signal handler may call it in the midst of a call. It does not wait for a job whose start it interrupted.
+    A signal handler may interrupt a call and make another. It does not wait for a job whose start it interrupted.
     """
 
     def __init__(self) -> None:
         self._jobs: list[_Job] = []  # more than one only if a signal handler starts one
 
     def start(self, work: Callable[[], None]) -> None:
-        """Start a job after the one before has ended. Raises what that one raised, and starts nothing then."""
+        """Wait for the last job, then start another. If the last job raised, raise that instead of starting."""
         self.wait()
         if not threading.main_thread().is_alive():  # the interpreter is exiting, and waits for no more threads
             work()
@@ -84,7 +84,7 @@ class Background:
         job.start()
 
     def wait(self) -> None:
-        """Wait until no job is running. Raises what the last one raised, once."""
+        """Wait until no job is running. Raises once what the last job raised."""
         for job in list(self._jobs):
             if job.join():
                 with suppress(ValueError):  # another thread, or a signal handler, was faster
@@ -107,7 +107,7 @@ class _Job:
         self._thread = threading.Thread(target=self.run, name="statezoo-save", daemon=False)
 
     def start(self) -> None:
-        """Run the work on a thread, or here if the system gives no more threads."""
+        """Run the work on a thread, or here if the system cannot start another thread."""
         try:
             self._thread.start()
             self._is_started = True
@@ -115,7 +115,7 @@ class _Job:
             self.run()
 
     def join(self) -> bool:
-        """Wait for the end of the job. Return False if a signal handler calls this in the midst of its start or run."""
+        """Wait until the job ends. Return False if the caller is a signal handler that interrupted its start or run."""
         if os.getpid() != self._process:
             return True
         # A new thread waits for the code that starts it. Once the work has begun, nothing holds it up.
@@ -128,7 +128,7 @@ class _Job:
         return True
 
     def raise_error(self) -> None:
-        """Raise what the job raised, once, in the process that started it."""
+        """Raise once, in the process that started the job, what the job raised."""
         if self._errors and os.getpid() == self._process:
             raise self._errors.pop()
 

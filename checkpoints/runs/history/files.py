@@ -1,9 +1,9 @@
-"""The files of a history: their names, and what they say about their step.
+"""The files of a history: their names, and the metadata of a step.
 
     step-00001200.safetensors, step-00001200.h5     a checkpoint
     step-00001200/model.safetensors.index.json      a checkpoint in shards, in a folder of its own (see linked.py)
 
-The step has at least eight digits, so that names sort as steps do. The metadata of a checkpoint have an entry
+The step has at least eight digits, so that names sort in the order of steps. The metadata of a checkpoint has an entry
 "history", a JSON text: {"metrics": {"loss": 0.25}, "step": 1200}.
 """
 
@@ -32,7 +32,7 @@ _IN_FOLDER = f"model{DEFAULT.suffix}"
 
 
 class Entry(NamedTuple):
-    """A checkpoint in the folder. path: what `load_file` takes. The other fields tell it from a later one there."""
+    """A checkpoint in the folder. path: what `load_file` takes. inode, modified_ns: tell it from a later file there."""
 
     step: int
     path: str
@@ -57,9 +57,9 @@ class Entry(NamedTuple):
 
 
 def make_folder(folder: str, flush: bool) -> bool:
-    """Make a folder and its parents. Return False if it is there. flush: so that it survives a power cut.
+    """Make a folder and its parents. Return False if it exists. flush: so that it survives a power cut.
 
-    Raises WriteError.
+    Raises WriteError if the folder cannot be made.
     """
     if os.path.isdir(folder):
         return False
@@ -80,7 +80,7 @@ def check_step(step: Any) -> None:
     """Raise ArgumentError unless a file can be named after the step."""
     if type(step) is not int or step < 0:
         raise ArgumentError(f"a step must be a whole number, 0 or more, not {step!r}.")
-    if step >= 10**_MOST_DIGITS:  # file names have a maximum length, and so have the integers that Python prints
+    if step >= 10**_MOST_DIGITS:  # file names have a maximum length, and so do the integers that Python prints
         raise ArgumentError(f"a step must have at most {_MOST_DIGITS} digits, and this one has more.")
 
 
@@ -101,7 +101,7 @@ def name_of(path: str) -> str:
 
 
 def parsed_name(name: str) -> tuple[int, str] | None:
-    """Return the step and the suffix of a name that `path_of` gives, or None for any other name."""
+    """Return the step and the suffix of a name made by `path_of`, or None for any other name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -127,7 +127,7 @@ def entry_at(step: int, path: str) -> Entry | None:
 
 
 def names(folder: str) -> list[str]:
-    """Return the names of everything in a folder. Raises ReadError."""
+    """Return the names of everything in a folder. Raises ReadError if it cannot be read."""
     try:
         return os.listdir(folder)
     except OSError as error:
@@ -136,7 +136,7 @@ def names(folder: str) -> list[str]:
 
 
 def entries(folder: str) -> list[Entry]:
-    """Return the checkpoints in a folder in the order of their steps. Raises ReadError."""
+    """Return the checkpoints in a folder, ordered by step. Raises ReadError if the folder cannot be read."""
     steps = filter(None, map(parsed_name, names(folder)))
     found = [entry_at(step, path_of(folder, step, suffix)) for step, suffix in steps]
     return sorted(entry for entry in found if entry is not None)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: save one by step, remove old ones, find the newest and the best again.
+"""The checkpoints of a run: save them by step, remove old ones, find the newest and the best.
 
     history = History("runs/digits", keep_last=3, keep_best=1, metric="accuracy", mode="max", background=True)
     with history:
@@ -10,7 +10,7 @@
     saved = history.best()                  # step, path, metrics
     load_model(model, saved.path)
 
-docs/history.md says what it guarantees, and what it does not.
+docs/history.md describes what it guarantees, and what it does not.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ T = TypeVar("T")
 
 
 class DamagedWarning(UserWarning):
-    """A damaged checkpoint of a history is skipped, and another one is used."""
+    """A warning that a damaged checkpoint was skipped and another one is used."""
 
 
 class History:
     """The checkpoints in a folder. The folder is made if it does not exist.
 
     keep_last: how many of the highest steps to keep. keep_best: how many of the best by `metric` to keep as well.
-    mode: whether the lowest ("min") or the highest ("max") value is the best. keep_every: keep each step that it
-    divides. A save removes the other checkpoints, except itself and what another process saved meanwhile.
+    mode: whether the lowest ("min") or the highest ("max") value is the best. keep_every: also keep the steps divisible
+    by it. A save removes all other checkpoints, except its own and those that other processes saved meanwhile.
     format: "safetensors" or "hdf5". background: write on a thread while the program continues, see `save`.
-    share: save each checkpoint as a folder of shards, in which tensors that did not change are hard links to those of
-    the step before (see linked.py); safetensors only. durable: as in `save_file`.
-    Iterating yields every checkpoint as Saved, by step, damaged ones included; those may have no metrics. As a context
+    share: save each checkpoint as a folder of shards, in which unchanged tensors are hard links to those of the step
+    before (see linked.py); safetensors only. durable: as in `save_file`.
+    Iterating yields every checkpoint as Saved, by step, including damaged ones, which may have no metrics. As a context
     manager, it waits for the last save. Raises ArgumentError, or WriteError if the folder cannot be made.
     """
 
@@ -78,14 +78,14 @@ class History:
             raise ArgumentError(f"checkpoints can share shards only in {DEFAULT.name}. Leave out share, or format.")
         self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its working directory
         files.make_folder(self.folder, durable)
-        # Imported now: a signal handler must not meet a module that is half imported.
+        # Imported now: a signal handler must not find a half-imported module.
         self._codec, self._durable, self._log = form.codec, durable, Log(self.folder)
         self._background, self._snapshots = Background(), SnapshotMemory() if background else None
-        self._saving = threading.RLock()  # for threads; a signal handler may save in the midst of a save
-        # A checkpoint that appears later is another process's, which removes it itself.
+        self._saving = threading.RLock()  # for threads; a signal handler may save during a save
+        # A checkpoint that appears later belongs to another process, which removes it itself.
         self._known = set(files.entries(self.folder))
         self._saved: dict[files.Entry, Saved] = {}
-        self._unlogged_names: list[str] = []  # of the saves under way, whose lines are still to come
+        self._unlogged_names: list[str] = []  # of the saves in progress, whose lines are not yet written
         self._is_log_complete = False
 
     def save(
@@ -95,14 +95,14 @@ class History:
         metrics: Mapping[str, SupportsFloat] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> str:
-        """Save the state of a step with its metrics, remove what need not be kept, and return the path.
+        """Save the state of a step with its metrics, remove the checkpoints not to keep, and return the path.
 
         state: what `save_file` takes, or an object whose `state_dict()` returns that. metrics: numbers by name, stored
-        as floats. They must include the history's metric, unless there are none. metadata: as in `save_file`.
-        A checkpoint of the same step is replaced. In the background, only the copy of the state is made here, in memory
-        that the next save reuses. A thread does the rest, one save at a time: a save waits for the one before. The next
-        call, or `close()`, raises what failed there.
-        Raises StateError or UnsupportedTypeError for what cannot be saved, WriteError if the system refuses.
+        as floats. If there are any, the history's metric must be among them. metadata: as in `save_file`.
+        A checkpoint of the same step is replaced. With `background`, this call only copies the state, into memory that
+        the next save reuses. A thread does the rest, one save at a time: a save waits for the one before it. If the
+        thread fails, the next call or `close()` raises the error.
+        Raises StateError or UnsupportedTypeError if the state cannot be saved, WriteError if the system refuses.
         """
         with self._saving:
             self._background.wait()
@@ -118,7 +118,7 @@ class History:
             return path
 
     def latest(self) -> Saved | None:
-        """Return the intact checkpoint of the highest step, after checking every byte. None if there is none at all.
+        """Return the intact checkpoint of the highest step, after checking every byte. None if the folder has none.
 
         Damaged checkpoints are skipped with a DamagedWarning. Raises CorruptError if all are damaged.
         """
@@ -126,7 +126,7 @@ class History:
         return found[0] if found else None
 
     def best(self) -> Saved | None:
-        """Return the intact checkpoint with the best metric, and the earliest of equal ones. Otherwise as `latest()`.
+        """Return the intact checkpoint with the best metric, the earliest of equals. Otherwise as `latest()`.
 
         NaN is never the best. Return None if no checkpoint has the metric. Raises ArgumentError if the history has no
         metric.
@@ -154,7 +154,7 @@ class History:
         return self._log.records()
 
     def close(self) -> None:
-        """Wait for the save in the background. Raises what it raised. The history can still be used afterwards."""
+        """Wait for the save in the background, and raise what it raised. The history can still be used afterwards."""
         self._background.wait()
 
     def __enter__(self) -> History:
@@ -191,7 +191,7 @@ class History:
             memory.give_back(snapshot)
 
     def _write(self, step: int, path: str, state: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        """Write a checkpoint and its line in the log, then remove old ones. A signal handler may do so in the midst."""
+        """Write a checkpoint and its line in the log, then remove old ones. A signal handler may interrupt and save."""
         with self._log.locked() as log:
             self._unlogged_names.append(files.name_of(path))
             try:
@@ -207,7 +207,7 @@ class History:
                 if written is None:
                     raise MissingFileError(f"{path} was removed by another program right after the save. Save again.")
                 self._known.add(written)
-                self._saved.pop(written, None)  # of an earlier file at this place
+                self._saved.pop(written, None)  # may describe an earlier file at this path
                 log.append([*unlogged, written.record])
                 self._is_log_complete = True
             except BaseException:
@@ -226,11 +226,11 @@ class History:
             save_linked(state, path, metadata, since=since, durable=self._durable)
 
     def _unlogged(self, entries: list[files.Entry]) -> list[Record]:
-        """Return the lines missing from the log: it was lost, or a process was killed between a save and its line."""
+        """Return the lines missing from a log that was lost, or whose writer was killed between a save and its line."""
         if self._is_log_complete:
             return []
         logged = {record.file: repr(record.metrics) for record in self._log.records()}  # as text, NaN equals NaN
-        no_metrics = repr({})  # of a damaged checkpoint, whose line is right
+        no_metrics = repr({})  # read from a damaged checkpoint, whose line in the log is right
         records = [entry.record for entry in entries if entry.name not in self._unlogged_names]
         return [r for r in records if r.file not in logged or repr(r.metrics) not in (logged[r.file], no_metrics)]
 
@@ -292,7 +292,7 @@ def _state_dict_of(state: Any) -> Mapping[str, Any]:
 
 
 def _check(path: str) -> None:
-    """Raise CorruptError or another CheckpointError unless every byte of a file is as it was written."""
+    """Raise CorruptError or another CheckpointError unless every byte of a file is what was written."""
     from ...tools.verification import verify
 
     found = verify(path)

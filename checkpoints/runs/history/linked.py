@@ -1,16 +1,16 @@
-"""Checkpoints that share shards: what did not change since an earlier one is linked, not written again.
+"""Checkpoints that share shards: tensors unchanged since an earlier checkpoint are linked, not written again.
 
-The state is saved in shards with an index, in Hugging Face's layout (see sharding/index.py). A shard of the earlier
-checkpoint whose tensors all have the same digests becomes a shard of the new one by a hard link: one file with two
-names, which is there until the last one is removed. The other tensors are written. Those that did not change get
-shards of their own, so that the next save can link to them. Frozen tensors are so written twice, and never again.
+The state is saved in shards with an index, in Hugging Face's layout (see sharding/index.py). If all tensors in a shard
+of the earlier checkpoint have the same digests, that shard becomes a shard of the new checkpoint by a hard link: one
+file with two names, which exists until both are removed. The other tensors are written. Unchanged ones among them get
+shards of their own, so that the next save can link to these. Frozen tensors are thus written twice, and never again.
 
     step 100   embedding, backbone, head in one shard      (written)
     step 200   embedding, backbone | head                  (written, now apart)
     step 300   embedding, backbone | head                  (linked | written)
 
-Where the file system has no hard links, everything is written. Damage in a shared shard is damage in every checkpoint
-that shares it. The same holds for what a program writes into it in place, which statezoo never does.
+Where the file system has no hard links, everything is written. Damage to a shared shard damages every checkpoint that
+shares it. So does a program that writes into the shard in place, which statezoo never does.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def save_linked(
     since: str | None = None,
     durable: bool = True,
 ) -> None:
-    """Write a state in shards. Shards that are unchanged since an earlier checkpoint are links to that one's.
+    """Write a state in shards. Shards unchanged since an earlier checkpoint become links to the shards of that one.
 
-    path: ends in .safetensors; `load_file` takes it. since: the path of the earlier checkpoint, or None. It is not used
-    if it is damaged or gone. The other arguments, and the errors: as in `save_file`.
+    path: ends in .safetensors; `load_file` takes it. since: the path of the earlier checkpoint, or None. It is ignored
+    if it is damaged or gone. For the other arguments and the errors, see `save_file`.
     """
     strings = checked_metadata(metadata or {})
     packed = packed_of(state)
@@ -62,14 +62,14 @@ def save_linked(
 
 
 class _Content(NamedTuple):
-    """What must be equal for two tensors to be the same. A digest alone does not cover dtype and shape."""
+    """The parts of a tensor that must be equal for two to be the same. A digest does not cover dtype and shape."""
 
     tensor: TensorSpec
     digest: str
 
 
 class _Piece(NamedTuple):
-    """The tensors of a new shard, and the path of an earlier shard that holds exactly these, if there is one."""
+    """The tensors of a new shard, and the path of an earlier shard with exactly these tensors, or None."""
 
     part: Packed
     earlier: str | None
@@ -102,9 +102,11 @@ def _shards_of(path: str | None) -> _Shards:
 
 
 def _pieces(packed: Packed, contents: Mapping[str, _Content], earlier: _Shards) -> list[_Piece]:
-    """Cut the stored tensors, in order, into the new shards: where an unchanged earlier shard begins or ends, and
-    where changed and unchanged tensors meet."""
-    shard_of: dict[str, str | None] = {}  # of unchanged tensors: the earlier shard, or None if others in it changed
+    """Split the stored tensors, in order, into the new shards.
+
+    A shard ends where an unchanged earlier shard begins or ends, and where changed and unchanged tensors meet.
+    """
+    shard_of: dict[str, str | None] = {}  # unchanged tensor -> its earlier shard, or None if others in it changed
     for shard, found in earlier.items():
         unchanged = [name for name, content in found.items() if contents.get(name) == content]
         shard_of |= dict.fromkeys(unchanged, shard if len(unchanged) == len(found) else None)
@@ -123,17 +125,17 @@ def _pieces(packed: Packed, contents: Mapping[str, _Content], earlier: _Shards) 
 
 
 def _runs(packed: Packed, shard_of: Mapping[str, str | None]) -> list[list[str]]:
-    """Return the names of the stored tensors, in order, as runs that come from one earlier shard, or from none."""
+    """Return the names of the stored tensors, in order, in runs that come from one earlier shard or from none."""
     return [list(names) for _, names in groupby(packed.stored, key=lambda name: shard_of.get(name, ""))]
 
 
 def _link(earlier: str, target: str, durable: bool) -> bool:
-    """Give a file a second name. Return False if that fails. durable: flush it, as its writer may not have."""
+    """Give a file a second name. Return False if that fails. durable: flush the file, as its writer may not have."""
     try:
         os.link(earlier, target)
         if durable:
             with open(target, "r+b") as file:
                 os.fsync(file.fileno())
-    except OSError:  # no hard links here, too many of this file, or it was removed meanwhile
+    except OSError:  # no hard links here, too many links to this file, or the file was removed meanwhile
         return False
     return True

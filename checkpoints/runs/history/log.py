@@ -2,12 +2,12 @@
 
     {"step": 1200, "file": "step-00001200.safetensors", "saved": "2026-01-31T09:20:22+00:00", "metrics": {"loss": 0.25}}
 
-It is for people and their tools: the checkpoints hold the same, and lines that are missing are added from them. Lines
-are only appended, each save in one write. A line that a crash has torn is skipped. If there are several lines for a
-file, the last one counts. NaN and the infinities are the texts "NaN", "Infinity" and "-Infinity", see metrics.py.
+It is for people and their tools: the checkpoints hold the same data, and missing lines are added from them. Lines are
+only appended, in one write for each save. A line torn by a crash is skipped. If there are several lines for a file, the
+last one counts. NaN and the infinities are the texts "NaN", "Infinity" and "-Infinity", see metrics.py.
 
-The log is also the file that writers lock, so that one at a time changes the folder. Where there are no locks (Windows,
-some network file systems), only one writer may save.
+Writers also lock the log, so that only one at a time changes the folder. Where there are no locks (Windows, some
+network file systems), only one writer may save.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Log:
         self.path = os.path.join(folder, NAME)
 
     def records(self) -> list[Record]:
-        """Return every line that can be read, in the order they were written. Raises ReadError."""
+        """Return every line that can be parsed, in the order written. Raises ReadError if the file cannot be read."""
         try:
             with open(self.path, "rb", opener=_open_regular) as file:
                 lines = file.read().split(b"\n")
@@ -56,7 +56,7 @@ class Log:
 
     @contextmanager
     def locked(self) -> Iterator[OpenLog]:
-        """Yield the log to append to, while no other process changes the folder. Raises WriteError, LockedError."""
+        """Lock the log and yield it. Raises WriteError if it cannot be opened, LockedError if it stays locked."""
         with locked(self.path, create=True):
             try:
                 descriptor = _open_regular(self.path, _FLAGS)
@@ -74,13 +74,13 @@ class Log:
 
 
 class OpenLog(NamedTuple):
-    """A log that is locked."""
+    """A locked log, open to append to."""
 
     path: str
     descriptor: int
 
     def append(self, records: Iterable[Record]) -> None:
-        """Write a line for each record. Raises WriteError."""
+        """Append a line for each record. Raises WriteError if the system refuses."""
         text = b"".join(map(_line, records))
         try:
             size = os.fstat(self.descriptor).st_size

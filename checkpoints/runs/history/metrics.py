@@ -1,4 +1,4 @@
-"""The metrics of a checkpoint: floats by name. JSON has no NaN and no infinities, so these are written as text."""
+"""The metrics of a checkpoint: floats by name. JSON has no NaN and no infinities, so they are written as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def checked_metrics(metrics: Any) -> dict[str, float]:
     for name, value in metrics.items():
         if not isinstance(name, str) or not _is_number(value):
             raise ArgumentError(
-                f"metrics must be numbers by name, but {name!r} is {value!r:.60}. Pass float(...) of it."
+                f"metrics must be numbers by name, but {name!r} is {value!r:.60}. Convert it with float()."
             )
     return {name: float(value) for name, value in metrics.items()}
 
@@ -36,13 +36,13 @@ def _is_number(value: Any) -> bool:
 
 
 def numbers_to_json(metrics: Mapping[str, float]) -> dict[str, float | str]:
-    """Return metrics as JSON can hold them."""
+    """Return metrics as values that JSON can hold."""
     return {name: value if math.isfinite(value) else _TEXTS[str(value)] for name, value in metrics.items()}
 
 
 def numbers_from_json(content: Any) -> dict[str, float]:
-    """Return what `numbers_to_json` was given. Raises AttributeError, TypeError or ValueError for anything else."""
+    """Return the metrics that `numbers_to_json` was given. Raises AttributeError, TypeError or ValueError."""
     try:
         return {name: float(value) for name, value in content.items()}
     except OverflowError as error:  # JSON has integers of any size
-        raise ValueError("a metric is larger than a float can be") from error
+        raise ValueError("a metric is too large for a float") from error

@@ -1,8 +1,9 @@
-"""What a history removes, and what proves that it is the history's own.
+"""The removal of checkpoints, and the proof that they belong to the history.
 
-- A checkpoint: its metadata name the step, and its manifest is ours. A link is not removed, nor what it leads to.
-- What a killed process left: a mark in the folder of the history names what that process was writing or removing, and
-  the inode of the folder if that is one. A checkpoint that is being copied into the history has no mark.
+- A checkpoint belongs to it if the metadata contains the step and the manifest is ours. A link is never removed, nor is
+  its target.
+- The remains of a killed process belong to it if a mark in the folder of the history names the file or folder that the
+  process was writing or removing; for a folder, its inode too. A checkpoint being copied into the history has no mark.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from .log import NAME as LOG_NAME
 
 @contextmanager
 def in_progress(history: str, path: str) -> Iterator[None]:
-    """Mark the checkpoint at `path` as being written or removed. Clear up if the block fails or the process dies."""
+    """Mark the checkpoint at `path` as being written or removed. Remove what is unfinished if the block fails.
+
+    If the process dies, the mark lets the next writer remove it.
+    """
     target = files.name_of(path)
     content = {"target": target, "inode": _inode_of_folder(os.path.join(history, target))}
     with marks.marked(os.path.join(history, LOG_NAME), content):
@@ -37,14 +41,14 @@ def in_progress(history: str, path: str) -> Iterator[None]:
 
 
 def clear_unfinished(history: str) -> None:
-    """Remove what killed processes left in the folder of a history."""
+    """Remove what killed processes left unfinished in the folder of a history."""
     for mark, content in marks.dead_marks(os.path.join(history, LOG_NAME)):
         _clear(history, content)
         durable.remove_dead(mark)
 
 
 def remove(history: str, entry: files.Entry) -> None:
-    """Remove a checkpoint if it is the history's own, as far as the system allows. The next save tries again."""
+    """Remove a checkpoint if it belongs to the history. If the system refuses, the next save tries again."""
     if not _is_own(entry):
         return
     with suppress(OSError):
@@ -72,7 +76,7 @@ def _is_own(entry: files.Entry) -> bool:
 
 
 def _clear(history: str, content: Any) -> None:
-    """Remove what is unfinished of the checkpoint that a mark names."""
+    """Remove the unfinished files of the checkpoint that a mark names."""
     name = content.get("target") if isinstance(content, dict) else None
     parsed = files.parsed_name(name) if isinstance(name, str) else None
     if parsed is None:
@@ -89,7 +93,7 @@ def _clear(history: str, content: Any) -> None:
 
 
 def _inode_of_folder(path: str) -> int | None:
-    """Return the inode of a folder, or None if there is none, or a link to one."""
+    """Return the inode of a folder, or None if `path` is missing, a link or anything else."""
     try:
         status = os.lstat(path)
     except OSError:

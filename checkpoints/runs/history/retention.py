@@ -1,4 +1,4 @@
-"""Which checkpoints of a history are kept: the last ones, the best ones, and every N-th."""
+"""The rule for which checkpoints of a history to keep: the last ones, the best ones, and every N-th."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Saved(NamedTuple):
 
 @dataclass(frozen=True)
 class Retention:
-    """The rule that says which checkpoints are kept. See History for the fields."""
+    """The rule for which checkpoints to keep. See History for the fields."""
 
     keep_last: int = 3
     keep_best: int = 1
@@ -52,7 +52,7 @@ class Retention:
         return {*steps[-self.keep_last :], *every, *best}
 
     def ranked(self, saves: Iterable[Saved]) -> list[Saved]:
-        """Return those that have the metric, the best first, and the earlier first among equals. NaN does not count."""
+        """Return the checkpoints that have the metric, best first, then earliest first. NaN does not count."""
         metric = self.metric
         if metric is None:
             return []

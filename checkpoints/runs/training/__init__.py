@@ -1,4 +1,4 @@
-"""The whole state of a training: what to save so that it continues as if it had never stopped."""
+"""Full training state, so that a training continues as if it had never stopped."""
 
 from .loading import load_training as load_training
 from .saving import save_training as save_training

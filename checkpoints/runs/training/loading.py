@@ -1,4 +1,4 @@
-"""Loading the whole state of a training, all or nothing.
+"""Loading the full training state, all or nothing.
 
     progress = load_training(model, optimizer, "run.safetensors", schedule=schedule, generators={"order": order})
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ADVICE = (
     "Build model, optimizer, schedule and generators as they were when the training was saved, or name the "
-    'hyperparameters that may differ, as in allow={"T_max"}.'
+    'hyperparameters that may differ, for example allow={"T_max"}.'
 )
 
 
@@ -40,14 +40,14 @@ def load_training(
 ) -> dict[str, Any]:
     """Load a training into model, optimizer, schedule and generators. Return the progress it was saved with.
 
-    All of them must be built as they were for the training that was saved: the same class of optimizer, with the same
+    All of them must be built as they were when the training was saved: the same class of optimizer, with the same
     parameters in the same groups, the same hyperparameters, and so on. The learning rate is state: it comes from the
     file. generators: by the same names. file, verify: as in `load_file`.
-    allow: names of hyperparameters that may differ, such as {"lr", "weight_decay", "T_max"}: these keep the value they
-    have here. With a schedule, the learning rates then follow from the schedule. "param_groups" allows groups that are
+    allow: names of hyperparameters that may differ, such as {"lr", "weight_decay", "T_max"}. They keep the values they
+    have here; with a schedule, the learning rates then follow from the schedule. "param_groups" allows groups that are
     not in the file: their parameters start without optimizer state.
-    Raises MismatchError that lists every difference, FormatError if the file holds no training, ArgumentError for an
-    unknown name in allow, or what `load_file` raises. Nothing is changed in these cases.
+    Raises MismatchError listing every difference, FormatError if the file holds no training, ArgumentError for an
+    unknown name in `allow`, or what `load_file` raises. Nothing is changed in these cases.
     """
     from ....core.random import set_rng_state
 
@@ -87,6 +87,6 @@ def _check_allowed(allow: Collection[str], optimizer: Optimizer, schedule: Sched
     known |= {"param_groups"} if schedule is None else {"param_groups", *schedule.state_dict()}
     if isinstance(allow, str) or not isinstance(allow, Collection) or not set(allow) <= known:
         raise ArgumentError(
-            f"allow must be a set of names out of {', '.join(sorted(known))}, not {allow!r:.200}. Other differences "
+            f"allow must be a set of names from {', '.join(sorted(known))}, not {allow!r:.200}. Other differences "
             "cannot be allowed."
         )

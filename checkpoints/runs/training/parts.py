@@ -1,4 +1,4 @@
-"""What a training file says of optimizer, schedule and generators, and how that differs from those at hand."""
+"""The optimizer, schedule and generators in a training file, and how they differ from the ones to load into."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SavedTraining:
-    """A training file, except for the model.
+    """The content of a training file, except for the model.
 
     optimizer: {"class", "param_groups"}, with parameters by name. arrays: the optimizer's state, parameter -> key ->
-    array. schedule: {"class", "state"}, empty if there is none. generators: states by name, in NumPy's form.
+    array. schedule: {"class", "state"}, or empty. generators: states by name, in NumPy's form.
     """
 
     optimizer: dict[str, Any]
@@ -67,7 +67,7 @@ class SavedTraining:
             raise TypeError("a name is not a string, or progress is not a dict")
 
     def matches(self, optimizer: Optimizer, names: list[str], allow: Collection[str]) -> list[int | None]:
-        """Return the number in the file of each parameter group of the optimizer, None for a group that is new."""
+        """Return the number that each parameter group of the optimizer has in the file, or None for a new group."""
         groups = self.optimizer["param_groups"]
         if "param_groups" not in allow:
             return list(range(len(groups)))
@@ -75,7 +75,7 @@ class SavedTraining:
         return [numbers.get(frozenset(members)) for members in _members(optimizer, names)]
 
     def optimizer_state(self, optimizer: Optimizer, names: list[str], allow: Collection[str]) -> dict[str, Any]:
-        """Return what `optimizer.load_state_dict` takes. names: of its parameters, in its order."""
+        """Return the state for `optimizer.load_state_dict`. names: the names of its parameters, in its order."""
         position = {name: i for i, name in enumerate(names)}
         groups = []
         matches, members = self.matches(optimizer, names, allow), _members(optimizer, names)
@@ -92,7 +92,7 @@ class SavedTraining:
     def schedule_state(
         self, schedule: Schedule, optimizer: Optimizer, names: list[str], allow: Collection[str]
     ) -> dict[str, Any]:
-        """Return what `schedule.load_state_dict` takes."""
+        """Return the state for `schedule.load_state_dict`."""
         own, state = schedule.state_dict(), self.schedule["state"]
         merged = state | _only(own, allow)
         if "base_lrs" in own and "lr" in allow:
@@ -106,7 +106,7 @@ class SavedTraining:
 def optimizer_problems(
     optimizer: Optimizer, names: list[str], saved: SavedTraining, allow: Collection[str]
 ) -> list[str]:
-    """Return a line for each difference between the optimizer and the saved one. names: of its parameters."""
+    """Return a line for each difference between the optimizer and the saved one. names: those of its parameters."""
     kind, was = type(optimizer).__name__, saved.optimizer["class"]
     if kind != was:
         return [f"optimizer is {was} in the file, {kind} here"]
@@ -159,7 +159,7 @@ def schedule_problems(
 
 
 def generator_problems(own: Mapping[str, np.random.Generator], saved: SavedTraining) -> list[str]:
-    """Return a line for each generator that only one side has, or whose kind differs."""
+    """Return a line for each generator that is only on one side, or whose kind differs."""
     from ....core.random import get_rng_state, set_rng_state
 
     problems = [f"generators.{name} is in the file, but was not given" for name in saved.generators if name not in own]
@@ -194,7 +194,7 @@ def _only(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
 
 
 def _as_in(own: Mapping[str, Any], key: str, value: Any) -> Any:
-    """Return a value from JSON, which has no tuples, as a tuple if the optimizer's own value is one."""
+    """Return a value from JSON, which has no tuples, as a tuple if the optimizer's own value is a tuple."""
     return tuple(value) if isinstance(own[key], tuple) else value
 
 
@@ -203,7 +203,7 @@ def _options(group: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _differences(where: str, saved: Mapping[str, Any], own: Mapping[str, Any], changing: tuple[str, ...]) -> list[str]:
-    """Return a line for each key that only one side has, or whose values differ unless training changes them."""
+    """Return a line for each key that is only on one side, or whose values differ, unless training changes them."""
     lines = [f"{where} has {key} only in the file" for key in saved.keys() - own.keys()]
     lines += [f"{where} has no {key} in the file" for key in own.keys() - saved.keys()]
     for key in saved.keys() & own.keys() - set(changing):
@@ -214,7 +214,7 @@ def _differences(where: str, saved: Mapping[str, Any], own: Mapping[str, Any], c
 
 
 def _is_same_json(saved: Any, own: Any) -> bool:
-    """Return True if two values are stored alike: then they are equal, even where they hold a NaN."""
+    """Return True if two values have the same JSON: then they are equal, even if they contain a NaN."""
     try:
         return to_json(saved, "") == to_json(own, "")
     except StateError:
@@ -227,7 +227,7 @@ def _membership(where: str, saved: list[str], own: list[str]) -> list[str]:
 
 
 def _arrays(checkpoint: Checkpoint) -> dict[str, dict[str, np.ndarray]]:
-    """Return the optimizer's state: parameter -> key -> array. A key has no dot in it, a parameter's name may have."""
+    """Return the optimizer's state: parameter -> key -> array. Keys have no dots; names of parameters may have them."""
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name in checkpoint:
         part, _, rest = name.partition(".")
@@ -238,7 +238,7 @@ def _arrays(checkpoint: Checkpoint) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _generator_states(checkpoint: Checkpoint) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and the state of each generator, with its arrays in place of None."""
+    """Yield the name and the state of each generator, with None replaced by the arrays."""
 
     def with_arrays(part: dict[str, Any], path: str) -> dict[str, Any]:
         whole = {}

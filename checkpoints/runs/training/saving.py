@@ -1,9 +1,9 @@
-"""Saving the whole state of a training in one checkpoint.
+"""Saving the full training state in one checkpoint.
 
     save_training(model, optimizer, "run.safetensors", schedule=schedule, generators={"order": order},
                   progress={"epoch": 3, "step": 1200, "position": 40, "best": 0.97, "history": rows})
 
-Arrays are tensors: `model.<name>`, `optimizer.<what>.<name of the parameter>` such as `optimizer.exp_avg.fc.weight`,
+Arrays become tensors: `model.<name>`, `optimizer.<what>.<name of the parameter>` such as `optimizer.exp_avg.fc.weight`,
 and `generators.<name>.<what>`. Everything else is JSON (see values.py), in the extra state of `optimizer`, `schedule`,
 `generators.<name>` and `progress`. Nothing is pickled.
 """
@@ -44,8 +44,8 @@ def save_training(
 ) -> None:
     """Save everything that a training needs to continue bit for bit.
 
-    Save between two steps: gradients are not kept. generators, progress: as in `training_state`. The other arguments,
-    and the errors: as in `save_file`.
+    Call it between two steps: gradients are not saved. generators, progress: as in `training_state`. For the other
+    arguments and the errors, see `save_file`.
     """
     state = training_state(model, optimizer, schedule=schedule, generators=generators, progress=progress)
     files.save_file(state, file, metadata, durable=durable, format=format)
@@ -59,12 +59,12 @@ def training_state(
     generators: Generators | None = None,
     progress: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what `save_training` saves, by name, for `save_file` or a History. The arrays are the live ones.
+    """Return the state that `save_training` saves, by name, for `save_file` or a History. The arrays are the live ones.
 
     generators: the generators that the training draws from, by name, such as the one that shuffles the data. The
     default generator, and generators that modules hold as attributes, are always saved.
-    progress: where the training stands, such as epoch, step, position in the epoch, best metric and history. It may
-    hold None, bool, int, float (also infinite or NaN), str, NumPy scalars, and lists and dicts of these.
+    progress: how far the training is, such as epoch, step, position in the epoch, best metric and history. It may
+    hold None, bool, int, float (including infinities and NaN), str, NumPy scalars, and lists and dicts of these.
     Raises StateError for a value that cannot be saved, or for a parameter of the optimizer that is not in the model.
     Raises ArgumentError for a schedule of another optimizer, or a generator that is not a numpy.random.Generator.
     """
@@ -87,7 +87,7 @@ def training_state(
 
 
 def parameter_names(model: Module, optimizer: Optimizer) -> list[str]:
-    """Return the names that the optimizer's parameters have in the model, in the optimizer's order.
+    """Return the names in the model of the optimizer's parameters, in the optimizer's order.
 
     Raises StateError if a parameter is not in the model.
     """
@@ -103,7 +103,7 @@ def parameter_names(model: Module, optimizer: Optimizer) -> list[str]:
 
 
 def all_generators(model: Module, given: Generators) -> dict[str, np.random.Generator]:
-    """Return each generator of a training once: the default one, the given ones, and those that modules hold.
+    """Return each generator of a training once: the default one, the given ones, and those held by modules.
 
     Raises ArgumentError for a name or a value that cannot be used.
     """
@@ -138,7 +138,7 @@ def require_scheduled(optimizer: Optimizer, schedule: Schedule | None) -> None:
 
 
 def _optimizer_state(parameter: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the optimizer's arrays for a parameter by their names in the file. The first dot ends the array's name."""
+    """Return the optimizer's arrays for a parameter by name in the file, where the first dot ends the array's name."""
     for key in arrays:
         if "." in key or key == EXTRA:
             raise StateError(
@@ -154,7 +154,7 @@ def _named_group(group: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _generator_state(prefix: str, generator: np.random.Generator) -> dict[str, Any]:
-    """Return a generator's arrays as tensors, and the rest as extra state with None in place of each array."""
+    """Return a generator's arrays as tensors, and the rest as extra state with each array replaced by None."""
     from ....core.random import get_rng_state
 
     tensors: dict[str, Any] = {}

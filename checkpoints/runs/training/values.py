@@ -1,10 +1,10 @@
-"""Progress and hyperparameters as JSON: the values that JSON does not have are objects with one key.
+"""Progress and hyperparameters as JSON. Values that JSON does not have become objects with one key.
 
     float("inf")        {"$float": "inf"}            also "-inf" and "nan"
     numpy.float32(0.5)  {"$float32": 0.5}            any integer, floating or bool scalar of NumPy and ml_dtypes
     {"$key": 1}         {"$$key": 1}                 a dict of the user's own that looks like the above
 
-They come back with the type they had; a tuple comes back as a list, and a NaN without its payload.
+Values come back with the type they had, except that a tuple comes back as a list, and a NaN without its payload.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from ...errors import StateError
 from ...state import dtypes
 
-# The scalars that are kept, by NumPy's name, and what the table of dtypes calls them.
+# NumPy's name of each scalar type that is kept, and its name in the table of dtypes.
 _SCALARS = {
     numpy_name: name for name, numpy_name in (dtypes.NUMPY | dtypes.ML_DTYPES).items() if "complex" not in numpy_name
 }
 
 
 def to_json(value: Any, where: str) -> Any:
-    """Return `value` as JSON holds it. Raises StateError that names a value which would not come back as it is."""
+    """Return `value` as JSON values. Raises StateError naming a value that would not come back unchanged."""
     if isinstance(value, Mapping) and all(type(key) is str for key in value):
         items = {key: to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
         return {f"${key}": item for key, item in items.items()} if _is_tagged(items) else items
@@ -44,7 +44,7 @@ def to_json(value: Any, where: str) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Return what `to_json` was given. Raises ValueError for JSON that it does not write."""
+    """Return the value that `to_json` was given. Raises ValueError for JSON that `to_json` does not write."""
     if isinstance(value, list):
         return [from_json(item) for item in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Saving in the background: the snapshot is the state of its moment, and no failure goes unnoticed."""
+"""Saving in the background: later changes do not affect the snapshot, and no failure goes unnoticed."""
 
 import itertools
 import os
@@ -48,7 +48,7 @@ def state_of(dtype: str, layouts: list[str], seed: int) -> tuple[dict[str, Any],
 @given(
     st.sampled_from(DTYPES), st.lists(st.sampled_from(list(LAYOUTS)), max_size=4), st.integers(0, 99), st.integers(1, 3)
 )
-def test_a_snapshot_is_the_state_of_its_moment_whatever_happens_to_the_arrays_later(
+def test_a_snapshot_is_not_affected_by_later_changes_to_the_arrays(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, layouts: list[str], seed: int, times: int
 ):
     folder, memory = tmp_path_factory.mktemp("states"), SnapshotMemory()
@@ -64,7 +64,7 @@ def test_a_snapshot_is_the_state_of_its_moment_whatever_happens_to_the_arrays_la
         memory.give_back(taken)
 
 
-def test_a_training_loop_that_writes_all_the_time_does_not_tear_a_background_save(tmp_path: Path):
+def test_a_training_loop_that_keeps_writing_does_not_tear_a_background_save(tmp_path: Path):
     weights = np.zeros((64, 4096), "f4")
     with History(tmp_path, keep_last=20, background=True, durable=False) as history:
         for step in range(20):
@@ -78,12 +78,12 @@ def test_a_training_loop_that_writes_all_the_time_does_not_tear_a_background_sav
         assert loaded["tied"] is loaded["weights"]
 
 
-def test_the_nans_in_a_snapshot_keep_their_payload():
+def test_nans_in_a_snapshot_keep_their_payload():
     nans = np.array([0x7FA00001, 0xFFC12345], "u4").view("f4")
     assert SnapshotMemory().take({"nans": nans}).state["nans"].tobytes() == nans.tobytes()
 
 
-def test_a_snapshot_reuses_the_memory_that_was_given_back_and_drops_what_left_the_state():
+def test_a_snapshot_reuses_returned_memory_and_drops_removed_tensors():
     memory = SnapshotMemory()
     first = memory.take({"kept": np.ones(5), "other": np.ones(5), "gone": np.ones(5)})
     memory.give_back(first)
@@ -94,7 +94,7 @@ def test_a_snapshot_reuses_the_memory_that_was_given_back_and_drops_what_left_th
     assert not np.shares_memory(memory.take({"gone": np.ones(5)}).state["gone"], first.state["gone"])
 
 
-def test_a_snapshot_leaves_the_memory_of_one_that_was_not_given_back():
+def test_a_snapshot_does_not_reuse_memory_that_was_not_returned():
     memory = SnapshotMemory()
     first = memory.take({"a": np.ones(5)})
     assert not np.shares_memory(memory.take({"a": np.zeros(5)}).state["a"], first.state["a"])
@@ -141,7 +141,7 @@ def test_jobs_run_one_at_a_time():
     assert most == [1, 1]
 
 
-def test_a_job_runs_at_once_if_the_system_gives_no_more_threads(monkeypatch: pytest.MonkeyPatch):
+def test_a_job_runs_at_once_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch):
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -158,7 +158,7 @@ def fail(text: str) -> None:
     raise WriteError(text)
 
 
-def test_the_next_call_raises_once_what_a_job_raised_and_starts_nothing():
+def test_the_next_call_raises_the_error_of_a_job_once_and_starts_nothing():
     background, done = Background(), []
     background.start(partial(fail, "first"))
     with pytest.raises(WriteError, match=r"^first$"):
@@ -172,7 +172,7 @@ def test_the_next_call_raises_once_what_a_job_raised_and_starts_nothing():
 
 @pytest.fixture
 def failing(tmp_path: Path) -> History:
-    """A history whose next save is going to fail: something that is no file is at its path."""
+    """A history whose next save will fail, because a folder is at its path."""
     (tmp_path / "step-00000005.safetensors").mkdir()
     history = History(tmp_path, metric="loss", mode="min", background=True, durable=False)
     history.save(5, {"a": np.ones(3)}, {"loss": 1.0})
@@ -192,18 +192,18 @@ def failing(tmp_path: Path) -> History:
     ],
     ids=["save", "latest", "best", "load", "log", "close", "list"],
 )
-def test_any_next_call_raises_what_a_background_save_raised(failing: History, call: Any):
+def test_any_next_call_raises_the_error_of_a_background_save(failing: History, call: Any):
     with pytest.raises(WriteError, match=r"step-00000005.safetensors is a folder, and nothing was written"):
         call(failing)
     failing.close()
 
 
-def test_leaving_the_block_raises_what_the_last_save_raised(failing: History):
+def test_leaving_the_block_raises_the_error_of_the_last_save(failing: History):
     with pytest.raises(WriteError, match="is a folder"), failing:
         pass
 
 
-def test_an_error_in_the_block_comes_first_and_that_of_the_last_save_is_a_note(failing: History):
+def test_an_error_in_the_block_is_raised_with_the_error_of_the_last_save_as_a_note(failing: History):
     with pytest.raises(ZeroDivisionError) as caught, failing:
         raise ZeroDivisionError
     assert "The last save in the background failed as well" in caught.value.__notes__[0]
@@ -298,12 +298,12 @@ time.sleep(60)
     ]  # fmt: skip
 
 
-def test_a_failed_last_save_that_nothing_waits_for_is_printed_when_the_process_exits(tmp_path: Path):
+def test_the_error_of_a_last_save_that_nothing_waits_for_is_printed_at_exit(tmp_path: Path):
     done = run(tmp_path, "history.close(); os.mkdir(folder + '/step-00000003.safetensors'); history.save(3, state)")
     assert "step-00000003.safetensors is a folder, and nothing was written" in done.stderr
 
 
-def test_a_save_while_the_interpreter_exits_is_made_at_once(tmp_path: Path):
+def test_a_save_while_the_interpreter_exits_runs_at_once(tmp_path: Path):
     run(tmp_path, "import atexit; state['a'] = np.arange(100_000.0); atexit.register(history.save, 3, state)")
     assert intact(tmp_path) == [1, 2, 3]
 
@@ -321,9 +321,9 @@ history.save(3, state)
 time.sleep(delay_s)
 child = os.fork()
 if not child:
-    history.close()                  # the parent's failure is the parent's
+    history.close()                  # the failure belongs to the parent
     History(folder + "/child", background=True).save(1, state)
-    history.save(4, state)           # once the parent has ended its save
+    history.save(4, state)           # after the parent has finished its save
     sys.exit(5)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
 try:
@@ -352,7 +352,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_threads_that_save_to_one_history_save_whole_states(tmp_path: Path, background: bool):
+def test_threads_that_save_to_one_history_save_complete_states(tmp_path: Path, background: bool):
     history = History(tmp_path, keep_last=99, durable=False, background=background)
 
     def save(first: int) -> None:
@@ -367,7 +367,7 @@ def test_threads_that_save_to_one_history_save_whole_states(tmp_path: Path, back
         assert all((array == saved.step).all() for array in load_file(saved.path).values())
 
 
-def test_a_save_and_a_signal_handlers_save_in_the_middle_of_it_are_both_whole(
+def test_a_save_and_a_signal_handlers_save_in_the_middle_of_it_are_both_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     history = History(tmp_path, durable=False, background=True)

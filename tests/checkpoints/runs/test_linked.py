@@ -1,4 +1,4 @@
-"""Checkpoints that share unchanged shards on the disk: each is whole, for stock readers too."""
+"""Checkpoints that share unchanged shards on disk: each is complete, for stock readers too."""
 
 import json
 import os
@@ -19,14 +19,14 @@ LARGE = 1 << 16  # floats: 256 KiB
 
 
 def state(step: int) -> dict[str, Any]:
-    """Return a state that is three quarters frozen. Its tied head holds the step."""
+    """Return a state that is three quarters frozen, with a tied head that contains the step."""
     frozen = {f"backbone.{number}": np.full(LARGE, number, "f4") for number in range(3)}
     head = np.full((2, LARGE // 2), step, "f4")
     return {"embedding.bias": np.zeros(3), **frozen, "head": head, "tied": head.T, "step": np.array(step)}
 
 
 def blocks(folder: Path) -> int:
-    """Return the bytes that the files in a folder take on the disk. A file with several names counts once."""
+    """Return the number of bytes that a folder takes on disk, counting a file with several names once."""
     status = [path.stat() for path in folder.rglob("*") if path.is_file()]
     return sum(512 * blocks for blocks in {one.st_ino: one.st_blocks for one in status}.values())
 
@@ -40,7 +40,7 @@ def seen_by_stock_reader(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_frozen_tensors_are_on_the_disk_twice_for_any_number_of_checkpoints(tmp_path: Path, background: bool):
+def test_frozen_tensors_are_on_disk_twice_for_any_number_of_checkpoints(tmp_path: Path, background: bool):
     with History(tmp_path / "shared", keep_last=10, share=True, background=background, durable=False) as shared:
         for step in range(10):
             shared.save(step, state(step))
@@ -65,7 +65,7 @@ def test_stock_readers_open_each_checkpoint_with_the_content_of_a_single_file(tm
         assert read_metadata(folder) == {"history": f'{{"metrics":{{"loss":{step}.0}},"step":{step}}}'}
 
 
-def test_a_checkpoint_is_whole_after_the_one_it_shares_files_with_is_removed(tmp_path: Path):
+def test_a_checkpoint_is_complete_after_the_one_it_shares_files_with_is_removed(tmp_path: Path):
     history = History(tmp_path, keep_last=1, share=True, durable=False)
     for step in range(4):
         history.save(step, state(step))
@@ -119,7 +119,7 @@ def test_tensors_with_the_same_bytes_but_another_shape_or_dtype_are_written(tmp_
     assert linked(save(tmp_path / "4", {"a": np.zeros(LARGE, "i4")}, first)) == [1]
 
 
-def test_the_neighbours_of_a_tensor_that_is_unfrozen_are_shared_from_the_next_save_on(tmp_path: Path):
+def test_the_neighbours_of_an_unfrozen_tensor_are_shared_again_from_the_next_save(tmp_path: Path):
     tensors = {name: np.full(LARGE, number, "f4") for number, name in enumerate("abc")}
     path, links = None, []
     for number in range(4):
@@ -128,13 +128,13 @@ def test_the_neighbours_of_a_tensor_that_is_unfrozen_are_shared_from_the_next_sa
     assert links == [[1], [1, 1, 1], [2, 1, 2], [3, 1, 3]]
 
 
-def test_small_tensors_get_no_shards_of_their_own(tmp_path: Path):
+def test_small_tensors_get_no_separate_shards(tmp_path: Path):
     small = {f"bias.{number}": np.zeros(10) for number in range(5)}
     first = save(tmp_path / "1", {**small, "head": np.zeros(3)})
     assert linked(save(tmp_path / "2", {**small, "head": np.ones(3)}, first)) == [1]
 
 
-def test_tensors_in_another_order_are_written_and_keep_it(tmp_path: Path):
+def test_reordered_tensors_are_written_in_the_new_order(tmp_path: Path):
     tensors = {name: np.full(LARGE, number, "f4") for number, name in enumerate("ab")}
     first = save(tmp_path / "1", tensors)
     other = save(tmp_path / "2", dict(reversed(tensors.items())), first)

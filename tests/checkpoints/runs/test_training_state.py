@@ -46,7 +46,7 @@ SUFFIXES = [".safetensors", ".h5"]
 
 
 class Net(Module):
-    """Tied weights, buffers, dropout, and a generator of its own."""
+    """A model with tied weights, buffers, dropout, and its own generator."""
 
     def __init__(self, width: int = 5, generator: np.random.Generator | None = None):
         super().__init__()
@@ -97,7 +97,7 @@ class Training:
         return load_training(self.model, self.optimizer, file, **self.parts, allow=allow)
 
     def state(self) -> dict[str, Any]:
-        """Return a copy of everything."""
+        """Return a copy of the full state."""
         return copy.deepcopy(training_state(self.model, self.optimizer, **self.parts))
 
 
@@ -151,7 +151,7 @@ def test_a_state_before_the_first_step_can_be_saved_and_loaded(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_load_model_takes_the_weights_out_of_a_training_file_with_their_ties(tmp_path: Path, suffix: str):
+def test_load_model_loads_the_weights_of_a_training_file_with_their_ties(tmp_path: Path, suffix: str):
     training = Training.new()
     training.run(2)
     training.save(tmp_path / f"run{suffix}")
@@ -162,7 +162,7 @@ def test_load_model_takes_the_weights_out_of_a_training_file_with_their_ties(tmp
     assert np.shares_memory(model.up.weight.data, model.down.weight.data)
 
 
-def test_load_model_refuses_a_model_without_the_ties_of_the_training(saved: Path):
+def test_load_model_refuses_a_model_without_the_ties_in_the_training_file(saved: Path):
     model = Net()
     model.up.weight = Parameter(np.zeros((4, 5), np.float32))
     with pytest.raises(MismatchError, match=r"up\.weight +shares memory with down\.weight in the file, not in the m"):
@@ -258,7 +258,7 @@ CHANGES: list[tuple[Callable[[Training], None], list[str]]] = [
 
 
 @pytest.mark.parametrize(("change", "lines"), CHANGES, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_training_built_differently_is_unchanged_and_every_difference_is_named(
+def test_a_training_built_differently_is_unchanged_and_every_difference_is_listed(
     saved: Path, change: Callable[[Training], None], lines: list[str]
 ):
     training = Training.new()
@@ -268,13 +268,13 @@ def test_a_training_built_differently_is_unchanged_and_every_difference_is_named
     with pytest.raises(MismatchError) as caught:
         training.load(saved)
     assert str(caught.value).startswith("run.safetensors does not fit this training; nothing was changed.\n")
-    assert str(caught.value).endswith('name the hyperparameters that may differ, as in allow={"T_max"}.')
+    assert str(caught.value).endswith('name the hyperparameters that may differ, for example allow={"T_max"}.')
     for line in lines:
         assert re.search(line, str(caught.value))
     assert_same(training.state(), before)
 
 
-def test_all_differences_are_named_in_one_error(saved: Path):
+def test_all_differences_are_listed_in_one_error(saved: Path):
     training = Training.new()
     other_width(training)
     other_class(training)
@@ -286,7 +286,7 @@ def test_all_differences_are_named_in_one_error(saved: Path):
     assert all(part in text for part in ("(7, 4)", "SGD here", "StepLR here", "Philox here", "model.noise"))
 
 
-def test_moments_of_another_shape_are_refused_before_anything_changes(saved: Path):
+def test_moments_with_a_wrong_shape_are_refused_before_anything_changes(saved: Path):
     state = load_file(saved)
     state["optimizer.exp_avg.norm.bias"] = np.zeros(9, np.float32)
     save_file(state, saved)
@@ -307,7 +307,7 @@ def test_parameters_in_another_order_get_their_own_state(saved: Path):
             assert np.array_equal(training.optimizer.state[parameter]["exp_avg"], kept[f"optimizer.exp_avg.{name}"])
 
 
-def test_a_model_file_is_not_a_training(tmp_path: Path):
+def test_a_model_file_is_not_a_training_file(tmp_path: Path):
     training = Training.new()
     save_model(training.model, tmp_path / "model.safetensors")
     with pytest.raises(
@@ -380,7 +380,7 @@ PROGRESS = st.recursive(
 
 
 @given(PROGRESS)
-def test_any_progress_goes_through_json_and_back(value: Any):
+def test_any_progress_survives_a_round_trip_through_json(value: Any):
     back = from_json(json.loads(json.dumps(to_json(value, "progress"), allow_nan=False)))
     assert repr(back) == repr(value)
 
@@ -390,7 +390,7 @@ def test_any_progress_goes_through_json_and_back(value: Any):
     [{"$float": "1"}, {"$float": 1.0}, {"$float32": 0.1}, {"$int8": 300}, {"$int64": "1"}, {"$object": 1}, {"$": 1},
      {"$float16": 10**400}, {"$bool": 2}],
 )  # fmt: skip
-def test_json_that_no_progress_is_written_as_is_an_error(saved: Path, value: Any):
+def test_json_that_progress_is_never_written_as_is_an_error(saved: Path, value: Any):
     save_file({**load_file(saved), "progress._extra_state": {"rows": [value]}}, saved)
     with pytest.raises(FormatError, match=r"run\.safetensors holds a training that is invalid: .* is not a "):
         Training.new().load(saved)
@@ -408,7 +408,7 @@ def test_a_value_that_a_file_cannot_hold_exactly_is_named(tmp_path: Path):
 # --- differences that are allowed
 
 
-def test_a_longer_schedule_that_is_allowed_sets_the_rates_from_where_the_training_stands(saved: Path):
+def test_an_allowed_longer_schedule_sets_the_rates_from_the_current_step(saved: Path):
     training = Training.new()
     longer_schedule(training)
     assert training.load_allowing(saved, {"T_max"}) == {"epoch": 1}
@@ -419,7 +419,7 @@ def test_a_longer_schedule_that_is_allowed_sets_the_rates_from_where_the_trainin
 
 
 @pytest.mark.torch
-def test_the_rates_of_an_allowed_longer_schedule_are_those_of_torch_with_that_length(saved: Path):
+def test_an_allowed_longer_schedule_has_the_rates_of_torch_with_that_length(saved: Path):
     torch = pytest.importorskip("torch")
     training = Training.new()
     longer_schedule(training)
@@ -435,7 +435,7 @@ def test_the_rates_of_an_allowed_longer_schedule_are_those_of_torch_with_that_le
         schedule.step()
 
 
-def test_another_rate_that_is_allowed_is_kept_and_the_schedule_follows_from_it(saved: Path):
+def test_an_allowed_new_rate_is_kept_and_the_schedule_follows_from_it(saved: Path):
     training = Training.new()
     other_rate(training)
     training.load_allowing(saved, {"lr"})
@@ -443,7 +443,7 @@ def test_another_rate_that_is_allowed_is_kept_and_the_schedule_follows_from_it(s
     assert training.schedule.get_last_lr() == pytest.approx([0.02 * (1 + math.cos(math.pi * 3 / 9)) / 2])
 
 
-def test_without_a_schedule_another_rate_is_that_of_the_file_unless_it_is_allowed(tmp_path: Path):
+def test_without_a_schedule_the_rate_comes_from_the_file_unless_it_is_allowed(tmp_path: Path):
     model = Linear(2, 2)
     save_training(model, optim.SGD(model.parameters(), lr=0.1), tmp_path / "run.h5")
     optimizer = optim.SGD(model.parameters(), lr=0.5)
@@ -453,7 +453,7 @@ def test_without_a_schedule_another_rate_is_that_of_the_file_unless_it_is_allowe
     assert optimizer.param_groups[0]["lr"] == 0.1
 
 
-def test_allowed_hyperparameters_keep_the_value_here_and_others_are_still_refused(saved: Path):
+def test_allowed_hyperparameters_keep_their_current_value_and_others_are_still_refused(saved: Path):
     training = Training.new()
     other_decay(training)
     before = training.state()
@@ -467,7 +467,7 @@ def test_allowed_hyperparameters_keep_the_value_here_and_others_are_still_refuse
 
 
 def grown(saved_first: bool) -> Training:
-    """Return a training with a second parameter group, before or behind the one that was there."""
+    """Return a training with a second parameter group, before or after the existing one."""
     training = Training.new()
     training.model.extra = Parameter(np.ones(3, np.float32))
     first = {"params": [p for n, p in training.model.named_parameters() if n != "extra"]}
@@ -477,7 +477,7 @@ def grown(saved_first: bool) -> Training:
 
 
 @pytest.mark.parametrize("saved_first", [True, False])
-def test_one_more_parameter_group_that_is_allowed_starts_without_state(tmp_path: Path, saved_first: bool):
+def test_an_allowed_additional_parameter_group_starts_without_state(tmp_path: Path, saved_first: bool):
     training = Training.new()
     training.model.extra = Parameter(np.ones(3, np.float32))
     training.run(3)  # "extra" is not trained yet
@@ -499,7 +499,7 @@ def test_one_more_parameter_group_that_is_allowed_starts_without_state(tmp_path:
     assert training.optimizer.param_groups[0]["params"]
 
 
-def test_a_group_of_the_file_that_is_missing_here_is_refused_even_where_groups_may_differ(saved: Path):
+def test_a_missing_group_of_the_file_is_refused_even_if_groups_may_differ(saved: Path):
     training = Training.new()
     fewer_parameters(training)
     with pytest.raises(MismatchError, match=r"no group here that trains what group 0 in the file does: down\.weight, "):
@@ -507,8 +507,8 @@ def test_a_group_of_the_file_that_is_missing_here_is_refused_even_where_groups_m
 
 
 @pytest.mark.parametrize("allow", ["lr", {"tmax"}, {"params"}, 3, ["T_max", "model"]])
-def test_an_unknown_name_in_allow_is_refused_with_the_known_ones(saved: Path, allow: Any):
-    with pytest.raises(ArgumentError, match=r"allow must be a set of names out of T_max, base_lrs, betas, eps, .*lr, "):
+def test_an_unknown_name_in_allow_is_an_error_that_lists_the_known_ones(saved: Path, allow: Any):
+    with pytest.raises(ArgumentError, match=r"allow must be a set of names from T_max, base_lrs, betas, eps, .*lr, "):
         Training.new().load_allowing(saved, allow)
 
 
@@ -604,7 +604,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 class Stubborn(Linear):
-    """Takes no extra state back."""
+    """A module that refuses its extra state on load."""
 
     def get_extra_state(self) -> str:
         return "mine"

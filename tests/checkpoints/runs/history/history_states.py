@@ -1,4 +1,4 @@
-"""What the tests of a history save, ask and damage."""
+"""States, helpers and damage for the tests of histories."""
 
 from pathlib import Path
 from typing import Any

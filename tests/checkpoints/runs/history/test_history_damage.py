@@ -21,7 +21,7 @@ from statezoo.core import Linear
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, cut, empty])
-def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_one_before_is_used(three: History, damage: Any):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_previous_one_is_used(three: History, damage: Any):
     latest = list(three)[-1]
     damage(Path(latest.path))
     with pytest.warns(DamagedWarning, match=Path(latest.path).name) as caught:
@@ -37,7 +37,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_one_before_is_us
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_a_flipped_bit_in_the_version_number_is_damage_and_not_a_newer_version(three: History, bit: int):
+def test_a_flipped_bit_in_the_version_number_is_damage_not_a_newer_version(three: History, bit: int):
     path = Path(list(three)[-1].path)
     content = bytearray(path.read_bytes())
     content[content.index(b"1", content.rfind(b"version"))] ^= 1 << bit
@@ -57,7 +57,7 @@ def test_best_skips_a_damaged_checkpoint(three: History, damage: Any):
     assert best.step == 3
 
 
-def test_if_all_are_damaged_one_error_gives_the_reason_for_each(three: History):
+def test_if_all_are_damaged_one_error_lists_the_reason_for_each(three: History):
     for saved in three:
         flip_a_byte(Path(saved.path))
     with (
@@ -67,7 +67,7 @@ def test_if_all_are_damaged_one_error_gives_the_reason_for_each(three: History):
         three.latest()
 
 
-def test_a_save_succeeds_beside_damaged_checkpoints_and_keeps_their_metrics_in_the_log(three: History, tmp_path: Path):
+def test_a_save_next_to_damaged_checkpoints_succeeds_and_keeps_their_metrics_in_the_log(three: History, tmp_path: Path):
     cut(Path(list(three)[1].path))
     again = History(tmp_path, keep_last=5, **LOWEST)
     assert [saved.metrics for saved in again] == [{"loss": 3.0}, {}, {"loss": 2.0}]
@@ -75,7 +75,7 @@ def test_a_save_succeeds_beside_damaged_checkpoints_and_keeps_their_metrics_in_t
     assert [(record.step, record.metrics["loss"]) for record in again.log()] == [(1, 3.0), (2, 1.0), (3, 2.0), (4, 5.0)]
 
 
-def test_an_empty_history_gives_none(tmp_path: Path):
+def test_an_empty_history_returns_none(tmp_path: Path):
     history = History(tmp_path, **LOWEST)
     assert (history.latest(), history.load(), history.best(), list(history), history.log()) == (
         None,
@@ -100,7 +100,7 @@ def test_a_model_is_loaded_from_the_newest_intact_checkpoint_and_a_mismatch_is_a
         history.load(lambda path: load_model(Linear(3, 5), path))
 
 
-def test_a_checkpoint_of_a_newer_version_is_an_error_and_is_not_skipped(tmp_path: Path):
+def test_a_checkpoint_of_a_newer_version_is_an_error_not_skipped(tmp_path: Path):
     history = History(tmp_path, durable=False)
     history.save(1, state())
 

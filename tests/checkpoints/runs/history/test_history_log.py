@@ -36,7 +36,7 @@ def test_the_log_has_a_line_of_standard_json_for_each_save(tmp_path: Path):
     assert abs(np.datetime64(first.saved.removesuffix("+00:00")).astype(float) - before) < 60
 
 
-def test_the_best_is_found_without_the_log_and_the_log_is_written_again(three: History, tmp_path: Path):
+def test_the_best_is_found_without_the_log_and_the_log_is_restored(three: History, tmp_path: Path):
     log = tmp_path / "history.jsonl"
     whole = log.read_text()
     log.unlink()
@@ -49,7 +49,7 @@ def test_the_best_is_found_without_the_log_and_the_log_is_written_again(three: H
     assert [record.step for record in again.log()] == [1, 2, 3, 4]
 
 
-def test_a_torn_line_is_skipped_and_does_not_spoil_the_next(three: History, tmp_path: Path):
+def test_a_torn_line_is_skipped_and_does_not_affect_the_next(three: History, tmp_path: Path):
     log = tmp_path / "history.jsonl"
     log.write_bytes(log.read_bytes()[:-20])
     assert [record.step for record in three.log()] == [1, 2]

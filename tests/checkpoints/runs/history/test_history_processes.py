@@ -25,10 +25,10 @@ def test_checkpoints_that_another_process_saved_meanwhile_are_kept(tmp_path: Pat
     assert steps(tmp_path) == [5, 11]
     other.save(6, state(6))
     assert steps(tmp_path) == [6, 11]
-    one.save(6, state(7))  # the same step, by the other
+    one.save(6, state(7))  # the same step, from the other history
     other.save(4, state(8))
     assert steps(tmp_path) == [4, 6, 11]
-    History(tmp_path, keep_last=1, durable=False).save(12, state())  # a run that begins later sees to all
+    History(tmp_path, keep_last=1, durable=False).save(12, state())  # a run that starts later removes all others
     assert steps(tmp_path) == [12]
 
 
@@ -60,7 +60,7 @@ def start(folder: Path, *arguments: Any) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_processes_that_save_to_one_folder_at_once_lose_no_checkpoints_and_no_lines(tmp_path: Path, share: bool):
+def test_processes_saving_to_one_folder_at_once_lose_no_checkpoints_or_lines(tmp_path: Path, share: bool):
     count = 40
     processes = [start(tmp_path, first, count, share) for first in (0, 1)]
     for process in processes:
@@ -76,7 +76,7 @@ def test_processes_that_save_to_one_folder_at_once_lose_no_checkpoints_and_no_li
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_a_process_killed_at_any_moment_leaves_whole_checkpoints_and_the_next_save_removes_the_rest(
+def test_a_process_killed_at_any_moment_leaves_complete_checkpoints_and_the_next_save_removes_the_rest(
     tmp_path: Path, share: bool
 ):
     rng, first = np.random.default_rng(3), 0
@@ -100,7 +100,7 @@ def test_a_process_killed_at_any_moment_leaves_whole_checkpoints_and_the_next_sa
     assert len(kept) == 2
 
 
-def test_a_log_removed_while_a_writer_waits_for_it_is_made_again_and_locked(tmp_path: Path):
+def test_a_log_removed_while_a_writer_waits_for_it_is_created_again_and_locked(tmp_path: Path):
     log, first, second = Log(str(tmp_path)), ExitStack(), ExitStack()
     with second, first:
         first.enter_context(log.locked())

@@ -22,13 +22,13 @@ from statezoo.checkpoints.runs.history import history as history_module
         ({"format": "hdf5", "share": True}, "checkpoints can share shards only in safetensors. Leave out share"),
     ],
 )
-def test_invalid_arguments_are_refused_and_no_folder_is_made(tmp_path: Path, arguments: dict[str, Any], text: str):
+def test_invalid_arguments_are_refused_and_no_folder_is_created(tmp_path: Path, arguments: dict[str, Any], text: str):
     with pytest.raises(ValueError, match=text):
         History(tmp_path / "new", **arguments)
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"file could not be made: file exists\. Choose another path"):
         History(tmp_path / "file")
@@ -42,11 +42,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
         ((10**100, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
         ((10**5000, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
         ((1, [1]), ArgumentError, r"saves a dict of arrays by name, or an object with a state_dict\(\), not list"),
-        ((1, {}, {"loss": "low"}), ArgumentError, r"metrics must be numbers by name, but 'loss' is 'low'. Pass float"),
+        (
+            (1, {}, {"loss": "low"}),
+            ArgumentError,
+            r"metrics must be numbers by name, but 'loss' is 'low'. Convert it with float",
+        ),
         (
             (1, {}, {"loss": 10**400}),
             ArgumentError,
-            r"metrics must be numbers by name, but 'loss' is 10000.* Pass float",
+            r"metrics must be numbers by name, but 'loss' is 10000.* Convert it with float",
         ),
         ((1, {}, [0.5]), ArgumentError, "metrics must be a dict of numbers by name, not list"),
         (

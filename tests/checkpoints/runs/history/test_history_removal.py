@@ -1,4 +1,4 @@
-"""A history removes its own checkpoints, and what a killed process of its own left: nothing else, whatever its name."""
+"""A history removes its own checkpoints and what its killed processes left, and nothing else, whatever its name."""
 
 import errno
 import itertools
@@ -37,7 +37,7 @@ def test_a_checkpoint_that_is_being_copied_into_the_history_is_left_alone(tmp_pa
     assert all(np.array_equal(loaded[name], array) for name, array in LARGE.items())
 
 
-def test_shards_of_ours_without_an_index_are_left_alone(tmp_path: Path):
+def test_our_shards_without_an_index_are_left_alone(tmp_path: Path):
     history = History(tmp_path, share=True, durable=False)
     history.save(1, state())
     (tmp_path / "step-00000001" / "model.safetensors.index.json").unlink()
@@ -52,7 +52,7 @@ def outside(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need privileges here")
-def test_neither_a_link_nor_what_it_leads_to_is_removed(tmp_path: Path):
+def test_neither_a_link_nor_its_target_is_removed(tmp_path: Path):
     other = History(tmp_path / "other", share=True, durable=False)
     other.save(1, state())
     save_file(state(), tmp_path / "other.safetensors", {"history": '{"metrics":{},"step":2}'})
@@ -87,7 +87,7 @@ def shards_of_another_program(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [a_plain_file, one_of_another_step, no_checkpoint, shards_of_another_program])
-def test_a_file_with_the_name_of_a_step_that_is_not_a_checkpoint_of_it_is_kept(tmp_path: Path, put: Any):
+def test_a_file_named_like_a_step_but_not_its_checkpoint_is_kept(tmp_path: Path, put: Any):
     folder = tmp_path / "run"
     folder.mkdir()
     put(folder)
@@ -100,7 +100,7 @@ def test_a_file_with_the_name_of_a_step_that_is_not_a_checkpoint_of_it_is_kept(t
         assert path.read_bytes() == content
 
 
-def test_files_of_others_beside_the_shards_of_a_removed_checkpoint_are_kept(tmp_path: Path):
+def test_other_files_next_to_the_shards_of_a_removed_checkpoint_are_kept(tmp_path: Path):
     history = History(tmp_path, keep_last=1, share=True, durable=False)
     history.save(1, state())
     folder = tmp_path / "step-00000001"
@@ -150,7 +150,7 @@ sys.exit(status)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("share", [False, True])
-def test_a_save_killed_before_any_system_call_is_cleared_up_by_the_next_save(tmp_path: Path, share: bool):
+def test_a_save_killed_before_any_system_call_is_cleaned_up_by_the_next_save(tmp_path: Path, share: bool):
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(share)], check=True)
     assert len(names(tmp_path)) > 5
     for folder in tmp_path.iterdir():
@@ -165,7 +165,7 @@ ERRORS: list[Callable[[], BaseException]] = [lambda: OSError(errno.EIO, "no luck
 
 
 def failing(call: int, patch: pytest.MonkeyPatch, error: Callable[[], BaseException]) -> Callable[[], bool]:
-    """Let the system call of this number, from now on, raise an error. Return a function that says whether it has."""
+    """Make the system call with this number, counted from now, fail. Return a function that says whether it did."""
     left = itertools.count(call, -1)
     reached: list[None] = []
 
@@ -187,7 +187,7 @@ def failing(call: int, patch: pytest.MonkeyPatch, error: Callable[[], BaseExcept
 @pytest.mark.skipif(not hasattr(os, "pwrite"), reason="no pwrite here")
 @pytest.mark.parametrize("error", ERRORS, ids=["OSError", "KeyboardInterrupt"])
 @pytest.mark.parametrize("share", [False, True])
-def test_a_save_that_fails_in_any_system_call_leaves_whole_checkpoints_and_the_next_save_clears_up(
+def test_a_save_that_fails_in_any_system_call_leaves_complete_checkpoints_and_the_next_save_cleans_up(
     tmp_path: Path, share: bool, error: Callable[[], BaseException]
 ):
     call, was_reached = 0, True

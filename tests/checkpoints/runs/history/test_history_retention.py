@@ -1,4 +1,4 @@
-"""Which checkpoints of a history are kept, and which is the best."""
+"""The checkpoints that a history keeps, and the one that is the best."""
 
 import math
 import subprocess
@@ -113,7 +113,7 @@ def test_saving_a_step_again_replaces_it_in_either_format(tmp_path: Path):
     assert names(tmp_path) == ["history.jsonl", "step-00000001.h5"]
 
 
-def test_metrics_are_those_of_the_file_on_disk_even_if_it_has_the_inode_and_time_of_the_one_before(
+def test_metrics_come_from_the_file_on_disk_even_if_it_has_the_inode_and_time_of_the_previous_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(history_files.Entry, "__hash__", lambda entry: hash(entry.path))

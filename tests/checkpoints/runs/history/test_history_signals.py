@@ -1,4 +1,4 @@
-"""A signal handler that saves in the midst of a save: both saves end, and neither spoils the other."""
+"""A signal handler that saves during a save: both saves end, and neither harms the other."""
 
 import collections
 import json
@@ -43,7 +43,7 @@ print(len(by_handler))
 
 
 @pytest.mark.parametrize("way", ["plain", "share", "background"])
-def test_handlers_that_save_at_random_moments_of_a_save_never_wait_for_it(tmp_path: Path, way: str):
+def test_handlers_that_save_at_random_moments_of_a_save_do_not_wait_for_it(tmp_path: Path, way: str):
     command = [sys.executable, "-c", PROGRAM, str(tmp_path), way]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def test_handlers_that_save_at_random_moments_of_a_save_never_wait_for_it(tmp_pa
 
 
 @pytest.mark.parametrize("way", ["plain", "share", "background"])
-def test_handlers_that_save_the_same_step_leave_one_whole_checkpoint_of_it(tmp_path: Path, way: str):
+def test_handlers_that_save_the_same_step_leave_one_complete_checkpoint(tmp_path: Path, way: str):
     program = PROGRAM.replace("history.save(by_handler[-1], state(by_handler[-1])", "history.save(step, state(step)")
     command = [sys.executable, "-c", program, str(tmp_path), way]
     subprocess.run(command, check=True, timeout=100)
@@ -90,7 +90,7 @@ def stop(*_):
     sys.exit()
 
 history.save(0, {"a": np.ones(9)}, {"loss": 0})
-OpenLog.append = stop  # the checkpoint is written, its line is not
+OpenLog.append = stop  # the checkpoint is written, but its line is not
 try:
     history.save(1, {"a": np.ones(9)}, {"loss": 1})
 except SystemExit:
@@ -99,7 +99,7 @@ except SystemExit:
 
 
 @pytest.mark.parametrize("share", [False, True])
-def test_a_save_that_a_handler_ends_by_an_exception_gets_its_line_from_the_next_save(tmp_path: Path, share: bool):
+def test_if_an_exception_in_a_handler_ends_a_save_the_next_save_adds_its_line(tmp_path: Path, share: bool):
     subprocess.run([sys.executable, "-c", INTERRUPTED, str(tmp_path), str(share)], check=True, timeout=60)
     log = History(tmp_path).log()
     assert sorted((record.step, record.metrics["loss"]) for record in log) == [(step, step) for step in range(4)]
