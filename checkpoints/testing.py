@@ -26,7 +26,7 @@ from .storage import streams
 if TYPE_CHECKING:
     from ..core.nn.module.module import Module
 
-# In each format. Nobody reads two thousand lines.
+# For each format. Nobody reads two thousand lines.
 _MOST_LINES = 30
 _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efcode"}
 
@@ -34,7 +34,7 @@ _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efco
 def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] | None = None) -> None:
     """Raise AssertionError, with a line for each difference, if a model or state does not survive a save and a load.
 
-    formats: names or suffixes, all known formats if not given. In each format this compares names and their order,
+    formats: names or suffixes; all known formats if not given. For each format, this compares names and their order,
     dtypes, shapes, every bit, extra state, metadata, and which arrays share memory and how; the values that a load puts
     into a copy of the model; the bytes of a second save, and of a save of the loaded state; and the bytes that the
     stock reader of the format (safetensors, h5py) returns. The model or state is not changed. No test framework is
@@ -68,7 +68,7 @@ def _suffixes(formats: Iterable[str] | None) -> list[str]:
 
 
 def _differences(before: dict[str, Any], path: str) -> Iterator[str]:
-    """Yield what differs after a save to `path` and a load without a model."""
+    """Yield each difference after a save to `path` and a load without a model."""
     files.save_file(before, path, _METADATA)
     first = _bytes_of(path)
     after = files.load_file(path)
@@ -84,7 +84,7 @@ def _differences(before: dict[str, Any], path: str) -> Iterator[str]:
 
 
 def _differences_in_model(model: Module, path: str) -> Iterator[str]:
-    """Yield what differs after `path` is loaded into a copy of the model whose values were wiped."""
+    """Yield each difference after `path` is loaded into a copy of the model whose values were overwritten."""
     from .models import load_model
 
     twin = copy.deepcopy(model)
@@ -150,7 +150,7 @@ def _relation(packed: sharing.Packed, name: str) -> str:
 
 
 def _differences_to_stock_reader(after: dict[str, Any], path: str) -> Iterator[str]:
-    """Yield the names whose bytes the stock reader of the format does not return. It never returns views."""
+    """Yield a line for each name whose bytes the stock reader of the format does not return. Views are left out."""
     seen = format_of(path).codec.read_as_stock(path)
     with open_header(path) as header:
         expected = [name for name in header.tensors if name in after]

@@ -1,4 +1,4 @@
-"""The values of an array, a block at a time, so that even a large one takes little memory."""
+"""Reading the values of an array a block at a time, so that even a large one takes little memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LENGTH = 1 << 16
 def blocks_of(array: np.ndarray | Deferred) -> Iterator[np.ndarray]:
     """Yield the values in order, in flat arrays of `LENGTH` elements, reading one block of a file at a time.
 
-    Raises CorruptError after the last block of a tensor in a file if the tensor is damaged.
+    Raises CorruptError, after the last block, if the array is a tensor in a file and is damaged.
     """
     if isinstance(array, LazyTensor):
         return array.blocks(LENGTH)

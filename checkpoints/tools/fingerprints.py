@@ -17,12 +17,12 @@ from .blocks import blocks_of
 
 
 def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
-    """Return the hash of a state as 32 hexadecimal digits. It is equal for equal states in any format and in memory.
+    """Return the hash of a state as 32 hexadecimal digits. Equal states have equal hashes in any format and in memory.
 
     file_or_state: a file as for load_file, an open Checkpoint, or arrays by name as for save_file. progress: called
     with the number of bytes read since the last call.
-    Our files have the fingerprint in their header, and it is trusted; verify() compares it with the bytes. For foreign
-    files and for arrays it is computed from all bytes. Metadata does not count.
+    Our files have the fingerprint in their header, where it is trusted; verify() compares it with the bytes. For
+    foreign files and arrays it is computed from all bytes. Metadata does not count.
     Raises StateError for a state that cannot be saved, CorruptError or another CheckpointError.
     """
     if not isinstance(file_or_state, Mapping):

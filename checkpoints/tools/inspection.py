@@ -1,4 +1,4 @@
-"""The content of a file, from its header alone."""
+"""Inspecting a file: its content, read from the header alone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NO_DIGESTS = "no digests: written by another library"
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file: its dtype as in docs/format.md, its shape, and the bytes that its values take.
+    """A tensor of a file: its dtype as in docs/format.md, its shape, and the number of bytes of its values.
 
-    shares_with: the name whose memory it shares, None if it has its own. view: whether it is another shape, dtype or
-    part of that memory rather than the same array. digest: its xxh3-128 in the file; None for a tensor that shares
-    memory, whose bytes are stored under the other name, and in foreign files. note: what it is beyond its dtype, such
-    as an HDF5 enumeration.
+    shares_with: the name whose memory it shares, or None if it has its own. view: whether it has another shape, dtype
+    or part of that memory, rather than being the same array. digest: its xxh3-128 in the file; None in a foreign file,
+    and for a tensor that shares memory, whose bytes are stored under the other name. note: what its dtype does not say,
+    such as the names of an HDF5 enumeration.
     """
 
     name: str
@@ -38,8 +38,8 @@ class TensorInfo:
 class Inspection:
     """The content of a file's header.
 
-    tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: of all tensors, shared
-    memory counted once. fingerprint: of the content, equal for equal states in every format; None in foreign files,
+    tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: the size of all
+    tensors, counting shared memory once. fingerprint: equal for equal states in every format; None in foreign files,
     which have no digests either. unsupported: the entries that cannot be read, with the reason. The tensors themselves
     are not checked: see verify().
     """

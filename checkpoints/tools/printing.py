@@ -1,4 +1,4 @@
-"""Text for people. Names in it may come from a foreign file."""
+"""Formatting text for people. Names in it may come from a foreign file."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def kind_text(tensor: TensorSpec) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """Return a number and the noun it counts, in the plural unless it is 1."""
+    """Return a number with the noun that it counts, in the plural unless the number is 1."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

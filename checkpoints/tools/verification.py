@@ -1,4 +1,4 @@
-"""Verifying that the bytes of a file are those that were written, by recomputing every digest."""
+"""Verifying that the bytes of a file are the ones that were written, by recomputing every digest."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Verification:
     """The result of verifying a file.
 
     checked: whether the file has digests; foreign files have none, and only their structure is checked. tensors,
-    size_bytes: of the stored tensors, shared memory counted once. damaged: the stored tensors whose bytes are not those
-    that were written. affected: the ties and views of damaged tensors, each with the name whose memory it shares.
-    fingerprint: that of the file, None if it has none. unsupported: the entries that cannot be read, with the reason.
+    size_bytes: the number and size of the stored tensors, counting shared memory once. damaged: the stored tensors
+    whose bytes do not match their digests. affected: the ties and views of damaged tensors, each with the name whose
+    memory it shares. fingerprint: that of the header, None in a foreign file. unsupported: the entries that cannot be
+    read, with the reason.
     """
 
     path: str
@@ -64,8 +65,8 @@ def verify(file: Any, *, progress: Progress | None = None) -> Verification:
     """Read every byte of a file, in little memory, and return which tensors are damaged.
 
     file: as for load_file. progress: called with the number of bytes checked since the last call.
-    A damaged tensor is part of the result and raises nothing. A damaged header raises CorruptError, as when the file is
-    loaded. Raises MissingFileError or another CheckpointError.
+    Damaged tensors are in the result, not raised. Raises CorruptError if the header is damaged, as a load does;
+    MissingFileError or another CheckpointError.
     """
     header = open_header(file)
     reader = Reader(header, verify=False)
@@ -75,7 +76,7 @@ def verify(file: Any, *, progress: Progress | None = None) -> Verification:
         return Verification(
             path=header.name,
             format=header.format,
-            # Shards of ours have digests of their own, even if another library wrote the index.
+            # Our shards have their own digests, even if another library wrote the index.
             checked=header.manifest is not None or len(digests) == len(header.tensors) > 0,
             tensors=len(header.tensors),
             size_bytes=sum(tensor.size_bytes for tensor in header.tensors.values()),

@@ -20,8 +20,8 @@ def diff(a: Any, b: Any, *, progress: Progress | None = None) -> Difference:
 
     a, b: files as for load_file, open Checkpoints, or arrays by name as for save_file. progress: called with the number
     of bytes of `a` compared since the last call.
-    Equal fingerprints, and equal digests of a tensor, are trusted and cost no time. Tensors that are read are checked
-    against their digests, and compared a block at a time in little memory. verify() checks every byte.
+    Equal fingerprints, and equal digests of a tensor, are trusted without reading. Tensors that are read are checked
+    against their digests, and compared a block at a time in little memory. Use verify() to check every byte.
     Raises MissingFileError, CorruptError, StateError or another CheckpointError.
     """
     with ExitStack() as files:

@@ -17,11 +17,11 @@ from ..blocks import blocks_of
 class Deviation:
     """The difference between two tensors of one shape.
 
-    differing: the number of elements whose bits differ, so 0.0 and -0.0 differ, as do NaNs with another payload; if the
-    dtypes differ, the number of elements whose values differ. size: the number of elements. The rest is computed in
+    differing: the number of elements whose bits differ, so 0.0 and -0.0 differ, as do NaNs with different payloads; if
+    the dtypes differ, the number of elements whose values differ. size: the number of elements. The rest is computed in
     float64 or complex128. max_absolute: the largest |a - b|. max_relative: the largest |a - b| / max(|a|, |b|), at most
-    2. Both are inf if one element is finite and the other is not, or if only one of them is NaN. cosine: of the angle
-    between the two tensors as vectors; None if one is zero, or if a value is not finite or too large to square.
+    2. Both are inf if one element is finite and the other is not, or if only one of them is NaN. cosine: the cosine of
+    the angle between the tensors as vectors; None if one is zero, or if a value is not finite or too large to square.
     """
 
     differing: int
@@ -66,7 +66,7 @@ class _Sums:
         error = np.abs(x - y)
         error[_same_value(x, y)] = 0
         error[np.isnan(error)] = np.inf
-        # If one value is infinite, so is the error, and inf / inf would be NaN.
+        # If a value is infinite, the error is too, and inf / inf would be NaN.
         relative = np.where(np.isfinite(error) & (error > 0), error / np.maximum(np.abs(x), np.abs(y)), error)
         self._absolute = max(self._absolute, float(error.max()))
         self._relative = max(self._relative, float(relative.max()))

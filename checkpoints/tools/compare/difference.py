@@ -1,4 +1,4 @@
-"""The difference of two states, for programs and as text for people. comparison.py finds it."""
+"""The difference between two states, for programs and as text for people. comparison.py computes it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class TensorChange:
 
 @dataclass(frozen=True)
 class TieChange:
-    """A name that shares memory with `before` in one state and with `after` in the other. None means with no name.
+    """A name that shares memory with `before` in the first state and with `after` in the second, or None.
 
-    If both are the same name, it is another part or arrangement of that memory. A group that shares memory is called by
-    its first name in the order of the first state.
+    If both are the same name, the part or arrangement of the memory differs. A group of names that share memory is
+    identified by its first name in the order of the first state.
     """
 
     name: str
@@ -61,10 +61,10 @@ class ValueChange:
 class Difference:
     """The difference between state a and state b.
 
-    tensors: the changes, most significant first: removed, added, another shape, another dtype, other values; among
-    these, the largest relative error first. unchanged: the number of equal tensors. ties: names that share memory with
-    other names than before. order: the names at the first place where the order differs, None if it is the same. extra:
-    changes of `_extra_state` values. metadata: changes of the metadata of files, which is not part of a state.
+    tensors: the changes, most significant first: removed, added, shape, dtype, values; among the last two, the largest
+    relative error first. unchanged: the number of equal tensors. ties: names that share memory with different names
+    than before. order: the names at the first place where the order differs, None if it is the same. extra: changes of
+    `_extra_state` values. metadata: changes of the metadata of files, which is not part of a state.
     """
 
     a: str

@@ -17,8 +17,8 @@ from .difference import TieChange
 class Side:
     """A state in a comparison.
 
-    packed: the state with every shared byte once. tensors: dtype and shape by name, in order. values: the arrays of
-    the same names. name: the path of a file. fingerprint: None if it is not known.
+    packed: the state with every shared byte stored once. tensors: dtype and shape by name, in order. values: the arrays
+    by the same names. name: the path of the file, if it is one. fingerprint: None if it is unknown.
     """
 
     def __init__(self, mapping: Mapping[str, Any]) -> None:
@@ -33,18 +33,18 @@ class Side:
         self.tensors = {n: TensorSpec(dtypes.name_of(array.dtype, n), array.shape) for n, array in self.values.items()}
 
     def content(self, name: str) -> tuple[Any, ...] | None:
-        """Return a key that is equal for tensors of equal dtype and shape if their bytes are; None if unknown."""
+        """Return a key that is equal for tensors with equal bytes, dtype and shape. Return None if it is unknown."""
         kept, view = self.place(name)
         digest = self._digests.get(kept)
         return None if digest is None else (digest, view, self.packed.layouts.get(kept) if view else None)
 
     def place(self, name: str) -> tuple[str, View | None]:
-        """Return the name under which the memory of a tensor is stored, and its view of that, None for all of it."""
+        """Return the name that the memory of a tensor is stored under, and its view of it, or None for all of it."""
         return self.packed.aliases.get(name, (name, None))
 
 
 def tie_changes(one: Side, other: Side) -> Iterator[TieChange]:
-    """Yield the names that share memory with other names in the second state, or in another way."""
+    """Yield the names that share memory differently in the second state: with other names, or in another way."""
     common = [name for name in one.tensors if name in other.tensors]
     first_before, first_after = _first_of_each(common, one.place), _first_of_each(common, other.place)
     for name in common:

@@ -1,1 +1,1 @@
-"""Writing a checkpoint from others: converted, averaged or repaired."""
+"""Writing a checkpoint made from others: converting, averaging and repairing."""

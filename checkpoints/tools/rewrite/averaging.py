@@ -1,4 +1,4 @@
-"""Averaging checkpoints of one architecture, such as the last ones of a run."""
+"""Averaging checkpoints of the same architecture, such as the last ones of a run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ..printing import kind_text
 
 
 def average(sources: Sequence[Any], out: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
-    """Write the mean of several checkpoints to a file that has the names, ties, views and dtypes of each of them.
+    """Write the mean of several checkpoints to a file with the same names, ties, views and dtypes.
 
-    sources: files as for load_file, of equal names, shapes, dtypes and ties. out: a path, whose suffix picks the
+    sources: files as for load_file, with equal names, shapes, dtypes and ties. out: a path, whose suffix picks the
     format; it may be one of the sources. progress: called with the number of bytes averaged since the last call.
     Floating-point and complex tensors are averaged in float64 and rounded once, and shared memory is averaged once.
-    All else is copied from the first source: integers, booleans, extra state, metadata and the order of names.
-    One tensor at a time is in memory.
-    Raises MismatchError naming every difference, CorruptError for a damaged tensor, StateError for float and integer
+    Everything else is copied from the first source: integers, booleans, extra state, metadata and the order of names.
+    Only one tensor at a time is in memory.
+    Raises MismatchError listing every difference, CorruptError for a damaged tensor, StateError for float and integer
     tensors that share memory, WriteError or another CheckpointError; `out` is unchanged in that case.
     """
     if isinstance(sources, str | bytes | os.PathLike) or not sources:
@@ -51,7 +51,7 @@ def average(sources: Sequence[Any], out: str | os.PathLike[str], *, progress: Pr
 
 
 class _Averaged(Checkpoint):
-    """The first of several checkpoints, its values averaged with those of the others."""
+    """The first of several checkpoints, with its values averaged with those of the others."""
 
     def __init__(self, reader: Reader, others: Sequence[Side], progress: Progress) -> None:
         super().__init__(reader)
@@ -65,7 +65,7 @@ class _Averaged(Checkpoint):
 
     def _mean(self, packed: Packed, name: str) -> Deferred:
         first, element = packed.stored[name], _element_of(packed, name, self.name)
-        # In another file, a tie may be stored under another of its names.
+        # Another file may store a tie under another of its names.
         others = [other.packed.stored[other.place(name)[0]] for other in self._others]
 
         def make() -> np.ndarray:
@@ -80,7 +80,7 @@ def _mean_of(arrays: Sequence[Any], element: np.dtype) -> np.ndarray:
     """Return the mean of arrays of one shape whose memory holds floating-point elements."""
     result = np.empty(arrays[0].shape, arrays[0].dtype)
     flat, start = result.reshape(-1).view(element), 0
-    with np.errstate(all="ignore"):  # infinities have no mean
+    with np.errstate(all="ignore"):  # opposite infinities have no mean
         for blocks in zip(*map(blocks_of, arrays), strict=True):
             rows = [block.view(element).astype(np.float64) for block in blocks]
             mean = np.add.reduce(rows) / len(rows)
@@ -90,9 +90,9 @@ def _mean_of(arrays: Sequence[Any], element: np.dtype) -> np.ndarray:
 
 
 def _element_of(packed: Packed, kept: str, path: str) -> np.dtype | None:
-    """Return the dtype in which to average the memory of a stored tensor, None if it holds no floating point.
+    """Return the dtype in which to average the memory of a stored tensor, or None if it holds no floating point.
 
-    Raises StateError if its names take it for different numbers.
+    Raises StateError if its names interpret it as different numbers.
     """
     views = {name: alias.view for name, alias in packed.aliases.items() if alias.kept == kept and alias.view}
     names = {name: view.dtype for name, view in views.items()}
@@ -112,7 +112,7 @@ def _element_of(packed: Packed, kept: str, path: str) -> np.dtype | None:
     return element
 
 
-_PART_OF = {"C64": "F32", "C128": "F64"}  # a mean of complex numbers is that of their parts
+_PART_OF = {"C64": "F32", "C128": "F64"}  # the mean of complex numbers is the mean of their parts
 
 
 def _is_floating(dtype: str) -> bool:
@@ -120,7 +120,7 @@ def _is_floating(dtype: str) -> bool:
 
 
 def _problems(first: Side, other: Side) -> Iterator[str]:
-    """Yield a line for each difference that leaves two states without an average."""
+    """Yield a line for each difference that keeps two states from being averaged."""
     for one, two in ((first, other), (other, first)):
         known = set(two.names)
         yield from (f"{name}  is only in {one.name}" for name in one.names if name not in known)
@@ -134,11 +134,11 @@ def _problems(first: Side, other: Side) -> Iterator[str]:
         same = "shares other parts of its memory"
         yield f"{name}  {same if was == now else f'is {was} in {first.name}, {now} in {other.name}'}"
     if first.tensors == other.tensors and not changes:
-        yield from (f"{name}  shares its memory in another way" for name in _rearranged(first, other))
+        yield from (f"{name}  shares its memory in a different way" for name in _rearranged(first, other))
 
 
 def _rearranged(first: Side, other: Side) -> Iterator[str]:
-    """Yield the stored tensors whose bytes do not stand for the same elements in another file."""
+    """Yield the stored tensors whose bytes represent different elements in the other file."""
     for name, array in first.packed.stored.items():
         kept, view = other.place(name)
         found = other.packed.stored.get(kept)

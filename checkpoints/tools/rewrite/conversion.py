@@ -1,4 +1,4 @@
-"""Converting a file to another format or to other shards."""
+"""Converting a file to another format or to shards of another size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...reading.reader import Reader
 from .copying import Copied
 from .npz import save_npz
 
-# Files that people have and ask for, and what to do with them.
+# Files that people often have, and what to do with them.
 _FOREIGN = {
     (".pt", ".pth", ".ckpt", ".bin"): (
         "a Python pickle, as torch.save writes it. A pickle can run any code, so it is never loaded here. If you trust "
@@ -36,8 +36,8 @@ def convert(
 ) -> None:
     """Write the state and metadata of one file to another, a tensor at a time, each checked as it is read.
 
-    source: a file as for load_file. target: a path whose suffix picks the format, or one ending in .npz (npz.py says
-    what is lost there); it may be the source itself. max_shard_size: as for save_file; without it a sharded source
+    source: a file as for load_file. target: a path whose suffix picks the format, or one ending in .npz (npz.py lists
+    what is lost in it); it may be the source itself. max_shard_size: as for save_file; without it, a sharded source
     becomes one file. progress: called with the number of bytes copied since the last call.
     Ties, views, extra state, metadata and the fingerprint are kept.
     Raises CorruptError if the source is damaged, FormatError for an unknown suffix, StateError if the target format
@@ -60,7 +60,7 @@ def convert(
 
 
 def _refuse_foreign(source: Any) -> None:
-    """Raise FormatError, with advice, if the suffix of a file is that of another library."""
+    """Raise FormatError with advice if the suffix of a file belongs to another library."""
     if not isinstance(source, str | os.PathLike):
         return
     path = os.fsdecode(source)

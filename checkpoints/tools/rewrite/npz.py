@@ -1,4 +1,4 @@
-"""Writing a state as NumPy's .npz, for programs that read nothing else.
+"""Writing a state as a NumPy .npz file, for programs that read nothing else.
 
 The file is a zip archive. Its members are not compressed, have a fixed date, and follow the order of the state. Each
 tensor is `<name>.npy`, in C order and little-endian. Metadata and extra state, if any, are in `__statezoo__.npy`, a
@@ -32,7 +32,7 @@ from ..blocks import blocks_of
 _RESERVED = "__statezoo__"
 _UNIX = 3
 _MOST_NAME_BYTES = 65_535 - len(".npy")
-# From this size on, the archive needs 64-bit sizes; some bytes are for the header of the member.
+# Above this size, the archive needs 64-bit sizes; the rest is for the header of the member.
 _LARGE_BYTES = (1 << 31) - (1 << 20)
 
 
@@ -73,7 +73,7 @@ def _write(
     blocks: Iterable[np.ndarray],
     progress: Progress,
 ) -> None:
-    member = zipfile.ZipInfo(f"{name}.npy")  # its date is fixed, the first that zip has
+    member = zipfile.ZipInfo(f"{name}.npy")  # with a fixed date, the earliest that zip has
     member.create_system = _UNIX  # the same bytes on every system
     size_bytes = dtype.itemsize * int(np.prod(shape, dtype=object))
     with zip.open(member, "w", force_zip64=size_bytes > _LARGE_BYTES) as file:

@@ -20,9 +20,9 @@ from .salvage import open_damaged
 class Repair:
     """The result of a repair.
 
-    saved: the names in the new file, of tensors and extra state. lost: the names that are not in it, each with the
-    reason. notes: what was wrong with the file outside of its tensors. checked: whether the saved tensors fit their
-    digests; False if the file has no digests, or lost them. complete: whether nothing is known or likely to be lost.
+    saved: the names of the tensors and extra state in the new file. lost: the names that are not in it, each with the
+    reason. notes: what was wrong with the file outside its tensors. checked: whether the saved tensors match their
+    digests; False if the file has no digests or lost them. complete: whether nothing is known or likely to be lost.
     """
 
     path: str
@@ -48,14 +48,14 @@ class Repair:
 
 
 def repair(file: Any, out: str | os.PathLike[str], *, progress: Progress | None = None) -> Repair:
-    """Save every intact tensor of a damaged or truncated file to `out`, and return what was saved and lost.
+    """Save every intact tensor of a damaged or truncated file to `out`. Return what was saved and what was lost.
 
     file: as for load_file. out: a path, whose suffix picks the format; it may be the file itself, which is then
     replaced. progress: called with the number of bytes checked, then copied, since the last call.
-    A tensor is intact if it fits its digest. If the file has no digests, or lost them, every readable tensor is saved
+    A tensor is intact if it matches its digest. If the file has no digests or lost them, every readable tensor is saved
     unchecked. A name that shares memory with a lost tensor is lost too. Extra state and metadata are kept.
-    Raises CorruptError, and writes nothing, if too much is damaged to tell what is in the file, or nothing is intact;
-    MissingFileError, WriteError or another CheckpointError.
+    Raises CorruptError, and writes nothing, if too much is damaged to tell what is in the file, or if nothing is
+    intact; MissingFileError, WriteError or another CheckpointError.
     """
     damaged = open_damaged(file)
     header, progress = damaged.header, progress or silent
@@ -82,7 +82,7 @@ def repair(file: Any, out: str | os.PathLike[str], *, progress: Progress | None 
 
 
 def _lost(reader: Reader, size_bytes: int, progress: Progress) -> dict[str, str]:
-    """Return the lost names with the reason: damaged tensors, names that share their memory, unreadable entries."""
+    """Return the lost names with reasons: damaged tensors, names that share their memory, and unreadable entries."""
     header = reader.header
     lost: dict[str, str] = {}
     for part in header.parts:
@@ -99,7 +99,7 @@ def _lost(reader: Reader, size_bytes: int, progress: Progress) -> dict[str, str]
 
 
 def _missing(opened: Opened, name: str, size_bytes: int) -> str | None:
-    """Return how much of a stored tensor is beyond the end of its file, or None if all of it is there."""
+    """Return by how much a stored tensor reaches beyond the end of its file, as text, or None if it does not."""
     own_bytes = opened.tensors[name].size_bytes
     missing = opened.offsets.get(name, 0) + own_bytes - size_bytes
     if name not in opened.offsets or not own_bytes or missing <= 0:

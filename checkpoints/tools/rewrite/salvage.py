@@ -15,9 +15,9 @@ from ...storage.source import source_of
 
 
 class Damaged(NamedTuple):
-    """An open file, and what is known of its damage.
+    """An open file, and what is known about its damage.
 
-    size_bytes: the bytes that are there. The rest as in `Salvaged`.
+    size_bytes: the actual size of the file. notes, whole: as in `Salvaged`.
     """
 
     header: Header
@@ -43,7 +43,7 @@ def open_damaged(file: Any) -> Damaged:
 
 
 def _format_of_file(content: Any) -> Format | None:
-    """Return the format that a file should have, None for the index or the folder of a sharded checkpoint."""
+    """Return the format that a file should have, or None for the index or the folder of a sharded checkpoint."""
     if not isinstance(content, str | os.PathLike):
         return format_of_content(source_of(content))
     path = os.fsdecode(content)
@@ -51,7 +51,7 @@ def _format_of_file(content: Any) -> Format | None:
 
 
 def _salvaged(content: Any, form: Format, error: FormatError) -> Damaged:
-    """Return the first reading of the format whose manifest is valid. error: what opening the file raised."""
+    """Open the file in the first way whose manifest is valid. error: what opening it as usual raised."""
     source = source_of(content)
     try:
         for found in form.codec.salvage(source):
