@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Markers and fixtures for every test."""
 
 from importlib.util import find_spec
 
@@ -6,7 +6,7 @@ import pytest
 
 from statezoo.core import manual_seed
 
-# Each is a mark, and the package that a test with this mark compares with. `make test-all` installs them.
+# Each name is a mark and the package that tests with this mark compare with. `make test-all` installs them.
 ORACLES = ("torch", "keras", "huggingface_hub", "tensorboard")
 MISSING = [name for name in ORACLES if find_spec(name) is None]
 
@@ -24,5 +24,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _the_same_initial_values_in_each_run() -> None:
-    """Seed the default generator: layers draw from it, and a draw near a limit fails one run in thirty."""
+    """Seed the default generator: layers draw from it, and a draw near a tolerance would fail one run in thirty."""
     manual_seed(0)

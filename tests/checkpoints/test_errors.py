@@ -1,4 +1,4 @@
-"""Errors are told apart by their types, and can be handed from process to process."""
+"""Errors are distinguished by type, and can be passed between processes."""
 
 import copy
 import pickle
@@ -27,7 +27,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("passed", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy], ids=["pickle", "copy"])
-def test_an_error_goes_through_pickle_and_copy_as_it_is(error: CheckpointError, passed):
+def test_an_error_survives_pickle_and_copy_unchanged(error: CheckpointError, passed):
     again = passed(error)
     assert (type(again), str(again)) == (type(error), str(error))
     for name in ("tensors", "errno", "filename", "source", "problems", "advice"):

@@ -26,7 +26,7 @@ from statezoo.checkpoints.testing import compare_states
 
 
 class Tied(core.Module):
-    """An embedding and a head, of one weight or of two."""
+    """An embedding and a head, with one shared weight or two."""
 
     def __init__(self, tied: bool = True) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Tied(core.Module):
 
 
 class Autoencoder(core.Module):
-    """An encoder and a decoder, whose weight is the encoder's transposed or its own."""
+    """An encoder and a decoder, which uses the encoder's weight transposed or its own."""
 
     def __init__(self, tied: bool = True) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Autoencoder(core.Module):
 
 
 class Counting(core.Module):
-    """A module with state that is no array."""
+    """A module with state that is not an array."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def values(model: core.Module) -> dict[str, Any]:
     return copy.deepcopy(dict(model.state_dict()))
 
 
-def test_a_model_gets_the_values_in_the_arrays_it_has(path: Path):
+def test_the_values_are_copied_into_the_models_own_arrays(path: Path):
     saved, model = core.TransformerBlock(8, 2), core.TransformerBlock(8, 2)
     save_model(saved, path)
     arrays = model.state_dict()
@@ -105,7 +105,7 @@ def test_a_tied_model_is_tied_after_loading_and_stored_once(path: Path):
     assert inspect(path).stored_bytes == model.embedding.weight.data.nbytes
 
 
-def test_everything_that_does_not_fit_is_in_one_error_and_nothing_is_changed(path: Path):
+def test_every_mismatch_is_in_one_error_and_nothing_is_changed(path: Path):
     model = core.Sequential(core.Linear(3, 2), core.Linear(2, 2))
     state = values(model)
     state["0.weight"] = np.ones((2, 4), np.float32)
@@ -128,7 +128,7 @@ def test_everything_that_does_not_fit_is_in_one_error_and_nothing_is_changed(pat
     assert list(compare_states(before, values(model))) == []
 
 
-def test_strict_false_loads_the_rest_and_lists_what_was_left_out(path: Path):
+def test_strict_false_loads_the_rest_and_lists_what_was_skipped(path: Path):
     save_file({"weight": np.full((2, 3), 7, np.float32), "other": np.ones(1)}, path)
     model = core.Linear(3, 2)
     result = load_model(model, path, strict=False)
@@ -136,7 +136,7 @@ def test_strict_false_loads_the_rest_and_lists_what_was_left_out(path: Path):
     assert (model.weight.data == 7).all()
 
 
-def test_a_dtype_is_converted_only_when_asked_for(path: Path):
+def test_a_dtype_is_converted_only_on_request(path: Path):
     save_file({"weight": np.full((2, 3), 1.5), "bias": np.zeros(2)}, path)
     model = core.Linear(3, 2)
     with pytest.raises(MismatchError, match=r"cast=True"):
@@ -147,7 +147,7 @@ def test_a_dtype_is_converted_only_when_asked_for(path: Path):
 
 
 @pytest.mark.parametrize("kind", [Tied, Autoencoder])
-def test_ties_that_the_model_lacks_are_an_error_that_names_both(path: Path, kind: Any):
+def test_missing_ties_in_the_model_are_an_error_that_names_both(path: Path, kind: Any):
     save_model(kind(), path)
     model = kind(tied=False)
     before = values(model)
@@ -159,7 +159,7 @@ def test_ties_that_the_model_lacks_are_an_error_that_names_both(path: Path, kind
     assert list(compare_states(before, values(model))) == []
 
 
-def test_ties_that_the_model_lacks_are_made_when_asked_for(path: Path):
+def test_missing_ties_in_the_model_are_made_on_request(path: Path):
     save_model(Tied(), path)
     model = Tied(tied=False)
     load_model(model, path, ties="restore")
@@ -167,7 +167,7 @@ def test_ties_that_the_model_lacks_are_made_when_asked_for(path: Path):
     assert list(compare_states(load_file(path), model.state_dict())) == []
 
 
-def test_views_that_the_model_lacks_are_made_when_asked_for(path: Path):
+def test_missing_views_in_the_model_are_made_on_request(path: Path):
     save_model(Autoencoder(), path)
     model = Autoencoder(tied=False)
     load_model(model, path, ties="restore")
@@ -179,7 +179,7 @@ def test_views_that_the_model_lacks_are_made_when_asked_for(path: Path):
     assert list(compare_states(load_file(path), model.state_dict())) == []
 
 
-def test_sharing_between_a_parameter_and_a_buffer_is_made_when_asked_for(path: Path):
+def test_sharing_between_a_parameter_and_a_buffer_is_made_on_request(path: Path):
     class Net(core.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -194,7 +194,7 @@ def test_sharing_between_a_parameter_and_a_buffer_is_made_when_asked_for(path: P
     assert model.state_dict()["shadow"][1, 0] == 99
 
 
-def test_what_the_model_ties_besides_stays_tied_when_ties_are_made(path: Path):
+def test_existing_ties_in_the_model_are_kept_when_ties_are_made(path: Path):
     class Net(core.Module):
         def __init__(self, tied: bool) -> None:
             super().__init__()
@@ -240,7 +240,7 @@ def test_a_tie_to_a_name_of_another_shape_is_not_made(path: Path):
     assert model.b.data.tolist() == [1, 1]
 
 
-def test_a_problem_elsewhere_keeps_ties_from_being_made(path: Path):
+def test_a_problem_elsewhere_prevents_ties_from_being_made(path: Path):
     save_file(dict(Tied().state_dict()) | {"more": np.ones(1)}, path)
     model = Tied(tied=False)
     weight = model.head.weight
@@ -249,7 +249,7 @@ def test_a_problem_elsewhere_keeps_ties_from_being_made(path: Path):
     assert model.head.weight is weight
 
 
-def test_overlapping_slices_that_the_model_lacks_cannot_be_made_and_are_an_error(path: Path):
+def test_missing_overlapping_slices_in_the_model_are_an_error(path: Path):
     class Net(core.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -263,7 +263,7 @@ def test_overlapping_slices_that_the_model_lacks_cannot_be_made_and_are_an_error
             load_model(Net(), path, ties=ties)
 
 
-def test_ties_that_the_file_lacks_must_have_equal_values(path: Path):
+def test_ties_missing_from_the_file_must_have_equal_values(path: Path):
     untied = Tied(tied=False)
     save_model(untied, path)
     model = Tied()
@@ -303,7 +303,7 @@ def test_a_missing_file_and_wrong_arguments_are_errors(path: Path):
         save_file(core.Linear(1, 1), path)  # pyright: ignore[reportArgumentType]
 
 
-def test_sharing_in_a_model_that_is_in_the_file_in_another_way_is_found_by_its_values(path: Path):
+def test_sharing_that_the_file_stores_differently_is_found_by_its_values(path: Path):
     square = np.arange(9, dtype=np.float32).reshape(3, 3)
     save_file({"a": square, "b": square.T}, path)
 
@@ -317,7 +317,7 @@ def test_sharing_in_a_model_that_is_in_the_file_in_another_way_is_found_by_its_v
         load_model(Net(), path)
 
 
-def test_ties_of_the_file_are_copied_if_asked_for(path: Path):
+def test_ties_in_the_file_are_copied_on_request(path: Path):
     weight = np.arange(20.0, dtype=np.float32).reshape(5, 4)
     save_file({"embedding.weight": weight, "head.weight": weight}, path)
     model = Tied(tied=False)
@@ -329,7 +329,7 @@ def test_ties_of_the_file_are_copied_if_asked_for(path: Path):
     assert (model.embedding.weight.data == weight).all()
 
 
-def test_a_view_in_the_file_is_copied_if_asked_for(path: Path):
+def test_a_view_in_the_file_is_copied_on_request(path: Path):
     saved, model = Autoencoder(), Autoencoder(tied=False)
     save_model(saved, path)
     load_model(model, path, ties="copy")
@@ -338,7 +338,7 @@ def test_a_view_in_the_file_is_copied_if_asked_for(path: Path):
 
 
 @pytest.mark.parametrize("ties", ["error", "restore", "copy"])
-def test_a_tie_of_a_name_that_is_not_loaded_does_not_count(path: Path, ties: Any):
+def test_a_tie_of_a_name_that_is_not_loaded_is_ignored(path: Path, ties: Any):
     save_model(Tied(), path)
     model = Tied(tied=False)
     model.head = core.Linear(4, 9, bias=False)  # a new task
@@ -361,7 +361,7 @@ def test_the_error_about_a_tie_names_every_choice(path: Path):
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_prefix_that_no_name_has_is_an_error_that_says_what_is_there(path: Path, strict: bool):
+def test_a_prefix_that_matches_no_name_is_an_error_that_lists_the_prefixes(path: Path, strict: bool):
     save_file({"model.weight": np.ones((2, 3), np.float32), "optimizer.x": np.ones(1)}, path)
     model = core.Linear(3, 2)
     before = values(model)
@@ -381,7 +381,7 @@ def test_strict_false_that_would_load_nothing_is_an_error(path: Path):
     assert "load_model(model, file, prefix='module.')" in caught.value.advice
 
 
-def test_a_prefix_reads_and_checks_only_what_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_prefix_reads_and_checks_only_the_loaded_tensors(path: Path, monkeypatch: pytest.MonkeyPatch):
     moments = np.random.default_rng(0).standard_normal(300_000)
     weight = np.full((2, 3), 7, np.float32)
     tied = {"model.weight": weight, "model.bias": weight[0, :2], "optimizer.0": moments, "optimizer.1": moments[5:]}

@@ -42,7 +42,7 @@ def test_assert_roundtrip_reports_thirty_of_thousands_of_differences(monkeypatch
     assert len(str(caught.value)) < 8000
 
 
-def test_assert_roundtrip_reports_differences_beside_a_load_that_fails(monkeypatch: pytest.MonkeyPatch):
+def test_assert_roundtrip_reports_differences_along_with_a_load_that_fails(monkeypatch: pytest.MonkeyPatch):
     def wrong(*arguments: Any) -> dict[str, Any]:
         return {name: array[None] for name, array in load_state(*arguments).items()}
 

@@ -1,6 +1,6 @@
-"""Saves over a good file that are struck at every system call, and what must hold after each.
+"""Saves over a good file with a fault at every system call, and the checks after each.
 
-    python tests/faults/campaign.py          # all of it, with counts; some minutes
+    python tests/faults/campaign.py          # everything, with counts; takes some minutes
     python tests/faults/campaign.py --api save_file --suffix .h5 --fault kill --stride 5
 
 A save that is killed leaves the complete old or the complete new file, and the next save removes what else it left.
@@ -33,18 +33,18 @@ FAULTS = {
     "short": Fault("short"),
     **{name: Fault("error", getattr(errno, name)) for name in ("ENOSPC", "EIO", "EROFS", "EACCES", "EINTR")},
 }
-# The exit status of a test that was skipped, by the habit of automake.
+# The exit status of a skipped test, as in automake.
 _CANNOT_RUN = 77
 
 
 class Campaign:
-    """Saves by one api to a file of one format in folder, each met by one fault at another call."""
+    """Saves with one API to a file of one format, each with one fault at a different call."""
 
     def __init__(self, api: str, suffix: str, folder: Path) -> None:
         self.api = APIS[api]
         self.path = Path(tempfile.mkdtemp(prefix="with spaces and ünïcödé ", dir=folder)) / f"état 1{suffix}"
         self.old, self.new = self.api.make(1), self.api.make(2)
-        self.api.save(self.new, self.path, durable=False)  # imports what only this needs
+        self.api.save(self.new, self.path, durable=False)  # imports the modules that only a save needs
         self._begin_anew()
 
     def run(self, fault: Fault, stride: int) -> Counter[str]:
@@ -54,12 +54,12 @@ class Campaign:
         """
         outcomes: Counter[str] = Counter()
         at, misses = 1, 0
-        while misses < 3:  # threads that wait for each other make more calls in one run than in the next
+        while misses < 3:  # threads that wait for each other make a different number of calls in each run
             trial = run(self._save_new, fault, at)
             try:
                 outcome = self._judged(trial, killed=fault.kind == "kill" and trial.struck is not None)
                 self.api.save(self.new, self.path, durable=False)
-                self.api.before(self.old, self.path, durable=False)  # of the two, one in shards removes shards
+                self.api.before(self.old, self.path, durable=False)  # of two saves, one in shards removes shards
                 assert self._others() == [], f"the next save does not remove {self._others()}"
             except (AssertionError, CheckpointError) as error:
                 outcome = f"BROKEN at call {at}, {trial.struck}: {error}; {trial.report}"
@@ -74,7 +74,7 @@ class Campaign:
         self.api.before(self.old, self.path, durable=False)
 
     def _save_new(self) -> bytes:
-        """Save, in the process that is struck; return, as JSON, what came of it."""
+        """Save, in the process with the fault. Return the outcome as JSON."""
         arrays = self.api.arrays(self.new)
         before = {name: array.copy() for name, array in arrays.items()}
         descriptors = set(os.listdir("/proc/self/fd"))
@@ -90,7 +90,7 @@ class Campaign:
         return json.dumps(report).encode()
 
     def _judged(self, trial: Trial, killed: bool) -> str:
-        """Return what a save came to; raise AssertionError if it must not."""
+        """Return the outcome of a save. Raises AssertionError if it is not allowed."""
         loaded = load_file(self.path)
         is_old, is_new = (not list(compare_states(self.api.arrays(made), loaded)) for made in (self.old, self.new))
         assert is_old != is_new, "neither the old nor the new state is there"
@@ -102,7 +102,7 @@ class Campaign:
         assert "unexpected" not in report, "not a CheckpointError"
         assert not report["leaked"], "a descriptor is left open"
         assert not report["changed"], "an array was changed"
-        # A shard that is not needed may be left: where the system lets it not be removed, the next save does it.
+        # An unneeded shard may be left: if the system refuses to remove it, the next save does.
         left = [name for name in self._others() if name.startswith(".statezoo-")]
         assert not left, f"{left} is left"
         return _refused(report["error"], str(self.path.with_suffix("")), is_new)
@@ -117,7 +117,7 @@ class Campaign:
 
 
 def _refused(error: str | None, path: str, is_new: bool) -> str:
-    """Return what a save that was not killed came to. path: without suffix. is_new: whether the new state is there."""
+    """Return the outcome of a save that was not killed. path: without suffix. is_new: if the new state is there."""
     if error is None:
         assert is_new, "a save that raised nothing left the old state"
         return "saved"

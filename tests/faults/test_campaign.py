@@ -1,4 +1,4 @@
-"""Saves that are struck at every system call break nothing. `make faults` strikes at all of them in every way."""
+"""Saves with a fault at any system call break nothing. `make faults` tries every fault at every call."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 
 def run_campaign(folder: Path, *arguments: str) -> str:
-    """Return what the campaign prints. It forks for each trial, so it is a process of its own, without threads."""
+    """Return what the campaign prints. It forks for each trial, so it runs in its own process, without threads."""
     command = [sys.executable, CAMPAIGN, "--folder", folder, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode == 77:
@@ -27,7 +27,7 @@ def test_a_save_killed_at_any_system_call_leaves_the_complete_old_or_new_file(tm
 
 @pytest.mark.slow
 def test_a_save_in_shards_killed_at_any_system_call_leaves_the_complete_old_or_new_state(tmp_path: Path):
-    # A prime stride, so that each part of what is done again for every shard is met.
+    # A prime stride, so that it reaches each part of the work that is repeated for every shard.
     ways = apis("shards", "file to shards", "shards to file")
     printed = run_campaign(tmp_path, "--fault", "kill", "--stride", "3", *ways)
     assert printed.count("old file") == printed.count("new file") == 3
@@ -45,7 +45,7 @@ def test_a_save_whose_system_calls_fail_is_a_clear_error_or_succeeds(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_save_of_large_tensors_can_be_struck_at_any_system_call(tmp_path: Path):
+def test_a_save_of_large_tensors_survives_faults_at_any_system_call(tmp_path: Path):
     run_campaign(tmp_path, *apis("large"), "--fault", "kill", "--fault", "EIO", "--stride", "9")
 
 

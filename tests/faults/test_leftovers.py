@@ -1,4 +1,4 @@
-"""Temporary files: those of dead writers go, those of living ones stay, and no writer gets into another's way."""
+"""Temporary files: those of dead writers are removed, those of living ones kept, and writers do not interfere."""
 
 import errno
 import fcntl
@@ -36,21 +36,21 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("numbers", [[0], [0, 1, 2], [1, 2]])
-def test_what_dead_writers_left_is_removed_by_the_next_save(path: Path, numbers: list[int]):
+def test_the_next_save_removes_what_dead_writers_left(path: Path, numbers: list[int]):
     for number in numbers:
         temporary(path, number).write_bytes(b"half a state")
     save_file({"x": np.ones(3)}, path)
     assert names(path.parent) == [path.name]
 
 
-def test_what_the_writers_of_other_files_left_is_not_touched(path: Path):
+def test_leftovers_of_writers_of_other_files_are_not_touched(path: Path):
     other = temporary(path.with_name("other.h5"), 0)
     other.touch()
     save_file({"x": np.ones(3)}, path)
     assert other.exists()
 
 
-def test_what_a_living_writer_has_is_not_touched_and_both_can_finish(path: Path):
+def test_the_files_of_a_living_writer_are_not_touched_and_both_can_finish(path: Path):
     with durable.replace(str(path)) as first:
         with durable.replace(str(path)) as second:
             assert names(path.parent) == [temporary(path, 0).name, temporary(path, 1).name]
@@ -62,7 +62,9 @@ def test_what_a_living_writer_has_is_not_touched_and_both_can_finish(path: Path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
-def test_what_else_is_at_the_name_of_a_temporary_file_neither_stops_a_save_nor_is_written_to(path: Path, kind: str):
+def test_anything_else_at_the_name_of_a_temporary_file_is_not_written_to_and_does_not_stop_a_save(
+    path: Path, kind: str
+):
     there = temporary(path, 0)
     victim = path.with_name("victim")
     victim.write_bytes(b"precious")
@@ -76,7 +78,7 @@ def test_a_file_that_is_removed_before_it_is_locked_is_not_used(path: Path, monk
     removed = []
 
     def lock(descriptor: int, operation: int) -> None:
-        if not removed:  # another writer is quicker
+        if not removed:  # another writer is faster
             removed.append(temporary(path, 0).unlink())
         original(descriptor, operation)
 
@@ -88,7 +90,7 @@ def test_a_file_that_is_removed_before_it_is_locked_is_not_used(path: Path, monk
     assert names(path.parent) == [path.name]
 
 
-def test_a_file_that_another_has_locked_first_is_left_to_it(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_that_another_process_locked_first_is_left_to_it(path: Path, monkeypatch: pytest.MonkeyPatch):
     rival: list[int] = []
 
     def lock(descriptor: int, operation: int) -> None:
@@ -105,9 +107,7 @@ def test_a_file_that_another_has_locked_first_is_left_to_it(path: Path, monkeypa
     assert names(path.parent) == [temporary(path, 0).name, path.name]
 
 
-def test_a_writer_that_finishes_while_it_is_looked_at_is_not_taken_for_dead(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_writer_that_finishes_while_it_is_checked_is_not_taken_for_dead(path: Path, monkeypatch: pytest.MonkeyPatch):
     def lock(descriptor: int, operation: int) -> None:
         if temporary(path, 0).exists() and os.fstat(descriptor).st_ino == left:
             temporary(path, 0).rename(path)
@@ -123,7 +123,7 @@ def test_a_writer_that_finishes_while_it_is_looked_at_is_not_taken_for_dead(
         assert temporary(path, 0).read_bytes() == b"a third writer's"
 
 
-def test_a_temporary_file_that_is_taken_away_is_an_error_and_what_took_its_name_is_not_used(path: Path):
+def test_a_removed_temporary_file_is_an_error_and_a_file_with_its_name_is_not_used(path: Path):
     path.write_bytes(b"old")
 
     def replace_and_lose() -> None:
@@ -137,7 +137,7 @@ def test_a_temporary_file_that_is_taken_away_is_an_error_and_what_took_its_name_
     assert temporary(path, 0).read_bytes() == b"another's"
 
 
-def test_where_there_are_no_locks_a_save_works_and_removes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_locks_a_save_works_and_removes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
     temporary(path, 0).write_bytes(b"who knows")
 
     def refuse(*_: int) -> None:
@@ -156,7 +156,9 @@ def test_where_there_are_no_locks_a_save_works_and_removes_nothing(path: Path, m
     assert temporary(path, 0).read_bytes() == b"who knows"
 
 
-def test_a_relative_path_means_the_folder_in_which_the_save_began(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_relative_path_refers_to_the_working_directory_at_the_start_of_the_save(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(path.parent)
     with durable.replace(path.name):
         (path.parent / "elsewhere").mkdir()
@@ -165,7 +167,7 @@ def test_a_relative_path_means_the_folder_in_which_the_save_began(path: Path, mo
     assert names(path.parent / "elsewhere") == []
 
 
-def test_the_permissions_are_never_wider_than_those_of_the_file_replaced(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_permissions_are_never_wider_than_those_of_the_replaced_file(path: Path, monkeypatch: pytest.MonkeyPatch):
     path.touch(0o600)
     monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("the file was made with other permissions"))
     with durable.replace(str(path)) as descriptor:
@@ -173,7 +175,7 @@ def test_the_permissions_are_never_wider_than_those_of_the_file_replaced(path: P
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", np.arange(30_000).reshape(3, -1), np.zeros((0, 3))])
-def test_all_bytes_are_written_however_few_the_system_takes_at_a_time(
+def test_all_bytes_are_written_however_few_the_system_accepts_at_a_time(
     path: Path, content: Any, monkeypatch: pytest.MonkeyPatch
 ):
     def take_some(descriptor: int, view: memoryview, offset: int) -> int:
@@ -185,7 +187,7 @@ def test_all_bytes_are_written_however_few_the_system_takes_at_a_time(
     assert path.read_bytes() == (bytes(5) + bytes(content) if len(content) else b"")
 
 
-def test_a_system_that_takes_no_more_bytes_is_an_error_rather_than_a_wait_for_ever(
+def test_a_system_that_accepts_no_more_bytes_is_an_error_not_an_endless_wait(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(durable, "_write_at", lambda *_: 0)
@@ -193,7 +195,7 @@ def test_a_system_that_takes_no_more_bytes_is_an_error_rather_than_a_wait_for_ev
         replace_with(path, b"abc")
 
 
-def test_bytes_are_written_where_they_belong_also_without_pwrite(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_bytes_are_written_where_they_belong_without_pwrite_too(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(durable, "_write_at", durable._seek_and_write)
     with durable.replace(str(path)) as descriptor:
         durable.write_all(descriptor, b"world", 6)
@@ -215,7 +217,7 @@ print(saves)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".h5"])
-def test_writers_at_the_same_time_leave_one_complete_file_at_every_moment(path: Path, suffix: str):
+def test_concurrent_writers_leave_one_complete_file_at_every_moment(path: Path, suffix: str):
     path = path.with_suffix(suffix)
     arguments = [sys.executable, "-c", SAVE_FOR_A_WHILE, path]
     writers = [

@@ -26,14 +26,14 @@ def assert_equal(state: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("mmap", [True, "c"])
-def test_arrays_that_are_mapped_from_a_file_keep_their_values_when_it_is_saved_over(path: Path, mmap: Any):
+def test_mapped_arrays_keep_their_values_when_the_file_is_replaced(path: Path, mmap: Any):
     mapped = load_file(path, mmap=mmap)
     save_file(NEW, path)
     assert_equal(mapped, OLD)
     assert_equal(load_file(path), NEW)
 
 
-def test_a_checkpoint_that_is_open_keeps_its_values_when_the_file_is_saved_over(path: Path):
+def test_a_checkpoint_left_open_keeps_its_values_when_the_file_is_replaced(path: Path):
     with open_checkpoint(path) as checkpoint:
         bias = checkpoint["bias"][...]
         save_file(NEW, path)
@@ -43,21 +43,21 @@ def test_a_checkpoint_that_is_open_keeps_its_values_when_the_file_is_saved_over(
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_a_state_that_is_mapped_from_a_file_can_be_saved_to_that_file(path: Path, durable: bool):
+def test_a_mapped_state_can_be_saved_to_its_own_file(path: Path, durable: bool):
     mapped = load_file(path, mmap=True)
     save_file({"new": np.ones(3), **mapped}, path, durable=durable)
     assert_equal(load_file(path), {"new": np.ones(3), **OLD})
     assert_equal(mapped, OLD)
 
 
-def test_a_state_that_is_changed_in_mapped_memory_can_be_saved_to_that_file(path: Path):
+def test_a_state_changed_in_mapped_memory_can_be_saved_to_its_own_file(path: Path):
     mapped = load_file(path, mmap="c")
     mapped["weight"] += 1
     save_file(mapped, path)
     assert_equal(load_file(path), {**OLD, "weight": OLD["weight"] + 1})
 
 
-def test_an_open_checkpoint_can_be_saved_to_the_file_that_it_is_read_from(path: Path):
+def test_an_open_checkpoint_can_be_saved_to_its_own_file(path: Path):
     with open_checkpoint(path) as checkpoint:
         save_file(checkpoint, path, metadata={"epoch": "8"})
     assert_equal(load_file(path), OLD)
@@ -65,7 +65,7 @@ def test_an_open_checkpoint_can_be_saved_to_the_file_that_it_is_read_from(path: 
         assert checkpoint.metadata == {"epoch": "8"}
 
 
-def test_an_open_checkpoint_that_is_damaged_is_not_saved_over_a_good_file(path: Path):
+def test_a_damaged_open_checkpoint_is_not_saved_over_a_good_file(path: Path):
     good = path.with_name(f"good{path.suffix}")
     save_file(NEW, good)
     damage(path, OLD["weight"])
@@ -89,7 +89,7 @@ def damage(path: Path, array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("ties", ["error", "restore"])
-def test_damage_in_the_last_tensor_leaves_every_tensor_of_the_model_as_it_was(path: Path, ties: Any):
+def test_damage_in_the_last_tensor_leaves_every_tensor_of_the_model_unchanged(path: Path, ties: Any):
     saved, model = model_of(1), model_of(2)
     save_model(saved, path)
     before = {name: array.copy() for name, array in model.state_dict().items()}
@@ -101,7 +101,7 @@ def test_damage_in_the_last_tensor_leaves_every_tensor_of_the_model_as_it_was(pa
     assert_equal(model.state_dict(), before)
 
 
-def test_a_shape_that_does_not_fit_in_the_last_tensor_leaves_every_tensor_of_the_model_as_it_was(path: Path):
+def test_a_wrong_shape_of_the_last_tensor_leaves_every_tensor_of_the_model_unchanged(path: Path):
     model = model_of(2)
     before = {name: array.copy() for name, array in model.state_dict().items()}
     name = list(before)[-1]

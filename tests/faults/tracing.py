@@ -1,4 +1,4 @@
-"""Running a function in a forked process and striking at one of the system calls that it makes.
+"""Running a function in a forked process with a fault at one of its system calls.
 
 The kernel stops the process at every call (ptrace): there it is killed, or the call is skipped and gives an error, or
 is made to write only half of what it should. This is what `strace --inject` does; but a fork of a process that has
@@ -24,7 +24,7 @@ _ENTRY = 1
 _WAIT_FOR_THREADS_TOO = 0x40000000
 _SYSCALL_STOP = signal.SIGTRAP | 0x80
 
-# The calls of x86-64 that reach a file system; at the others (memory, threads, signals) a process is killed only.
+# The x86-64 calls that reach a file system; at other calls (memory, threads, signals) a process is only killed.
 FILE_CALLS = {
     0: "read", 1: "write", 2: "open", 3: "close", 4: "stat", 5: "fstat", 6: "lstat", 8: "lseek", 16: "ioctl",
     17: "pread64", 18: "pwrite64", 19: "readv", 20: "writev", 21: "access", 32: "dup", 40: "sendfile", 72: "fcntl",
@@ -36,9 +36,9 @@ FILE_CALLS = {
     316: "renameat2", 326: "copy_file_range", 327: "preadv2", 328: "pwritev2", 332: "statx",
 }  # fmt: skip
 _CLOSE = 3
-# Those whose third argument is how many bytes to write.
+# The calls whose third argument is the number of bytes to write.
 _WRITES = {1: "write", 18: "pwrite64"}
-# A call that nothing else makes says where what is to be struck begins and ends.
+# A call that nothing else makes marks where the traced code begins and ends.
 _MARK = 110  # getppid
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,20 +47,20 @@ _libc.ptrace.restype = ctypes.c_long
 
 
 class Fault(NamedTuple):
-    """What happens at a call. kind: "kill", "short" (half is written) or "error", which the call gives with code."""
+    """A fault at a call. kind: "kill", "short" (half is written) or "error" (the call fails with `code`)."""
 
     kind: str
     code: int = 0
 
     def strikes(self, number: int, argument: int) -> bool:
-        """Say whether a call can meet this fault. number: of the call. argument: its third."""
+        """Return True if a call can have this fault. number: that of the call. argument: its third argument."""
         if self.kind == "short":
             return number in _WRITES and argument > 1
         return self.kind == "kill" or number in FILE_CALLS
 
 
 class Trial(NamedTuple):
-    """What became of a process.
+    """The end of a process.
 
     struck: the call that met the fault, None if there were fewer. report: what the function returned, None if it died.
     """
@@ -70,7 +70,7 @@ class Trial(NamedTuple):
 
 
 def why_not() -> str | None:
-    """Return why this machine cannot do it, None if it can."""
+    """Return the reason why this machine cannot trace, or None if it can."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return "calls are struck at on Linux on x86-64 only"
     try:
@@ -81,7 +81,7 @@ def why_not() -> str | None:
 
 
 def run(function: Callable[[], bytes], fault: Fault, at: int) -> Trial:
-    """Run function in a fork; within what it calls through `marked`, call number `at` meets the fault.
+    """Run a function in a fork, with the fault at call number `at` of the code that it calls through `marked`.
 
     function: returns at most 64 KiB. at: counted from 1, over the calls that can meet the fault.
     """
@@ -99,7 +99,7 @@ def run(function: Callable[[], bytes], fault: Fault, at: int) -> Trial:
 
 
 def marked(function: Callable[[], object]) -> None:
-    """Call function so that its system calls count."""
+    """Call a function so that its system calls count."""
     os.getppid()
     try:
         function()
@@ -117,16 +117,16 @@ def _run_as_child(function: Callable[[], bytes], writer: int) -> None:
 
 
 class _Tracer:
-    """Follows a process and its threads from call to call; struck is the name of the call that met the fault."""
+    """A tracer that follows a process and its threads call by call. struck: the name of the call with the fault."""
 
     def __init__(self, pid: int, fault: Fault, at: int) -> None:
         self.pid, self.fault, self.at = pid, fault, at
         self.struck: str | None = None
         self._marks = self._count = 0
-        self._results: dict[int, int] = {}  # by thread: what a call that was skipped is to return
+        self._results: dict[int, int] = {}  # by thread: what a skipped call should return
 
     def follow(self) -> None:
-        """Let the process, which waits to be traced, run to its end."""
+        """Let the process, which is waiting to be traced, run to its end."""
         os.waitpid(self.pid, 0)
         _ptrace(_SETOPTIONS, self.pid, 0, _TRACESYSGOOD | _TRACECLONE | _EXITKILL)
         _resume(self.pid, _SYSCALL)
@@ -136,7 +136,7 @@ class _Tracer:
                 signalled = os.WSTOPSIG(status)
                 if signalled == _SYSCALL_STOP:
                     self._at_call(thread)
-                # The others are made by tracing; all else is meant for the process.
+                # Tracing causes the others; all other signals are meant for the process.
                 deliver = 0 if signalled in (_SYSCALL_STOP, signal.SIGTRAP, signal.SIGSTOP) else signalled
                 _resume(thread, _SYSCALL if self._marks < 2 or self._results else _CONT, deliver)
             elif thread == self.pid:
@@ -165,12 +165,12 @@ class _Tracer:
             _poke(thread, _RDX, argument // 2)
         else:
             self._results[thread] = -self.fault.code
-            if number != _CLOSE:  # Linux closes a descriptor even where it returns an error
+            if number != _CLOSE:  # Linux closes a descriptor even if it returns an error
                 _poke(thread, _ORIG_RAX, -1)
 
 
 def _call_entered(thread: int) -> tuple[int, int] | None:
-    """Return the number and the third argument of the call that a thread is about to make, None where it returns."""
+    """Return the number and third argument of the call that a thread is about to make, or None at a return."""
     buffer = ctypes.create_string_buffer(88)
     _ptrace(_GET_SYSCALL_INFO, thread, len(buffer), ctypes.addressof(buffer))
     entry, number, _, _, argument = struct.unpack_from("<B23x4Q", buffer)

@@ -1,4 +1,4 @@
-"""The ways to save that are struck at, and what they save."""
+"""The ways to save that are tested with faults, and the states they save."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = tuple(form.suffix for form in known_formats())
 
 
 def state_of(seed: int) -> dict[str, np.ndarray]:
-    """Return a state with small tensors, some of several chunks, a tie and a view."""
+    """Return a state with small tensors, tensors of several chunks, a tie and a view."""
     rng = np.random.default_rng(seed)
     state: dict[str, np.ndarray] = {f"layers.{n}.bias": rng.random(5 + n, np.float32) for n in range(4)}
     state["layers.0.weight"] = rng.random((300, 500), np.float32)
@@ -25,7 +25,7 @@ def state_of(seed: int) -> dict[str, np.ndarray]:
 
 
 def large_state_of(seed: int) -> dict[str, np.ndarray]:
-    """Return a state of tensors whose digest is made on a thread of its own."""
+    """Return a state of tensors so large that their digests are computed on a separate thread."""
     return {f"weight.{n}": np.full((5 << 18,), seed + n, np.float32) for n in range(3)}
 
 
@@ -38,7 +38,7 @@ def model_of(seed: int) -> nn.Module:
 
 
 class Api(NamedTuple):
-    """A way to save. make: gives a state for a seed; arrays: those in it. before, save: save the old, the new."""
+    """A way to save. make: returns a state for a seed. arrays: its arrays. before, save: save the old, the new one."""
 
     make: Callable[[int], Any]
     arrays: Callable[[Any], dict[str, np.ndarray]]

@@ -1,4 +1,4 @@
-"""Properties of any bytes: they load as a state, or are refused with a CheckpointError, and nothing else happens.
+"""The properties of any input: it loads as a state or is refused with a CheckpointError, and nothing else happens.
 
 Importing this makes all digests zeros, in the whole process: bytes that were changed at random would never get past
 them to what is behind. So it is only imported where nothing else runs.
@@ -53,7 +53,7 @@ def check_safetensors(content: bytes) -> bool:
         return _loads(_around_manifest(content))
     if not _loads(content):
         return False
-    # Of what we take for valid, the stock reader gives the same.
+    # If we accept a file, the stock reader returns the same.
     loaded = load_file(content)
     with open_checkpoint(content) as opened:
         hidden = opened.ties.keys()
@@ -83,7 +83,7 @@ def _around_manifest(manifest: bytes) -> bytes:
 
 
 def _loads(content: bytes) -> bool:
-    """Read content in each way, with the same result; return whether it loads."""
+    """Read the content in each way, check that the results are equal, and return whether it loads."""
     try:
         loaded = load_file(content)
     except CheckpointError as refusal:
@@ -98,7 +98,7 @@ def _loads(content: bytes) -> bool:
     with open_checkpoint(content) as opened:
         assert [*opened] == [*loaded] == [*mapped]
         for name, value in arrays.items():
-            if value.nbytes <= len(content):  # a view may repeat what it shows
+            if value.nbytes <= len(content):  # a view may repeat its elements
                 assert value.tobytes() == mapped[name].tobytes() == np.asarray(opened[name]).tobytes()
     return True
 

@@ -1,4 +1,4 @@
-"""Check the properties again for everything that fuzzing kept: `python replay.py FOLDER`. It needs no fuzzer."""
+"""Check the properties of every input in a corpus: `python replay.py FOLDER`. It needs no fuzzer."""
 
 from __future__ import annotations
 

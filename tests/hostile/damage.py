@@ -70,7 +70,7 @@ def _save_with_h5py(path: Path) -> None:
 
 
 class Kind(NamedTuple):
-    """A kind of file. share: how many of COUNT files of it are damaged; those that take a process each are fewer."""
+    """A kind of file. share: the share of COUNT that is damaged; smaller if each file takes a process to read."""
 
     suffix: str
     make: Callable[[Path], None]
@@ -86,7 +86,7 @@ KINDS = {
 
 
 def damaged(content: bytes, seed: str) -> tuple[str, bytes]:
-    """Return what was done to content, and what it is now; the same for the same seed."""
+    """Return the name of the damage and the damaged content, both determined by the seed."""
     chance = random.Random(seed)
     what = chance.choices(("flip", "cut", "doubled", "overwritten", "zeroed"), (12, 2, 2, 2, 2))[0]
     size = min(len(content) - 1, 1 << chance.randrange(11))
@@ -121,7 +121,7 @@ def _lazily(path: Path) -> dict[str, Any]:
 
 
 def _by_slices(path: Path) -> dict[str, Any]:
-    """Return the state with each tensor put together of two slices."""
+    """Return the state with each tensor read as two slices and put together."""
     with open_checkpoint(path) as opened:
         return {
             name: _joined(value) if getattr(value, "shape", ()) else _whole(value) for name, value in opened.items()
@@ -140,7 +140,7 @@ WAYS = (_at_once, _mapped, _lazily, _by_slices)
 
 
 def _differs(before: dict[str, Any], after: dict[str, Any], memory: bool) -> bool:
-    """Whether two states differ. memory: also in what shares it."""
+    """Return True if two states differ. memory: compare sharing too."""
     if memory:
         return any(compare_states(before, after))
     plain = [{name: np.array(v) if hasattr(v, "shape") else v for name, v in s.items()} for s in (before, after)]
@@ -154,12 +154,12 @@ def _outcome(path: Path, way: Callable[[Path], dict[str, Any]], good: dict[str, 
         return "reported"
     except BaseException as error:
         return f"RAISED {type(error).__name__}: {error}"
-    # What was read in pieces shares no memory any more.
+    # Tensors read in pieces no longer share memory.
     return "WRONG" if _differs(good, loaded, way in (_at_once, _mapped)) or found != metadata else "identical"
 
 
 def work(kind: Kind, title: str) -> None:
-    """Read the damaged files whose numbers come by standard input; print what was done to each, and what came of it."""
+    """Read the damaged files whose numbers arrive on standard input. Print the damage and the outcome for each."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"state{kind.suffix}")
         kind.make(path)
@@ -177,7 +177,7 @@ def work(kind: Kind, title: str) -> None:
 
 
 def outcomes_of(title: str, numbers: range) -> Iterator[tuple[str, str]]:
-    """Give what was done in each of the numbers, and what came of it."""
+    """Yield the damage and the outcome for each number."""
     while numbers:
         command = [sys.executable, __file__, "work", title]
         lines = "".join(f"{number}\n" for number in numbers)
@@ -192,7 +192,7 @@ def outcomes_of(title: str, numbers: range) -> Iterator[tuple[str, str]]:
 
 
 def count(title: str, files: int) -> Counter[tuple[str, str]]:
-    """Return how often each outcome came of each damage, in two processes."""
+    """Return how often each kind of damage had each outcome, counted in two processes."""
     total: Counter[tuple[str, str]] = Counter()
     half = files // 2
     with ThreadPoolExecutor(2) as pool:

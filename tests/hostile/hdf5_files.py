@@ -19,14 +19,14 @@ UNSUPPORTED = "it holds|it is an empty dataspace"
 TOO_MUCH = "far more than the file has"
 DAMAGED = r"is damaged|is not a valid HDF5 file"
 DEEP, WIDE = 1_000_000, 100_000
-# Where the file of _patched has what.
+# Offsets in the file of _patched.
 END, ROOT_HEADER, TREE, HEAP, FREE, DATASET, SYMBOLS = 40, 96, 136, 680, 728, 800, 1072
 
 Fill = Callable[[Any, Path], object]
 
 
 def _with_h5py(fill: Fill, libver: str | None = None) -> Callable[[Path], object]:
-    """Return what makes a file of a good dataset and what fill puts beside it."""
+    """Return a function that makes a file with a good dataset and whatever `fill` adds to it."""
 
     def make(path: Path) -> None:
         with h5py.File(path, "w", libver=libver) as file:
@@ -37,7 +37,7 @@ def _with_h5py(fill: Fill, libver: str | None = None) -> Callable[[Path], object
 
 
 def _trap(path: Path) -> str:
-    """Return the name of a pipe beside path: following a link to it hangs, which a test notices."""
+    """Make a named pipe next to `path` and return its name. Following a link to it hangs, which a test detects."""
     trap = path.with_suffix(".trap")
     os.mkfifo(trap)
     return trap.name
@@ -92,7 +92,7 @@ def _wide_type(file: Any, path: Path) -> None:
 
 
 def deflated_zeros(size_bytes: int) -> bytes:
-    """Return a zlib stream of that many zeros, a multiple of 16 MiB, without compressing them all."""
+    """Return a zlib stream of `size_bytes` zeros, a multiple of 16 MiB, without compressing them all."""
     block = 16 << 20
     packer = zlib.compressobj(9, wbits=-15)
     first = packer.compress(bytes(block)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -101,7 +101,7 @@ def deflated_zeros(size_bytes: int) -> bytes:
 
 
 def _bomb(claimed: int, chunk: int, *filters: int) -> Fill:
-    """Return what adds one chunk that unpacks to a gibibyte, whatever its size is said to be."""
+    """Return a function that adds one chunk that unpacks to a gibibyte, whatever size it claims."""
 
     def fill(file: Any, path: Path) -> None:
         properties = h5p.create(h5p.DATASET_CREATE)
@@ -168,7 +168,7 @@ def _name_of_no_text(file: Any, path: Path) -> None:
 
 
 def _patched(*patches: tuple[int, bytes], cut: int | None = None) -> Callable[[Path], object]:
-    """Return what makes a file of one dataset, and puts bytes at offsets in it."""
+    """Return a function that makes a file with one dataset and overwrites bytes at given offsets."""
 
     def make(path: Path) -> None:
         with h5py.File(path, "w", libver=("earliest", "v108")) as file:
@@ -209,7 +209,7 @@ H5PY: dict[str, tuple[Fill, str | None]] = {
     "group in itself": (_cycle, "is a second link to a group"),
     "root in itself": (lambda f, p: f.__setitem__("x", f["/"]), "is a second link to a group"),
     "groups a thousand deep": (_groups(1000), "more than 200 deep"),
-    # More than there is.
+    # More data than there is.
     "chunks that were never written": (_chunked(1 << 40, 1024), TOO_MUCH),
     "values that were never written": (_never_written, TOO_MUCH),
     "a chunk of four gigabytes": (_chunked(1 << 32, (1 << 32) - 1), TOO_MUCH),
@@ -217,7 +217,7 @@ H5PY: dict[str, tuple[Fill, str | None]] = {
     "a bomb that says so": (_bomb(1 << 30, 1 << 30, 1), TOO_MUCH),
     "a bomb that says it is small": (_bomb(16, 16, 1), ANYTHING),
     "a bomb in a bomb": (_bomb(16, 16, 1, 1), ANYTHING),
-    # What is no array of numbers.
+    # Anything that is not an array of numbers.
     "an unknown filter": (_unknown_filter, "a filter that h5py does not include|which h5py does not include"),
     "gzip that is not gzip": (_raw_chunk(b"no zlib stream", compression="gzip"), DAMAGED),
     "lzf that is not lzf": (_raw_chunk(b"\xff" * 40, compression="lzf"), DAMAGED),
@@ -272,9 +272,9 @@ PATCHES: dict[str, tuple[tuple[int, bytes], ...]] = {
     "an element of four gigabytes": ((KIND + 12, u4(0xFFFFFFFF)),),
 }
 
-# Of all others, the entry that cannot be read is listed, and reading no more than the header may succeed.
+# For all other files, the unreadable entry is listed, and reading only the header may succeed.
 WHOLE = {"two datasets of one name"}
-# More messages than there are is overlooked by libhdf5; values that are nowhere are zeros.
+# libhdf5 ignores a message count that is too high, and reads values without a place as zeros.
 VALID = {"a header of 65535 messages", "a layout that is nowhere"}
 
 FILES = [

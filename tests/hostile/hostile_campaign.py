@@ -1,4 +1,4 @@
-"""Read every hostile file in every way, and count the outcomes: `make hostile` takes a quarter of an hour."""
+"""Read every hostile file in every way, and count the outcomes. `make hostile` takes a quarter of an hour."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from other_files import marker_of
 Read = tuple[str, str]  # a path, and a way of reading it
 
 MOST_TEXT = 2000
-# What a header may take in memory, as Python's objects, beside what is needed anyway.
+# The memory that a header may take as Python objects, besides what is needed anyway.
 FREE_BYTES, BYTES_PER_BYTE = 48 << 20, 64
 # A process for libhdf5 may take 512 MiB and four times what the file may expand to.
 MOST_CHILD_BYTES = 1280 << 20
-# These read no tensor, so that damage in one is none of their business.
+# These read no tensor, so damage in one is not their concern.
 _HEADER_ONLY = {"read_metadata", "inspect", "fingerprint"}
-# These say what is damaged, or save the rest, rather than raise.
+# These report the damage or save the rest, instead of raising.
 _TOLERANT = {"verify", "repair"}
 
 
 def read_all(reads: Sequence[Read], processes: int = 2) -> dict[Read, dict[str, Any]]:
-    """Return what came of each read: what read_corpus.py says, or `died` with the end of what the process said."""
+    """Return the outcome of each read: what read_corpus.py prints, or `died` with the last output of the process."""
     with ThreadPoolExecutor(processes) as pool:
         parts = pool.map(_read_in_a_process, (reads[number::processes] for number in range(processes)))
         return {read: outcome for part in parts for read, outcome in part.items()}
@@ -58,7 +58,7 @@ def _read_in_a_process(reads: Sequence[Read]) -> dict[Read, dict[str, Any]]:
 
 
 def problems_of(hostile: HostileFile, read: Read, outcome: Mapping[str, Any]) -> Iterable[str]:
-    """Give what is wrong with an outcome; nothing if the file did no harm and the error says why."""
+    """Yield what is wrong with an outcome: nothing if the file did no harm and the error says why."""
     if "died" in outcome:
         yield f"it ended the process, {outcome['died']}"
         return

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-# The cause that any CheckpointError gives.
+# Matches the cause in any CheckpointError.
 ANYTHING = ""
 
 
@@ -31,5 +31,5 @@ class HostileFile(NamedTuple):
 
 
 def bytes_of(content: bytes) -> Callable[[Path], object]:
-    """Return a function that writes content to a file."""
+    """Return a function that writes `content` to a file."""
     return lambda path: path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Indexes of sharded checkpoints that lead elsewhere, or say what is not so."""
+"""Indexes of sharded checkpoints that lead outside the folder, or make false claims."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _naming_another_tensor(path: Path) -> None:
     _naming(shard.name)(path)
 
 
-# What it is, how it is made, what the error says.
+# Name: how the file is made, and what the error says.
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a shard above the folder": (_naming("../x.safetensors"), ELSEWHERE),
     "a shard far above the folder": (_naming("../../../../etc/passwd"), ELSEWHERE),

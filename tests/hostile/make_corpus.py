@@ -1,4 +1,4 @@
-"""Make every hostile file in a folder: `python make_corpus.py FOLDER`. Some are large; none is kept in the project."""
+"""Make every hostile file in a folder: `python make_corpus.py FOLDER`. Some are large, so none is in the repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CORPUS: list[HostileFile] = [
 
 
 def make_corpus(folder: Path, corpus: list[HostileFile] = CORPUS) -> None:
-    """Put the files into folder, which is made."""
+    """Create the folder and write the files to it."""
     folder.mkdir(parents=True, exist_ok=True)
     for hostile in corpus:
         hostile.make(folder / hostile.file_name)

@@ -1,4 +1,4 @@
-"""What is no checkpoint at all, under the suffix of each format."""
+"""Files that are not checkpoints at all, with the suffix of each format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from statezoo.checkpoints import save_file
 
 
 class _TouchesAMarker:
-    """Unpickling it leaves a file, by which a test sees that somebody did."""
+    """An object whose unpickling creates a file, which a test can detect."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -29,7 +29,7 @@ class _TouchesAMarker:
 
 
 def marker_of(folder: Path) -> Path:
-    """Return the file that is there if a pickle of the corpus in folder was loaded."""
+    """Return the path of the file that exists if a pickle of the corpus in `folder` was loaded."""
     return folder / "a-pickle-was-loaded"
 
 
@@ -87,7 +87,7 @@ def _of_format(suffix: str) -> Callable[[Path], object]:
 
 
 def _socket(path: Path) -> None:
-    # A path longer than about a hundred bytes does not fit into a socket's address.
+    # The address of a socket holds a path of about a hundred bytes at most.
     here = os.getcwd()
     os.chdir(path.parent)
     try:
@@ -100,7 +100,7 @@ def _socket(path: Path) -> None:
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1\nsize 12345\n"
 INDEX = b'{"metadata":{"total_size":2},"weight_map":{"x":"../../../../etc/passwd"}}'
 
-# What it is, how it is made, what the error says.
+# Name: how the file is made, and what the error says.
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an LFS pointer": (bytes_of(LFS), r"is a Git LFS pointer.*`git lfs pull`"),
     "an HTML page": (bytes_of(b"<!DOCTYPE html>\n<html><body>404</body></html>"), r"an HTML or XML page.*[Dd]ownload"),

@@ -1,4 +1,4 @@
-"""HDF5 files of ours whose index or footer says what is not so, with digests that fit."""
+"""Our HDF5 files with false claims in the index or the footer, and digests that match."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def _good(path: Path) -> tuple[bytes, bytes, bytes]:
-    """Return the structure, the data and the index of a file of ours."""
+    """Return the structure, the data and the index of one of our files."""
     weight = np.arange(6.0).reshape(2, 3)
     save_file({"w": weight, "b": np.arange(3.0), "v": weight.T}, path, {"k": "v"})
     content = path.read_bytes()

@@ -25,7 +25,7 @@ def u8(number: int) -> bytes:
 
 
 def superblock(end: int, root: int, leaf_k: int, internal_k: int) -> bytes:
-    """Return the 96 bytes that a file starts with."""
+    """Return the first 96 bytes of a file."""
     entry = u8(0) + u8(root) + u4(0) + u4(0) + bytes(16)
     return (
         b"\x89HDF\r\n\x1a\n" + bytes(5) + b"\x08\x08\0" + u2(leaf_k) + u2(internal_k) + u4(0)
@@ -55,7 +55,7 @@ def tree(children: list[int], keys: list[int], internal_k: int) -> bytes:
 
 
 def heap(address: int, names: bytes) -> bytes:
-    """Return a heap of names that stands at address, its data right behind."""
+    """Return a heap of names at `address`, followed by its data."""
     return b"HEAP\0\0\0\0" + u8(len(names)) + u8(1) + u8(address + 32) + names
 
 
@@ -68,7 +68,7 @@ def dataset_header(offset: int) -> bytes:
 
 
 def write_deep(path: Path, depth: int) -> None:
-    """Write groups that are depth deep, each named g; they share one heap of names."""
+    """Write groups nested `depth` deep, each named g, which share one heap of names."""
     names = bytes(8) + b"g".ljust(8, b"\0")
     first = 96 + 32 + len(names)
     # A group, its tree and its symbol node, which has room for two links.

@@ -1,4 +1,4 @@
-"""Read files in the ways there are, and print what came of it: `python read_corpus.py FOLDER`.
+"""Read files in every way, and print the outcomes: `python read_corpus.py FOLDER`.
 
 A process of its own, because a file may crash or hang it. It prints two lines of JSON for each read: what starts, and
 how it ended. A read that takes longer than the limit ends the process.
@@ -75,7 +75,7 @@ WAYS: dict[str, Callable[[str, str], None]] = {
 
 
 class _Watch:
-    """Notes what is opened, run or unpickled between start and stop, other than the interpreter's and our own files."""
+    """A record of what is opened, run or unpickled between start and stop, except Python's own files and ours."""
 
     def __init__(self) -> None:
         self._seen: list[str] | None = None
@@ -101,7 +101,7 @@ class _Watch:
 
 
 def _memory_bytes(line: str) -> int:
-    """Return a line of what the system says of this process: VmRSS, or VmHWM, the most it was."""
+    """Return a line of the memory status of this process: VmRSS, or VmHWM for its peak."""
     text = Path("/proc/self/status").read_text()
     return int(text.split(f"{line}:")[1].split()[0]) << 10
 
@@ -121,17 +121,17 @@ def _outcome(way: str, path: str, output: str, watch: _Watch) -> dict[str, Any]:
         "is_ours": isinstance(error, checkpoints.CheckpointError),
         "text": str(error)[:3000] if error else "",
         "text_length": len(str(error)) if error else 0,
-        # The shards of an index are called like it.
+        # The shards of an index have names that start like its own.
         "seen": [entry for entry in seen if not entry.startswith((path.split(".")[0], os.path.dirname(output)))],
         "growth_bytes": max(0, _memory_bytes("VmHWM") - before),
-        # The most that any process of libhdf5 took so far.
+        # The peak memory of any libhdf5 process so far.
         "child_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10,
         "left": sorted(os.listdir(os.path.dirname(output))) if error else [],
     }
 
 
 def main(folder: Path) -> None:
-    """Do what standard input says: each line is a JSON list of a path and a way. folder: empty, for what is written."""
+    """Serve the requests on standard input: each line is a JSON list of a path and a way. folder: empty, for output."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     output, watch = str(folder / "output"), _Watch()
     _warm_up(folder, output, watch)
@@ -145,7 +145,7 @@ def main(folder: Path) -> None:
 
 
 def _warm_up(folder: Path, output: str, watch: _Watch) -> None:
-    """Use each format in each way once, so that what is imported for it is not counted for a file."""
+    """Use each format in each way once, so that imports are not counted for a file."""
     for suffix in (".safetensors", ".h5"):
         warm = str(folder / f"warm{suffix}")
         checkpoints.save_file({"x": np.ones(3)}, warm)

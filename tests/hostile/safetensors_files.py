@@ -1,4 +1,4 @@
-"""safetensors files whose header lies, or is made to waste time or memory."""
+"""safetensors files whose header lies, or is designed to waste time or memory."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ HEADERS: dict[str, tuple[bytes, str | None]] = {
         "a shape that NumPy cannot hold",
     ),
     "a hundred axes": (_entries(entry(shape=f"[2{',1' * 99}]")), "a shape that NumPy cannot hold"),
-    # Where things stand.
+    # Offsets.
     "tensors that overlap": (_entries(entry(), entry("[1]", "[1,2]", "y")), "a gap or overlap at byte 1 "),
     "tensors on one place": (_entries(entry(), entry(name="y")), "a gap or overlap"),
     "a hole before a tensor": (_entries(entry("[1]", "[1,2]")), "a gap or overlap"),
@@ -135,7 +135,7 @@ LENGTHS = {
 
 
 def _sparse(length: int) -> Callable[[Path], object]:
-    """Return what makes a file that claims a long header, and holds one of zeros that take no space on the disk."""
+    """Return a function that makes a file with a long header of zeros that take no space on the disk."""
 
     def make(path: Path) -> None:
         with path.open("wb") as file:
@@ -145,7 +145,7 @@ def _sparse(length: int) -> Callable[[Path], object]:
     return make
 
 
-# What the manifest of our own file may be changed to; its checksum stands in the way.
+# Changes to the manifest of our own file, which its checksum detects.
 MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "manifest with a view that leaves its tensor": lambda m: m["aliases"][0].__setitem__(5, 1 << 40),
     "manifest with a view of a huge shape": lambda m: m["aliases"][0].__setitem__(4, [1 << 40, 1 << 40]),

@@ -1,4 +1,4 @@
-"""Damage at random is reported or changes nothing; `make damage` does the same to tens of thousands of files."""
+"""Random damage is reported or changes nothing. `make damage` does the same to tens of thousands of files."""
 
 import damage
 import pytest
@@ -16,7 +16,9 @@ def test_random_damage_is_reported_or_changes_no_bit_of_the_state(title: str):
     )
 
 
-def test_damage_is_noticed_when_a_reader_does_not_check(monkeypatch: pytest.MonkeyPatch, tmp_path: damage.Path):
+def test_a_reader_that_does_not_check_damage_is_counted_as_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: damage.Path
+):
     kind, wrong = damage.KINDS["safetensors"], 0
     kind.make(path := tmp_path / "x.safetensors")
     content, good = path.read_bytes(), damage.load_file(path)
@@ -36,7 +38,7 @@ def test_a_manifest_that_damage_made_part_of_another_value_is_missed(tmp_path: d
     start, end = content.index(b'\xc3\xa9","statezoo":"'), content.index(b'\\"fingerprint')
     for place in range(start, end, 7):
         rest = content[place:end].lstrip(b'"\\')
-        # As long as before, in a text that goes on where the manifest did.
+        # The same length as before, in a text that continues where the manifest did.
         path.write_bytes(content[:start] + rest.rjust(end - start, b"x").replace(b'","', b"x.x") + content[end:])
         with pytest.raises(damage.CheckpointError):
             damage.load_file(path)

@@ -1,4 +1,4 @@
-"""No file can harm: each file of a corpus is an error that names it and the cause, in little time and memory."""
+"""No file can do harm: each hostile file is an error that names the file and the cause, in little time and memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from make_corpus import CORPUS, make_corpus
 from other_files import marker_of
 from read_corpus import WAYS
 
-# One group: each worker of pytest-xdist would read the whole corpus otherwise.
+# One group: otherwise each worker of pytest-xdist would read the whole corpus.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]
 
 OTHERS = [way for way in WAYS if way != "load_file"]
 
 
 def ways_of(hostile: HostileFile) -> list[str]:
-    """Return the ways to read a file: all of them, or two if each takes a process of libhdf5 (`make hostile`: all)."""
+    """Return the ways to read a file: all, or two if each takes a libhdf5 process (`make hostile` uses all)."""
     if hostile.suffix == ".h5":
         return ["load_file", OTHERS[CORPUS.index(hostile) % len(OTHERS)]]
     return list(WAYS)
@@ -43,7 +43,7 @@ def outcomes(folder: Path) -> dict[Read, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.title)
-def test_a_hostile_file_is_an_error_with_name_and_cause_and_does_no_harm(
+def test_a_hostile_file_is_an_error_that_names_it_and_the_cause_and_does_no_harm(
     hostile: HostileFile, folder: Path, outcomes: dict[Read, dict[str, Any]]
 ):
     reads = [(str(folder / hostile.file_name), way) for way in ways_of(hostile)]
@@ -51,7 +51,7 @@ def test_a_hostile_file_is_an_error_with_name_and_cause_and_does_no_harm(
     assert not any(problems.values()), problems
 
 
-def test_no_pickle_is_loaded(folder: Path, outcomes: dict[Read, dict[str, Any]]):
+def test_no_pickle_is_ever_loaded(folder: Path, outcomes: dict[Read, dict[str, Any]]):
     assert outcomes
     assert not marker_of(folder).exists()
 

@@ -1,4 +1,4 @@
-"""The rooms and floors of docs/architecture.md, held against the imports of the code."""
+"""The rooms and floors of docs/architecture.md, compared with the imports in the code."""
 
 import ast
 import re
@@ -9,11 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-# From the top floor to the ground.
+# From the top floor to the ground floor.
 FLOORS = re.findall(r"^\| `([\w/]+)` \|", PAGE, re.MULTILINE)
 PACKAGES = ("scripts", "zoo", "checkpoints", "core")
 MOST_THINGS = 12
-# A flat list, of which each file can be read on its own.
+# A flat list of files, each of which can be read on its own.
 LISTS = {"core/inspection/checks"}
 
 # Imports inside functions that point up, and why each is there.
@@ -82,13 +82,13 @@ def test_every_import_points_to_a_lower_floor():
     assert not up
 
 
-def test_every_late_import_that_points_up_is_still_there():
+def test_every_late_import_that_points_up_still_exists():
     found = {(room, other) for _, room, other, is_late in arrows() if is_late}
-    built_in = {("zoo/registry", "zoo/models")}  # imported by name, which no one sees in the code
+    built_in = {("zoo/registry", "zoo/models")}  # imported by name, which the code does not show
     assert LATE.keys() - built_in <= found
 
 
-def test_every_room_of_the_page_exists_and_every_folder_is_in_a_room_of_its_own():
+def test_every_room_on_the_page_exists_and_every_folder_is_in_one_room():
     assert [room for room in FLOORS if not is_module(room)] == []
     folders = {str(file.parent) for file in files()}
     inside = {folder for folder in folders if folder.startswith("zoo/models/")}
@@ -96,7 +96,7 @@ def test_every_room_of_the_page_exists_and_every_folder_is_in_a_room_of_its_own(
 
 
 @pytest.mark.parametrize("folder", sorted({str(file.parent) for file in files()} - LISTS))
-def test_a_folder_holds_few_enough_things_to_be_taken_in_at_a_glance(folder: str):
+def test_every_folder_is_small_enough_to_take_in_at_a_glance(folder: str):
     things = [thing for thing in (ROOT / folder).iterdir() if thing.suffix == ".py" or next(thing.glob("*.py"), None)]
     assert len(things) <= MOST_THINGS, sorted(thing.name for thing in things)
 

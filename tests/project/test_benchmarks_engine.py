@@ -1,4 +1,4 @@
-"""The floor that benchmarks/engine.py measures against trains as statezoo does: it would be no floor otherwise."""
+"""The baseline that benchmarks/engine.py measures against trains as statezoo does."""
 
 import importlib
 import sys
@@ -15,7 +15,7 @@ WORK = ("tense", "mlp", "transformer", "linear")
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
-    """The modules of benchmarks/, which is a folder of scripts and no package."""
+    """The modules of benchmarks/, which is a folder of scripts and not a package."""
     before = set(sys.modules)
     sys.path.insert(0, str(BENCHMARKS))
     try:
@@ -46,7 +46,7 @@ def test_every_kind_of_work_is_tested(engine: Any) -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("name", WORK)
-def test_pytorch_has_them_too(engine: Any, name: str) -> None:
+def test_pytorch_has_the_same_losses_and_output(engine: Any, name: str) -> None:
     pytest.importorskip("torch")
     ours, theirs = proof(engine, "statezoo", name), proof(engine, "torch", name)
     np.testing.assert_allclose(theirs.losses, ours.losses, rtol=1e-5)

@@ -24,13 +24,13 @@ def section(title: str) -> str:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the code blocks in one language, without the indentation of the list they stand in."""
+    """Return the code blocks in one language, without the indentation of the list around them."""
     return [textwrap.dedent(code) for code in re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.M | re.DOTALL)]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with a copy of the packages: a checkout, as `statezoo` is imported from it."""
+    """A folder with a copy of the packages, from which `statezoo` can be imported as from a checkout."""
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "package", tmp_path / "statezoo", ignore=ignore)
     for name in ("core", "checkpoints", "zoo", "scripts"):

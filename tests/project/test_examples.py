@@ -20,7 +20,7 @@ def run(example: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     "example", ["attention_pattern.py", "collinear_regression.py", "own_zoo.py", "demo.py", "watch_it_learn.py"]
 )
-def test_an_example_runs(example: str, tmp_path: Path):
+def test_every_example_runs(example: str, tmp_path: Path):
     assert run(example, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""docs/core/looking-inside.md: every block of code runs, and prints what the page says it prints."""
+"""docs/core/looking-inside.md: every block of code runs, and prints the output on the page."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from typing import Any
 PAGE = Path(__file__).parents[2] / "docs" / "core" / "looking-inside.md"
 
 
-def test_the_code_on_the_page_prints_what_stands_below_it():
+def test_the_code_on_the_page_prints_the_output_below_it():
     blocks = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert [language for language, _ in blocks] == ["python", "text"] * 3
     names: dict[str, Any] = {}

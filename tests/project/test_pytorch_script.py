@@ -1,4 +1,4 @@
-"""The script in examples/ learns, on statezoo and, after a change of its imports only, on PyTorch."""
+"""The script in examples/ learns on statezoo and, with only its imports changed, on PyTorch."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ IMPORTS = {
 
 
 def run(source: str) -> list[str]:
-    """What the script prints."""
+    """The output of the script."""
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -35,7 +35,7 @@ def test_the_script_learns_on_statezoo():
 
 
 @pytest.mark.torch
-def test_the_script_learns_on_pytorch_after_a_change_of_its_imports():
+def test_the_script_learns_on_pytorch_with_only_its_imports_changed():
     source = SCRIPT.read_text(encoding="utf-8")
     for ours, theirs in IMPORTS.items():
         assert source.count(f"\n{ours}") == 1

@@ -1,4 +1,4 @@
-"""What the README says a person can type: its blocks of Python, its commands on files, and its proofs."""
+"""The README: its blocks of Python, its commands on files, and its lists of tests."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
 def block(beginning: str) -> str:
-    """Return the block with that beginning. The blocks without a test need a model, a loss or data of the reader."""
+    """Return the block that starts with `beginning`. Untested blocks need the reader's own model, loss or data."""
     (found,) = (text for text in BLOCKS if text.startswith(beginning))
     return found
 
@@ -56,7 +56,7 @@ def test_a_model_is_saved_loaded_and_converted_as_the_readme_says(
 def test_each_pytest_command_of_the_readme_selects_tests():
     commands = re.findall(r"`pytest (.*?)`", README)
     assert len(commands) == 10
-    # One process for all of them: the modules of the tests are imported once.
+    # One process for all commands, so that the test modules are imported once.
     program = (
         "import pytest, shlex, sys\n"
         "for command in sys.argv[1:]:\n"

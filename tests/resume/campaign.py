@@ -1,6 +1,6 @@
-"""Kill the training of every zoo entry with SIGKILL, again and again, and compare the end with a run left alone.
+"""Kill the training of every zoo entry with SIGKILL, repeatedly, and compare the result with an undisturbed run.
 
-    python tests/resume/campaign.py                      # the recipes as they are: `make resume`
+    python tests/resume/campaign.py                      # the unchanged recipes: `make resume`
     python tests/resume/campaign.py --epochs 6 --kills 8 --seed 5 tense-mlp
 
 Prints a line for each entry and format; exit status 1 if one file differs in one byte. Of a run.json, the wall time and
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def strike(case: Case, kills: int, rng: random.Random) -> tuple[int, list[str]]:
-    """Kill runs of a case until there have been so many kills. Returns their number and the files that differ."""
+    """Kill runs of a case until there have been enough kills. Return their number and the files that differ."""
     began, done, runs = time.monotonic(), 0, 0
     different: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -14,14 +14,14 @@ TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe to train: for how many epochs, its own number if None, with checkpoints in which format."""
+    """A recipe to train, the number of epochs (the recipe's own if None), and the format of its checkpoints."""
 
     name: str
     format: str
     epochs: int | None = None
 
     def start(self, out: Path, *options: str) -> "subprocess.Popen[str]":
-        """Start a process that trains into `out`, or goes on there."""
+        """Start a process that trains into `out`, or resumes there."""
         command = [sys.executable, str(TRAIN), self.name, "--out", str(out), "--resume", "--save-every", "7", *options]
         command += ["--format", self.format] + (["--epochs", str(self.epochs)] if self.epochs else [])
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=out.parent)
@@ -29,7 +29,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Whole:
-    """A run that was never killed: its folder, and how long it took before the training and for it."""
+    """An undisturbed run: its folder, and how long it took before the training and for the training."""
 
     folder: Path
     startup_s: float
@@ -46,11 +46,11 @@ class Whole:
 
 
 def kill_and_resume(case: Case, whole: Whole, out: Path, kills: int, rng: random.Random) -> int:
-    """Train into `out`, killing the process up to `kills` times. Returns how many kills met a living process."""
+    """Train into `out`, killing the process up to `kills` times. Return how many kills hit a living process."""
     done = 0
     for _ in range(kills):
         process = case.start(out)
-        # Some kills come before the training; many together leave it time to come to its end.
+        # Some kills come before the training starts; if there are many, each leaves time for it to finish.
         latest_s = whole.startup_s + 2 * whole.training_s / (max(kills, 4) + 1)
         time.sleep(rng.uniform(0.5 * whole.startup_s, latest_s))
         process.kill()
@@ -64,13 +64,13 @@ def kill_and_resume(case: Case, whole: Whole, out: Path, kills: int, rng: random
 
 
 def finish(process: "subprocess.Popen[str]") -> None:
-    """Wait for a process that must come to its end."""
+    """Wait for a process that must finish."""
     _, errors = process.communicate()
     assert process.returncode == 0, errors
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Return the files of two run folders that are not the same, byte for byte but for times in run.json."""
+    """Return the files of two run folders that differ in any byte, except for times in run.json."""
     names = sorted({str(path.relative_to(folder)) for folder in (one, other) for path in folder.rglob("*")})
     return [name for name in names if _content(one / name) != _content(other / name)]
 
@@ -82,5 +82,5 @@ def _content(path: Path) -> Any:
         return path.read_bytes()
     record = json.loads(path.read_text())
     del record["made"]["wall_time_s"]
-    del record["made"]["environment"]["commit"]  # somebody may commit meanwhile
+    del record["made"]["environment"]["commit"]  # it changes with a commit between the runs
     return record

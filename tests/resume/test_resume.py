@@ -1,4 +1,4 @@
-"""Trainings stopped from outside end in the bytes of one that was not. `make resume` does it to every entry."""
+"""Trainings stopped from outside end with the bytes of one that was not. `make resume` does it to every entry."""
 
 import os
 import random

@@ -16,7 +16,7 @@ METADATA = {"epoch": "7", "note": "ünïcode\n", "tied.weight": "the user's own"
 
 
 def golden_state() -> dict[str, Any]:
-    """Return a state with an example of everything that both formats can hold."""
+    """Return a state with an example of everything that both formats support."""
     weight = np.arange(12, dtype=np.float32).reshape(3, 4)
     base = np.arange(20, dtype=np.float64)
     turned = np.arange(6, dtype=np.int64).reshape(2, 3).T

@@ -1,4 +1,4 @@
-"""Files return what was saved (dtypes, shapes, layouts, names, order, metadata), and have the same bytes each time."""
+"""A load returns what was saved (dtypes, shapes, layouts, names, order, metadata), and saves are reproducible."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ ML_DTYPES = ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "floa
 
 
 def filled(dtype: np.dtype, shape: tuple[int, ...] = (3, 5)) -> np.ndarray:
-    """Return an array of random bit patterns of a dtype."""
+    """Return an array of a dtype with random bit patterns."""
     count = int(np.prod(shape)) * dtype.itemsize
     raw = np.random.default_rng(0).integers(0, 2 if dtype == np.dtype(bool) else 256, count, np.uint8)
     return raw.view(dtype).reshape(shape)
@@ -43,7 +43,7 @@ def test_bfloat16_and_float8_survive_bit_for_bit(suffix: str):
     assert_roundtrip(state, [suffix])
 
 
-def test_the_payload_of_a_nan_and_the_sign_of_a_zero_survive(path: Path):
+def test_nan_payloads_and_signs_of_zeros_survive(path: Path):
     bits = np.array([0x7FF8000000000123, 0xFFF0000000000001, 0x8000000000000000], np.uint64)
     save_file({"x": bits.view(np.float64)}, path)
     assert load_file(path)["x"].view(np.uint64).tolist() == bits.tolist()
@@ -144,12 +144,12 @@ ODD_NAMES = [
 ]  # fmt: skip
 
 
-def test_odd_names_survive_all_together(suffix: str):
+def test_unusual_names_survive_together(suffix: str):
     assert_roundtrip({name: np.full(2, number) for number, name in enumerate(ODD_NAMES)}, [suffix])
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[:20])
-def test_odd_names_survive_alone(path: Path, name: str):
+def test_unusual_names_survive_alone(path: Path, name: str):
     save_file({name: np.arange(2)}, path)
     assert list(compare_states({name: np.arange(2)}, load_file(path))) == []
 
@@ -169,7 +169,7 @@ def test_names_that_hdf5_cannot_hold_are_refused_with_advice(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", ["a\ud800b", 3, None, b"a", ("a",)], ids=repr)
-def test_a_name_that_is_not_text_is_refused(path: Path, name: object):
+def test_a_name_that_is_not_a_string_is_refused(path: Path, name: object):
     with pytest.raises(StateError, match=r"the name of a tensor is"):
         save_file({name: np.ones(2)}, path)  # pyright: ignore[reportArgumentType]
 
@@ -192,7 +192,7 @@ def test_extra_state_of_json_values_survives_exactly(suffix: str):
     assert_roundtrip({"a": np.ones(1), "_extra_state": value, "b": np.ones(1), "b._extra_state": None}, [suffix])
 
 
-def test_an_array_as_extra_state_is_a_tensor_like_others(path: Path):
+def test_an_array_as_extra_state_is_an_ordinary_tensor(path: Path):
     save_file({"_extra_state": np.arange(3)}, path)
     assert load_file(path)["_extra_state"].tolist() == [0, 1, 2]
 
@@ -207,7 +207,7 @@ def test_extra_state_that_json_cannot_hold_exactly_is_refused_by_name(path: Path
         save_file({"block._extra_state": value}, path)
 
 
-def test_metadata_come_back_exactly(path: Path):
+def test_metadata_comes_back_exactly(path: Path):
     metadata = {"b": "2", "a": 'ü\0\n"{}', "": "", "format": "pt", "__metadata__": "x", "tied": "weight", "x": "weight"}
     weight = np.ones(2)
     save_file({"weight": weight, "tied": weight, "other": weight}, path, metadata)
@@ -226,12 +226,12 @@ def test_metadata_come_back_exactly(path: Path):
         ("text", "metadata is a dict of strings, not str"),
     ],
 )
-def test_metadata_that_are_not_strings_are_refused(path: Path, metadata: dict[str, str], message: str):
+def test_metadata_that_is_not_strings_is_refused(path: Path, metadata: dict[str, str], message: str):
     with pytest.raises(StateError, match=message):
         save_file({}, path, metadata)
 
 
-def test_fingerprints_are_equal_in_both_formats_and_tell_states_apart(tmp_path: Path):
+def test_fingerprints_are_equal_in_both_formats_and_distinguish_states(tmp_path: Path):
     weight = np.arange(6.0).reshape(2, 3)
     states = [
         {"a": weight, "b": weight, "t": weight.T},
@@ -274,7 +274,7 @@ def test_the_same_state_gives_the_same_bytes_in_every_process(tmp_path: Path, su
     assert len(contents) == 1
 
 
-def test_the_data_of_every_tensor_are_aligned_so_that_they_can_be_mapped(path: Path):
+def test_the_data_of_every_tensor_is_aligned_so_that_it_can_be_mapped(path: Path):
     from statezoo.checkpoints.files import open_header
 
     state = {f"{code}{number}": filled(np.dtype(code), (number,)) for code in NUMPY_DTYPES for number in (1, 3, 65)}
@@ -297,7 +297,7 @@ def test_hdf5_groups_follow_the_module_tree(tmp_path: Path):
 
 
 @pytest.mark.parametrize("path", ["model.pt", "model", "model.safetensors.gz", "model.bin"])
-def test_an_unknown_suffix_is_refused_with_the_known_ones(path: str):
+def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(path: str):
     for act in (
         lambda: save_file({}, path),
         lambda: load_file(path),
@@ -309,7 +309,7 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(path: str):
 
 
 @pytest.mark.parametrize("name", ["état zéro.safetensors", "a b.H5", "x.hdf5", "x.SafeTensors"])
-def test_paths_with_spaces_unicode_and_capital_suffixes_work_as_text_and_as_path(tmp_path: Path, name: str):
+def test_paths_with_spaces_unicode_and_capital_suffixes_work_as_str_and_path(tmp_path: Path, name: str):
     save_file({"x": np.ones(2)}, str(tmp_path / name))
     assert load_file(tmp_path / name)["x"].tolist() == [1, 1]
     assert load_file(str(tmp_path / name))["x"].tolist() == [1, 1]

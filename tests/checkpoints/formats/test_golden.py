@@ -30,7 +30,7 @@ FINGERPRINT = "99749d209c0b6d89d5773b76653b6b9a"
 
 
 @pytest.mark.parametrize("file", GOLDEN)
-def test_the_golden_file_of_every_version_loads_what_was_saved(file: str, make_golden: ModuleType):
+def test_the_golden_file_of_every_version_loads_the_saved_state(file: str, make_golden: ModuleType):
     state = make_golden.golden_state()
     loaded = load_file(HERE / "golden" / file)
     assert list(compare_states(state, loaded)) == []
@@ -42,11 +42,11 @@ def test_the_golden_file_of_every_version_loads_what_was_saved(file: str, make_g
 
 
 @pytest.mark.parametrize("file", GOLDEN)
-def test_the_golden_files_have_the_fingerprint_that_their_content_gives(file: str):
+def test_the_fingerprints_of_golden_files_match_their_content(file: str):
     assert inspect(HERE / "golden" / file).fingerprint == FINGERPRINT
 
 
 @pytest.mark.parametrize("file", WRITTEN_TODAY)
-def test_todays_writer_gives_the_same_bytes_as_the_golden_file(file: str, make_golden: ModuleType, tmp_path: Path):
+def test_the_current_writer_gives_the_same_bytes_as_the_golden_file(file: str, make_golden: ModuleType, tmp_path: Path):
     save_file(make_golden.golden_state(), tmp_path / file, make_golden.METADATA)
     assert (tmp_path / file).read_bytes() == (HERE / "golden" / file).read_bytes()

@@ -1,4 +1,4 @@
-"""The HDF5 structure that we write ourselves, held against libhdf5; and that its digest and index are believed in."""
+"""The HDF5 structure that we write ourselves, compared with libhdf5, and the checks of its digest and index."""
 
 import io
 import re
@@ -32,7 +32,7 @@ FOOTER_BYTES = 115
 
 
 def file_of(tensors: Mapping[str, TensorSpec], ties: Mapping[str, str] | None = None) -> bytearray:
-    """Return a file of these tensors, byte n of the data being n % 251, and ties (a kept name by name)."""
+    """Return a file with these tensors, whose data byte n is n % 251, and ties (name -> kept name)."""
     aliases = {name: Alias(kept) for name, kept in (ties or {}).items()}
     layout = hdf5.lay_out(tensors, aliases, {"key": "é"}, "0" * 9)
     (_, structure), (tail_offset, tail) = layout.seal("123456789")
@@ -50,13 +50,13 @@ def in_h5py(file: bytes | bytearray) -> h5py.File:
 
 
 def bytes_in_h5py(dataset: Any) -> bytes:
-    """Return the bytes of a dataset as libhdf5 finds them, not converted."""
+    """Return the bytes of a dataset as libhdf5 finds them, without conversion."""
     buffer = np.zeros(dataset.size * dataset.dtype.itemsize, np.uint8)
     dataset.id.read(h5s.ALL, h5s.ALL, buffer, mtype=dataset.id.get_type())
     return buffer.tobytes()
 
 
-# --- what libhdf5 sees
+# --- what libhdf5 finds
 
 NAMES = st.lists(
     st.sampled_from(["a", "b", "é", "", "%", "/", "0", "__statezoo__", "long" * 9]), min_size=1, max_size=4
@@ -67,9 +67,7 @@ TENSORS = st.builds(
 
 
 @given(tensors=st.dictionaries(NAMES.map(".".join), TENSORS, max_size=30), data=st.data())
-def test_libhdf5_sees_the_datasets_and_hard_links_that_were_laid_out(
-    tensors: dict[str, TensorSpec], data: st.DataObject
-):
+def test_libhdf5_finds_the_datasets_and_hard_links_as_laid_out(tensors: dict[str, TensorSpec], data: st.DataObject):
     free = NAMES.map(".".join).filter(lambda name: name not in tensors)
     ties = data.draw(st.dictionaries(free, st.sampled_from(list(tensors)), max_size=4)) if tensors else {}
     file = file_of(tensors, ties)
@@ -142,7 +140,7 @@ def levels_of_root(file: bytes) -> list[list[tuple[int, int, int, list[int]]]]:
 
 # libhdf5 only compares some of the keys, and does not follow the siblings.
 @pytest.mark.parametrize("size", [1, 3, 4, 31, 32, 255, 256, 2048])
-def test_the_nodes_of_a_tree_are_chained_and_their_keys_bound_the_names_below_them(size: int):
+def test_the_nodes_of_a_tree_are_linked_and_their_keys_bound_the_names_below_them(size: int):
     file = bytes(file_of({f"{number:04}": TensorSpec("U8", (1,)) for number in range(size)}))
     (heap,) = unpack_from("<Q", file, 88)
     (names,) = unpack_from("<Q", file, heap + 24)
@@ -168,7 +166,7 @@ def test_the_nodes_of_a_tree_are_chained_and_their_keys_bound_the_names_below_th
     assert len(below) == 1
 
 
-def test_the_most_axes_and_the_deepest_names_are_seen_by_libhdf5():
+def test_libhdf5_reads_the_most_axes_and_the_deepest_names():
     tensors = {"axes": TensorSpec("F64", (1,) * 31 + (3,)), ".".join("abcd" * 50): TensorSpec("I8", (2,))}
     with in_h5py(file_of(tensors)) as seen:
         assert seen["axes"].shape == (1,) * 31 + (3,)  # pyright: ignore[reportAttributeAccessIssue]
@@ -189,7 +187,7 @@ def test_stock_h5dump_and_h5repack_read_every_object_that_we_write(tmp_path: Pat
             assert bytes_in_h5py(ours[path]) == bytes_in_h5py(theirs[path])
 
 
-def test_the_data_start_aligned_with_larger_elements_first():
+def test_the_data_starts_aligned_with_larger_elements_first():
     order = ["C128", "C64", "I64", "F32", "BF16", "BOOL", "U8"]
     tensors = {dtype: TensorSpec(dtype, (3,)) for dtype in reversed(order)}
     offsets = opened_of(file_of(tensors)).offsets
@@ -211,10 +209,10 @@ assert "h5py" not in sys.modules
     subprocess.run([sys.executable, "-c", script, tmp_path / "x.h5"], check=True)
 
 
-# --- what libhdf5 may do to a file of ours
+# --- changes that libhdf5 may make to our file
 
 
-def test_opening_a_file_for_writing_with_h5py_changes_no_byte_of_it(tmp_path: Path):
+def test_opening_a_file_for_writing_with_h5py_changes_no_byte(tmp_path: Path):
     before = bytes(file_of({"a.b": TensorSpec("F32", (3,)), "empty": TensorSpec("F32", (0,))}, {"tie": "a.b"}))
     (tmp_path / "x.h5").write_bytes(before)
     h5py.File(tmp_path / "x.h5", "r+").close()
@@ -242,7 +240,7 @@ def test_h5py_can_add_to_and_remove_from_the_groups_of_our_file(tmp_path: Path):
         assert len(file["one"]) == 21  # pyright: ignore[reportArgumentType]
 
 
-def test_a_value_changed_in_place_with_h5py_is_damage_of_that_tensor(tmp_path: Path):
+def test_a_value_changed_in_place_with_h5py_damages_that_tensor(tmp_path: Path):
     save_file({"a": np.ones(3), "b": np.ones(3)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         file["b"][0] = 7  # pyright: ignore[reportIndexIssue]
@@ -280,7 +278,7 @@ def test_a_structure_changed_with_h5py_is_an_error_until_our_dataset_is_deleted(
     assert loaded["c" if kind == "a dataset renamed" else "a"].tolist() == [0, 1]
 
 
-def test_a_file_whose_own_dataset_was_deleted_loads_unchecked(tmp_path: Path):
+def test_a_file_without_our_dataset_loads_unchecked(tmp_path: Path):
     state = {"a": np.arange(5.0), "b": np.array([True, False])}
     save_file(state, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
@@ -290,7 +288,7 @@ def test_a_file_whose_own_dataset_was_deleted_loads_unchecked(tmp_path: Path):
     assert {name: array.tolist() for name, array in loaded.items()} == {name: a.tolist() for name, a in state.items()}
 
 
-# --- damage and lies
+# --- damage and false claims
 
 FILE = bytes(
     file_of(
@@ -302,7 +300,7 @@ INDEX = START + 12 + 6 + 3
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
-def test_a_flipped_byte_anywhere_in_the_structure_or_the_index_is_noticed(flip: int):
+def test_a_flipped_byte_anywhere_in_the_structure_or_the_index_is_detected(flip: int):
     for place in [*range(START), *range(INDEX, len(FILE) - FOOTER_BYTES)]:
         file = bytearray(FILE)
         file[place] ^= flip
@@ -311,13 +309,13 @@ def test_a_flipped_byte_anywhere_in_the_structure_or_the_index_is_noticed(flip: 
             opened_of(file)
 
 
-def test_a_flipped_bit_anywhere_in_the_footer_is_noticed_or_changes_nothing():
+def test_a_flipped_bit_anywhere_in_the_footer_is_detected_or_changes_nothing():
     expected = opened_of(FILE)
     for place in range(len(FILE) - FOOTER_BYTES, len(FILE)):
         file = bytearray(FILE)
         file[place] ^= 1 << place % 8
         if not hdf5._FOOTER.fullmatch(file[-FOOTER_BYTES:]):
-            continue  # libhdf5 is asked, see below
+            continue  # then libhdf5 reads the file, see below
         with pytest.raises(CorruptError, match="is damaged"):
             assert opened_of(file) == expected
 
@@ -330,7 +328,7 @@ def test_a_file_without_a_footer_but_with_our_dataset_is_damaged(place: int):
         opened_of(file)
 
 
-def test_a_file_with_lost_or_doubled_bytes_is_damaged():
+def test_a_file_with_missing_or_repeated_bytes_is_damaged():
     for first, last in ((START, START + 8), (INDEX, INDEX + 8), (0, 64), (START - 8, len(FILE) - FOOTER_BYTES)):
         for file in (FILE[:first] + FILE[last:], FILE[:last] + FILE[first:]):
             with pytest.raises(CorruptError, match="is damaged"):
@@ -338,7 +336,7 @@ def test_a_file_with_lost_or_doubled_bytes_is_damaged():
 
 
 def sealed(index: bytes, data: bytes = FILE[START:INDEX]) -> bytes:
-    """Return a file whose digests all fit, whatever its index says."""
+    """Return a file whose digests all match, whatever its index says."""
     structure = FILE[:START]
     digests = xxh3_128_hexdigest(structure), xxh3_128_hexdigest(index)
     footer = f"\nstatezoo.hdf5 {digests[0]} {START:016x} {digests[1]} {len(index):016x}\n"
@@ -371,11 +369,11 @@ def test_a_wrong_index_with_matching_digests_is_refused(kind: str):
         opened_of(sealed(index))
 
 
-def test_the_true_index_with_digests_from_this_test_is_accepted():
+def test_a_right_index_with_digests_computed_here_is_accepted():
     assert sealed(TRUE_INDEX) == FILE
 
 
-def test_sizes_in_the_footer_beyond_the_file_are_refused():
+def test_footer_sizes_beyond_the_file_are_refused():
     for size in (len(FILE), len(FILE) - FOOTER_BYTES, 1 << 40, (1 << 64) - 1):
         for field in (re.compile(rb"[0-9a-f]{16}(?=\n$)"), re.compile(rb"(?<= )[0-9a-f]{16}(?= )")):
             file = FILE[:-FOOTER_BYTES] + field.sub(b"%016x" % size, FILE[-FOOTER_BYTES:], count=1)
@@ -383,7 +381,7 @@ def test_sizes_in_the_footer_beyond_the_file_are_refused():
                 opened_of(file)
 
 
-def test_a_file_of_a_newer_version_asks_for_an_upgrade():
+def test_a_file_of_a_newer_version_is_an_error_that_says_to_upgrade():
     with pytest.raises(
         VersionError, match=r"newer statezoo \(its version of the file is 3, .* reads up to 2\). Upgrade"
     ):

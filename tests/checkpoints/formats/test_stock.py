@@ -1,4 +1,4 @@
-"""Stock readers open our files, and we open those of stock writers: safetensors, PyTorch, h5py, h5ls, Keras."""
+"""Stock readers open our files, and we open files of stock writers: safetensors, PyTorch, h5py, h5ls, Keras."""
 
 import importlib.util
 import io
@@ -97,14 +97,14 @@ def test_stock_safetensors_torch_reads_our_bfloat16_and_float8(tmp_path: Path):
     assert (seen["f"].dtype, seen["f"].float().item()) == (torch.float8_e4m3fn, 2)
 
 
-def test_stock_h5py_reads_our_file_with_tied_names_as_one_dataset(tmp_path: Path):
+def test_stock_h5py_reads_tied_names_in_our_file_as_one_dataset(tmp_path: Path):
     state = tied_state()
     save_file(state, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5") as file:
         found: dict[str, Any] = {}
         file.visititems(lambda name, thing: found.update({name: thing}) if isinstance(thing, h5py.Dataset) else None)
         assert file["embedding/weight"] == file["head/weight"]
-        assert len(found) == len(state)  # a tied one once, and the manifest
+        assert len(found) == len(state)  # the tied tensor once, plus the manifest
         for name in ("embedding/weight", "norm/bias", "mask", "fortran"):
             assert np.array_equal(found.get(name, file[name])[()], state[name.replace("/", ".")])
             assert found.get(name, file[name]).dtype == state[name.replace("/", ".")].dtype
@@ -113,7 +113,7 @@ def test_stock_h5py_reads_our_file_with_tied_names_as_one_dataset(tmp_path: Path
 
 
 @pytest.mark.skipif(not shutil.which("h5ls"), reason="h5ls (hdf5-tools) is not installed")
-def test_stock_h5ls_shows_a_tied_dataset_as_the_same_object(tmp_path: Path):
+def test_stock_h5ls_shows_tied_names_as_the_same_object(tmp_path: Path):
     save_file(tied_state(), tmp_path / "x.h5")
     shown = subprocess.run(["h5ls", "-r", tmp_path / "x.h5"], capture_output=True, text=True, check=True).stdout
     lines = {line.split()[0]: line for line in shown.splitlines()}
@@ -123,7 +123,7 @@ def test_stock_h5ls_shows_a_tied_dataset_as_the_same_object(tmp_path: Path):
 # --- we read theirs
 
 
-def test_we_read_a_file_of_stock_safetensors_numpy(tmp_path: Path):
+def test_we_read_a_file_written_by_stock_safetensors_numpy(tmp_path: Path):
     state = {"b": np.arange(3), "a": np.ones((2, 2), np.float16), "none": np.zeros((0, 2)), "s": np.array(2.5)}
     safetensors.numpy.save_file(state, tmp_path / "x.safetensors", {"format": "np"})
     loaded = load_file(tmp_path / "x.safetensors")
@@ -133,7 +133,7 @@ def test_we_read_a_file_of_stock_safetensors_numpy(tmp_path: Path):
 
 
 @pytest.mark.torch
-def test_our_file_saved_again_by_stock_safetensors_in_another_order_is_an_error_with_advice(tmp_path: Path):
+def test_our_file_reordered_by_stock_safetensors_is_an_error_with_advice(tmp_path: Path):
     path = tmp_path / "x.safetensors"
     save_file({"b": np.ones(2), "a": np.ones(2)}, path)
     with safetensors.safe_open(path, "numpy") as file:  # pyright: ignore[reportPrivateImportUsage]
@@ -146,7 +146,7 @@ def test_our_file_saved_again_by_stock_safetensors_in_another_order_is_an_error_
 
 
 @pytest.mark.torch
-def test_we_read_a_tied_model_of_stock_safetensors_torch_as_tied(tmp_path: Path):
+def test_we_read_a_tied_model_saved_by_stock_safetensors_torch_as_tied(tmp_path: Path):
     import safetensors.torch
     import torch
 
@@ -181,7 +181,7 @@ def test_we_read_a_tied_model_of_stock_safetensors_torch_as_tied(tmp_path: Path)
 
 
 @pytest.mark.parametrize("max_shard_size", [None, 60])
-def test_a_view_is_no_tie_for_a_reader_without_the_manifest(tmp_path: Path, max_shard_size: int | None):
+def test_a_view_does_not_look_like_a_tie_without_the_manifest(tmp_path: Path, max_shard_size: int | None):
     path = tmp_path / "model.safetensors"
     weight = np.arange(12.0).reshape(3, 4)
     state = {"a": weight, "same": weight, "b": weight.T, "flat": weight.reshape(-1), "c": np.ones(3)}
@@ -194,7 +194,7 @@ def test_a_view_is_no_tie_for_a_reader_without_the_manifest(tmp_path: Path, max_
     assert {key: value for key, value in strings.items() if key in state} == {"same": "a"}
 
 
-def test_a_file_whose_manifest_another_program_dropped_holds_no_wrong_values(tmp_path: Path):
+def test_a_file_that_lost_its_manifest_loads_no_wrong_values(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     weight = np.arange(9.0).reshape(3, 3)
     save_file({"a": weight, "same": weight, "b": weight.T}, path)
@@ -208,7 +208,7 @@ def test_a_file_whose_manifest_another_program_dropped_holds_no_wrong_values(tmp
 
 
 @pytest.mark.torch
-def test_we_read_a_transposed_view_of_stock_safetensors_torch_into_a_model_that_shares_it(tmp_path: Path):
+def test_we_load_a_transposed_view_from_stock_safetensors_torch_into_a_model_that_shares_it(tmp_path: Path):
     import safetensors.torch
     import torch
 
@@ -246,7 +246,7 @@ def test_we_read_every_valid_header_of_another_library(tmp_path: Path):
     assert {name: array.tolist() for name, array in loaded.items()} == {"x": [2, 3], "é": [[1]]}
 
 
-def test_we_read_everything_that_a_plain_h5py_file_may_hold(tmp_path: Path):
+def test_we_read_every_kind_of_array_in_a_plain_h5py_file(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["z"] = np.arange(3, dtype=">i4")
         file["a/b/c"] = np.arange(6.0).reshape(2, 3)
@@ -281,7 +281,7 @@ def test_we_read_everything_that_a_plain_h5py_file_may_hold(tmp_path: Path):
     assert loaded["tied"] is loaded["a.b.c"]
 
 
-def test_we_read_a_plain_h5py_file_in_creation_order_if_it_records_that(tmp_path: Path):
+def test_we_read_a_plain_h5py_file_in_creation_order_if_it_is_recorded(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w", track_order=True) as file:
         for name in "zay":
             file[name] = np.ones(1)
@@ -298,7 +298,7 @@ def test_we_read_plain_h5py_files_of_every_version(tmp_path: Path, libver: str):
 
 
 @pytest.mark.parametrize("block_bytes", [0, 512, 1024, 4096])
-def test_we_read_hdf5_from_bytes_after_a_user_block_of_any_size(tmp_path: Path, block_bytes: int):
+def test_we_read_hdf5_bytes_with_a_user_block_of_any_size(tmp_path: Path, block_bytes: int):
     with h5py.File(tmp_path / "x.h5", "w", userblock_size=block_bytes) as file:
         file["a"] = np.arange(3)
     content = (tmp_path / "x.h5").read_bytes()
@@ -321,7 +321,7 @@ def test_two_datasets_with_one_name_are_an_error_that_names_both(tmp_path: Path)
     assert "'a.b'" in str(caught.value)
 
 
-def test_a_dataset_added_to_our_file_by_another_program_is_noticed(tmp_path: Path):
+def test_a_dataset_that_another_program_added_to_our_file_is_detected(tmp_path: Path):
     save_file({"a": np.ones(2)}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5", "a") as file:
         file["new"] = np.ones(1)
@@ -344,7 +344,7 @@ LINK_CHANGES: dict[str, Callable[[h5py.File], Any]] = {
 
 
 @pytest.mark.parametrize("kind", LINK_CHANGES)
-def test_a_link_of_our_h5_file_changed_by_another_program_is_noticed(tmp_path: Path, kind: str):
+def test_a_link_that_another_program_changed_in_our_h5_file_is_detected(tmp_path: Path, kind: str):
     target = tmp_path / "x.h5"
     target.write_bytes((Path(__file__).parent / "golden" / "version2.h5").read_bytes())
     with h5py.File(target, "a") as file:

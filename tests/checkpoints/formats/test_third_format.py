@@ -1,4 +1,4 @@
-"""A format registered from outside works with every function of the library, and no other code knows a format."""
+"""A format registered from outside works with every function of the library, as no other code names a format."""
 
 import ast
 import io
@@ -65,7 +65,7 @@ def test_a_state_is_saved_and_loaded_with_its_ties_views_and_metadata(path: Path
 def test_a_state_and_a_model_survive_a_round_trip():
     assert_roundtrip(STATE, ["toy"])
     assert_roundtrip(STATE, [".TOYS"])
-    assert_roundtrip(Linear(3, 2))  # in every format that is registered
+    assert_roundtrip(Linear(3, 2))  # in every registered format
 
 
 def test_a_model_is_saved_and_loaded(tmp_path: Path):
@@ -75,7 +75,7 @@ def test_a_model_is_saved_and_loaded(tmp_path: Path):
     np.testing.assert_array_equal(other.weight.data, model.weight.data)
 
 
-def test_a_lazy_tensor_and_a_mapped_one_are_read(path: Path):
+def test_lazy_and_mapped_tensors_are_read(path: Path):
     with open_checkpoint(path) as checkpoint:
         np.testing.assert_array_equal(checkpoint["fc.weight"][1:, ::2], WEIGHT[1:, ::2])
         assert checkpoint.format == "toy"
@@ -91,19 +91,19 @@ def test_bytes_and_open_files_are_recognized_by_their_content(path: Path):
     assert buffer.getvalue() == path.read_bytes()
 
 
-def test_a_toy_file_under_another_suffix_says_to_rename_it(path: Path):
+def test_a_toy_file_with_another_suffix_is_an_error_that_says_to_rename_it(path: Path):
     path.rename(path.with_suffix(".safetensors"))
     with pytest.raises(CorruptError, match=r"It looks like toy. Rename it to end in .toy."):
         load_file(path.with_suffix(".safetensors"))
 
 
-def test_shards_are_refused_for_a_format_without_them(tmp_path: Path):
+def test_shards_are_refused_if_the_format_has_none(tmp_path: Path):
     with pytest.raises(ArgumentError, match=r"b.toy is toy, which has no shards. Save to .safetensors"):
         save_file(STATE, tmp_path / "b.toy", max_shard_size=50)
     assert not list(tmp_path.iterdir())
 
 
-def test_shards_work_for_a_format_whose_row_allows_them(tmp_path: Path):
+def test_shards_work_if_the_row_of_the_format_allows_them(tmp_path: Path):
     register(Format("shardable", (".shardable",), toy, shards=True))
     save_file(STATE, tmp_path / "b.shardable", METADATA, max_shard_size=50)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -122,7 +122,7 @@ def test_a_folder_with_one_toy_file_is_a_checkpoint(path: Path):
     assert load_file(path.parent).keys() == STATE.keys()
 
 
-def test_a_history_keeps_its_checkpoints_in_it(tmp_path: Path):
+def test_a_history_saves_its_checkpoints_in_the_format(tmp_path: Path):
     history = History(tmp_path, keep_last=2, format="toy")
     for step in range(4):
         history.save(step, {"w": np.full(3, step)})
@@ -132,12 +132,12 @@ def test_a_history_keeps_its_checkpoints_in_it(tmp_path: Path):
     assert found[1]["w"].tolist() == [3, 3, 3]
 
 
-def test_a_history_refuses_to_share_shards_in_it(tmp_path: Path):
+def test_a_history_refuses_to_share_shards_in_the_format(tmp_path: Path):
     with pytest.raises(ArgumentError, match="checkpoints can share shards only in safetensors"):
         History(tmp_path, format="toy", share=True)
 
 
-def test_inspect_verify_and_fingerprint_read_it(path: Path, tmp_path: Path):
+def test_inspect_verify_and_fingerprint_read_the_format(path: Path, tmp_path: Path):
     found = inspect(path)
     assert (found.format, found.names, found.metadata) == ("toy", list(STATE), METADATA)
     assert verify(path).intact
@@ -155,14 +155,14 @@ def test_a_flipped_bit_is_found_and_named(path: Path):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".h5"])
-def test_it_is_converted_from_and_to_the_other_formats(path: Path, tmp_path: Path, suffix: str):
+def test_files_convert_from_and_to_the_other_formats(path: Path, tmp_path: Path, suffix: str):
     convert(path, tmp_path / f"b{suffix}")
     convert(tmp_path / f"b{suffix}", tmp_path / "c.toy")
     assert (tmp_path / "c.toy").read_bytes() == path.read_bytes()
     assert diff(path, tmp_path / f"b{suffix}").same
 
 
-def test_its_average_keeps_ties(path: Path, tmp_path: Path):
+def test_the_average_of_files_keeps_ties(path: Path, tmp_path: Path):
     average([path, path], tmp_path / "mean.toy")
     assert (tmp_path / "mean.toy").read_bytes() == path.read_bytes()
 
@@ -191,7 +191,7 @@ def test_a_file_that_is_damaged_too_much_cannot_be_repaired(path: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["hdf5", "h5", ".h5", "HDF5", ".hdf5"])
-def test_a_name_and_each_suffix_name_the_same_format(name: str):
+def test_a_format_is_found_by_its_name_and_each_suffix(name: str):
     assert registry.format_named(name).name == "hdf5"
 
 
@@ -230,7 +230,7 @@ def test_a_format_that_clashes_with_another_is_refused(form: Format, text: str):
         register(form)
 
 
-def test_hdf5_is_imported_when_a_file_of_it_is_met(tmp_path: Path):
+def test_hdf5_is_imported_when_it_is_first_used(tmp_path: Path):
     save_file(STATE, tmp_path / "a.safetensors")
     code = f"""
 import sys
@@ -242,8 +242,8 @@ assert not [name for name in sys.modules if name.endswith("formats.hdf5") or nam
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
-def test_no_code_outside_of_the_formats_compares_with_the_name_of_one():
-    """A format is one module and one row: nothing else may ask for a format by its name."""
+def test_no_code_outside_the_formats_compares_with_a_format_name():
+    """A format is one module and one row: no other code may compare with its name."""
     folder = Path(checkpoints.__file__).parent
     files = [path for path in folder.rglob("*.py") if "formats" not in path.relative_to(folder).parts]
     assert len(files) > 20

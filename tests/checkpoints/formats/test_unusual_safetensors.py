@@ -35,7 +35,7 @@ def write(path: Path, header: dict[str, Any] | bytes, data: bytes = VALUES.tobyt
 
 
 def with_entry(path: Path, dtype: str, shape: list[int], data: bytes) -> Path:
-    """Write a file with a good tensor and another one named `odd`."""
+    """Write a file with a good tensor and another tensor named `odd`."""
     entry = {"dtype": dtype, "shape": shape, "data_offsets": [8, 8 + len(data)]}
     return write(path, GOOD | {"odd": entry}, VALUES.tobytes() + data)
 
@@ -48,12 +48,12 @@ def unknown(tmp_path: Path) -> Path:
     return with_entry(tmp_path / "x.safetensors", "F3", [8], b"abc")
 
 
-def test_load_file_refuses_an_unknown_dtype_and_names_the_tensor_and_the_way_round(unknown: Path):
+def test_load_file_refuses_an_unknown_dtype_by_name_with_advice(unknown: Path):
     with pytest.raises(UnsupportedTypeError, match=r"'odd': its dtype is 'F3'[^$]*skip_unsupported=True[^$]*repair"):
         load_file(unknown)
 
 
-def test_load_file_skips_an_unknown_dtype_if_asked(unknown: Path):
+def test_load_file_skips_an_unknown_dtype_on_request(unknown: Path):
     assert {name: array.tolist() for name, array in load_file(unknown, skip_unsupported=True).items()} == {
         "good": [1.5, -2.0]
     }
@@ -75,7 +75,7 @@ def test_an_open_checkpoint_lists_an_unknown_dtype_and_reads_the_others(unknown:
         assert "F3" in repr(checkpoint["odd"])
 
 
-def test_a_checkpoint_with_an_unknown_dtype_is_not_copied_without_it(unknown: Path, tmp_path: Path):
+def test_a_copy_never_silently_drops_a_tensor_of_unknown_dtype(unknown: Path, tmp_path: Path):
     with open_checkpoint(unknown) as checkpoint, pytest.raises(UnsupportedTypeError, match="'odd'"):
         save_file(checkpoint, tmp_path / "copy.safetensors")
     with pytest.raises(UnsupportedTypeError, match="'odd'"):
@@ -83,7 +83,7 @@ def test_a_checkpoint_with_an_unknown_dtype_is_not_copied_without_it(unknown: Pa
     assert [path.name for path in tmp_path.iterdir()] == [unknown.name]
 
 
-def test_repair_keeps_the_rest_and_says_what_is_lost(unknown: Path, tmp_path: Path):
+def test_repair_saves_the_rest_and_reports_what_is_lost(unknown: Path, tmp_path: Path):
     found = repair(unknown, tmp_path / "out.safetensors")
     assert (found.saved, list(found.lost), found.complete) == (("good",), ["odd"], False)
     assert "its dtype is 'F3'" in found.lost["odd"]
@@ -120,7 +120,7 @@ def test_a_sharded_checkpoint_lists_an_unknown_dtype(tmp_path: Path):
     assert list(load_file(tmp_path, skip_unsupported=True)) == ["good"]
 
 
-def test_an_unknown_dtype_in_a_file_of_ours_is_damage(tmp_path: Path):
+def test_an_unknown_dtype_in_our_file_is_damage(tmp_path: Path):
     save_file({"a": np.ones(4, np.float32)}, path := tmp_path / "x.safetensors")
     path.write_bytes(path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"F3r"'))
     for read in (load_file, lambda path: load_file(path, skip_unsupported=True), inspect):
@@ -135,13 +135,11 @@ def test_an_unknown_dtype_in_a_file_of_ours_is_damage(tmp_path: Path):
     ("dtype", "bits", "numpy_name"),
     [("F4", 4, "float4_e2m1fn"), ("F6_E2M3", 6, "float6_e2m3fn"), ("F6_E3M2", 6, "float6_e3m2fn")],
 )
-def test_packed_elements_are_read_in_order_the_first_in_the_lowest_bits(
-    tmp_path: Path, dtype: str, bits: int, numpy_name: str
-):
+def test_packed_elements_are_read_in_order_from_the_lowest_bits(tmp_path: Path, dtype: str, bits: int, numpy_name: str):
     codes = np.random.default_rng(0).integers(0, 1 << bits, (3, 8))
     stream = sum(int(code) << bits * place for place, code in enumerate(codes.reshape(-1)))
     path = with_entry(tmp_path / "x.safetensors", dtype, [3, 8], stream.to_bytes(3 * bits, "little"))
-    assert safetensors.deserialize(path.read_bytes())  # the stock reader takes it
+    assert safetensors.deserialize(path.read_bytes())  # the stock reader accepts it
     expected = codes.astype(np.uint8).view(getattr(ml_dtypes, numpy_name))
     for mmap in (False, True, "c"):
         found = load_file(path, mmap=mmap)["odd"]
@@ -151,7 +149,7 @@ def test_packed_elements_are_read_in_order_the_first_in_the_lowest_bits(
     assert inspect(path).tensors[1].dtype == dtype
 
 
-def test_a_packed_tensor_that_ends_within_a_byte_is_refused_as_the_stock_reader_does(tmp_path: Path):
+def test_a_packed_tensor_that_ends_within_a_byte_is_refused_as_by_the_stock_reader(tmp_path: Path):
     path = with_entry(tmp_path / "x.safetensors", "F4", [3], b"ab")
     with pytest.raises(safetensors.SafetensorError):
         safetensors.deserialize(path.read_bytes())
@@ -189,7 +187,7 @@ def test_we_read_the_pairs_of_float4_that_torch_writes(tmp_path: Path):
 
 
 @pytest.mark.parametrize("space", [b" ", b"\n\t \r"], ids=repr)
-def test_white_space_before_a_header_is_read_as_the_stock_reader_does(tmp_path: Path, space: bytes):
+def test_white_space_before_a_header_is_accepted_as_by_the_stock_reader(tmp_path: Path, space: bytes):
     path = write(tmp_path / "x.safetensors", space + json.dumps(GOOD).encode())
     assert safetensors.deserialize(path.read_bytes())
     assert load_file(path)["good"].tolist() == [1.5, -2.0]
@@ -227,7 +225,7 @@ def test_repair_keeps_the_tensors_of_a_header_that_breaks_a_rule(tmp_path: Path,
         assert read_metadata(tmp_path / "out.safetensors") == {"epoch": "7", "note": "x"}
 
 
-def test_repair_checks_a_file_of_ours_whose_metadata_got_a_number(tmp_path: Path):
+def test_repair_checks_our_file_with_a_number_added_to_its_metadata(tmp_path: Path):
     save_file({"a": np.ones(4, np.float32)}, path := tmp_path / "x.safetensors", {"note": "x"})
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")

@@ -1,4 +1,4 @@
-"""A toy format from outside the library: one line of JSON, then the tensors. All that a format needs is here.
+"""A toy format from outside the library: one line of JSON, then the tensors. It has everything that a format needs.
 
     {"toy": 1, "manifest": "...", "metadata": {...}, "tensors": {"fc.weight": ["F32", [2, 3]], ...}}
     the tensors, little-endian, C-contiguous, in the order of the header, without gaps
@@ -54,7 +54,7 @@ def salvage(source: Source) -> Iterator[Salvaged]:
 
 
 def read_as_stock(path: str) -> dict[str, bytes]:
-    """Return what np.fromfile reads: nobody else has a library for this format."""
+    """Return what np.fromfile reads: there is no other library for this format."""
     with open(path, "rb") as file:
         tensors: dict[str, Any] = json.loads(file.readline())["tensors"]
         sizes = {name: math.prod(shape) * ITEM_BYTES[dtype] for name, (dtype, shape) in tensors.items()}
@@ -62,7 +62,7 @@ def read_as_stock(path: str) -> dict[str, bytes]:
 
 
 def _parsed(source: Source) -> tuple[Opened, int]:
-    """Return what the header says, and the size that the file should have."""
+    """Return the content of the header, and the size that the file should have."""
     try:
         line = source.read(0, source.size_bytes).split(b"\n", 1)[0]
         content = json.loads(line)

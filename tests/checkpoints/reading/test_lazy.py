@@ -1,4 +1,4 @@
-"""An open checkpoint gives names, shapes and dtypes from the header, and of its tensors just what is asked for."""
+"""An open checkpoint has names, shapes and dtypes from the header, and reads only the requested parts of tensors."""
 
 import io
 import pickle
@@ -103,7 +103,7 @@ def test_tied_names_give_the_same_lazy_tensor(path: Path):
         assert checkpoint["tied"] is checkpoint["fc.weight"]
 
 
-def test_what_is_read_is_memory_of_its_own(path: Path):
+def test_reading_returns_new_memory(path: Path):
     save_file(a_state(), path)
     with open_checkpoint(path) as checkpoint:
         for name in ("fc.weight", "view", "a"):
@@ -117,7 +117,7 @@ shapes = st_numpy.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=7)
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), shape=shapes, suffix=st.sampled_from([".safetensors", ".h5"]))
-def test_any_index_gives_what_numpy_gives(
+def test_any_index_returns_what_numpy_returns(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, shape: tuple[int, ...], suffix: str
 ):
     array = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
@@ -132,7 +132,7 @@ def test_any_index_gives_what_numpy_gives(
 
 
 @pytest.mark.parametrize("key", [[0, 2], np.array([True, False, True]), (slice(None), [0, 1]), (..., 0), None])
-def test_an_index_that_is_no_slice_gives_what_numpy_gives(path: Path, key: Any):
+def test_an_index_that_is_not_a_slice_returns_what_numpy_returns(path: Path, key: Any):
     array = np.arange(12).reshape(3, 4)
     save_file({"x": array}, path)
     with open_checkpoint(path) as checkpoint:
@@ -140,7 +140,7 @@ def test_an_index_that_is_no_slice_gives_what_numpy_gives(path: Path, key: Any):
 
 
 @pytest.mark.parametrize("key", [3, -4, (0, 4), (0, 0, 0), "x", 1.5])
-def test_what_is_no_index_of_a_tensor_is_the_error_that_numpy_gives(path: Path, key: Any):
+def test_an_invalid_index_is_the_error_that_numpy_raises(path: Path, key: Any):
     array = np.arange(12).reshape(3, 4)
     save_file({"x": array}, path)
     with pytest.raises(IndexError) as expected:
@@ -150,7 +150,7 @@ def test_what_is_no_index_of_a_tensor_is_the_error_that_numpy_gives(path: Path, 
     assert str(found.value) == str(expected.value)
 
 
-def test_a_slice_reads_the_rows_it_needs_and_no_others(path: Path):
+def test_a_slice_reads_only_the_rows_it_needs(path: Path):
     array = np.arange(4_000_000, dtype=np.float32).reshape(1000, 4000)
     save_file({"x": array}, path)
     with open_checkpoint(path, verify=False) as checkpoint:
@@ -171,7 +171,7 @@ def test_a_slice_reads_the_rows_it_needs_and_no_others(path: Path):
         assert max(read) <= 1 << 22, "a column is read by the block, not with all the rest at once"
 
 
-def test_a_slice_of_a_damaged_tensor_is_an_error_though_the_damage_is_elsewhere(path: Path):
+def test_a_slice_of_a_damaged_tensor_is_an_error_even_if_the_damage_is_elsewhere(path: Path):
     save_file({"x": np.zeros((100, 10)), "y": np.ones(3)}, path)
     damage_every_tensor(path)
     with open_checkpoint(path) as checkpoint:
@@ -195,7 +195,7 @@ def test_a_view_of_a_damaged_tensor_is_an_error(path: Path):
         checkpoint["view"][0]
 
 
-def test_after_it_was_closed_reading_is_an_error_that_says_so(path: Path):
+def test_reading_after_close_is_an_error_that_says_so(path: Path):
     save_file(a_state(), path)
     with open_checkpoint(path) as checkpoint:
         lazy = checkpoint["a"]
@@ -209,7 +209,7 @@ def test_after_it_was_closed_reading_is_an_error_that_says_so(path: Path):
     assert isinstance(ClosedError("x"), ValueError)
 
 
-def test_an_unknown_name_is_a_key_error_that_names_the_nearest(path: Path):
+def test_an_unknown_name_is_a_key_error_that_suggests_the_closest(path: Path):
     save_file(a_state(), path)
     with open_checkpoint(path) as checkpoint:
         with pytest.raises(UnknownTensorError, match=r"there is no 'fc.wieght' in .*Did you mean 'fc.weight'\?"):
@@ -242,7 +242,7 @@ def test_several_threads_read_at_once(path: Path):
     assert errors == []
 
 
-def test_a_file_that_is_saved_over_goes_on_giving_what_it_held(path: Path):
+def test_an_open_checkpoint_keeps_its_values_when_the_file_is_replaced(path: Path):
     save_file({"x": np.zeros(1000)}, path)
     with open_checkpoint(path) as checkpoint:
         save_file({"x": np.ones(10)}, path)
@@ -260,7 +260,7 @@ def test_a_file_cut_off_after_it_was_opened_is_an_error(path: Path):
                 checkpoint["x"][key]
 
 
-def test_a_compressed_dataset_of_another_writer_is_read_and_sliced(tmp_path: Path):
+def test_a_compressed_foreign_dataset_is_read_and_sliced(tmp_path: Path):
     array = np.arange(10_000.0).reshape(100, 100)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=array, compression="gzip")
@@ -270,7 +270,7 @@ def test_a_compressed_dataset_of_another_writer_is_read_and_sliced(tmp_path: Pat
         np.testing.assert_array_equal(checkpoint["x"][3:5, ::7], array[3:5, ::7])
 
 
-def test_an_open_checkpoint_is_a_state_that_can_be_saved_as_it_is(path: Path, tmp_path: Path):
+def test_an_open_checkpoint_can_be_saved_directly(path: Path, tmp_path: Path):
     state = a_state()
     save_file(state, path, {"epoch": "7"})
     for suffix in (".safetensors", ".h5"):
@@ -283,7 +283,7 @@ def test_an_open_checkpoint_is_a_state_that_can_be_saved_as_it_is(path: Path, tm
     assert (tmp_path / f"copy{path.suffix}").read_bytes() == path.read_bytes()
 
 
-def test_some_of_an_open_checkpoint_can_be_saved(path: Path, tmp_path: Path):
+def test_part_of_an_open_checkpoint_can_be_saved(path: Path, tmp_path: Path):
     state = a_state()
     save_file(state, path)
     with open_checkpoint(path) as checkpoint:
@@ -293,7 +293,7 @@ def test_some_of_an_open_checkpoint_can_be_saved(path: Path, tmp_path: Path):
     np.testing.assert_array_equal(loaded["view"], state["view"])
 
 
-def test_a_checkpoint_and_its_tensors_say_what_they_are(path: Path):
+def test_checkpoints_and_tensors_have_an_informative_repr(path: Path):
     save_file(a_state(), path)
     with open_checkpoint(path) as checkpoint:
         assert repr(checkpoint) == f"<Checkpoint {path}: {checkpoint.format}, 11 names>"
@@ -319,7 +319,7 @@ def test_bytes_and_open_files_are_read_like_files(path: Path):
 
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("where", ["file", "index", "folder"])
-def test_an_open_checkpoint_is_pickled_as_its_path_and_opened_again(
+def test_an_open_checkpoint_pickles_as_its_path_and_opens_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, verify: bool
 ):
     name = {"file": "model.safetensors", "index": "model.safetensors.index.json", "folder": "."}[where]
@@ -366,7 +366,7 @@ def test_a_checkpoint_without_a_path_cannot_be_pickled_and_says_why(path: Path, 
 
 
 @pytest.mark.parametrize("name", ["notafile", "notafile.txt", "absent/notafile"])
-def test_a_path_without_a_known_suffix_at_which_nothing_is_is_a_missing_file(tmp_path: Path, name: str):
+def test_a_missing_path_with_an_unknown_suffix_is_a_missing_file_error(tmp_path: Path, name: str):
     with pytest.raises(
         MissingFileError, match=r"notafile.* names no format.* There is no file of that name either\.$"
     ) as caught:

@@ -1,4 +1,4 @@
-"""Replacing a set of shards: whatever fails, and whenever, the old state or the new one is at the path, whole."""
+"""Replacing a set of shards: whatever fails, the complete old or new state is at the path at every moment."""
 
 import errno
 import fcntl
@@ -53,7 +53,7 @@ def holds(path: Path, state: dict[str, Any]) -> bool:
 
 
 def as_hugging_face_looks(path: Path) -> dict[str, list[float]]:
-    """Return the state as its libraries find it: the plain file if there is one, else what the index names."""
+    """Return the state as Hugging Face's libraries find it: the plain file if it exists, otherwise the shards."""
     from safetensors.numpy import load_file as load_stock
 
     index = path.with_name(INDEX)
@@ -63,7 +63,7 @@ def as_hugging_face_looks(path: Path) -> dict[str, list[float]]:
 
 @BEFORE
 @AFTER
-def test_each_takes_the_place_of_each_and_nothing_else_is_left(path: Path, before: Callable, after: Callable):
+def test_a_save_of_any_kind_replaces_any_other_and_leaves_nothing_else(path: Path, before: Callable, after: Callable):
     before(OLD, path)
     after(NEW, path)
     assert holds(path, NEW)
@@ -71,7 +71,7 @@ def test_each_takes_the_place_of_each_and_nothing_else_is_left(path: Path, befor
     assert names(path) == [path.name] if after is save_plain else len(names(path)) == 4
 
 
-def test_shards_have_the_usual_names_where_these_are_free_and_others_where_they_are_not(path: Path):
+def test_shards_have_the_usual_names_unless_these_are_taken(path: Path):
     for expected in (USUAL, MARKED, USUAL):
         save_shards(NEW, path)
         assert names(path) == sorted([*expected, INDEX])
@@ -82,7 +82,7 @@ def test_shards_have_the_usual_names_where_these_are_free_and_others_where_they_
 
 
 def strike(monkeypatch: pytest.MonkeyPatch, at: int, blow: Callable[[], Any]) -> list[str]:
-    """Have a blow struck before one of the system calls that change something; return the calls, as they are made."""
+    """Call `blow` before one of the system calls that change something. Return the calls, which fills as they run."""
     calls: list[str] = []
 
     def struck(owner: Any, name: str) -> None:
@@ -113,7 +113,7 @@ STEPS = range(24)
 
 
 def assert_old_or_new(path: Path) -> None:
-    """Raise AssertionError unless one of the two states is there, whole; and the next save leaves just its own."""
+    """Raise AssertionError unless one of the two states is there, complete, and the next save leaves only its own."""
     assert holds(path, OLD) or holds(path, NEW)
     save_shards(NEW | {"d": np.ones(5, "f4")}, path)
     assert len(names(path)) == 5
@@ -122,7 +122,7 @@ def assert_old_or_new(path: Path) -> None:
 
 @BEFORE
 @pytest.mark.parametrize("error", ERRORS, ids=["full", "interrupt", "denied"])
-def test_a_failure_at_any_step_leaves_the_old_state_or_the_new_and_removes_what_was_written(
+def test_a_failure_at_any_step_leaves_the_old_or_the_new_state_and_removes_what_was_written(
     path: Path, before: Callable, error: BaseException
 ):
     calls = []
@@ -139,13 +139,13 @@ def test_a_failure_at_any_step_leaves_the_old_state_or_the_new_and_removes_what_
             assert holds(path, OLD)
             assert names(path) == found
         assert_old_or_new(path)
-    assert len(calls) < STEPS.stop  # so every step has had its turn
+    assert len(calls) < STEPS.stop  # so every step was tested
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
 @BEFORE
 @AFTER
-def test_a_process_killed_at_any_step_leaves_the_old_state_or_the_new(path: Path, before: Callable, after: Callable):
+def test_a_process_killed_at_any_step_leaves_the_old_or_the_new_state(path: Path, before: Callable, after: Callable):
     status = -1
     for step in STEPS:
         before(OLD, path)
@@ -157,10 +157,10 @@ def test_a_process_killed_at_any_step_leaves_the_old_state_or_the_new(path: Path
         _, status = os.waitpid(process, 0)
         assert_old_or_new(path)
         path.with_name(INDEX).unlink()
-        save_file(OLD, path)  # the shards are of nobody now, and the next writer of shards removes them
+        save_file(OLD, path)  # no index names the shards now, and the next writer of shards removes them
         save_shards(OLD, path)
         assert len(names(path)) == 4
-    assert status == 0  # so every step has had its turn
+    assert status == 0  # so every step was tested
 
 
 def test_a_full_disk_removes_the_shards_that_were_written_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -203,10 +203,10 @@ def test_a_plain_file_that_cannot_be_removed_is_an_error_that_says_which_state_i
     assert list(compare_states(NEW, load_file(path.with_name(INDEX)))) == []
 
 
-def test_only_shards_of_ours_that_no_index_names_are_removed(path: Path):
+def test_only_our_shards_that_no_index_names_are_removed(path: Path):
     save_shards(OLD, path)
     other = path.with_name("best.safetensors.index.json")
-    other.write_bytes(path.with_name(INDEX).read_bytes())  # keeps what it names
+    other.write_bytes(path.with_name(INDEX).read_bytes())  # keeps the shards that it names
     (ours,) = {"model-00000009-00001-of-00002.safetensors"}
     path.with_name(ours).write_bytes(path.with_name(USUAL[0]).read_bytes())
     plain, foreign = (
@@ -227,7 +227,7 @@ def test_nothing_is_removed_while_an_index_in_the_folder_cannot_be_read(path: Pa
     assert names(path) == sorted([*USUAL, *MARKED, INDEX, "other.index.json"])
 
 
-def test_files_of_an_old_index_that_are_no_shards_by_name_stay(path: Path):
+def test_files_in_an_old_index_without_shard_names_are_kept(path: Path):
     part = path.with_name("part.safetensors")
     save_file(OLD, part)
     path.with_name(INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(OLD, part.name)}))
@@ -236,7 +236,7 @@ def test_files_of_an_old_index_that_are_no_shards_by_name_stay(path: Path):
     assert names(path) == sorted([*USUAL, INDEX, part.name])
 
 
-def test_what_is_at_the_place_of_an_index_and_is_none_stays(path: Path):
+def test_anything_at_the_path_of_an_index_that_is_not_an_index_is_kept(path: Path):
     path.with_name(INDEX).write_text("a note")
     save_file(OLD, path)
     assert path.with_name(INDEX).read_text() == "a note"
@@ -256,7 +256,7 @@ def test_folders_and_pipes_in_the_way_are_refused_before_anything_is_written(pat
 
 
 @pytest.mark.parametrize("name", ["a\\b.safetensors", "a\nb.safetensors", "a\udcff.safetensors"], ids=ascii)
-def test_names_that_an_index_cannot_have_are_refused(tmp_path: Path, name: str):
+def test_paths_that_an_index_cannot_have_are_refused(tmp_path: Path, name: str):
     with pytest.raises(
         ArgumentError, match=r"cannot be saved in shards: their names stand in an index.*Choose another"
     ):
@@ -265,14 +265,16 @@ def test_names_that_an_index_cannot_have_are_refused(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("name", ["état zéro.safetensors", "a.b.SafeTensors", "[x].safetensors", "a:b.safetensors"])
-def test_other_names_are_saved_and_found(tmp_path: Path, name: str):
+def test_unusual_paths_are_saved_and_found(tmp_path: Path, name: str):
     for state in (OLD, NEW, OLD):
         save_shards(state, tmp_path / name)
         assert list(compare_states(state, load_file(tmp_path / name))) == []
         assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_program_that_changes_its_folder_meanwhile_saves_where_it_began(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_program_that_changes_its_working_directory_during_a_save_saves_where_it_began(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(path.parent)
 
     def make() -> np.ndarray:
@@ -283,7 +285,7 @@ def test_a_program_that_changes_its_folder_meanwhile_saves_where_it_began(path: 
     assert holds(path, NEW)
 
 
-def test_what_was_opened_before_a_save_goes_on_giving_the_old_state(path: Path):
+def test_a_checkpoint_opened_before_a_save_keeps_the_old_state(path: Path):
     save_shards(OLD, path)
     mapped = load_file(path, mmap=True)
     with open_checkpoint(path) as checkpoint:
@@ -349,7 +351,7 @@ while time.monotonic() < end:
 
 
 @pytest.mark.slow
-def test_two_writers_and_a_reader_at_once_see_complete_states_only(path: Path):
+def test_two_writers_and_a_reader_at_once_see_only_complete_states(path: Path):
     save_shards(OLD, path)
     command = [sys.executable, "-c", SAVE_FOR_A_WHILE, path]
     writers = [subprocess.Popen([*command, start], stderr=subprocess.PIPE, text=True) for start in ("0", "1000000")]
@@ -364,7 +366,7 @@ def test_two_writers_and_a_reader_at_once_see_complete_states_only(path: Path):
     assert len(names(path)) == 4
 
 
-def test_a_reader_that_is_overtaken_by_a_writer_looks_again(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_reader_that_a_writer_overtakes_tries_again(path: Path, monkeypatch: pytest.MonkeyPatch):
     from statezoo.checkpoints.sharding import reader as sharded
 
     save_shards(OLD, path)
@@ -382,7 +384,7 @@ def test_a_reader_that_is_overtaken_by_a_writer_looks_again(path: Path, monkeypa
     assert names(path) == [path.name]
 
 
-def test_a_symbolic_link_at_the_path_is_replaced_and_its_target_stays(path: Path):
+def test_a_symbolic_link_at_the_path_is_replaced_and_its_target_is_kept(path: Path):
     target = path.with_name("blob")
     save_file(OLD, path.with_name("x.safetensors"))
     path.with_name("x.safetensors").rename(target)

@@ -1,4 +1,4 @@
-"""Indexes and shards from elsewhere: valid ones load, and the others are errors that name the file and the cause."""
+"""Indexes and shards from other programs: valid ones load, others are errors that name the file and the cause."""
 
 import json
 import os
@@ -37,7 +37,7 @@ STATE = {"b": np.arange(3.0), "a": np.arange(2.0), "c": np.arange(4.0)}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A checkpoint as others write it: b and a in the first shard, c in the second."""
+    """A checkpoint as other libraries write it: b and a in the first shard, c in the second."""
     save_stock({"b": STATE["b"], "a": STATE["a"]}, tmp_path / SHARDS[0], {"format": "pt"})
     save_stock({"c": STATE["c"]}, tmp_path / SHARDS[1], {"format": "pt"})
     write(tmp_path, metadata={"total_size": 72})
@@ -56,7 +56,7 @@ def save_ours(folder: Path, state: dict[str, np.ndarray] = STATE) -> None:
 @pytest.mark.parametrize(
     "metadata", [None, {}, {"total_size": 72}, {"total_size": 7.2e1, "x": [1, {"y": None}]}], ids=str
 )
-def test_shards_of_another_writer_load_unchecked_whatever_numbers_their_metadata_hold(folder: Path, metadata: Any):
+def test_foreign_shards_load_unchecked_whatever_numbers_their_metadata_holds(folder: Path, metadata: Any):
     write(folder, metadata, version=1)
     loaded = load_file(folder)
     assert loaded.keys() == STATE.keys()
@@ -65,7 +65,7 @@ def test_shards_of_another_writer_load_unchecked_whatever_numbers_their_metadata
     assert inspect(folder).fingerprint is None
 
 
-def test_ties_and_texts_in_the_metadata_of_another_writer_are_kept(folder: Path):
+def test_ties_and_text_in_foreign_metadata_are_kept(folder: Path):
     write(folder, {"total_size": 72, "tied": "a", "also": "c", "a": "b", "note": "text"})
     loaded = load_file(folder / INDEX)
     assert loaded["tied"] is loaded["a"]
@@ -78,7 +78,7 @@ def test_an_index_without_tensors_is_an_empty_state(tmp_path: Path):
     assert load_file(tmp_path) == {}
 
 
-def test_links_to_files_elsewhere_are_followed_as_in_the_cache_of_the_hub(folder: Path, tmp_path_factory: Any):
+def test_links_to_files_elsewhere_are_followed_as_in_the_hub_cache(folder: Path, tmp_path_factory: Any):
     blobs = tmp_path_factory.mktemp("blobs")
     for number, path in enumerate(sorted(folder.iterdir())):
         path.rename(blobs / f"{number:040x}")
@@ -96,7 +96,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
-def test_what_is_no_name_of_a_shard_in_the_folder_is_refused_with_the_entry(folder: Path, name: Any):
+def test_an_invalid_shard_name_in_an_index_is_an_error_that_quotes_it(folder: Path, name: Any):
     write(folder, weight_map={"a": SHARDS[0], "bad entry": name})
     message = (
         rf"{INDEX} is not a valid index.*it says that tensor 'bad entry' is in .*, which is not the name of a .safe"
@@ -128,7 +128,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_is_no_index_is_refused_with_the_cause(tmp_path: Path, text: str):
+def test_an_invalid_index_is_an_error_that_says_why(tmp_path: Path, text: str):
     content, cause = TEXTS[text]
     (tmp_path / INDEX).write_bytes(content)
     for read in (load_file, inspect, read_metadata, open_checkpoint):
@@ -137,7 +137,7 @@ def test_what_is_no_index_is_refused_with_the_cause(tmp_path: Path, text: str):
 
 
 def test_an_index_of_any_depth_is_valid_or_refused(tmp_path: Path):
-    for depth in (1, 100, *range(900, 1001)):  # about as deep as Python goes
+    for depth in (1, 100, *range(900, 1001)):  # up to about Python's recursion limit
         deep = b'{"x":' * depth + b"1" + b"}" * depth
         (tmp_path / INDEX).write_bytes(b'{"weight_map":{},"metadata":' + deep + b"}")
         try:
@@ -153,7 +153,7 @@ def test_an_index_that_is_far_too_large_is_not_read(tmp_path: Path):
         load_file(tmp_path)
 
 
-def test_an_index_in_memory_names_no_files(folder: Path):
+def test_an_index_in_memory_cannot_name_files(folder: Path):
     with pytest.raises(
         CorruptError, match=r"looks like JSON, such as the index of a sharded checkpoint. Give the file"
     ):
@@ -170,7 +170,7 @@ def test_missing_shards_are_named_with_the_advice_to_download_them(folder: Path)
             load_file(path)
 
 
-def test_a_shard_with_other_tensors_than_the_index_says_is_refused(folder: Path):
+def test_a_shard_whose_tensors_differ_from_the_index_is_refused(folder: Path):
     write(folder, weight_map={"a": SHARDS[0], "c": SHARDS[1]})
     with pytest.raises(
         CorruptError, match=rf"{SHARDS[0]} does not hold the tensors that .*{INDEX} says: it also has 'b'"
@@ -184,7 +184,7 @@ def test_a_shard_with_other_tensors_than_the_index_says_is_refused(folder: Path)
         load_file(folder)
 
 
-def test_a_shard_that_is_something_else_is_an_error_that_names_it(folder: Path):
+def test_a_shard_that_is_another_kind_of_file_is_an_error_that_names_it(folder: Path):
     (folder / SHARDS[1]).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(CorruptError, match=rf"{SHARDS[1]} is not a valid safetensors file.*git lfs pull"):
         load_file(folder)
@@ -194,7 +194,7 @@ def test_a_shard_that_is_something_else_is_an_error_that_names_it(folder: Path):
         load_file(folder)
 
 
-def test_a_shard_of_another_save_is_an_error_that_names_the_tensors_and_the_cause(tmp_path: Path):
+def test_a_shard_from_another_save_is_an_error_that_names_the_tensors_and_the_cause(tmp_path: Path):
     save_ours(tmp_path)
     first = (tmp_path / SHARDS[0]).read_bytes()
     save_ours(tmp_path, {name: array + 1 for name, array in STATE.items()})
@@ -207,7 +207,7 @@ def test_a_shard_of_another_save_is_an_error_that_names_the_tensors_and_the_caus
     assert caught.value.tensors == ("b", "a")
 
 
-def test_a_shard_that_another_program_wrote_anew_is_compared_with_the_index(tmp_path: Path):
+def test_a_shard_that_another_program_rewrote_is_compared_with_the_index(tmp_path: Path):
     save_ours(tmp_path)
     save_stock({"c": STATE["c"]}, tmp_path / SHARDS[1])
     assert list(compare_states(STATE, load_file(tmp_path))) == []
@@ -216,7 +216,7 @@ def test_a_shard_that_another_program_wrote_anew_is_compared_with_the_index(tmp_
         load_file(tmp_path)
 
 
-def test_ties_and_views_in_a_shard_that_an_index_of_another_writer_names_are_not_lost_silently(folder: Path):
+def test_ties_and_views_in_a_shard_named_by_a_foreign_index_are_not_lost_silently(folder: Path):
     save_file({"c": STATE["c"], "part": STATE["c"][1:]}, folder / SHARDS[1])
     with pytest.raises(
         FormatError, match=rf"{SHARDS[1]} holds ties, views or extra state, which .*{INDEX} knows nothing"
@@ -242,7 +242,7 @@ def test_a_flipped_bit_in_a_shard_is_an_error_that_names_the_shard_and_the_tenso
 
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), name=st.sampled_from([INDEX, *SHARDS]))
-def test_no_flipped_bit_in_an_index_or_a_shard_gives_another_state(where: float, bit: int, name: str):
+def test_no_flipped_bit_in_an_index_or_a_shard_loads_a_different_state(where: float, bit: int, name: str):
     with tempfile.TemporaryDirectory() as folder:
         save_ours(Path(folder), STATE | {"tied": STATE["a"], "view": STATE["c"][::2]})
         path = Path(folder, name)
@@ -257,7 +257,7 @@ def test_no_flipped_bit_in_an_index_or_a_shard_gives_another_state(where: float,
         assert metadata == {"key": "value"}
 
 
-def test_a_folder_without_one_checkpoint_is_an_error_that_lists_those_it_has(folder: Path):
+def test_a_folder_without_exactly_one_checkpoint_is_an_error_that_lists_its_checkpoints(folder: Path):
     empty = folder / "empty"
     empty.mkdir()
     with pytest.raises(ReadError, match=r"is a folder. Give the path of a checkpoint file. It holds none"):
@@ -288,19 +288,19 @@ def test_shards_without_an_index_are_an_error_that_says_what_is_there(folder: Pa
     assert load_file(folder / there[0]).keys() <= STATE.keys()
 
 
-def test_the_only_shard_of_one_needs_no_index(tmp_path: Path):
+def test_a_single_shard_needs_no_index(tmp_path: Path):
     save_stock(STATE, tmp_path / "model-00001-of-00001.safetensors")
     assert load_file(tmp_path).keys() == STATE.keys()
 
 
-def test_an_adapter_beside_shards_is_not_taken_for_the_model(folder: Path):
+def test_an_adapter_next_to_shards_is_not_mistaken_for_the_model(folder: Path):
     (folder / INDEX).unlink()
     save_stock({"lora_A": np.ones(1)}, folder / "adapter_model.safetensors")
     with pytest.raises(ReadError, match=r"holds 2 of 2 shards .*Beside them lies adapter_model\.safetensors\."):
         load_file(folder)
 
 
-def test_an_index_that_leaves_out_a_shard_in_the_folder_is_an_error(folder: Path):
+def test_an_index_that_omits_a_shard_in_the_folder_is_an_error(folder: Path):
     write(folder, weight_map={"a": SHARDS[0], "b": SHARDS[0]})
     for path in (folder, folder / INDEX, folder / "model.safetensors"):
         with pytest.raises(CorruptError, match=rf"{INDEX} does not name '{SHARDS[1]}', which .* belong to the same"):
@@ -310,7 +310,7 @@ def test_an_index_that_leaves_out_a_shard_in_the_folder_is_an_error(folder: Path
 
 
 @pytest.mark.parametrize("mmap", [False, True])
-def test_an_index_that_another_tool_rewrote_does_not_switch_off_the_checks_of_our_shards(tmp_path: Path, mmap: bool):
+def test_an_index_rewritten_by_another_tool_does_not_turn_off_the_checks_of_our_shards(tmp_path: Path, mmap: bool):
     save_ours(tmp_path)
     content = json.loads((tmp_path / INDEX).read_text())
     write(tmp_path, {"total_size": 72}, content["weight_map"])
@@ -326,7 +326,7 @@ def test_an_index_that_another_tool_rewrote_does_not_switch_off_the_checks_of_ou
     assert verify(tmp_path).damaged == ("c",)
 
 
-def test_a_plain_file_goes_before_an_index_of_its_name(folder: Path):
+def test_a_plain_file_takes_precedence_over_an_index_with_its_name(folder: Path):
     save_stock({"x": np.ones(1)}, folder / "model.safetensors")
     assert list(load_file(folder)) == list(load_file(folder / "model.safetensors")) == ["x"]
     assert len(load_file(folder / INDEX)) == 3
@@ -355,7 +355,7 @@ def test_a_thousand_shards_need_few_open_files(tmp_path: Path):
 
 
 @pytest.mark.parametrize("how", ["replaced", "replaced by one of the same time", "overwritten"])
-def test_a_shard_of_many_that_is_changed_while_they_are_open_is_an_error(tmp_path: Path, how: str):
+def test_one_of_many_shards_changed_while_open_is_an_error(tmp_path: Path, how: str):
     state = {str(number): np.full(3, number) for number in range(70)}
     save_file(state, tmp_path / "model.safetensors", max_shard_size=24, durable=False)
     shard, other = tmp_path / "model-00006-of-00070.safetensors", tmp_path / "other.safetensors"

@@ -1,4 +1,4 @@
-"""A state in shards: the same state, sharing and fingerprint come back as from one file, and others can read it."""
+"""A sharded state loads with the same values, sharing and fingerprint as from one file, and stock readers read it."""
 
 import json
 import tempfile
@@ -31,7 +31,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def example() -> dict[str, Any]:
-    """Return a state with ties, a view, overlapping slices that need a storage, extra state, and odd dtypes."""
+    """Return a state with ties, a view, overlapping slices that need a storage, extra state, and unusual dtypes."""
     weight, row = np.arange(12, dtype="f4").reshape(3, 4), np.arange(9)
     return {
         "z.weight": weight,
@@ -62,7 +62,7 @@ def index_of(path: Path) -> dict[str, Any]:
 
 @st.composite
 def states(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a state of a few bases under several names, views of them, and extra state, in any order."""
+    """Draw a state of a few arrays with several names, views of them, and extra state, in any order."""
     entries: list[Any] = []
     for number in range(draw(st.integers(1, 5))):
         dtype = draw(st.sampled_from(["u1", "<f4", ">f4", "<f8", "?"]))
@@ -78,7 +78,7 @@ def states(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(state=states(), most_bytes=st.integers(1, 300), extra=st.dictionaries(st.sampled_from("zab"), st.text("é\0x")))
-def test_any_state_in_shards_of_any_size_is_the_state_in_one_file(
+def test_any_state_in_shards_of_any_size_equals_the_state_in_one_file(
     state: dict[str, Any], most_bytes: int, extra: dict[str, str]
 ):
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def test_any_state_in_shards_of_any_size_is_the_state_in_one_file(
                 assert len(opened.stored) == 1 or sum(t.nbytes for t in opened.stored.values()) <= most_bytes
 
 
-def test_what_was_saved_in_shards_is_found_by_path_index_and_folder_in_every_way_of_reading(path: Path):
+def test_a_sharded_state_is_found_by_path_index_and_folder_in_every_way_of_reading(path: Path):
     state = example()
     save_file(state, path, {"made": "now"}, max_shard_size=60)
     for file in (path, path.with_name(INDEX), path.parent, str(path), f"{path.parent}/"):
@@ -142,14 +142,14 @@ def test_the_files_are_those_that_hugging_face_writes(path: Path):
     assert index["weight_map"] == {"a": shards[0], "b": shards[0], "c": shards[1]}
 
 
-def test_a_tensor_larger_than_a_shard_is_alone_in_one(path: Path):
+def test_a_tensor_larger_than_a_shard_gets_its_own_shard(path: Path):
     save_file({"a": np.zeros(1), "b": np.zeros(9), "c": np.zeros(0), "d": np.zeros(1)}, path, max_shard_size=20)
     shards = [index_of(path)["weight_map"][name][6:11] for name in "abcd"]
     assert shards == ["00001", "00002", "00003", "00003"]
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 12_345, 123_456])
-def test_the_names_of_shards_sort_as_they_follow_each_other(count: int):
+def test_the_names_of_shards_sort_in_their_order(count: int):
     from statezoo.checkpoints.sharding.index import is_numbered, is_shard_of, shard_names
 
     for mark in (0, 1):
@@ -158,7 +158,7 @@ def test_the_names_of_shards_sort_as_they_follow_each_other(count: int):
         assert all(is_shard_of("model.safetensors", name) and is_numbered(name) for name in names)
 
 
-def test_a_state_that_fits_into_one_shard_is_the_file_that_is_written_without_shards(path: Path):
+def test_a_state_that_fits_into_one_shard_is_written_as_one_plain_file(path: Path):
     save_file(example(), path, {"a": "b"})
     before = path.read_bytes()
     save_file(example(), path, {"a": "b"}, max_shard_size="1KB")
@@ -175,7 +175,7 @@ def test_the_same_state_gives_the_same_bytes(tmp_path: Path):
     assert contents[0] == contents[1]
 
 
-def test_metadata_may_have_the_names_that_the_index_itself_uses(path: Path):
+def test_metadata_may_use_the_names_that_the_index_itself_uses(path: Path):
     metadata = {"total_size": "large", "format": "tf", "tied": "own", "weight_map": "{}"}
     save_file(example(), path, metadata, max_shard_size=60)
     assert read_metadata(path) == metadata
@@ -185,7 +185,7 @@ def test_metadata_may_have_the_names_that_the_index_itself_uses(path: Path):
         assert shard.metadata == {"format": "pt", "index": INDEX}
 
 
-def test_deferred_arrays_are_made_once_each_and_one_at_a_time(path: Path):
+def test_deferred_arrays_are_computed_once_each_and_one_at_a_time(path: Path):
     made = []
 
     def make(number: int) -> Deferred:
@@ -196,7 +196,7 @@ def test_deferred_arrays_are_made_once_each_and_one_at_a_time(path: Path):
     assert [array[0] for array in load_file(path).values()] == [0, 1, 2, 3, 4, 5]
 
 
-def test_an_open_checkpoint_is_cut_into_shards_and_put_together_again(path: Path):
+def test_an_open_checkpoint_is_split_into_shards_and_merged_again(path: Path):
     save_file(example(), path)
     with open_checkpoint(path) as checkpoint:
         save_file(checkpoint, path, checkpoint.metadata, max_shard_size=60)
@@ -219,20 +219,20 @@ def test_an_open_checkpoint_is_cut_into_shards_and_put_together_again(path: Path
         (7, 7),
     ],
 )
-def test_sizes_are_numbers_of_bytes_or_text_with_a_unit(size: str | int, most_bytes: int):
+def test_shard_sizes_are_numbers_of_bytes_or_text_with_a_unit(size: str | int, most_bytes: int):
     from statezoo.checkpoints.sharding.index import most_bytes_of
 
     assert most_bytes_of(size) == most_bytes
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "", "5", "GB", "-1GB", "0GB", "1e3KB", "5 G", "5Gb/s", b"5GB", [5]])
-def test_what_is_no_size_is_refused_with_the_units(path: Path, size: Any):
+def test_an_invalid_shard_size_is_an_error_that_lists_the_units(path: Path, size: Any):
     with pytest.raises(ArgumentError, match=r'such as "5GB" or "500MiB", not .*KB, MB, GB, TB .* KiB, MiB, GiB, TiB'):
         save_file({"a": np.ones(3)}, path, max_shard_size=size)
     assert names(path) == []
 
 
-def test_hdf5_and_open_files_take_no_shards(tmp_path: Path):
+def test_hdf5_and_open_files_do_not_support_shards(tmp_path: Path):
     with pytest.raises(ArgumentError, match=r"x.h5 is hdf5, which has no shards. Save to .safetensors, or in one file"):
         save_file(example(), tmp_path / "x.h5", max_shard_size=60)
     with (
@@ -246,7 +246,9 @@ def test_hdf5_and_open_files_take_no_shards(tmp_path: Path):
 @pytest.mark.parametrize(
     ("bad", "error"), [(np.ones(2, complex), UnsupportedTypeError), (None, UnsupportedTypeError)], ids=str
 )
-def test_what_a_shard_cannot_hold_is_refused_before_anything_is_written(path: Path, bad: Any, error: type[StateError]):
+def test_a_state_that_no_shard_can_hold_is_refused_before_anything_is_written(
+    path: Path, bad: Any, error: type[StateError]
+):
     with pytest.raises(error, match=r"'bad' is"):
         save_file({"good": np.ones(9), "bad": bad}, path, max_shard_size=8)
     assert names(path) == []
@@ -262,15 +264,15 @@ def test_safetensors_reads_every_tensor_where_the_index_says(path: Path):
     for name, shard in weight_map.items():
         with safetensors.safe_open(path.parent / shard, "np") as opened:
             assert opened.metadata()["format"] == "pt"
-            if name in state and name != "a.bias":  # it has no bfloat16 for NumPy
+            if name in state and name != "a.bias":  # safetensors.numpy has no bfloat16
                 np.testing.assert_array_equal(opened.get_tensor(name), state[name])
 
 
 @pytest.mark.torch
-def test_hugging_face_splits_a_state_as_we_do(tmp_path: Path):
+def test_hugging_face_splits_a_state_into_the_same_shards(tmp_path: Path):
     hub = pytest.importorskip("huggingface_hub")
     torch = pytest.importorskip("torch")
-    sizes = [3, 9, 1, 0, 7, 15, 2, 2, 14, 16, 16, 1]  # none larger than a shard: those do not keep the order there
+    sizes = [3, 9, 1, 0, 7, 15, 2, 2, 14, 16, 16, 1]  # none larger than a shard: Hugging Face would reorder those
     arrays = {f"{number % 3}.{number}": np.full(size, number, "f4") for number, size in enumerate(sizes)}
     split = hub.split_torch_state_dict_into_shards(
         {name: torch.from_numpy(array) for name, array in arrays.items()}, max_shard_size=64
@@ -280,7 +282,7 @@ def test_hugging_face_splits_a_state_as_we_do(tmp_path: Path):
 
 
 @pytest.mark.torch
-def test_hugging_face_loads_our_shards_and_we_load_its(tmp_path: Path):
+def test_hugging_face_loads_our_shards_and_we_load_theirs(tmp_path: Path):
     hub = pytest.importorskip("huggingface_hub")
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 4, bias=False))

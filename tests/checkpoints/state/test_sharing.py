@@ -24,7 +24,7 @@ def saved(state: dict[str, Any], path: Path) -> dict[str, Any]:
     return load_file(path)
 
 
-def test_one_array_under_several_names_is_stored_once_and_shared_again(path: Path):
+def test_one_array_with_several_names_is_stored_once_and_shared_again(path: Path):
     w = weight()
     loaded = saved({"a": w, "b": w, "c.d": w}, path)
     assert loaded["a"] is loaded["b"] is loaded["c.d"]
@@ -142,7 +142,7 @@ def test_empty_arrays_never_share(path: Path):
     assert [tensor.shares_with for tensor in inspect(path).tensors] == [None, None]
 
 
-def test_big_endian_arrays_share_if_they_cut_the_memory_alike(path: Path):
+def test_big_endian_arrays_share_if_they_divide_the_memory_in_the_same_way(path: Path):
     base = np.arange(6, dtype=">f8").reshape(2, 3)
     loaded = saved({"a": base, "t": base.T}, path)
     assert loaded["t"].tolist() == base.T.tolist()
@@ -152,7 +152,7 @@ def test_big_endian_arrays_share_if_they_cut_the_memory_alike(path: Path):
     assert saved({"x": part[:5], "y": part[3:]}, path)["y"].tolist() == [3, 4, 5, 6, 7]
 
 
-def test_big_endian_arrays_that_cut_the_memory_differently_are_refused_by_name(path: Path):
+def test_big_endian_arrays_that_divide_shared_memory_differently_are_refused_by_name(path: Path):
     base = np.arange(6, dtype=">f8")
     with pytest.raises(UnsupportedTypeError, match=r"'a', 'raw' share memory, are big-endian.*native byte order"):
         save_file({"a": base, "raw": base.view(np.uint8)}, path)
@@ -165,7 +165,7 @@ def test_a_view_of_many_axes_survives(path: Path):
     assert np.shares_memory(loaded["w"], loaded["view"])
 
 
-def test_what_numpy_says_of_the_strides_of_an_axis_of_one_element_changes_no_byte(path: Path):
+def test_the_stride_of_an_axis_of_length_one_changes_no_byte(path: Path):
     transposed = np.arange(24.0).reshape(4, 3, 2).T
     contents = set()
     for stride in (0, 8, 1000):
@@ -191,7 +191,7 @@ def test_twenty_thousand_arrays_are_grouped_quickly():
 
 @st.composite
 def states(draw: st.DrawFn) -> dict[str, np.ndarray]:
-    """Draw a state of views of a few bases, of each other's shapes, dtypes and overlaps."""
+    """Draw a state of views of a few arrays, with various shapes, dtypes and overlaps."""
     arrays = []
     for _ in range(draw(st.integers(1, 3))):
         dtype = draw(st.sampled_from(["u1", "<f4", ">f4", "<i2", "<f8", "c8"]))

@@ -1,4 +1,4 @@
-"""PyTorch tensors in a state are saved exactly, also in the dtypes that NumPy does not have."""
+"""PyTorch tensors in a state are saved exactly, including dtypes that NumPy does not have."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def test_every_bit_pattern_of_a_dtype_that_numpy_does_not_have_is_kept(path: Pat
     assert loaded["scalar"].shape == ()
 
 
-def test_what_shares_memory_in_torch_shares_it_in_the_file(path: Path, torch: Any):
+def test_tensors_that_share_memory_in_torch_share_it_in_the_file(path: Path, torch: Any):
     weight = torch.nn.Parameter(torch.arange(12, dtype=torch.bfloat16).reshape(3, 4))
     save_file({"a": weight, "tied": weight, "view": weight.T}, path)
     loaded = load_file(path)
@@ -44,7 +44,7 @@ def test_parameters_need_no_detach(path: Path, torch: Any):
     assert load_file(path)["weight"].tolist() == model.weight.tolist()
 
 
-def test_conjugated_and_negated_tensors_are_saved_by_their_values(path: Path, torch: Any):
+def test_conjugated_and_negated_tensors_are_saved_with_their_values(path: Path, torch: Any):
     tensor = torch.tensor([1 + 2j], dtype=torch.complex64)
     save_file({"conjugate": tensor.conj(), "negative": tensor.conj().imag}, path)
     loaded = load_file(path)

@@ -1,4 +1,4 @@
-"""A save that fails or is killed leaves the old file, whole, and nothing else."""
+"""A save that fails or is killed leaves the complete old file and nothing else."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ OLD = {"x": np.arange(5.0)}
 
 
 class ExplodingArray:
-    """Stands for an array whose memory cannot be read when its turn comes."""
+    """An array whose memory cannot be read when it is saved."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -71,7 +71,7 @@ def test_a_system_call_that_fails_is_an_error_with_advice_and_leaves_the_old_fil
     assert_only_the_old_file_is_there(path)
 
 
-def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_that_the_file_was_written(
+def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_the_file_was_written(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     original = os.fsync
@@ -99,7 +99,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_a_save_that_is_killed_leaves_the_old_or_the_new_state_whole(path: Path):
+def test_a_killed_save_leaves_the_complete_old_or_new_state(path: Path):
     for trial in range(12):
         process = subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, path], stdout=subprocess.PIPE)
         assert process.stdout is not None
@@ -157,7 +157,7 @@ def test_a_full_disk_is_an_error_with_advice_and_leaves_the_old_file(path: Path,
         assert_only_the_old_file_is_there(disk / path.name)
 
 
-def test_a_path_at_which_something_is_mounted_is_an_error_with_advice_and_leaves_the_old_file(path: Path):
+def test_a_mount_point_at_the_path_is_an_error_with_advice_and_leaves_the_old_file(path: Path):
     save_file(OLD, path)
     with mounted(path, "--bind", path):
         with pytest.raises(WriteError, match=r"resource busy.* is unchanged.\nSomething is mounted at this very path"):
@@ -168,7 +168,7 @@ def test_a_path_at_which_something_is_mounted_is_an_error_with_advice_and_leaves
 SAVE_AS_NOBODY = """
 import os, sys, numpy
 from statezoo.checkpoints import ReadError, WriteError, save_file
-for path in sys.argv[1:]:  # what a first save imports must still be readable
+for path in sys.argv[1:]:  # the modules that a first save imports must still be readable
     save_file({"x": numpy.zeros(3)}, path)
 os.chdir("/")
 os.setuid(65534)
@@ -188,7 +188,7 @@ for path in sys.argv[1:]:
 )
 def test_another_users_folder_or_file_is_an_error_with_advice_and_leaves_the_old_file(mode: int, advice: str):
     for suffix in (".safetensors", ".h5"):
-        with tempfile.TemporaryDirectory() as folder:  # that of pytest lets no other user in
+        with tempfile.TemporaryDirectory() as folder:  # other users cannot enter pytest's folder
             os.chmod(folder, mode)
             path = Path(folder) / f"state{suffix}"
             done = subprocess.run(
@@ -221,11 +221,11 @@ def test_a_name_too_long_for_the_file_system_is_an_error_with_advice(path: Path)
     assert_only_the_old_file_is_there(longest)
 
 
-def test_a_symbolic_link_is_followed_and_stays(path: Path):
+def test_a_symbolic_link_is_followed_and_kept(path: Path):
     target = path.parent / "folder" / f"target{path.suffix}"
     target.parent.mkdir()
     path.symlink_to(target)
-    for _ in range(2):  # first it leads to nothing, then to a file
+    for _ in range(2):  # the link points to nothing at first, then to a file
         save_file(OLD, path)
         assert path.is_symlink()
         assert target.is_file()
@@ -239,7 +239,7 @@ def test_a_symbolic_link_to_itself_is_an_error_with_advice(path: Path):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_permissions_follow_the_umask_and_those_of_the_file_replaced(path: Path, umask: int):
+def test_permissions_come_from_the_umask_or_the_replaced_file(path: Path, umask: int):
     before = os.umask(umask)
     try:
         save_file(OLD, path)
@@ -251,7 +251,7 @@ def test_permissions_follow_the_umask_and_those_of_the_file_replaced(path: Path,
         os.umask(before)
 
 
-def test_saving_over_the_file_that_is_mapped_leaves_the_map_as_it_was(path: Path):
+def test_saving_over_a_mapped_file_leaves_the_mapped_values_unchanged(path: Path):
     save_file({"x": np.zeros(1000)}, path)
     mapped = np.memmap(path, np.uint8, "r")
     before = mapped.tobytes()
@@ -267,7 +267,7 @@ def test_an_array_that_cannot_be_read_is_refused_before_anything_is_written(path
     assert_only_the_old_file_is_there(path)
 
 
-def test_the_owner_of_a_file_is_asked_for_when_it_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_owner_of_a_replaced_file_is_requested_for_the_new_one(path: Path, monkeypatch: pytest.MonkeyPatch):
     given: list[tuple[int, int]] = []
     save_file(OLD, path)
     status = os.stat(path)
@@ -282,13 +282,13 @@ def test_the_owner_of_a_file_is_asked_for_when_it_is_replaced(path: Path, monkey
 
 
 def other_owner(status: os.stat_result) -> os.stat_result:
-    """Return the status with another user, as if somebody else owned the file."""
+    """Return the status with a different user, as if the file had another owner."""
     values = list(status)
     values[4] += 1
     return os.stat_result(values)
 
 
-def test_a_group_is_kept_where_the_owner_cannot_be(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_group_is_kept_if_the_owner_cannot_be(path: Path, monkeypatch: pytest.MonkeyPatch):
     given: list[tuple[int, int]] = []
 
     def fchown(descriptor: int, user: int, group: int) -> None:
@@ -305,7 +305,7 @@ def test_a_group_is_kept_where_the_owner_cannot_be(path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
-def test_root_does_not_take_a_file_from_its_owner(path: Path):
+def test_a_save_by_root_keeps_the_owner_of_the_file(path: Path):
     save_file(OLD, path)
     os.chown(path, 4242, 4343)
     os.chmod(path, 0o600)

@@ -1,4 +1,4 @@
-"""One lock for the library: processes and threads wait for each other, signal handlers and forks do not."""
+"""The lock of the library: processes and threads wait for each other, signal handlers and forks do not."""
 
 import dis
 import errno
@@ -49,7 +49,7 @@ def hold(path: Path, for_s: float) -> subprocess.Popen[str]:
 
 
 def is_free(path: Path) -> bool:
-    """Return whether another process could lock path now."""
+    """Return True if another process could lock `path` now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,7 +98,7 @@ def test_a_lock_is_free_after_an_exception(tmp_path: Path):
     assert is_free(tmp_path)
 
 
-def test_a_file_to_lock_is_made_if_asked_for(tmp_path: Path):
+def test_a_missing_lock_file_is_created_on_request(tmp_path: Path):
     with locked(tmp_path / "log", create=True) as is_locked:
         assert is_locked
     assert (tmp_path / "log").read_bytes() == b""
@@ -120,7 +120,7 @@ def test_a_wait_ends_with_an_error_after_its_limit(tmp_path: Path, holder: subpr
     assert 0.3 <= time.monotonic() - start < 10
 
 
-def test_the_error_is_the_one_that_people_expect_and_can_be_pickled(tmp_path: Path, holder: subprocess.Popen[str]):
+def test_the_error_has_the_expected_types_and_can_be_pickled(tmp_path: Path, holder: subprocess.Popen[str]):
     with pytest.raises(TimeoutError) as info:
         enter(tmp_path)
     assert isinstance(info.value, CheckpointError)
@@ -142,7 +142,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path, holder: subprocess
     enter(tmp_path, wait_s=0)
 
 
-def test_the_same_thread_enters_again_and_only_the_last_exit_releases(tmp_path: Path):
+def test_a_thread_may_enter_again_and_only_the_last_exit_releases(tmp_path: Path):
     before = open_files()
     with locked(tmp_path):
         with locked(tmp_path, wait_s=0) as is_locked:
@@ -159,7 +159,7 @@ def test_one_file_under_two_names_is_one_lock(tmp_path: Path):
         assert is_locked
 
 
-def test_another_thread_waits_and_is_told_that_a_thread_holds_the_lock(tmp_path: Path):
+def test_another_thread_waits_and_its_error_says_that_a_thread_holds_the_lock(tmp_path: Path):
     with locked(tmp_path):
         (error,) = in_thread(lambda: enter(tmp_path, wait_s=0.05))
         assert isinstance(error, LockedError)
@@ -189,15 +189,15 @@ def test_only_one_of_many_threads_is_in_the_block(tmp_path: Path):
 
 
 class Interrupt(KeyboardInterrupt):
-    """What the traced interrupts below raise."""
+    """The exception that the traced interrupts below raise."""
 
 
-# After these opcodes Python looks for signals.
+# After these opcodes, Python checks for signals.
 INTERRUPTIBLE = {"RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"}
 
 
 def at_each_moment(work: Callable[[], None], act: Callable[[], None]) -> int:
-    """Run work once for each moment at which a signal can interrupt the code in locks.py, and call act there.
+    """Run `work` once for each moment at which a signal can interrupt the code in locks.py, and call `act` there.
 
     Return the number of moments.
     """
@@ -230,7 +230,7 @@ def at_each_moment(work: Callable[[], None], act: Callable[[], None]) -> int:
     raise AssertionError
 
 
-def test_a_signal_handler_enters_at_any_moment_of_the_code_that_it_interrupts(tmp_path: Path):
+def test_a_signal_handler_can_enter_at_any_moment_of_the_code_it_interrupts(tmp_path: Path):
     entered: list[bool] = []
 
     def handler(*_: Any) -> None:
@@ -277,7 +277,7 @@ def test_an_interrupt_at_any_moment_leaves_no_lock_and_no_open_file(tmp_path: Pa
     assert len(interrupted) > moments - 10  # those in __del__ are reported by the interpreter
 
 
-def test_a_forked_child_does_not_hold_the_lock_and_waits_as_another_process(tmp_path: Path):
+def test_a_forked_child_does_not_hold_the_lock_and_waits_like_another_process(tmp_path: Path):
     with locked(tmp_path):
         child = os.fork()
         if not child:
@@ -322,7 +322,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_lock_of_a_killed_process_is_free_though_a_child_that_it_forked_lives(tmp_path: Path):
+def test_the_lock_of_a_killed_process_is_free_even_if_its_forked_child_lives(tmp_path: Path):
     command = [sys.executable, "-W", "ignore", "-c", FORK_AND_DIE, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -335,7 +335,7 @@ def test_the_lock_of_a_killed_process_is_free_though_a_child_that_it_forked_live
         process.stdout.close()
 
 
-def test_a_file_that_a_forked_child_must_not_share_is_the_null_device_there(tmp_path: Path):
+def test_in_a_forked_child_a_file_it_must_not_share_becomes_the_null_device(tmp_path: Path):
     file = locks.OwnFile()
     file.open(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT)
     child = os.fork()
@@ -347,7 +347,7 @@ def test_a_file_that_a_forked_child_must_not_share_is_the_null_device_there(tmp_
     file.close()
 
 
-def test_a_file_that_is_replaced_while_one_waits_is_locked_under_its_name(tmp_path: Path):
+def test_a_file_replaced_during_the_wait_is_locked_under_its_name(tmp_path: Path):
     log = tmp_path / "log"
     log.touch()
     holder = hold(log, 60)
@@ -369,7 +369,7 @@ def test_a_file_that_is_replaced_while_one_waits_is_locked_under_its_name(tmp_pa
 
 
 @pytest.mark.parametrize("how", ["refused", "absent"])
-def test_without_locks_the_block_runs_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str):
+def test_without_locks_the_block_runs_and_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str):
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -383,7 +383,7 @@ def test_without_locks_the_block_runs_and_is_told(tmp_path: Path, monkeypatch: p
     assert open_files() == before
 
 
-def test_a_path_that_cannot_be_opened_counts_as_one_without_locks(tmp_path: Path):
+def test_a_path_that_cannot_be_opened_is_treated_as_having_no_locks(tmp_path: Path):
     with locked(tmp_path / "absent") as is_locked:
         assert is_locked is False
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""States go to open files and come from them, mapped or not, without being in memory all at once."""
+"""States are written to and read from open files, mapped or not, without being in memory all at once."""
 
 import io
 import os
@@ -56,7 +56,7 @@ def test_an_open_file_gets_the_same_bytes_as_a_path(path: Path):
     assert buffer.getvalue() == path.read_bytes()
 
 
-def test_an_open_file_is_written_from_where_it_stands_and_read_from_there(suffix: str):
+def test_an_open_file_is_written_and_read_from_its_current_position(suffix: str):
     buffer = io.BytesIO(b"before")
     buffer.seek(6)
     save_file(a_state(), buffer, format=FORMATS[suffix])
@@ -80,7 +80,7 @@ def test_a_pipe_can_be_written_to_and_read_from(suffix: str):
     assert list(compare_states(a_state(), loaded)) == []
 
 
-def test_an_open_file_gets_safetensors_if_no_format_is_given():
+def test_an_open_file_is_written_as_safetensors_by_default():
     buffer = io.BytesIO()
     save_file({"x": np.ones(3)}, buffer)
     np.testing.assert_array_equal(safetensors.numpy.load(buffer.getvalue())["x"], np.ones(3))
@@ -92,14 +92,14 @@ def test_a_file_that_cannot_be_written_is_an_error_that_says_why():
 
 
 @pytest.mark.parametrize("target", [None, 3, {"x": np.ones(1)}])
-def test_what_is_neither_path_nor_file_is_refused(target: Any):
+def test_anything_but_a_path_or_a_file_is_refused(target: Any):
     with pytest.raises(ArgumentError, match=r"a state is saved to a path .* or to a file open for writing"):
         save_file({"x": np.ones(1)}, target)
     with pytest.raises(ArgumentError, match=r"a checkpoint is read from a path .*, from bytes, or from a file"):
         load_file(target)
 
 
-def test_a_format_beside_a_path_and_an_unknown_one_are_refused(tmp_path: Path):
+def test_a_format_given_with_a_path_or_unknown_is_refused(tmp_path: Path):
     with pytest.raises(ArgumentError, match=r"names the format hdf5 by its suffix, not safetensors. Leave out format"):
         save_file({"x": np.ones(1)}, tmp_path / "x.h5", format="safetensors")
     with pytest.raises(
@@ -110,13 +110,13 @@ def test_a_format_beside_a_path_and_an_unknown_one_are_refused(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_open_as_text_is_refused(tmp_path: Path):
+def test_a_file_opened_in_text_mode_is_refused(tmp_path: Path):
     (tmp_path / "x.safetensors").write_text("x")
     with (tmp_path / "x.safetensors").open() as file, pytest.raises(ArgumentError, match="Open it with mode 'rb'"):
         load_file(file)
 
 
-def test_deferred_arrays_are_made_one_at_a_time_and_not_kept(path: Path):
+def test_deferred_arrays_are_computed_one_at_a_time_and_not_kept(path: Path):
     alive, most, made = 0, 0, []
 
     class Counted(np.ndarray):
@@ -138,14 +138,14 @@ def test_deferred_arrays_are_made_one_at_a_time_and_not_kept(path: Path):
     assert all((array == int(name)).all() for name, array in load_file(path).items())
 
 
-def test_one_deferred_array_under_two_names_is_a_tie(path: Path):
+def test_one_deferred_array_with_two_names_is_a_tie(path: Path):
     deferred = Deferred((3,), np.float32, lambda: np.ones(3, np.float32))
     save_file({"a": deferred, "b": deferred, "c": np.zeros(2)}, path)
     loaded = load_file(path)
     assert loaded["b"] is loaded["a"]
 
 
-def test_a_deferred_array_that_is_not_what_was_said_is_an_error_and_leaves_the_old_file(path: Path):
+def test_a_deferred_array_of_another_shape_or_dtype_is_an_error_and_leaves_the_old_file(path: Path):
     save_file({"old": np.ones(3)}, path)
     for made in (np.ones(4, np.float32), np.ones(3), [1, 2, 3]):
         deferred = Deferred((3,), np.float32, lambda made=made: made)  # pyright: ignore[reportArgumentType]
@@ -182,7 +182,7 @@ def test_a_state_larger_than_memory_is_saved_and_copied(path: Path, tmp_path: Pa
     assert copy.read_bytes() == path.read_bytes()
 
 
-def test_a_mapped_state_is_what_was_saved_and_is_read_only(path: Path):
+def test_a_mapped_state_equals_the_saved_one_and_is_read_only(path: Path):
     save_file(a_state(), path)
     mapped = load_file(path, mmap=True)
     assert list(compare_states(a_state(), mapped)) == []
@@ -196,7 +196,7 @@ def test_a_mapped_state_is_what_was_saved_and_is_read_only(path: Path):
     assert np.shares_memory(mapped["view"], mapped["weight"])
 
 
-def test_copy_on_write_arrays_can_be_written_and_leave_the_file_as_it_was(path: Path):
+def test_copy_on_write_arrays_can_be_written_and_leave_the_file_unchanged(path: Path):
     save_file(a_state(), path)
     before = path.read_bytes()
     mapped = load_file(path, mmap="c")
@@ -206,7 +206,7 @@ def test_copy_on_write_arrays_can_be_written_and_leave_the_file_as_it_was(path: 
     assert list(compare_states(a_state(), load_file(path))) == []
 
 
-def test_mapped_arrays_outlive_the_file_that_is_saved_over_and_removed(path: Path):
+def test_mapped_arrays_outlive_a_file_that_is_replaced_and_removed(path: Path):
     save_file(a_state(), path)
     mapped = load_file(path, mmap=True)
     save_file({"x": np.zeros(5)}, path)
@@ -221,7 +221,7 @@ def test_a_state_can_be_saved_over_the_file_that_its_arrays_are_mapped_from(path
     assert list(compare_states(a_state() | {"new": np.ones(3)}, load_file(path))) == []
 
 
-def test_a_damaged_file_is_not_mapped_unless_asked_for(path: Path):
+def test_a_damaged_file_is_not_mapped_unless_requested(path: Path):
     save_file(a_state(), path)
     content = bytearray(path.read_bytes())
     where = content.index(np.arange(12, dtype=np.float32).tobytes())
@@ -233,13 +233,13 @@ def test_a_damaged_file_is_not_mapped_unless_asked_for(path: Path):
     assert load_file(path, mmap=True, verify=False)["weight"][0, 1] == 1
 
 
-def test_a_way_of_mapping_that_there_is_not_is_refused(path: Path):
+def test_an_unknown_mapping_mode_is_refused(path: Path):
     save_file(a_state(), path)
     with pytest.raises(ArgumentError, match=r'mmap is False, True, "r" or "c", not \'w\''):
         load_file(path, mmap="w")  # pyright: ignore[reportArgumentType]
 
 
-def test_a_mapped_file_of_another_writer_may_lie_unaligned(tmp_path: Path):
+def test_a_mapped_foreign_file_may_be_unaligned(tmp_path: Path):
     header = (
         b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}}'
     )
@@ -270,15 +270,15 @@ def test_many_threads_save_and_load_large_states_without_mixing_them(path: Path)
     assert errors == []
 
 
-def test_no_thread_reads_on_when_a_load_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """It would read from whatever file is opened next, which gets the same descriptor."""
+def test_no_thread_continues_reading_after_a_load_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise it would read from the next opened file, which gets the same descriptor."""
     interrupted: list[threading.Timer] = []
     original = FileSource.read_into
 
     def read_slowly(source: FileSource, offset: int, *buffers: memoryview) -> None:
         if threading.current_thread() is not threading.main_thread():
             time.sleep(0.04)
-            if not interrupted:  # the main thread is through before, and waits
+            if not interrupted:  # the main thread has already finished its part, and waits
                 interrupted.append(threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]))
                 interrupted[0].start()
         original(source, offset, *buffers)
@@ -291,8 +291,8 @@ def test_no_thread_reads_on_when_a_load_is_interrupted(path: Path, monkeypatch: 
     assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
 
 
-def test_no_thread_writes_on_when_a_save_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """It would write into whatever file is opened next, which gets the same descriptor."""
+def test_no_thread_continues_writing_after_a_save_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise it would write to the next opened file, which gets the same descriptor."""
 
     def write_slowly(descriptor: int, view: memoryview, offset: int) -> int:
         time.sleep(0.4)

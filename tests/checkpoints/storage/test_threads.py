@@ -1,4 +1,4 @@
-"""Tasks in lanes, each of which a thread works through, and none of which outlives the call."""
+"""Tasks in lanes: one thread works through each lane, and none outlives the call."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from statezoo.checkpoints.storage import streams
 from statezoo.checkpoints.storage.threads import run_lanes, run_on_threads
 
 
-def test_each_lane_is_done_in_order_the_first_on_the_calling_thread():
+def test_each_lane_runs_in_order_with_the_first_on_the_calling_thread():
     done: list[tuple[str, int, str]] = []
 
     def note(lane: str, number: int) -> None:
@@ -26,21 +26,21 @@ def test_each_lane_is_done_in_order_the_first_on_the_calling_thread():
         assert [entry for entry in done if entry[0] == lane] == [(lane, number, name) for number in range(50)]
 
 
-def test_tasks_that_threads_share_are_each_done_once(monkeypatch: pytest.MonkeyPatch):
+def test_each_shared_task_runs_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     done: list[int] = []
     run_on_threads(partial(done.append, number) for number in range(1000))
     assert sorted(done) == list(range(1000))
 
 
-def test_no_tasks_are_no_error():
+def test_an_empty_list_of_tasks_is_not_an_error():
     run_lanes([])
     run_lanes([deque(), deque()])
     run_on_threads([])
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_after_an_error_in_one_lane_no_lane_begins_another_task(failing: int):
+def test_after_an_error_in_one_lane_no_lane_starts_another_task(failing: int):
     failed = threading.Event()
     done: list[str] = []
 
@@ -60,7 +60,7 @@ def test_after_an_error_in_one_lane_no_lane_begins_another_task(failing: int):
     assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
 
 
-def test_what_is_written_by_one_thread_and_digested_by_another_loads_as_it_was(path: Any):
+def test_a_state_written_and_digested_by_different_threads_loads_unchanged(path: Any):
     rng = np.random.default_rng(0)
     made: list[str] = []
 

@@ -1,4 +1,4 @@
-"""average(): the mean of checkpoints, in which ties and views are still ties and views."""
+"""average(): the mean of checkpoints, which keeps ties and views."""
 
 import tracemalloc
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_ties_and_views_are_kept_and_shared_memory_is_averaged_once(files: list[
     assert found["weight"].max() < 1
 
 
-def test_all_but_floating_point_comes_from_the_first_source(files: list[Path], tmp_path: Path):
+def test_everything_but_floating_point_comes_from_the_first_source(files: list[Path], tmp_path: Path):
     average(files[::-1], tmp_path / "mean.h5")
     found = load_file(tmp_path / "mean.h5")
     assert (int(found["steps"]), found["mask"].tolist(), found["x._extra_state"]) == (2, [True], {"seed": 2})
@@ -128,7 +128,7 @@ def test_the_file_may_be_one_of_the_sources(files: list[Path], tmp_path: Path):
     np.testing.assert_array_equal(load_file(files[0])["weight"], load_file(tmp_path / "mean.h5")["weight"])
 
 
-def test_every_difference_is_named_and_nothing_is_written(files: list[Path], tmp_path: Path):
+def test_every_difference_is_listed_and_nothing_is_written(files: list[Path], tmp_path: Path):
     other = state(1)
     other |= {"new": np.ones(1), "half": other["half"].astype(np.float32), "low": other["low"].copy()}
     other["scalar"] = np.ones(2)
@@ -157,7 +157,7 @@ def test_every_difference_is_named_and_nothing_is_written(files: list[Path], tmp
     ],
     ids=["another part", "another order"],
 )
-def test_another_arrangement_of_shared_memory_is_refused(tmp_path: Path, other: Any):
+def test_a_different_arrangement_of_shared_memory_is_refused(tmp_path: Path, other: Any):
     memory = np.arange(6.0)
     first = {name: array.copy() for name, array in other(memory).items()}
     first["b"] = first["a"].reshape(-1)[: first["b"].size].reshape(first["b"].shape)
@@ -175,12 +175,12 @@ def test_memory_that_holds_floats_and_integers_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("sources", [[], "a.h5", Path("a.h5")])
-def test_no_list_of_files_is_refused(sources: Any):
+def test_anything_but_a_list_of_files_is_refused(sources: Any):
     with pytest.raises(ArgumentError, match="takes a list of one or more files"):
         average(sources, "mean.h5")
 
 
-def test_a_damaged_source_is_named_and_the_target_is_left_as_it_was(files: list[Path], tmp_path: Path):
+def test_a_damaged_source_is_named_and_the_target_is_unchanged(files: list[Path], tmp_path: Path):
     data = bytearray(files[1].read_bytes())
     data[data.index(state(1)["weight"].tobytes())] ^= 1
     files[1].write_bytes(data)
@@ -190,7 +190,7 @@ def test_a_damaged_source_is_named_and_the_target_is_left_as_it_was(files: list[
     assert (tmp_path / "mean.h5").read_bytes() == b"before"
 
 
-def test_one_tensor_at_a_time_is_in_memory(tmp_path: Path):
+def test_only_one_tensor_at_a_time_is_in_memory(tmp_path: Path):
     for seed in range(2):
         save_file({f"w{n}": np.full(1 << 18, seed, np.float32) for n in range(16)}, tmp_path / f"{seed}.h5")
     seen: list[int] = []

@@ -1,4 +1,4 @@
-"""convert(): what arrives in the other file, and what happens to the target when it cannot."""
+"""convert(): the content of the target, and what happens to the target if the conversion fails."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_complex128_is_refused_by_name_before_anything_is_written(tmp_path: Path
 
 
 @pytest.mark.parametrize("target", ["b.h5", "b.safetensors", "b.npz"])
-def test_a_damaged_source_is_an_error_and_leaves_the_target_as_it_was(path: Path, target: str):
+def test_a_damaged_source_is_an_error_and_leaves_the_target_unchanged(path: Path, target: str):
     save_file(STATE, path)
     path.write_bytes(path.read_bytes().replace(WEIGHT.tobytes(), bytes(96)))
     path.with_name(target).write_text("old")
@@ -150,7 +150,7 @@ def test_an_npz_without_metadata_holds_only_tensors(path: Path):
         assert archive.files == ["x"]
 
 
-def test_the_same_state_gives_the_same_npz_from_both_formats(tmp_path: Path):
+def test_both_formats_convert_to_the_same_npz(tmp_path: Path):
     for name in ("a.safetensors", "b.h5"):
         save_file(STATE, tmp_path / name, METADATA)
         convert(tmp_path / name, tmp_path / f"{name}.npz")

@@ -1,4 +1,4 @@
-"""diff(): what it finds between states, in files of either format and in memory, and how it says it."""
+"""diff(): the differences it finds between states, in files of either format and in memory, and their text."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ def only(found: Difference) -> Any:
     return change
 
 
-def test_the_same_state_in_both_formats_in_shards_and_in_memory_is_the_same(tmp_path: Path):
+def test_a_state_compares_equal_in_both_formats_in_shards_and_in_memory(tmp_path: Path):
     save_file(STATE, tmp_path / "a.safetensors")
     save_file(STATE, tmp_path / "b.h5")
     save_file(STATE, tmp_path / "c.safetensors", max_shard_size=100)
@@ -107,7 +107,7 @@ def test_every_dtype_is_measured(dtype: str):
     assert measured.cosine == pytest.approx(2 / np.sqrt(6))
 
 
-def test_another_byte_order_makes_no_difference():
+def test_the_byte_order_makes_no_difference():
     assert diff({"x": WEIGHT.astype(">f8")}, {"x": np.asfortranarray(WEIGHT)}).same
 
 
@@ -129,7 +129,7 @@ def test_names_ties_order_and_extra_state_are_compared():
     assert not found.same
 
 
-def test_each_tie_that_is_made_broken_or_moved_is_reported_once():
+def test_each_new_broken_or_moved_tie_is_reported_once():
     copies = {name: WEIGHT.copy() for name in "abc"}
     tied = dict.fromkeys("abc", WEIGHT)
     assert diff(copies, tied).ties == (TieChange("b", None, "a"), TieChange("c", None, "a"))
@@ -145,7 +145,7 @@ def test_a_view_of_another_part_of_the_memory_is_a_change():
     assert "  ties: v is another part of its shared memory" in str(found)
 
 
-def test_the_values_of_a_moved_view_are_compared_although_the_digest_is_equal(path: Path):
+def test_the_values_of_a_moved_view_are_compared_even_if_the_digest_is_equal(path: Path):
     memory = np.arange(10.0)
     save_file({"x": memory, "v": memory[:4]}, path)
     found = diff(path, {"x": memory, "v": memory[4:8]})
@@ -155,7 +155,7 @@ def test_the_values_of_a_moved_view_are_compared_although_the_digest_is_equal(pa
     assert only(diff(path, other)) == only(found)
 
 
-def test_states_with_other_metadata_are_the_same_and_the_metadata_is_reported(tmp_path: Path):
+def test_states_with_different_metadata_are_the_same_and_the_metadata_is_reported(tmp_path: Path):
     a, b = tmp_path / "a.safetensors", tmp_path / "b.h5"
     save_file(STATE, a, {"epoch": "1", "old": "x"})
     save_file(STATE, b, {"epoch": "2"})

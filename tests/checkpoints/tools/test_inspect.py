@@ -1,4 +1,4 @@
-"""inspect() and assert_roundtrip(): what they show."""
+"""inspect(): what it shows."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_inspect_as_text_has_a_line_for_each_tensor_and_hides_control_characters
     assert lines[6] == r"metadata note: 'one\ntwo'"
 
 
-def test_inspecting_an_empty_state_gives_a_text(path: Path):
+def test_inspecting_an_empty_state_returns_text(path: Path):
     save_file({}, path)
     assert "0 tensors, 0 bytes" in str(inspect(path))
 

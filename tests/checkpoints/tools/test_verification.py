@@ -27,7 +27,7 @@ STATE = {
 
 
 def flipped(path: Path, content: np.ndarray) -> None:
-    """Change a bit of an array in a file."""
+    """Flip a bit of an array in a file."""
     data = bytearray(path.read_bytes())
     data[data.index(content.tobytes())] ^= 1
     path.write_bytes(data)

@@ -32,7 +32,7 @@ def packed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[Any]]:
-    """The processes started from now on."""
+    """The processes started during the test."""
     processes: list[subprocess.Popen[Any]] = []
     start = subprocess.Popen
 

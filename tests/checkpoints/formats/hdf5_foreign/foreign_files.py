@@ -53,7 +53,7 @@ def read(found: Opened, name: str) -> np.ndarray:
 
 
 def write_hanging(path: Path) -> None:
-    """Write a text in a heap whose next object is said to take no bytes: libhdf5 2.0.0 never gets past it."""
+    """Write a text in a heap whose next object claims to take no bytes: libhdf5 2.0.0 loops on it forever."""
     with h5py.File(path, "w", libver="earliest") as file:
         file["x"] = np.zeros(4, "V2")
         file["x"].attrs["dtype"] = "bfloat16"
@@ -64,7 +64,7 @@ def write_hanging(path: Path) -> None:
 
 
 def run_instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Make the process run other code, which can call answer(letter, content)."""
+    """Make the process run different code, which can call answer(letter, content)."""
     prelude = """
 import json, os, signal, sys, time
 def answer(letter, content, size=None):

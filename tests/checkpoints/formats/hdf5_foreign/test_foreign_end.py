@@ -1,4 +1,4 @@
-"""The process of libhdf5 ends, whatever happens."""
+"""The libhdf5 process ends, whatever happens."""
 
 import gc
 import os
@@ -43,14 +43,14 @@ def test_no_process_or_descriptor_is_left_behind(packed: Path, plain: Path, star
         gc.collect()
         return descriptors() == before
 
-    wait_until(is_as_before)  # the thread that watched over the last read may hold the process for a moment
+    wait_until(is_as_before)  # the timer of the last read may keep a reference to the process for a moment
     source.close()
     with opened(plain):
         assert all(process.returncode is not None for process in started)
     assert len(started) == 3
 
 
-def test_a_closed_file_is_not_read(packed: Path):
+def test_a_closed_file_cannot_be_read(packed: Path):
     with opened(packed) as found:
         found.close()
         found.close()
@@ -72,13 +72,15 @@ def test_an_interrupted_read_ends_the_process(packed: Path, monkeypatch: pytest.
             read(found, "gzip")
 
 
-def test_an_interrupt_from_the_terminal_is_left_to_the_reader(packed: Path, started: list[Any]):
+def test_the_process_ignores_an_interrupt_from_the_terminal(packed: Path, started: list[Any]):
     with opened(packed) as found:
         started[0].send_signal(signal.SIGINT)
         assert read(found, "lzf").sum() == 100
 
 
-def test_closing_a_file_while_another_thread_reads_it_is_an_error_there(plain: Path, monkeypatch: pytest.MonkeyPatch):
+def test_closing_a_file_while_another_thread_reads_it_is_an_error_in_that_thread(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+):
     run_instead(monkeypatch, READY + GOOD + "time.sleep(600)")
     with opened(plain) as found, ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read, found, "x")
@@ -97,7 +99,7 @@ def test_several_threads_can_read_at_once(packed: Path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_of_the_reader_cannot_take_its_answers_nor_end_its_process(packed: Path):
+def test_a_fork_of_the_reader_cannot_take_its_answers_or_end_its_process(packed: Path):
     with opened(packed) as found:
         child = os.fork()
         if not child:
@@ -128,7 +130,7 @@ sys.stdin.read()
 
 
 def is_running(process: int) -> bool:
-    """Return True if a process runs. A zombie that nobody collects does not count."""
+    """Return True if a process is running. A zombie does not count."""
     try:
         os.kill(process, 0)
         return "Z" not in Path(f"/proc/{process}/stat").read_text().split(")")[1][:3]

@@ -1,4 +1,4 @@
-"""Files that harm libhdf5: they harm its own process only, which may do little, and are an error."""
+"""Files that harm libhdf5: they harm only its own restricted process, and are an error."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ from statezoo.checkpoints.storage.source import FileSource
 
 
 def write_crashing(path: Path) -> None:
-    """Write a chunk with a checksum whose size is said to be none: libhdf5 2.0.0 reads before its start."""
+    """Write a chunk with a checksum that claims to have no bytes: libhdf5 2.0.0 reads before its start."""
     with h5py.File(path, "w", libver="earliest") as file:
         dataset = file.create_dataset("x", data=np.arange(40), chunks=(40,), fletcher32=True)
         key = dataset.id.get_chunk_info(0).size.to_bytes(4, "little") + bytes(12)
@@ -49,7 +49,7 @@ def test_a_file_that_hangs_libhdf5_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[Any], limit: str
 ):
     monkeypatch.setattr(hdf5_process, "_LEAST_SECONDS", 1)
-    if limit == "_MOST_WAITING":  # the time that passes, rather than that of the processor
+    if limit == "_MOST_WAITING":  # elapsed time rather than processor time
         monkeypatch.setattr(hdf5_process, "_LEAST_SECONDS", 60)
         monkeypatch.setattr(hdf5_process, limit, 1 / 30)
     write_hanging(tmp_path / "x.h5")
@@ -58,7 +58,7 @@ def test_a_file_that_hangs_libhdf5_is_an_error_that_says_so(
     assert started[0].returncode in (-signal.SIGXCPU, -signal.SIGKILL)
 
 
-def test_data_that_expand_far_beyond_the_size_of_the_file_are_an_error_that_says_so(
+def test_data_that_expands_far_beyond_the_size_of_the_file_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(hdf5_process, "_LEAST_MEMORY_BYTES", 1 << 20)
@@ -93,13 +93,13 @@ while True:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="not every system has these limits")
-def test_the_process_can_open_no_file_and_has_limits_on_time_and_memory(plain: Path):
+def test_the_process_cannot_open_files_and_has_limits_on_time_and_memory(plain: Path):
     done = subprocess.run([sys.executable, "-c", LIMITED, plain], stdout=subprocess.PIPE, text=True, timeout=60)
     assert done.stdout.split() == ["OSError", "MemoryError", "None"]
     assert done.returncode == -signal.SIGXCPU
 
 
-def test_modules_beside_the_file_or_named_by_the_environment_are_not_run(
+def test_modules_next_to_the_file_or_named_by_the_environment_are_not_run(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name in ("h5py", "numpy", "json", "hdf5_worker", "sitecustomize", "usercustomize"):

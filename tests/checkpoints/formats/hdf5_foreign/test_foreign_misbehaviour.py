@@ -1,4 +1,4 @@
-"""A process of libhdf5 that fails or lies is an error."""
+"""A libhdf5 process that fails or lies is an error."""
 
 import json
 import re
@@ -136,7 +136,7 @@ def test_values_whose_size_differs_from_the_tensor_are_an_error(
         read(found, "x")
 
 
-def test_values_that_cannot_be_read_do_not_stop_the_others(packed: Path):
+def test_values_that_cannot_be_read_do_not_prevent_reading_the_others(packed: Path):
     with h5py.File(packed, "a") as file:
         file.create_dataset("bad", (64,), "f8", chunks=(64,), compression="gzip")
         file["bad"].id.write_direct_chunk((0,), b"no zlib stream")

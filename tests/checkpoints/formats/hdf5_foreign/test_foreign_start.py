@@ -1,4 +1,4 @@
-"""If the process of libhdf5 cannot be started, the error says so."""
+"""If the libhdf5 process cannot be started, the error says so."""
 
 import signal
 import subprocess
@@ -22,7 +22,9 @@ def refused_to_start(path: Path) -> str:
 
 
 @pytest.mark.parametrize("executable", [None, "", "/nowhere/python", "/bin/false", "/bin/echo", "/dev/null", "a\0b"])
-def test_without_an_interpreter_the_error_says_so(plain: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None):
+def test_a_missing_interpreter_is_an_error_that_says_so(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None
+):
     monkeypatch.setattr(sys, "executable", executable)
     refused_to_start(plain)
 
@@ -33,16 +35,14 @@ def test_a_frozen_program_is_not_started_again(plain: Path, monkeypatch: pytest.
     assert started == []
 
 
-def test_an_interpreter_that_never_answers_is_given_up(
-    plain: Path, monkeypatch: pytest.MonkeyPatch, started: list[Any]
-):
+def test_an_interpreter_that_never_answers_times_out(plain: Path, monkeypatch: pytest.MonkeyPatch, started: list[Any]):
     monkeypatch.setattr(hdf5_process, "_START_SECONDS", 0.5)
     run_instead(monkeypatch, "time.sleep(600)")
     refused_to_start(plain)
     assert started[0].returncode == -signal.SIGKILL
 
 
-def test_a_lack_of_processes_or_files_is_an_error_that_says_so(plain: Path, monkeypatch: pytest.MonkeyPatch):
+def test_running_out_of_processes_or_files_is_an_error_that_says_so(plain: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*arguments: Any, **options: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 

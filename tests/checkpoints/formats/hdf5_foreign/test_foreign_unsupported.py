@@ -1,4 +1,4 @@
-"""Datasets that cannot be read in foreign HDF5 files: they are listed with the reason, and the others are read."""
+"""Unreadable datasets in foreign HDF5 files are listed with the reason, and the others are read."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def filtered(code: int) -> Callable[[h5py.File], Any]:
     return fill
 
 
-# What is put into a file, and the reason that is given for it.
+# What is written to a file, and the reason listed for it.
 UNSUPPORTED: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
     "soft link": (lambda f: f.update(bad=h5py.SoftLink("/good")), "soft or external link, which is not followed"),
     "external link": (lambda f: f.update(bad=h5py.ExternalLink("/etc/passwd", "/x")), "soft or external link"),
@@ -120,14 +120,14 @@ def test_both_names_of_an_entry_that_cannot_be_read_are_listed(tmp_path: Path):
     assert inspect(tmp_path / "x.h5").unsupported == {"a": "it holds text", "b": "it holds text"}
 
 
-def test_an_entry_that_cannot_be_read_needs_a_name_of_its_own(tmp_path: Path):
+def test_an_entry_that_cannot_be_read_needs_a_unique_name(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a.b"], file["a/b"] = "text", 1.0
     with pytest.raises(FormatError, match=r"would both be named 'a.b'"):
         inspect(tmp_path / "x.h5")
 
 
-def test_a_model_loads_from_a_file_with_class_names_beside_its_weights(tmp_path: Path):
+def test_a_model_loads_from_a_file_that_also_holds_class_names(tmp_path: Path):
     from statezoo import core as nn
 
     with h5py.File(tmp_path / "x.h5", "w") as file:
@@ -163,7 +163,7 @@ def test_an_enumeration_is_read_as_integers_and_inspect_says_what_they_mean(tmp_
     assert "enumeration: " in str(inspect(tmp_path / "x.h5"))
 
 
-def test_a_filter_of_hdf5plugin_is_used_if_it_is_imported(tmp_path: Path):
+def test_filters_of_hdf5plugin_are_used_if_it_is_imported(tmp_path: Path):
     pytest.importorskip("hdf5plugin")
     write = "import hdf5plugin, h5py, numpy, sys\n"
     write += "with h5py.File(sys.argv[1], 'w') as file:\n"
@@ -175,7 +175,7 @@ def test_a_filter_of_hdf5plugin_is_used_if_it_is_imported(tmp_path: Path):
         assert result in done.stdout + done.stderr
 
 
-def test_a_truncated_foreign_file_is_repaired_as_far_as_it_is_there(tmp_path: Path):
+def test_the_rest_of_a_truncated_foreign_file_is_repaired(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a"], file["b"] = np.arange(1000), np.arange(1000)
         file.create_dataset("c", data=np.arange(1000), chunks=(1000,))

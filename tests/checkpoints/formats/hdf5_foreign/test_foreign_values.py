@@ -14,7 +14,7 @@ from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
 from statezoo.checkpoints.storage.source import FileSource
 
 
-def test_values_stored_as_they_are_in_memory_are_given_by_their_offsets(plain: Path):
+def test_values_stored_as_in_memory_are_returned_as_offsets(plain: Path):
     content = plain.read_bytes()
     with opened(plain) as found:
         assert found.read is None
@@ -24,7 +24,7 @@ def test_values_stored_as_they_are_in_memory_are_given_by_their_offsets(plain: P
             assert content[found.offsets[name] :][: values.nbytes] == values.tobytes()
 
 
-def test_other_values_are_read_little_endian_contiguous_and_writable(packed: Path):
+def test_other_values_are_read_as_little_endian_contiguous_writable_arrays(packed: Path):
     with opened(packed) as found:
         assert found.offsets == {}
         for name, (values, _) in PACKED.items():
@@ -50,7 +50,7 @@ def test_a_path_with_spaces_and_non_ascii_letters_works(packed: Path, tmp_path: 
         assert read(found, "lzf").sum() == 100
 
 
-def test_opaque_elements_have_the_dtype_in_their_attribute_of_either_kind(tmp_path: Path):
+def test_opaque_elements_have_the_dtype_that_their_attribute_names(tmp_path: Path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for name, text in {"a": "bfloat16", "b": np.bytes_("bfloat16")}.items():
             file[name] = np.zeros(3, "V2")
@@ -61,7 +61,7 @@ def test_opaque_elements_have_the_dtype_in_their_attribute_of_either_kind(tmp_pa
         assert read(found, "c").tobytes() == bytes(range(4))
 
 
-def test_only_a_file_with_the_signature_of_hdf5_starts_a_process(tmp_path: Path, started: list[Any]):
+def test_only_a_file_with_the_hdf5_signature_starts_a_process(tmp_path: Path, started: list[Any]):
     for content in (b"", b"\x89HDF", b"x" * 5000, b"<html>"):
         (tmp_path / "x.h5").write_bytes(content)
         with pytest.raises(CorruptError, match=r"is not a valid HDF5 file: file signature not found"):

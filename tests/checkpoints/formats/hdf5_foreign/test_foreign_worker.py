@@ -1,4 +1,4 @@
-"""The code of the process of libhdf5, run in this one."""
+"""The code of the libhdf5 process, run in this process."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def served(path: Path, *numbers: int) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def test_the_process_returns_the_places_of_datasets_and_the_values_of_the_others(packed: Path):
+def test_the_process_returns_offsets_or_values_of_datasets(packed: Path):
     (letter, index), *values = served(packed, *range(len(PACKED)))
     assert letter == b"="
     content = json.loads(index)
@@ -50,13 +50,13 @@ def test_the_process_reports_what_it_cannot_read_and_continues(packed: Path, pla
     assert (letter, b"truncated file" in text) == (b"?", True)
 
 
-def test_the_process_reports_regularly_that_it_is_still_at_work(plain: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_process_reports_regularly_that_it_is_still_working(plain: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(walking, "STEP", 5)
     walk = Walk(lambda: steps.append(len(walk.datasets)))
     steps: list[int] = []
     with plain.open("rb") as file:
         walk.from_root(hdf5_worker.root_of(as_libhdf5_reads(file)))
-    # Five links in the root; three datasets and the one link in each of two groups; two datasets more.
+    # Five links in the root; three datasets and one link in each of two groups; two more datasets.
     assert steps == [0, 3]
 
 
@@ -69,7 +69,7 @@ def test_long_work_is_not_cut_short_while_it_makes_progress(plain: Path, monkeyp
         assert list(found.tensors) == ["x"]
 
 
-def test_the_process_follows_no_link_in_a_circle(plain: Path):
+def test_the_process_follows_no_circular_links(plain: Path):
     with h5py.File(plain, "a") as file:
         file["nested/loop"] = file["/nested"]
     ((letter, index),) = served(plain)
@@ -85,14 +85,14 @@ def test_a_module_named_worker_elsewhere_is_not_run(plain: Path, tmp_path: Path,
         (tmp_path / f"{name}.py").write_text(code)
     folders = hdf5_process._folders
     monkeypatch.setattr(hdf5_process, "_folders", lambda source: [*folders(source), str(tmp_path)])
-    # First on the path of the process, before every folder that it is given.
+    # First on the path of the process, before every folder passed to it.
     run_instead(monkeypatch, f"sys.path.insert(0, {str(tmp_path)!r})\n{hdf5_process._MAIN}")
     with opened(plain) as found:
         assert "scalar" in found.tensors
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_request_is_a_number_and_the_time_it_may_take(monkeypatch: pytest.MonkeyPatch):
+def test_a_request_is_a_number_and_a_time_limit(monkeypatch: pytest.MonkeyPatch):
     allowed: list[int] = []
     monkeypatch.setattr(hdf5_worker, "_allow", allowed.append)
     assert list(hdf5_worker._numbers(io.BytesIO(b"3 5\n0 60\n"))) == [3, 0]
