@@ -30,8 +30,8 @@ Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-# What happens to each operation: it is recorded (True), it is not (False), or a function is called with its name,
-# result and operands instead. A context variable: every thread and every asyncio task has its own.
+# What happens to each operation: True records it, False does not, and a function is called with its name, result and
+# operands instead. This is a context variable, so every thread and asyncio task has its own.
 Observer = Callable[[str, "Tensor", tuple["Tensor", ...]], None]
 recording: ContextVar[bool | Observer] = ContextVar("statezoo_recording", default=True)
 

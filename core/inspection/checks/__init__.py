@@ -1,7 +1,7 @@
 """The doctor's checks, one file per family, in the order they run; see doctor.py.
 
-Read examination/report.py and examination/step.py first: they define what a check returns and what it examines. A
-check is a function that takes CheckArguments and yields Findings.
+A check is a function that takes CheckArguments and yields Findings. Read examination/report.py and
+examination/step.py first: they define what a check yields and what it examines.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
         yield Finding(
             "mode",
             type(model).__name__,
-            f"it is trained in evaluation mode: {kinds} work as in prediction",
+            f"it is trained in evaluation mode: the {kinds} layers work as in prediction",
             "model.train() before the training loop, and again after each evaluation",
         )
     for path, module in affected:

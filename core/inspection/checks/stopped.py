@@ -19,7 +19,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     if given.step is not None and given.step.error is not None:
         seen, _, fix = str(given.step.error).partition(". ")
         line = _for_classes(given) if seen.startswith("cross_entropy: class") else None
-        yield Finding("step", type(given.model).__name__, seen, line or fix or "what the message says")
+        yield Finding("step", type(given.model).__name__, seen, line or fix or "follow the error message")
 
 
 def _for_classes(given: CheckArguments) -> str | None:
@@ -41,5 +41,5 @@ def _wider(given: CheckArguments, classes: int, wanted: int) -> str | None:
     for path, module in reversed(list(given.model.named_modules())):
         if isinstance(module, Linear) and module.out_features == classes:
             bias = "" if module.bias is not None else ", bias=False"
-            return f"{in_code(path)} = Linear({module.in_features}, {wanted}{bias}), before the optimizer is made"
+            return f"{in_code(path)} = Linear({module.in_features}, {wanted}{bias}), before the optimizer is created"
     return None

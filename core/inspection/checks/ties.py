@@ -34,8 +34,8 @@ def _replaced(given: CheckArguments) -> Iterator[Finding]:
                 yield Finding(
                     "tie",
                     full,
-                    f"it was tied to {other} until an assignment replaced it by another parameter {now.shape}: the two "
-                    "are trained separately",
+                    f"it was tied to {other} until an assignment replaced it with another parameter {now.shape}: the "
+                    "two are trained separately",
                     f"{in_code(full)} = {_tie(other, former, now)}; or, to untie them on purpose, del {in_code(full)} "
                     "before the assignment",
                 )

@@ -46,7 +46,7 @@ def _erf_single(x: np.ndarray) -> np.ndarray:
 
 
 def _erf_double(x: np.ndarray) -> np.ndarray:
-    """Source: Cody 1969, eqs. 2 (|x| <= 0.46875), 3 (up to 4) and 4 (beyond)."""
+    """Return erf in float64. Source: Cody 1969, eqs. 2 (|x| <= 0.46875), 3 (up to 4) and 4 (beyond)."""
     size = np.minimum(np.abs(x), 7)  # erf(7) is 1 in float64; NaN passes through
     near = x * _ratio(_NEAR_P, _NEAR_Q, np.minimum(size, 0.46875) ** 2)
     tail = _ratio(_MIDDLE_P, _MIDDLE_Q, np.minimum(size, 4))

@@ -390,7 +390,7 @@ def test_no_grad_is_a_context_and_a_decorator() -> None:
 
     @no_grad()
     def double(value: Tensor) -> Tensor:
-        """Twice."""
+        """Return twice the value."""
         return value * 2
 
     with no_grad():

@@ -65,7 +65,7 @@ def test_the_fix_for_a_softmax_layer_fixes_it():
 
 
 def bag(h: Tensor) -> Tensor:
-    """Attention over the instances of one bag (Ilse et al. 2018, arXiv:1802.04712, eq. 8), with four heads."""
+    """Return attention over the instances of one bag (Ilse et al. 2018, arXiv:1802.04712, eq. 8), with four heads."""
     return F.softmax(h, dim=0).T @ h
 
 

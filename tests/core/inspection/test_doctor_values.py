@@ -102,11 +102,11 @@ def test_infinity_in_a_mask_or_a_frozen_parameter_is_no_finding_and_views_are_na
 
 CLASSES: list[tuple[np.ndarray, str]] = [
     (np.arange(32) % 4 + 1, "target = target - 1"),
-    (np.arange(32) % 5 + 1, "model[2] = Linear(16, 6), before the optimizer is made"),
-    (np.arange(32) % 6, "model[2] = Linear(16, 6), before the optimizer is made"),
+    (np.arange(32) % 5 + 1, "model[2] = Linear(16, 6), before the optimizer is created"),
+    (np.arange(32) % 6, "model[2] = Linear(16, 6), before the optimizer is created"),
     (
         np.where(np.arange(32) < 3, -100, np.arange(32) % 4 + 1),
-        "model[2] = Linear(16, 5), before the optimizer is made",
+        "model[2] = Linear(16, 5), before the optimizer is created",
     ),
     (np.arange(32) % 5 - 1, "loss = F.cross_entropy(output, target, ignore_index=-1)"),
 ]
@@ -139,9 +139,9 @@ def test_token_classes_are_counted_on_the_last_axis_and_only_a_linear_head_gets_
     x = RANDOM.standard_normal((6, 5, 8)).astype(np.float32)
     target = np.arange(30).reshape(6, 5) % 9
     (finding,) = doctor(Linear(8, 7, bias=False), None, (x, target), loss).findings
-    assert finding.fix == "model = Linear(8, 9, bias=False), before the optimizer is made"
+    assert finding.fix == "model = Linear(8, 9, bias=False), before the optimizer is created"
     (finding,) = doctor(Gram(8, 4), None, (X, np.arange(32) + 2), F.cross_entropy).findings
-    assert finding.fix == "what the message says"
+    assert finding.fix == "follow the error message"
 
 
 def test_the_model_is_examined_even_if_the_loss_stops_the_step():
@@ -154,4 +154,4 @@ def test_the_model_is_examined_even_if_the_loss_stops_the_step():
 def test_a_loss_without_arguments_that_stops_the_step_is_a_finding():
     model = Sequential(BatchNorm1d(8), Linear(8, 4))
     (finding,) = doctor(model, loss=lambda: F.cross_entropy(model(Tensor(X)), BATCH[1] + 9)).findings
-    assert (finding.kind, finding.fix) == ("step", "what the message says")
+    assert (finding.kind, finding.fix) == ("step", "follow the error message")
