@@ -14,7 +14,7 @@ import numpy as np
 
 from statezoo import core
 
-# The arguments of doctor(): a model, then one or several optimizers, a batch and a loss, any of them None.
+# The arguments of doctor(): a model, one or several optimizers or None, a batch or None, a loss or None.
 Arguments = tuple[Any, Any, Any, Any]
 Bug = Callable[[Any], Arguments]
 Observation = Callable[..., str]

@@ -442,7 +442,7 @@ def test_nothing_is_found_or_changed_in_any_perceptron(
     assert picture(model, optimizer) == before
 
 
-def test_separate_groups_for_weights_and_biases_are_no_finding():
+def test_separate_groups_for_weights_and_biases_are_not_reported():
     model = Sequential(Linear(8, 16), ReLU(), Linear(16, 4))
     groups = [
         {"params": [p for name, p in model.named_parameters() if name.endswith("weight")], "weight_decay": 0.1},
@@ -457,7 +457,7 @@ def test_a_part_of_a_model_can_be_examined_by_itself():
     assert doctor(model.encoder, optim.SGD(model.encoder.parameters(), lr=0.1))
 
 
-def test_parameters_of_the_loss_and_of_a_generator_before_the_model_are_no_finding():
+def test_parameters_of_the_loss_and_of_a_generator_before_the_model_are_not_reported():
     class Weighted(Module):
         def __init__(self) -> None:
             super().__init__()
@@ -477,7 +477,7 @@ def test_existing_gradients_do_not_count():
     assert doctor(model, None, BATCH, F.cross_entropy)
 
 
-def test_ignored_rows_and_a_target_of_one_number_are_no_finding():
+def test_ignored_rows_and_a_target_of_one_number_are_not_reported():
     assert doctor(Linear(8, 4), None, (BATCH[0], np.where(BATCH[1] == 3, -100, BATCH[1])), F.cross_entropy)
     assert doctor(Linear(8, 4), None, (BATCH[0], Tensor(0.5)), own_mse)
 

@@ -83,5 +83,5 @@ MEANT: list[tuple[Module, Any]] = [
 
 
 @pytest.mark.parametrize(("model", "batch"), MEANT)
-def test_a_softmax_over_classes_instances_or_pairs_is_no_finding(model: Module, batch: Any):
+def test_a_softmax_over_classes_instances_or_pairs_is_not_reported(model: Module, batch: Any):
     assert doctor(model, batch=batch)

@@ -1,4 +1,4 @@
-"""The doctor on steps that increase the loss. Small, negative or mixed losses are no findings."""
+"""The doctor on steps that increase the loss. Small, negative or mixed losses are not reported."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_step_that_overflows_is_reported_with_the_rates_of_all_groups():
     assert finding.fix == 'for group in optimizer.param_groups: group["lr"] *= 0.0001'
 
 
-def test_a_first_step_that_increases_a_loss_near_zero_is_no_finding():
+def test_a_first_step_that_increases_a_loss_near_zero_is_not_reported():
     manual_seed(1)
     model = Linear(8, 4)
     target = model(Tensor(X)).data + np.float32(1e-6)
@@ -60,7 +60,7 @@ def test_a_first_step_that_increases_a_loss_near_zero_is_no_finding():
     assert doctor(model, optimizer, (X, target), F.mse_loss)
 
 
-def test_a_long_step_is_no_finding_if_the_loss_does_not_explode_or_can_be_negative():
+def test_a_long_step_is_not_reported_if_the_loss_does_not_explode_or_can_be_negative():
     model = perceptron()
     assert doctor(model, optim.SGD(model.parameters(), lr=30.0), (X, Y), F.cross_entropy)
     shifted = doctor(model, optim.SGD(model.parameters(), lr=1e3), (X, Y), lambda o, t: F.cross_entropy(o, t) - 9)
@@ -128,11 +128,11 @@ MEANT: list[Callable[[Tensor, Any], Tensor]] = [
 
 
 @pytest.mark.parametrize("loss", MEANT)
-def test_a_sign_that_may_be_intended_is_no_finding(loss: Callable[..., Any]):
+def test_a_sign_that_may_be_intended_is_not_reported(loss: Callable[..., Any]):
     model = Linear(8, 4)
     assert doctor(model, optim.Adam(model.parameters(), lr=1e-3), (X, Y), loss)
 
 
-def test_maximizing_the_loss_of_a_classifier_outside_the_model_is_no_finding():
+def test_maximizing_the_loss_of_a_classifier_outside_the_model_is_not_reported():
     features, judge = Linear(8, 8), Linear(8, 4)
     assert doctor(features, loss=lambda: -F.cross_entropy(judge(features(Tensor(X))), Y))

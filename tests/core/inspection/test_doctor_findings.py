@@ -125,7 +125,7 @@ def test_a_layer_hidden_on_purpose_is_found_only_if_the_graph_shows_that_it_trai
     assert finding.name == "parts"
 
 
-def test_a_hidden_layer_that_is_frozen_or_registered_elsewhere_is_no_finding():
+def test_a_hidden_layer_that_is_frozen_or_registered_elsewhere_is_not_reported():
     frozen = Linear(4, 4).requires_grad_(False)
     assert doctor(Net(lambda x: frozen(x)), None, BATCH, F.cross_entropy)
     assert doctor(Net(lambda x: frozen(x)))
@@ -197,7 +197,7 @@ def test_read_only_memory_and_a_loss_without_a_graph_are_findings_of_the_step():
     assert report.findings[0].seen == "backward() needs a tensor that requires a gradient"
 
 
-def test_a_few_dead_units_are_no_finding_but_nearly_all_are():
+def test_a_few_dead_units_are_not_reported_but_nearly_all_are():
     def first_bias(dead: int) -> Module:
         model = Sequential(Linear(8, 20), ReLU(), Linear(20, 4))
         model[0].bias.data[:dead] = -100
@@ -241,7 +241,7 @@ def test_a_weight_on_the_right_of_a_product_has_its_inputs_first():
     assert doctor(model, batch=X)
 
 
-def test_a_registered_buffer_that_forward_assigns_is_no_finding():
+def test_a_registered_buffer_that_forward_assigns_is_not_reported():
     class Average(Module):
         def __init__(self):
             super().__init__()

@@ -140,12 +140,12 @@ def test_a_parameter_removed_from_the_model_is_found_however_it_was_removed(gan:
     assert "critic.0.weight" in [finding.name for finding in lost]
 
 
-def test_an_optimizer_shared_by_two_models_is_no_finding(gan: Gan):
+def test_an_optimizer_shared_by_two_models_is_not_reported(gan: Gan):
     other = Linear(4, 4)
     assert doctor(gan, optim.SGD([*gan.parameters(), *other.parameters()], lr=0.1))
 
 
-def test_a_layer_moved_within_the_model_is_no_finding(gan: Gan):
+def test_a_layer_moved_within_the_model_is_not_reported(gan: Gan):
     optimizer = optim.SGD(gan.parameters(), lr=0.1)
     gan.moved, gan.critic = gan.critic, Sequential()
     assert doctor(gan, optimizer)

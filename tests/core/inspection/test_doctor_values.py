@@ -92,7 +92,7 @@ def test_nan_and_infinity_in_the_model_are_found_without_a_batch_and_named_once_
     assert doctor(model, None, BATCH, F.cross_entropy)
 
 
-def test_infinity_in_a_mask_or_a_frozen_parameter_is_no_finding_and_views_are_named_by_their_base():
+def test_infinity_in_a_mask_or_a_frozen_parameter_is_not_reported_and_views_are_named_by_their_base():
     assert doctor(Masked(), None, BATCH, F.cross_entropy)
     model = Sequential(Linear(8, 4, bias=False), Linear(4, 8, bias=False))
     model[1].weight = Parameter(model[0].weight.T)

@@ -279,7 +279,7 @@ def test_an_insertion_counts_from_either_end_and_never_leaves_a_gap(make: Any, i
     ]
 
 
-def test_an_assignment_to_a_slice_is_refused_with_what_to_do():
+def test_an_assignment_to_a_slice_is_refused_and_the_error_says_what_to_do():
     layers = ModuleList([ReLU(), Tanh(), Sigmoid()])
     with pytest.raises(TypeError) as caught:
         layers[0:2] = ReLU()  # pyright: ignore[reportArgumentType]

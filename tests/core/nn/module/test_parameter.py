@@ -150,7 +150,7 @@ def test_view_of_refuses_an_array_that_is_not_a_view_of_the_base(make):
         Parameter.view_of(base, make(base.data), requires_grad=False)
 
 
-def test_view_of_refuses_the_elements_between_those_of_the_base():
+def test_view_of_refuses_elements_between_those_of_the_base():
     array = numbers(4, 4)
     with pytest.raises(ModuleError, match="is not a view of the memory"):
         Parameter.view_of(Parameter(array[:, ::2]), array[:3, 1::2])
