@@ -23,12 +23,12 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     step = given.step
     if step is None or step.run is None or step.run.loss is None:
         return
-    yield from _upside_down(step.run)
+    yield from _wrong_sign(step.run)
     if step.stepped and step.next_loss is not None:
-        yield from _too_far(given, step, step.run.loss.item(), step.next_loss)
+        yield from _exploding_step(given, step, step.run.loss.item(), step.next_loss)
 
 
-def _too_far(given: CheckArguments, step: ObservedStep, before: float, after: float) -> Iterator[Finding]:
+def _exploding_step(given: CheckArguments, step: ObservedStep, before: float, after: float) -> Iterator[Finding]:
     gradients = [gradient for gradient in (step.gradients or {}).values() if gradient is not None]
     if not np.isfinite(before) or not all(np.isfinite(gradient).all() for gradient in gradients):
         return
@@ -49,10 +49,10 @@ def _too_far(given: CheckArguments, step: ObservedStep, before: float, after: fl
         )
 
 
-def _upside_down(run: ObservedRun) -> Iterator[Finding]:
-    """Yield a negated cross entropy or squared error of the output, or a mean of log probabilities without a minus.
+def _wrong_sign(run: ObservedRun) -> Iterator[Finding]:
+    """Yield a negated cross entropy or squared error of the output, or log probabilities without a minus.
 
-    Only if that is the whole loss: as one term of it, or with a factor, it may be intended.
+    It must be the whole loss: as one term, or with a factor, it may be intended.
     """
     by_result = {id(node.out): node for node in run.nodes}
     node, rising, log = by_result.get(id(run.loss)), True, False

@@ -37,16 +37,16 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 def _not_finite(given: CheckArguments, run: ObservedRun) -> Iterator[Finding]:
     """Name the first operation that computed NaN or infinity from finite numbers, or else the input that held it."""
     found = f"it is {run.loss.data!s}"
-    if (node := _maker(run, np.isfinite)) is not None:
-        seen = f"{found}: {_made(run, node, np.isfinite)} NaN or infinite from finite values"
+    if (node := _first_failing(run, np.isfinite)) is not None:
+        seen = f"{found}: {_described(run, node, np.isfinite)} NaN or infinite from finite values"
         fix = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
         yield Finding("loss", "the loss", seen, fix)
     elif any(values.check(given)):
         return  # these findings name it
-    elif (came := _in_batch(given)) is not None:
-        yield Finding("loss", "the batch", f"{found}, and {came[1]}", _without(came[0]))
-    elif (node := _maker(run, _is_number)) is not None:
-        seen = f"{found}: {_made(run, node, _is_number)} NaN from infinite values"
+    elif (bad_part := _in_batch(given)) is not None:
+        yield Finding("loss", "the batch", f"{found}, and {bad_part[1]}", _without(bad_part[0]))
+    elif (node := _first_failing(run, _is_number)) is not None:
+        seen = f"{found}: {_described(run, node, _is_number)} NaN from infinite values"
         yield Finding("loss", "the loss", seen, f"x = x.clamp(min=-1e9, max=1e9) before the {node.operation}")
     else:
         yield Finding("loss", "the loss", f"{found}, and so is an input from outside the model", _without("x"))
@@ -56,16 +56,16 @@ def _is_number(array: np.ndarray) -> np.ndarray:
     return ~np.isnan(array)
 
 
-def _maker(run: ObservedRun, is_fine: Callable[[np.ndarray], np.ndarray]) -> Node | None:
+def _first_failing(run: ObservedRun, is_valid: Callable[[np.ndarray], np.ndarray]) -> Node | None:
     for node in run.nodes:
-        if all(is_fine(operand.data).all() for operand in node.operands) and not is_fine(node.out.data).all():
+        if all(is_valid(operand.data).all() for operand in node.operands) and not is_valid(node.out.data).all():
             return node
     return None
 
 
-def _made(run: ObservedRun, node: Node, is_fine: Callable[[np.ndarray], np.ndarray]) -> str:
+def _described(run: ObservedRun, node: Node, is_valid: Callable[[np.ndarray], np.ndarray]) -> str:
     after = run.origin(node.operands[0])
-    count = np.count_nonzero(~is_fine(node.out.data))
+    count = np.count_nonzero(~is_valid(node.out.data))
     return f"{node.operation}{f' after {after}' if after else ''} makes {count} of {node.out.numel()} elements"
 
 

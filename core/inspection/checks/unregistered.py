@@ -29,24 +29,24 @@ def in_containers(model: Module) -> Iterator[Finding]:
 
 def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield what is used, or could be, without being registered."""
-    strangers: dict[int, Way] = {}
+    unregistered: dict[int, Way] = {}
     for way, tensor in reachable(given.model):
         if id(tensor) not in given.names:
-            strangers.setdefault(id(tensor), way)
+            unregistered.setdefault(id(tensor), way)
     if given.run is None:
-        yield from (_stranger(way) for way in strangers.values() if not way.on_purpose)
+        yield from (_unregistered(way) for way in unregistered.values() if not way.on_purpose)
         return
     run, step = given.run, given.step
     assert step is not None
     for tensor in leaves(node for node in run.nodes if id(node.out) in run.of_model):
-        if id(tensor) in strangers:
-            yield _stranger(strangers[id(tensor)])
+        if id(tensor) in unregistered:
+            yield _unregistered(unregistered[id(tensor)])
         elif isinstance(tensor, Parameter) and id(tensor) in step.made_in_forward:
             yield _made_in_forward(tensor, given)
     yield from _accumulating(given)
 
 
-def _stranger(way: Way) -> Finding:
+def _unregistered(way: Way) -> Finding:
     name = f"{way.path}.{way.text}" if way.path and " " not in way.text else way.text
     owner = f" of {way.path}" if way.path and " " in way.text else ""
     return Finding(
