@@ -144,8 +144,13 @@ FILES = [
         for title, (make, cause) in KINDS.items()
         for suffix in (".safetensors", ".h5")
     ),
-    HostileFile("an h5 file named so", ".safetensors", _of_format(".h5"), r"an HDF5 file. Rename it to end in .h5"),
     HostileFile(
-        "a safetensors file named so", ".h5", _of_format(".safetensors"), r"a safetensors file. Rename it to end in"
+        "an h5 file named so", ".safetensors", _of_format(".h5"), r"It looks like hdf5. Rename it to end in .h5"
+    ),
+    HostileFile(
+        "a safetensors file named so",
+        ".h5",
+        _of_format(".safetensors"),
+        r"It looks like safetensors. Rename it to end in",
     ),
 ]

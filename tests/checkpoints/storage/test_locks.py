@@ -220,11 +220,12 @@ def at_each_moment(work: Callable[[], None], act: Callable[[], None]) -> int:
 
             return follow
 
+        before = sys.gettrace()  # of a measurement of the coverage
         sys.settrace(trace)
         try:
             work()
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         if next(moments) <= count:
             return count
     raise AssertionError
