@@ -2,9 +2,9 @@
 
 python benchmarks/background.py --rounds 15
 
-A state of 256 MiB in 64 tensors is saved by each in turn, in interleaved rounds whose first is not counted. The next
-round begins when a save in the background has ended, as it has where training does more between two saves than writing
-takes. The figures are medians, and the highest and lowest beside them.
+Each saves a state of 256 MiB in 64 tensors in turn, in interleaved rounds; the first round is not counted. The next
+round begins when the background save has ended, as it has when training between two saves takes longer than writing.
+The figures are medians, with the lowest and highest beside them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TENSORS = 64
 
 
 def contestants(folder: Path) -> dict[str, History]:
-    """Return the histories to be measured by name, the one that the others are compared with first."""
+    """Return the histories to measure by name. The first is the one that the others are compared with."""
     options: dict[str, dict[str, Any]] = {
         "foreground": {},
         "background": {"background": True},

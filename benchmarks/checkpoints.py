@@ -1,13 +1,13 @@
-"""Our checkpoints beside the peers', and both beside the limits of the machine, in one interleaved run.
+"""Our checkpoints against other libraries and against the limits of the machine, in one interleaved run.
 
     make bench
     python benchmarks/checkpoints.py --work big,many,toy,scale,cold --rounds 5
 
 BIG is 64 float32 tensors, 1 GiB; MANY 20,000 tensors of 256 floats; TOY 6 tensors, 41 numbers. SCALE goes from 10 to
-100,000 tensors and from 1 MiB to 4 GiB; COLD starts whole processes. Each peer works in a process of its own. Figures
-are medians; files are in the page cache when they are read; a save goes to a path where nothing is. Our digests are
-always written, and checked unless a row says otherwise. BIG and SCALE need 24 GiB of memory: --shrink 64 makes them
-smaller by that, for a trial.
+100,000 tensors and from 1 MiB to 4 GiB; COLD starts whole processes. Each peer works in a separate process. Figures are
+medians; files are in the page cache when they are read; a save goes to an unused path. Our digests are always written,
+and checked unless a row says otherwise. BIG and SCALE need 24 GiB of memory: --shrink 64 makes them 64 times smaller,
+for a trial.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from files.workers import Measured, State, Worker
 from machine import describe
 from tables import MIB, Results, compare, milliseconds, ratio, show
 
-# Of this checkout, and in no commit.
+# Files in this checkout that belong to no commit.
 BUILD = Path(__file__).parents[1] / "build"
 
 PACKAGES = ("numpy", "h5py", "safetensors", "xxhash", "torch", "orbax-checkpoint", "mlx", "tinygrad")
@@ -46,12 +46,12 @@ def toy(_shrink: int) -> State:
     return {name: np.asarray(rng.random(shape), np.float32) for name, shape in shapes.items()}
 
 
-# Name of the work: the state, and for how many seconds an action is repeated in a round.
+# Each work by name: its state, and for how many seconds an action is repeated in a round.
 WORK = {"big": (big, 0.0), "many": (many, 0.0), "toy": (toy, 0.1)}
 
 
 def measure(work: str, folder: Path, rounds: int, shrink: int, left_out: list[str]) -> Results:
-    """Print the tables of one work, and return what they hold."""
+    """Print the tables of one work, and return their contents."""
     make, at_least_s = WORK[work]
     state = make(shrink)
     size = sum(array.nbytes for array in state.values())
@@ -93,9 +93,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default="big,many,toy,scale,cold", help="which, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", default=BUILD, type=Path, help="where the files go: on the disk to be measured")
-    parser.add_argument("--shrink", type=int, default=1, help="by how much BIG, MANY and SCALE are made smaller")
-    parser.add_argument("--without", default="", help="peers that are left out: some need minutes for MANY")
+    parser.add_argument(
+        "--folder", default=BUILD, type=Path, help="where the files go: a folder on the disk to measure"
+    )
+    parser.add_argument("--shrink", type=int, default=1, help="divide the sizes of BIG, MANY and SCALE by this")
+    parser.add_argument("--without", default="", help="peers to leave out: some need minutes for MANY")
     arguments = parser.parse_args()
     describe(PACKAGES)
     results: dict[str, Results] = {}

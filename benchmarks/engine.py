@@ -1,12 +1,12 @@
-"""Training steps and inferences of small models: ours beside NumPy by hand, PyTorch and JAX, in one interleaved run.
+"""Training steps and inferences of small models: ours against hand-written NumPy, PyTorch and JAX, interleaved.
 
     make bench
     python benchmarks/engine.py --work tense,mlp,transformer,linear --rounds 30
 
-Each contestant works in a process of its own, once with one thread and once with the threads it takes by itself. All
-start from the same weights and data, and their losses over 20 steps and their outputs must agree before anything is
-timed. In a round each does a block of steps, in turn; figures are medians of the rounds. "numpy" is the floor: the
-same by hand, without an engine (engines/in_numpy.py says what is spared).
+Each contestant works in a separate process, once with one thread and once with its default number of threads. All start
+from the same weights and data, and their losses over 20 steps and their outputs must agree before anything is timed. In
+each round they take turns, a block of steps each; figures are medians of the rounds. "numpy" is the floor: the same by
+hand, without an engine (engines/in_numpy.py says what that saves).
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from tables import show
 
 CONTESTANTS = (OURS, FLOOR, TORCH, JAX)
 PACKAGES = ("numpy", "torch", "jax")
-# Whether a setting is that of one thread, by what --threads calls it; and what the tables call it.
+# The values of --threads: whether each means one thread, and its name in the tables.
 THREADS = {"1": (True, "1 thread"), "default": (False, "default threads")}
 ACTIONS = ("step", "infer")
 
-# All compute in float32 and in orders of their own. 20 steps amplify that: seen were 3e-7 of a loss, 1e-5 in an output.
+# All compute in float32, each in its own order. 20 steps amplify that: we saw 3e-7 of a loss and 1e-5 in an output.
 STEPS, LOSS_TOLERANCE, OUTPUT_TOLERANCE = 20, 1e-5, 1e-3
-# A block takes this long, so that reading the clock does not count and a round is over soon.
+# The time of one block: long enough that reading the clock does not count, short enough that a round ends soon.
 _BLOCK_S = 0.02
 _MEMORY_AFTER = (10, 1000)
 
 
 def require_equal(work: str, proofs: dict[str, Proof]) -> None:
-    """Raise SystemExit unless all contestants had the losses and the output of the first."""
+    """Raise SystemExit unless all contestants have the losses and the output of the first."""
     first, expected = next(iter(proofs.items()))
     for name, proof in proofs.items():
         loss = float(np.max(np.abs(proof.losses / expected.losses - 1)))
         output = float(np.max(np.abs(proof.output - expected.output)))
         if not (loss <= LOSS_TOLERANCE and output <= OUTPUT_TOLERANCE):
             raise SystemExit(
-                f"{work}: {name} does not compute what {first} does, and is not timed: over {STEPS} steps the losses "
-                f"differ by up to {loss:.1e} of themselves, then the outputs by up to {output:.1e}."
+                f"{work}: {name} and {first} differ, so nothing is timed: the losses of {STEPS} steps by up "
+                f"to {loss:.1e} (relative), the outputs after them by up to {output:.1e}."
             )
 
 
 def measure(work: str, workers: list[Worker], rounds: int) -> dict[tuple[str, str], Times]:
-    """Return the times by (contestant, action), after the proof that all do the same."""
+    """Check that all contestants compute the same. Return their times by (contestant, action)."""
     require_equal(work, {worker.name: worker.ask("prove", work, STEPS) for worker in workers})
     counts = {(w, action): _block(w, work, action) for w in workers for action in ACTIONS}
     runs: dict[tuple[str, str], list[float]] = {(w.name, action): [] for w, action in counts}
@@ -61,7 +61,7 @@ def measure(work: str, workers: list[Worker], rounds: int) -> dict[tuple[str, st
 
 
 def _block(worker: Worker, work: str, action: str) -> int:
-    """Return how many of an action make a block; trying it out is its warm-up as well."""
+    """Return how many repetitions of an action make a block. Finding out also warms it up."""
     count = 1
     while (seconds := worker.ask("seconds", work, action, count)) * count < _BLOCK_S / 2:
         count *= 2
@@ -69,7 +69,7 @@ def _block(worker: Worker, work: str, action: str) -> int:
 
 
 def run(works: list[str], names: list[str], rounds: int, one_thread: bool, with_memory: bool) -> Results:
-    """Return the times by work, contestant and action; print what is left out, and our memory if that is wanted."""
+    """Return the times by work, contestant and action. Print what is left out, and our memory on request."""
     with contextlib.ExitStack() as stack:
         workers = [Worker(name, one_thread) for name in names]
         for worker in workers:
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default=",".join(WORK), help="which, separated by commas")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--without", default="", help="contestants that are left out, separated by commas")
+    parser.add_argument("--without", default="", help="contestants to leave out, separated by commas")
     parser.add_argument("--threads", default="1,default", help="'1', 'default' or both")
     arguments = parser.parse_args()
     works, left_out = arguments.work.split(","), arguments.without.split(",")

@@ -1,11 +1,11 @@
-"""Where the time of our training step or inference goes: the functions of the engine, by microseconds of a step.
+"""A profile of our training step or inference: the functions of the engine, by microseconds in each step.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/engine_profile.py --work tense
     OPENBLAS_NUM_THREADS=1 python benchmarks/engine_profile.py --work linear --action infer
 
-A signal looks every millisecond of processor time which function runs, for ten seconds. Python handles a signal when
-the next function begins, a call ends or a loop goes round, so that a function may be charged with the end of what ran
-before it.
+For ten seconds, a signal records the running function after every millisecond of processor time. Python handles a
+signal when the next function begins, a call ends or a loop repeats, so a function may be charged for the end of the
+code that ran before it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SECONDS, _BLOCK, _SHOWN = 10, 50, 16
 
 
 def sample(work: str, action: str) -> tuple[float, Counter[str]]:
-    """Return the microseconds of one action, and how often each function was seen at it."""
+    """Return the microseconds of one action, and how often each function was seen running."""
     act = getattr(build(WORK[work]()), action)
     for _ in range(_BLOCK):
         act()

@@ -1,4 +1,4 @@
-"""What a run was measured on, and how."""
+"""The machine that a run was measured on, the versions, and the command."""
 
 from __future__ import annotations
 

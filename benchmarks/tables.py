@@ -8,7 +8,7 @@ from files.workers import Measured, Worker, median
 
 MIB, GIB = 1 << 20, 1 << 30
 
-# From here on the first round says enough.
+# Seconds from which one round is enough.
 _LONG_S = 10
 
 # By the name of the worker and of its action.
@@ -16,10 +16,10 @@ Results = dict[tuple[str, str], Measured]
 
 
 def compare(actions: Iterable[tuple[Worker, str]], rounds: int, at_least_s: float = 0) -> Results:
-    """Return the medians of actions of workers.
+    """Return the medians of the workers' actions.
 
-    Each runs once in every round, in turn, so that a machine that slows down slows all of them. What fails in the
-    first round is named and left out, and what takes long is not repeated.
+    Each runs once in every round, in turn, so that a machine that slows down slows all of them. An action that fails in
+    the first round is named and left out, and one that takes long is not repeated.
     """
     runs: dict[tuple[Worker, str], list[Measured]] = {}
     repeated: list[tuple[Worker, str]] = []

@@ -1,4 +1,4 @@
-"""The work in JAX: the whole step is one compiled function that takes over the memory of the state it is given."""
+"""The work in JAX: the whole step is one compiled function that reuses the memory of the state it is given."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
 """The floor: the work written by hand in NumPy, with its gradients derived on paper and no engine at all.
 
-What makes it fast, and what an engine cannot or need not do:
+These make it fast, and an engine cannot or need not do them:
 
-- All memory is taken once, before the first step; every operation writes into it (out=).
-- Activations lie feature-major, (features, batch): what is per feature or per example is then a long row, also where
-  there are only five classes, and sums over features add rows.
-- Below the features stands a row of ones, and beside each weight its bias: (out, in + 1). One product then does the
-  linear layer with its bias, and one gives the gradients of both.
+- All memory is allocated once, before the first step; every operation writes into it (out=).
+- Activations are feature-major, (features, batch): per-feature and per-example operations then run along long rows,
+  even with only five classes, and sums over features add rows.
+- There is a row of ones below the features, and each weight has its bias beside it: (out, in + 1). One product computes
+  the linear layer with its bias, and one gives the gradients of both.
 - All parameters are one vector, all gradients another: an optimizer is a few operations, whatever the model.
-- BLAS has written to the memory it packs matrices into, as in statezoo (core/blas.py says why).
+- BLAS has already written to the memory it packs matrices into, as in statezoo (core/blas.py says why).
 
-Nothing is checked, and a model fits only the batch it was made for.
+Nothing is checked, and a model fits only the batch size it was made for.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def build(work: Work) -> Task:
 def step_of(
     model: Any, criterion: Callable[[], float], gradients: list[np.ndarray], update: Callable[[], None]
 ) -> Callable[[], float]:
-    """Return what does a training step and returns the loss before it."""
+    """Return a function that does one training step and returns the loss before it."""
 
     def step() -> float:
         model.forward()
@@ -99,7 +99,7 @@ class Perceptron:
         return np.dot(self.weights[-1], self.inputs[-1], out=self.out)
 
     def backward(self, gradients: list[np.ndarray]) -> None:
-        """Fill gradients. What the first layer's input would get is not computed: nobody asks for it."""
+        """Fill gradients. The gradient of the first layer's input is not computed: nothing needs it."""
         g = self.out
         for layer in range(len(self.weights) - 1, -1, -1):
             w_t, a_t = self.transposed[layer]
@@ -113,7 +113,7 @@ class Perceptron:
 
 
 def cross_entropy(logits: np.ndarray, classes: np.ndarray) -> Callable[[], float]:
-    """Return what computes the mean of -log softmax(logits)[class] and turns logits (C, N) into their gradient.
+    """Return a function: the mean of -log softmax(logits)[class], which turns logits (C, N) into their gradient.
 
     L = mean(log(sum exp(z - max)) - (z_class - max)).  dL/dz = (softmax(z) - one_hot(class)) / N.
     """
@@ -140,7 +140,7 @@ def cross_entropy(logits: np.ndarray, classes: np.ndarray) -> Callable[[], float
 
 
 def mean_squared_error(out: np.ndarray, y: np.ndarray) -> Callable[[], float]:
-    """Return what computes mean((out - y)^2) and turns out into its gradient, 2 (out - y) / n."""
+    """Return a function that computes mean((out - y)^2) and turns out into its gradient, 2 (out - y) / n."""
     y = np.ascontiguousarray(y)
     difference, factor = out.reshape(-1), np.float32(2 / out.size)
 
@@ -154,7 +154,7 @@ def mean_squared_error(out: np.ndarray, y: np.ndarray) -> Callable[[], float]:
 
 
 def sgd(p: np.ndarray, g: np.ndarray, lr: float) -> Callable[[], None]:
-    """Return what moves p by -lr g; g is used up."""
+    """Return a function that moves p by -lr g. It overwrites g."""
     rate = np.float32(lr)
 
     def update() -> None:
@@ -165,10 +165,10 @@ def sgd(p: np.ndarray, g: np.ndarray, lr: float) -> Callable[[], None]:
 
 
 def adam(p: np.ndarray, g: np.ndarray, lr: float, decay: float = 0.0) -> Callable[[], None]:
-    """Return what moves p by a step of Adam, or with decay of AdamW; g is used up.
+    """Return a function that moves p by a step of Adam, or of AdamW if there is decay. It overwrites g.
 
     Adam keeps m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2 and steps by lr (m / c1) / (sqrt(v / c2) + eps), with
-    c = 1 - b^t. Kept here are M = m / (1 - b1) and V = v / (1 - b2), which saves an operation each: with
+    c = 1 - b^t. Here M = m / (1 - b1) and V = v / (1 - b2) are kept instead, which saves an operation each: with
     s = sqrt((1 - b2) / c2), the step is (lr (1 - b1) / (c1 s)) M / (sqrt(V) + eps / s).
     """
     b1, b2, eps = 0.9, 0.999, 1e-8

@@ -1,7 +1,7 @@
 """The floor of the transformer: a language model of one block by hand, laid out as engines/in_numpy.py says.
 
 N = B T positions of all sequences, one column each.  C: features.  h: heads.  d = C / h.  Every matrix is (rows, N).
-Names: by_x is dL/dx; where by_x takes the memory of a value, that value is no longer needed.
+Names: by_x is dL/dx. If by_x overwrites a value, that value is no longer needed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class LanguageModel:
         return np.dot(self.token, self.ln.forward(x)[:-1], out=self.logits)
 
     def backward(self, gradients: list[np.ndarray]) -> None:
-        """Fill gradients. by_x runs down the residual stream, and what each part adds to it is added in place."""
+        """Fill gradients. by_x runs down the residual stream, and each part adds its share in place."""
         token, position, ln1, ln2, ln, in_proj, out_proj, fc1, fc2 = gradients
         by_x, part, wide = self.x, self.part, self.wide
         np.dot(self.logits, self.ln.out[:-1].T, out=token)  # the head's part of the tied embedding
@@ -94,7 +94,7 @@ class LanguageModel:
         position[self.length :] = 0
         np.add.reduce(by_x.reshape(C, self.batch, self.length), axis=1, out=part[:, : self.length])
         position[: self.length] = part[:, : self.length].T
-        # Columns of the same token are summed by a product: np.add.at would do it one by one.
+        # A product sums the columns of the same token: np.add.at would add them one by one.
         self.one_hot.fill(0)
         self.one_hot[self.tokens, self.columns] = 1
         token += np.dot(self.one_hot, by_x.T)
@@ -130,7 +130,7 @@ class Norm:
         return self.out
 
     def backward(self, g: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """Fill gradient, of weight and bias, and return dL/dx in the memory of g = dL/d out."""
+        """Fill the gradients of weight and bias, and return dL/dx in the memory of g = dL/d out."""
         scratch, share = self.scratch, self.weight / np.float32(C)
         np.multiply(g, self.normal, out=scratch)
         np.dot(scratch, self.ones, out=gradient[0])
@@ -144,9 +144,9 @@ class Norm:
 
 
 class Attention:
-    """Causal attention of every head, in place of views: q, k and v are (B, h, d, T) within qkv (3 C, N).
+    """Causal attention of every head, on views: q, k and v are (B, h, d, T) within qkv (3 C, N).
 
-    P (B, h, S, T), one column for each position t that looks, is the softmax of k^T q / sqrt(d) over s <= t, and
+    P (B, h, S, T), with one column for each query position t, is the softmax of k^T q / sqrt(d) over s <= t, and
     mixed = v P.  With G = dL/d mixed: dL/dv = G P^T, dL/dP = v^T G, dL/d scores = P * (dL/dP - sum over s of P *
     dL/dP), where that sum is the sum over d of G * mixed; then dL/dq = k dL/d scores and dL/dk = q dL/d scores^T, the
     scale of q included.
@@ -182,7 +182,7 @@ class Attention:
         return self.out
 
     def backward(self, g: np.ndarray) -> np.ndarray:
-        """Return dL/d qkv (3 C, N) for g = dL/d mixed (C, N), which is used up."""
+        """Return dL/d qkv (3 C, N) for g = dL/d mixed (C, N), which it overwrites."""
         by_mixed, by_p = self._heads(g), self.by_p
         np.matmul(by_mixed, self.p.swapaxes(-1, -2), out=self.by_v)
         np.matmul(self.v.swapaxes(-1, -2), by_mixed, out=by_p)

@@ -12,7 +12,7 @@ from statezoo.zoo.models.tense_mlp.model import TenseMLP
 
 
 class LanguageModel(Module):
-    """transformer-block of the zoo, with another vocabulary and length."""
+    """The zoo's transformer-block, with another vocabulary and length."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -66,7 +66,7 @@ MODELS = {"tense": TenseMLP, "mlp": SimpleMLP, "transformer": LanguageModel, "li
 def build(work: Work) -> Task:
     model = MODELS[work.name]()
     model.load_state_dict({name: torch.tensor(array) for name, array in work.weights.items()})
-    # What they write without options; "foreach" and "fused" would be other contestants.
+    # As users write them, without options; "foreach" and "fused" would be other contestants.
     optimizer = getattr(torch.optim, work.optimizer)(model.parameters(), lr=work.lr)
     x, y, one = torch.tensor(work.x), torch.tensor(work.y), torch.tensor(work.one)
     classes = y.reshape(-1)

@@ -1,4 +1,4 @@
-"""What the engine must reach, and whether it did in this run."""
+"""The marks that the engine must reach, and whether it did in this run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Results = dict[tuple[str, str, str], Times]
 
 
 class Mark(NamedTuple):
-    """Ours must take at most this many times what the other takes."""
+    """A mark: we must take at most this many times as long as the other."""
 
     work: str
     action: str
@@ -50,7 +50,7 @@ MARKS = (
 def show_marks(results: dict[str, Results]) -> None:
     """Print the marks of the work that was done, by number of threads: reached, LOST or not measured.
 
-    Reached is what medians and least times both reach: either alone may be luck where other programs run meanwhile.
+    Both the medians and the least times must reach a mark: either alone may be luck while other programs run.
     """
     show("Marks: ours / theirs", ["", "at most", "medians", "least", ""], _rows(results))
 

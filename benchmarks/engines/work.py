@@ -1,6 +1,6 @@
-"""What the engine is measured with: four small models, with the same weights and data for every contestant.
+"""The work that the engine is measured with: four small models, with the same weights and data for every contestant.
 
-Weights have the names and the layout of a state_dict, here and in PyTorch alike: a Linear has weight (out, in).
+Weights have the names and the layout of a state_dict, the same here and in PyTorch: a Linear has weight (out, in).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ State = dict[str, np.ndarray]
 
 
 class Work(NamedTuple):
-    """A model, its data and its optimizer. x, y: of a training step. one: the input of an inference, batch 1."""
+    """A model, its data and its optimizer. x, y: a training step's batch. one: the input of an inference, batch 1."""
 
     name: str
     title: str
@@ -31,7 +31,7 @@ class Work(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What `build` of a contestant's module makes of a Work. Both functions return when all is computed."""
+    """The functions that a contestant's `build` makes from a Work. Both return only when everything is computed."""
 
     step: Callable[[], Any]  # forward, backward and optimizer; returns the loss before it, which has item()
     infer: Callable[[], Any]  # returns the model's output for Work.one, as np.asarray() takes it

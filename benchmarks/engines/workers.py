@@ -1,6 +1,6 @@
-"""Processes that train as one contestant does, with a number of threads that is set before they start.
+"""Processes that each train as one contestant, with a number of threads that is set before they start.
 
-Orders and answers go through a pipe; a block of steps is timed inside, so that the pipe does not count.
+Orders and answers go through a pipe; a block of steps is timed inside the process, so the pipe does not count.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SPAWN = multiprocessing.get_context("spawn")  # a fork would keep the threads o
 
 
 class Proof(NamedTuple):
-    """What shows that contestants do the same: losses of the first steps, and the output for Work.one after them."""
+    """Evidence that contestants compute the same: the losses of the first steps, then the output for Work.one."""
 
     losses: np.ndarray
     output: np.ndarray
 
 
 class Memory(NamedTuple):
-    """Bytes, of one step and after it: the peak above what was held before, and what is held beyond that after."""
+    """The memory of one step, in bytes above what was held before it: its peak, and what is still held after it."""
 
     steps: int
     peak: int
@@ -58,7 +58,7 @@ class Worker:
         self.absent: str = self._pipe.recv()
 
     def ask(self, order: str, work: str, *arguments: Any) -> Any:
-        """Return what the function of that name in _ORDERS says. Raises RuntimeError with what went wrong there."""
+        """Return the result of the function of that name in _ORDERS. Raises RuntimeError with its error if it fails."""
         self._pipe.send((order, work, arguments))
         worked, answer = self._pipe.recv()
         if not worked:
@@ -74,7 +74,7 @@ class Worker:
 
 @contextlib.contextmanager
 def _environment(one_thread: bool) -> Iterator[None]:
-    """Set, or with the default threads unset, what a process started meanwhile sees."""
+    """Set the number of threads that a process started meanwhile sees, or unset it for the default."""
     before = {name: os.environ.pop(name) for name in ONE_THREAD if name in os.environ}
     os.environ.update(ONE_THREAD if one_thread else {})
     try:

@@ -28,7 +28,7 @@ _STARTS = 4
 
 def measure(folder: Path, rounds: int) -> Results:
     """Print the table of whole processes, and return it by (program, "run")."""
-    # Without this variable Python keeps what it compiled in the round that is not counted.
+    # Without this variable Python keeps the bytecode that it compiles in the round that is not counted.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for counted in range(rounds * _STARTS + 1):

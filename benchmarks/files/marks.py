@@ -1,4 +1,4 @@
-"""What must be reached, and whether it was in this run."""
+"""The marks that checkpoints must reach, and whether they did in this run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from files.scale import COUNTS, SIZES
 from files.workers import Measured
 from tables import MIB, Results, show
 
-# What the machine can do at best, by what is asked of it: the fastest of these actions of LIMIT.
+# The best that the machine can do for each action: the fastest of these actions of LIMIT.
 _LIMITS = {
     "save": ("save",),
     "save, durable": ("save, durable",),
@@ -20,7 +20,7 @@ _LIMITS = {
     "load, mapped": ("load, mapped",),
 }
 
-# The results of a run by work, and a figure got from them: KeyError says that its work did not run, or failed.
+# The results of a run by work, and a figure computed from them: KeyError means that its work did not run, or failed.
 All = dict[str, Results]
 Figure = Callable[[All], float]
 
@@ -35,7 +35,7 @@ class Mark(NamedTuple):
 
 
 def limit_of(action: str, table: Results) -> Measured | None:
-    """Return what the machine does at best for an action, None if the table does not say or there is no such limit."""
+    """Return the machine's best for an action, or None if it was not measured or there is no such limit."""
     return min((table[LIMIT, a] for a in _LIMITS.get(action, ()) if (LIMIT, a) in table), default=None)
 
 
@@ -60,12 +60,12 @@ def _save_memory_mib(results: All) -> float:
 
 
 def _memory_to_state(results: All) -> float:
-    # What the limit reads into is as large as the state.
+    # The limit reads into memory of the state's size.
     return results["big"][OURS, "load"].growth_bytes / results["big"][LIMIT, "load"].growth_bytes
 
 
 def _growth(unit: str, few: int, many: int, action: str) -> Figure:
-    """Return what one costs among many over what one costs among few, in the format where it grows more."""
+    """Return the cost of one among many over the cost of one among few, in the format where it grows more."""
 
     def figure(results: All) -> float:
         costs = {n: results[f"scale {n} {unit}"] for n in (few, many)}

@@ -1,7 +1,7 @@
 """What each peer does with a state. Each function sets up, untimed, and returns what can be timed.
 
-The names of actions begin with save, load or open; the bytes of what is only mapped are read where the name says so.
-What comes lazily is made real, so that every load ends with the values in memory. State: arrays by name.
+The names of actions begin with save, load or open; "not read" marks a load that maps the bytes without reading them.
+Lazy values are computed, so that every other load ends with the values in memory. State: arrays by name.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _writev(arrays: list[np.ndarray], path: Path, durable: bool) -> None:
 
 
 def _writev_all(file: int, buffers: list[memoryview]) -> None:
-    """Write all buffers. One call of the system ends at 2 GiB, within a buffer."""
+    """Write all buffers. One system call stops at 2 GiB, within a buffer."""
     while buffers:
         count = os.writev(file, buffers)
         while buffers and count >= len(buffers[0]):
@@ -68,7 +68,7 @@ def _readinto(path: Path, size: int, threads: int) -> np.ndarray:
             start += os.preadv(file, [memory.data[start:stop]], start)
 
     with _descriptor(path, os.O_RDONLY) as file:
-        if threads == 1:  # making a thread takes longer than reading a small state
+        if threads == 1:  # starting a thread takes longer than reading a small state
             read(file, 0, size)
             return memory
         with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,4 @@
-"""SCALE: what a tensor costs as they grow in number, and what a GiB costs as they grow in size."""
+"""SCALE: the cost of a tensor as their number grows, and the cost of a GiB as their size grows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ACTIONS = ("save", "load", "open + one tensor")
 
 
 def measure(folder: Path, rounds: int, shrink: int) -> dict[str, Results]:
-    """Print both tables. Returns their results by "scale COUNT tensors" and "scale SIZE bytes"."""
+    """Print both tables. Return their results by "scale COUNT tensors" and "scale SIZE bytes"."""
     counts = {count: _measure(_small(count), folder, rounds) for count in COUNTS if count <= COUNTS[-1] // shrink}
     names = [f"{name}: {action}" for name in (LIMIT, OURS, OURS_HDF5) for action in ("save", "load")]
     show(
@@ -55,7 +55,7 @@ def _large(size: int) -> State:
 def _measure(state: State, folder: Path, rounds: int) -> Results:
     """Measure one format after the other, so that the memory holds the files of only one."""
     results: Results = {}
-    # What takes less than a scheduler's tick is repeated.
+    # Anything shorter than a scheduler's tick is repeated.
     at_least_s = 0.1 if sum(array.nbytes for array in state.values()) < 64 * MIB else 0
     for name in (LIMIT, OURS, OURS_HDF5):
         worker = Worker(name, PEERS[name], state, folder)

@@ -1,6 +1,6 @@
-"""Processes that do the work of one peer when told to, and measure it themselves.
+"""Processes that each do the work of one peer when told to, and measure it themselves.
 
-A worker is forked from the process that made the state: all peers save the same memory, and it is there once.
+A worker is forked from the process that made the state: all peers save the same memory, which exists only once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ State = dict[str, np.ndarray]
 Actions = dict[str, Callable[[], object]]
 Peer = Callable[[State, Path], Actions]
 
-# Of the peers, some take minutes for 20,000 tensors.
+# Some peers take minutes for 20,000 tensors.
 PATIENCE_S = 120
 
 _FORK = multiprocessing.get_context("fork")
 
 
 class Measured(NamedTuple):
-    """What an action took: seconds, and how many bytes its process held at most beyond those before all actions."""
+    """The cost of an action: its seconds, and its process's peak memory above that before all actions, in bytes."""
 
     seconds: float
     growth_bytes: float
@@ -41,7 +41,7 @@ def median(runs: list[Measured]) -> Measured:
 
 
 class Worker:
-    """The process of one peer. actions: what it can do, by name. absent: why it cannot be used here, or any more."""
+    """The process of one peer. actions: what it can do, by name. absent: why it cannot be used, or not any more."""
 
     def __init__(self, name: str, peer: Peer, state: State, folder: Path) -> None:
         self.name = name
@@ -60,9 +60,9 @@ class Worker:
             self.actions = answer
 
     def run(self, action: str, at_least_s: float) -> Measured:
-        """Do an action once untimed, then again and again for at_least_s seconds, once at least. Returns the medians.
+        """Do an action once untimed, then repeat it for at_least_s seconds, at least once. Return the medians.
 
-        Raises RuntimeError with what went wrong in the worker, or that it took more than PATIENCE_S.
+        Raises RuntimeError if the worker failed, with its error, or if it took more than PATIENCE_S.
         """
         if not self.absent:
             self._pipe.send((action, at_least_s))
@@ -72,7 +72,7 @@ class Worker:
         return Measured(*answer)
 
     def _answer(self) -> Any:
-        """Return what the worker says: a str if it failed. One that is late or dead is absent from then on."""
+        """Return the worker's answer: a str if it failed. A worker that is late or dead is absent from then on."""
         try:
             if self._pipe.poll(PATIENCE_S):
                 return self._pipe.recv()
@@ -85,7 +85,7 @@ class Worker:
     def close(self) -> None:
         """End the process and remove its files."""
         if not self.absent:
-            self._pipe.send(None)  # closing the pipe would not do: workers forked later hold it open too
+            self._pipe.send(None)  # closing the pipe is not enough: workers forked later hold it open too
         self._process.join()
         self._pipe.close()
         shutil.rmtree(self._folder)
@@ -110,10 +110,10 @@ def _serve(pipe: Connection, peer: Peer, state: State, folder: Path) -> None:
 
 
 def _measure(action: Callable[[], object], at_least_s: float, written: Path | None) -> tuple[float, float]:
-    """Return the median seconds and the peak of the memory; written: the folder to write to, empty at each start.
+    """Return the median seconds and the peak memory. written: the folder to write to, empty at each start.
 
-    The first time is not counted. It pays for what others left: where free memory lies in small pieces the system takes
-    far longer to give out a large one than to give out the same again.
+    The first time is not counted, because it pays for what others left: when free memory is fragmented, the system
+    takes far longer to hand out a large block than to hand out the same block again.
     """
     _give_back_free_memory()
     _forget_peak()
@@ -124,7 +124,7 @@ def _measure(action: Callable[[], object], at_least_s: float, written: Path | No
         start = time.perf_counter()
         result = action()
         times.append(time.perf_counter() - start)
-        del result  # outside the time: how fast memory is given back is nobody's merit here
+        del result  # not timed: how fast memory is freed is not what is measured here
     peak = _memory("VmHWM")
     if written:
         _flush(written)
@@ -137,7 +137,7 @@ def _empty(folder: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Have the disk done with what was written, so that the next contestant does not wait for it."""
+    """Flush what was written to the disk, so that the next contestant does not wait for it."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -145,7 +145,7 @@ def _flush(folder: Path) -> None:
 
 
 def _give_back_free_memory() -> None:
-    # Memory that the C library kept from the last run would hide what this one takes. Only glibc has the function.
+    # Memory that the C library kept from the last run would hide how much this one takes. Only glibc has the function.
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
