@@ -23,7 +23,7 @@ def entry(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run() -> Callable[..., Process]:
-    """Run Python with some arguments in a process of its own, in which every warning is an error."""
+    """Run Python with some arguments in a separate process, in which every warning is an error."""
 
     def run(*arguments: str, cwd: Path | None = None) -> Process:
         environment = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200"}

@@ -25,7 +25,7 @@ from statezoo.scripts.command import main
 from statezoo.scripts.verbs import Outcome, Verb, printable, spoken
 
 Process = subprocess.CompletedProcess[str]
-# What would retitle a terminal, clear it, and colour what comes after.
+# Sequences that retitle a terminal, clear it, and colour the text after them.
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x1b[31m\r\x9b31m\u202e"
 
 
@@ -58,12 +58,12 @@ def test_without_a_verb_the_command_shows_its_usage_and_fails(run: Callable[...,
 
 
 def buffered(**changes: str) -> dict[str, str]:
-    """Return an environment in which output is buffered, as it is by default, even if the tests run without."""
+    """Return an environment in which output is buffered as by default, even if the tests run without a buffer."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | changes
 
 
 @pytest.mark.parametrize("verb", ["list", "info transformer-block.sort"])
-def test_a_reader_that_leaves_early_is_no_error(verb: str):
+def test_a_reader_that_stops_early_is_not_an_error(verb: str):
     command = f"set -o pipefail; {shlex.quote(sys.executable)} -m statezoo {verb} | true"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=buffered())
     assert (result.returncode, result.stderr) == (0, "")
@@ -77,7 +77,7 @@ def test_a_terminal_without_accents_shows_escapes_instead():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_an_output_that_cannot_be_written_is_one_message():
+def test_output_that_cannot_be_written_is_one_message():
     command = f"{shlex.quote(sys.executable)} -m statezoo list > /dev/full"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=buffered())
     assert result.returncode == 1
@@ -132,14 +132,14 @@ def test_only_the_file_of_the_chosen_verb_is_imported(words: list[str], expected
     assert ("numpy" in imported) == bool(expected)
 
 
-def test_list_imports_neither_what_trains_nor_h5py():
+def test_list_imports_neither_training_code_nor_h5py():
     imported = imported_by("list")
     assert imported & {"h5py", "sklearn", "matplotlib", "tqdm", "difflib"} == set()
     assert not any(name.startswith(("statezoo.zoo.training", "statezoo.checkpoints.tools")) for name in imported)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, run: Callable[[Any], Outcome]) -> None:
-    """Let the verb fingerprint do something else."""
+    """Make the verb fingerprint run another function."""
     verb = files.VERBS["fingerprint"]
     monkeypatch.setitem(files.VERBS, "fingerprint", Verb(verb.arguments, run, verb.examples))
 
@@ -168,7 +168,7 @@ def test_control_characters_are_escaped_in_text_errors_warnings_and_usage(
         assert "\\x1b[2J" in text
 
 
-def test_a_text_that_can_be_printed_is_not_changed():
+def test_printable_text_is_not_changed():
     assert printable("a line\nand ñ, 日本 ░▒█") == "a line\nand ñ, 日本 ░▒█"
     assert printable("a\ttab\x00 \udce9") == "a\\ttab\\x00 \\udce9"
 
@@ -213,7 +213,7 @@ def test_a_foreign_file_cannot_move_the_cursor(options: list[str], tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "golden.safetensors"])
-def test_a_folder_in_the_place_of_a_file_is_one_message(name: str, entry: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_folder_in_place_of_a_file_is_one_message(name: str, entry: Path, capsys: pytest.CaptureFixture[str]):
     (entry / name).unlink()
     (entry / name).mkdir()
     assert main(["info", f"file:{entry}"]) == 1
@@ -226,7 +226,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_message(name: str, entry: Path, 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs permissions as on Unix")
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "golden.safetensors"])
 def test_a_file_that_may_not_be_read_is_one_message(name: str, entry: Path):
-    # Root may read everything, so it becomes another user, once all that is needed is imported.
+    # Root may read everything, so the process becomes another user once everything it needs is imported.
     program = (
         "import os, sys; from statezoo.scripts.command import main\n"
         "path = sys.argv.pop(); main(sys.argv[1:]); os.chmod(path, 0)\n"

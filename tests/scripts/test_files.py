@@ -63,7 +63,7 @@ def test_verify_says_that_a_file_is_intact(file: str, capsys: pytest.CaptureFixt
     assert run(capsys, "verify", file) == (0, expected)
 
 
-def test_verify_names_what_is_damaged_and_fails(damaged: str, capsys: pytest.CaptureFixture[str]):
+def test_verify_names_the_damaged_tensors_and_fails(damaged: str, capsys: pytest.CaptureFixture[str]):
     status, shown = run(capsys, "verify", damaged)
     assert status == 1
     assert shown.splitlines()[1:3] == ["  weight", "  tied    shares the memory of weight"]
@@ -101,14 +101,14 @@ def test_convert_writes_the_other_file(target: str, file: str, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("size", ["0.1KB", "100"])
-def test_convert_makes_shards(size: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_convert_writes_shards(size: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = str(tmp_path / "b.safetensors")
     assert run(capsys, "convert", file, path, "--max-shard-size", size)[0] == 0
     assert (tmp_path / "b-00001-of-00002.safetensors").exists()
     assert diff(path, STATE).same
 
 
-def test_repair_saves_what_is_intact_beside_the_file_and_fails(damaged: str, capsys: pytest.CaptureFixture[str]):
+def test_repair_saves_the_intact_tensors_beside_the_file_and_fails(damaged: str, capsys: pytest.CaptureFixture[str]):
     status, shown = run(capsys, "repair", damaged)
     out = damaged.replace("a.safetensors", "a.repaired.safetensors")
     assert status == 1
@@ -148,7 +148,7 @@ def test_a_known_error_is_one_message_and_status_1(
     assert text in shown.err
 
 
-def test_a_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]):
+def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         main(["diff", "one.h5"])
     assert caught.value.code == 2
@@ -181,7 +181,7 @@ def test_long_work_shows_a_bar_on_a_terminal_only(
     assert "verify:" not in capsys.readouterr().out
 
 
-def test_a_reader_that_leaves_early_changes_no_status(tmp_path: Path):
+def test_a_reader_that_stops_early_does_not_change_the_status(tmp_path: Path):
     a, b = tmp_path / "a.h5", tmp_path / "b.h5"
     save_file({f"layers.{number}.weight": np.ones(1) for number in range(5000)}, a)
     save_file({}, b)

@@ -70,7 +70,7 @@ def test_train_refuses_impossible_settings_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_training_says_how_to_continue(tmp_path: Path):
+def test_interrupted_training_says_how_to_continue(tmp_path: Path):
     process = subprocess.Popen(
         [sys.executable, str(SCRIPTS / "train.py"), "simple-mlp.digits", "--epochs", "100000", "--out", "a run"],
         cwd=tmp_path,

@@ -94,7 +94,7 @@ def test_environment_and_pictures_of_a_manifest_must_be_text(tiny_entry: Path, k
 
 def test_an_enormous_manifest_is_refused_before_it_is_read(tiny_entry: Path):
     with (tiny_entry / "manifest.json").open("r+b") as file:
-        file.truncate(1 << 40)  # a sparse file: reading it would take the memory of the machine
+        file.truncate(1 << 40)  # a sparse file: reading it would use up the machine's memory
     with pytest.raises(zoo.EntryError, match="a manifest has at most 1048576"):
         zoo.load(f"file:{tiny_entry}")
 
@@ -130,7 +130,7 @@ def test_a_file_outside_the_entrys_folder_is_never_opened(tiny_entry: Path, file
         open_entry(tiny_entry).path(filename)
 
 
-def test_a_link_that_leads_out_of_the_folder_is_not_followed(tiny_entry: Path, tmp_path: Path):
+def test_a_link_out_of_the_folder_is_not_followed(tiny_entry: Path, tmp_path: Path):
     weights = tiny_entry / "model.safetensors"
     weights.rename(tmp_path / "elsewhere.safetensors")
     weights.symlink_to(tmp_path / "elsewhere.safetensors")
@@ -166,9 +166,7 @@ def test_an_entry_in_a_folder_of_a_snapshot_loads(snapshot: Path):
 @pytest.mark.parametrize(
     "place", ["models--somebody--net", "models--somebody--net/blobs/sub", "models--other--net/blobs"]
 )
-def test_a_link_of_a_snapshot_that_leaves_the_blobs_of_its_repository_is_not_followed(
-    snapshot: Path, tmp_path: Path, place: str
-):
+def test_a_snapshot_link_out_of_its_repositorys_blobs_is_not_followed(snapshot: Path, tmp_path: Path, place: str):
     weights = snapshot / "model.safetensors"
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     elsewhere = weights.resolve().rename(tmp_path / place / "weights")
@@ -179,7 +177,7 @@ def test_a_link_of_a_snapshot_that_leaves_the_blobs_of_its_repository_is_not_fol
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "README.md"])
-def test_a_file_that_the_system_refuses_to_read_is_an_error_of_the_entry(
+def test_a_file_that_the_system_refuses_to_read_is_an_entry_error(
     tiny_entry: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
@@ -205,7 +203,7 @@ def test_a_manifest_that_is_a_link_out_of_the_folder_is_not_followed(tiny_entry:
         zoo.load(f"file:{tiny_entry}")
 
 
-def test_weights_that_are_a_link_to_themselves_are_an_error_of_the_entry(tiny_entry: Path):
+def test_weights_that_are_a_link_to_themselves_are_an_entry_error(tiny_entry: Path):
     (tiny_entry / "model.safetensors").unlink()
     (tiny_entry / "model.safetensors").symlink_to("model.safetensors")
     with pytest.raises(zoo.EntryError, match=r"model\.safetensors"):
@@ -213,19 +211,19 @@ def test_weights_that_are_a_link_to_themselves_are_an_error_of_the_entry(tiny_en
 
 
 @pytest.mark.parametrize("name", ["file:" + "a" * 5000, "file:\0", "file:"])
-def test_an_impossible_folder_name_is_an_error_of_the_entry(name: str):
+def test_an_impossible_folder_name_is_an_entry_error(name: str):
     with pytest.raises(zoo.EntryError, match="is not a zoo entry"):
         zoo.load(name)
 
 
 @pytest.mark.parametrize("filename", ["\0", "a" * 400])
-def test_an_impossible_file_name_is_an_error_of_the_entry(tiny_entry: Path, filename: str):
+def test_an_impossible_file_name_is_an_entry_error(tiny_entry: Path, filename: str):
     change_manifest(tiny_entry, files={filename: {"bytes": 6, "sha256": "0" * 64}})
     with pytest.raises(zoo.EntryError, match=r"cannot be opened|is missing"):
         open_entry(tiny_entry).path(filename)
 
 
-def test_a_card_that_is_not_text_is_an_error_of_the_entry(tiny_entry: Path):
+def test_a_card_that_is_not_text_is_an_entry_error(tiny_entry: Path):
     (tiny_entry / "README.md").write_bytes(b"\xff")
     change_manifest(tiny_entry, files=describe_files(tiny_entry, ["README.md"]))
     with pytest.raises(zoo.EntryError, match=r"README.md is not UTF-8 text"):
@@ -282,7 +280,7 @@ SORTER = {"embed_dim": 64, "num_heads": 1, "length": 6}
         ({"fingerprint": "0" * 32}, "does not hold the state that the manifest describes: their fingerprints differ"),
     ],
 )
-def test_a_manifest_that_describes_another_model_than_its_weights_is_refused(
+def test_a_manifest_that_describes_a_different_model_than_its_weights_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ):
     entry = Path(shutil.copytree(find("transformer-block.sort"), tmp_path / "entry"))
@@ -325,7 +323,7 @@ def test_a_configuration_that_does_not_fit_the_weights_is_an_error(tiny_entry: P
 
 
 @pytest.mark.parametrize("width", [-1, "three", 1.5, None, [3], 10**30])
-def test_an_impossible_configuration_is_an_error_of_the_entry(tiny_entry: Path, width: object):
+def test_an_impossible_configuration_is_an_entry_error(tiny_entry: Path, width: object):
     forge(tiny_entry, {"width": width})
     with pytest.raises(zoo.EntryError, match="tiny-net cannot be built"):
         zoo.load(f"file:{tiny_entry}")

@@ -1,4 +1,4 @@
-"""Predictions: what people type goes in, and what people can read comes out."""
+"""Predictions from typed input, with readable output."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_an_image_is_read_from_text_a_path_and_an_array_alike(tmp_path: Path):
     assert np.array_equal(pixels, parse_image(pixels.reshape(-1), side=8))
 
 
-def test_text_is_never_taken_for_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_text_is_never_treated_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "some").mkdir()
     for name in ("secret", "some/secret"):

@@ -113,7 +113,7 @@ def test_enlarging_keeps_the_corners_and_is_bilinear_between():
     assert (enlarge(np.ones((1, 8, 8)))[0, 4:24, 4:24] == 1).all()
 
 
-def test_the_plane_holds_and_its_inputs_have_full_rank():
+def test_the_points_lie_on_the_plane_and_their_inputs_have_full_rank():
     split = plane(n=320, seed=3)
     assert shapes_and_dtypes(split) == [
         ((256, 2), "float32"),
@@ -155,7 +155,7 @@ def test_no_held_out_sequence_is_trained_on_and_none_occurs_twice():
     assert (len(trained), len(held_out), len(trained & held_out)) == (40_000, 2_000, 0)
 
 
-def test_held_out_sequences_repeat_digits_as_often_as_chance_does():
+def test_held_out_sequences_repeat_digits_as_often_as_chance():
     split = sorting(n_train=1, n_test=5_000, seed=0)
     distinct = np.array([len(set(row)) for row in split.test_x.tolist()])
     # Of 10^6 sequences 10*9*8*7*6*5 have six different digits.
@@ -193,7 +193,7 @@ def small_mnist() -> dict[str, np.ndarray]:
 
 
 def write(folder: Path, changed: dict[str, bytes] | None = None) -> Path:
-    """Write a small, valid set in which some files hold other bytes. Return its folder."""
+    """Write a small, valid set with the bytes of some files replaced. Return its folder."""
     for name, content in ({name: idx(array) for name, array in small_mnist().items()} | (changed or {})).items():
         (folder / name).write_bytes(content)
     return folder
@@ -266,7 +266,7 @@ def test_a_broken_idx_file_is_an_error_that_names_the_fault_and_the_fix(
     )
 
 
-def test_images_and_labels_of_different_number_name_both_files(tmp_path: Path):
+def test_different_numbers_of_images_and_labels_name_both_files(tmp_path: Path):
     write(tmp_path, {NAMES[3]: idx(np.array([1, 2, 3], np.uint8))})
     with pytest.raises(DataError) as caught:
         mnist_idx(tmp_path)

@@ -30,7 +30,7 @@ ENDINGS = {
 ENDINGS |= {(conjugation, "futuro"): ("é", "ás", "á") for conjugation in ("ar", "er", "ir")}
 ENDINGS |= {(conjugation, "condicional"): ("ía", "ías", "ía") for conjugation in ("ar", "er", "ir")}
 
-# Whatever the endings table does not give, (yo, tu, el/ella).
+# The forms that the endings table does not give, (yo, tu, el/ella).
 IRREGULAR = {
     ("llegar", "preterito"): ("llegué", "llegaste", "llegó"),
     ("pensar", "presente"): ("pienso", "piensas", "piensa"),

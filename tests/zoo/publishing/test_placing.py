@@ -1,4 +1,4 @@
-"""A folder takes its place whole, whatever happens on the way."""
+"""A folder is replaced atomically, whatever happens on the way."""
 
 import fcntl
 import os
@@ -40,7 +40,7 @@ print(calls)
 
 
 def free(target: Path) -> None:
-    """Let whatever stands there be replaced."""
+    """Allow any target to be replaced."""
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_an_interrupt_between_the_two_renames_puts_the_old_folder_back(
 
 
 @pytest.mark.parametrize("kill_at", range(1, STEPS + 1))
-def test_killed_at_any_step_the_old_or_the_new_folder_is_there_for_the_next(target: Path, kill_at: int):
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_folder_for_the_next_process(target: Path, kill_at: int):
     command = [sys.executable, "-c", PLACE, str(target), str(kill_at)]
     killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode in (0, -signal.SIGKILL), killed.stderr
@@ -112,7 +112,7 @@ def test_killed_at_any_step_the_old_or_the_new_folder_is_there_for_the_next(targ
 
 
 def killed_between_the_renames(target: Path) -> None:
-    """Leave what a publishing leaves that is killed while its target is missing."""
+    """Kill a process while its target is missing, so that its leftovers stay."""
     for step in range(1, STEPS + 1):
         subprocess.run([sys.executable, "-c", PLACE, str(target), str(step)], capture_output=True)
         if not target.exists():
@@ -120,7 +120,7 @@ def killed_between_the_renames(target: Path) -> None:
     raise AssertionError("the target was never missing")
 
 
-def test_an_entry_that_a_killed_publishing_took_away_is_put_back_by_the_next_one_of_its_neighbour(tmp_path: Path):
+def test_an_entry_that_a_killed_process_moved_away_is_put_back_by_the_next_one_beside_it(tmp_path: Path):
     shorter, longer = tmp_path / "net.digits", tmp_path / "net.digits-bn"
     longer.mkdir()
     (longer / "content").write_text("the only copy")
@@ -135,7 +135,7 @@ def test_an_entry_that_a_killed_publishing_took_away_is_put_back_by_the_next_one
 @pytest.mark.parametrize(
     "name", [".entry-backup", ".entry-x1y2z3", ".entry.publishing.old", "entry.publishing", ".a.publishing"]
 )
-def test_a_folder_of_somebody_else_stays_whatever_its_name(target: Path, name: str):
+def test_a_foreign_folder_stays_whatever_its_name(target: Path, name: str):
     (target.parent / name / "new").mkdir(parents=True)
     (target.parent / name / "new" / "precious").write_text("mine")
     with placed(target, free) as folder:
@@ -145,7 +145,7 @@ def test_a_folder_of_somebody_else_stays_whatever_its_name(target: Path, name: s
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
-def test_what_is_in_the_way_is_an_error_and_stays(target: Path, tmp_path: Path, kind: str):
+def test_anything_in_the_way_is_an_error_and_stays(target: Path, tmp_path: Path, kind: str):
     work = target.parent / ".entry.publishing"
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "new").mkdir(parents=True)

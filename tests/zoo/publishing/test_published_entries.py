@@ -1,4 +1,4 @@
-"""The entries that come with statezoo: each is what its card says, and its recipe gives its bytes again."""
+"""The entries that come with statezoo: each matches its card, and its recipe reproduces its bytes."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_the_readme_states_the_metrics_of_the_manifests():
     assert "4e-6" in rows["linear-regression"]
 
 
-# What the environment says where a pinned process is started; the pin takes its place.
+# Environments from which a pinned process is started; the pin must replace their settings.
 PROCESSORS = {
     "this processor": {},
     "a processor without AVX-512": {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL"},

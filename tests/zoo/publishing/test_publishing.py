@@ -152,7 +152,7 @@ def test_a_run_that_misses_its_target_is_not_published(tiny_recipe: zoo.Recipe, 
     assert not (tmp_path / "zoo").exists()
 
 
-def test_an_entry_that_does_not_load_as_written_is_not_published(
+def test_an_entry_that_does_not_load_back_as_written_is_not_published(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def save_another(model, path, metadata):
@@ -166,7 +166,7 @@ def test_an_entry_that_does_not_load_as_written_is_not_published(
     assert list((tmp_path / "zoo").iterdir()) == []
 
 
-def test_a_full_disk_is_an_error_that_names_the_entry_and_leaves_what_was_published(
+def test_a_full_disk_is_an_error_that_names_the_entry_and_keeps_the_published_one(
     tiny_run: Path, tiny_entry: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*arguments: object, **options: object) -> None:
@@ -195,7 +195,7 @@ def test_force_does_not_replace_the_run_itself(tiny_run: Path, tmp_path: Path):
     assert (tmp_path / "tiny-net.noise" / "run.json").exists()
 
 
-def test_force_does_not_replace_an_entry_of_another_name(tiny_run: Path, tiny_entry: Path):
+def test_force_does_not_replace_an_entry_with_another_name(tiny_run: Path, tiny_entry: Path):
     manifest = json.loads((tiny_entry / "manifest.json").read_text())
     (tiny_entry / "manifest.json").write_text(json.dumps(manifest | {"name": "tiny-net.other"}))
     with pytest.raises(zoo.RunError, match=r"holds the entry 'tiny-net\.other' and is not replaced"):
@@ -216,7 +216,7 @@ def test_a_zoo_folder_must_be_named(tiny_run: Path):
         zoo.publish(tiny_run)  # pyright: ignore[reportCallIssue]
 
 
-def test_the_folder_of_the_data_is_not_published(tmp_path: Path):
+def test_the_data_folder_is_not_published(tmp_path: Path):
     write_mnist(tmp_path / "secret")
     recipe = zoo.get_recipe("mnist-classifier.digits28").with_settings(data_folder=str(tmp_path / "secret"), epochs=1)
     zoo.train(replace(recipe, target=None), tmp_path / "run")
@@ -238,7 +238,7 @@ def write_mnist(folder: Path) -> None:
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 20) + labels.tobytes())
 
 
-def test_the_trained_weights_are_what_is_published(tiny_run: Path, tiny_entry: Path):
+def test_the_published_weights_are_the_trained_ones(tiny_run: Path, tiny_entry: Path):
     trained = load_file(tiny_run / "checkpoint.safetensors")
     published = load_file(tiny_entry / "model.h5")
     assert list(trained) == list(published)

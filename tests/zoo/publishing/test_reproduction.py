@@ -1,4 +1,4 @@
-"""Recipes run again: what is the same, what may differ, and what the report says."""
+"""Recipes that are run again: what must be the same, what may differ, and what the report says."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def change_manifest(entry: Path, **changes: Any) -> None:
 
 
 def reproduced(change: float, metric: float = 0.9, *, comparable: bool = False) -> zoo.Reproduction:
-    """The weights come out with one value changed, and the metric 0.9 as given, where each may differ by 0.01."""
+    """A reproduction with one weight changed and the metric 0.9 found as `metric`. Each may differ by 0.01."""
     again = WEIGHT.copy()
     again[1, 2] += change
     weights = diff({"weight": WEIGHT}, {"weight": again})
@@ -47,7 +47,7 @@ def reproduced(change: float, metric: float = 0.9, *, comparable: bool = False) 
     return zoo.Reproduction("net", weights, 0.01, (Metric("accuracy", 0.9, metric, 0.01),), environment, comparable)
 
 
-def test_a_fresh_process_makes_the_weights_of_an_entry_again():
+def test_a_fresh_process_reproduces_the_weights_of_an_entry():
     found = zoo.repro("linear-regression")
     assert found.passed
     assert found.identical or not found.comparable
@@ -72,14 +72,14 @@ def test_another_environment_may_differ_within_the_bounds_of_the_card():
     assert re.search(r"numpy +old +new", str(found))
 
 
-def test_in_the_same_environment_one_bit_is_too_many():
+def test_in_the_same_environment_one_different_bit_is_a_failure():
     found = reproduced(1e-6, comparable=True)
     assert not found.passed
     assert "not reproduced: every bit must be the same in this environment, but weights differ" in str(found)
 
 
 @pytest.mark.parametrize(("change", "metric"), [(0.02, 0.9), (0.005, 0.8), (np.nan, 0.9), (0.005, np.nan)])
-def test_beyond_the_bounds_of_weights_or_metrics_nothing_is_reproduced(change: float, metric: float):
+def test_an_entry_outside_the_bounds_of_weights_or_metrics_is_not_reproduced(change: float, metric: float):
     found = reproduced(change, metric)
     assert not found.passed
     assert "not reproduced: beyond the bounds of its card" in str(found)
@@ -97,7 +97,7 @@ def test_the_largest_deviation_of_each_tensor_is_named(
         assert re.search(rf"values +{change.name} .* {change.deviation.max_absolute:.3g} ", str(found))
 
 
-def test_what_differs_in_the_environment_is_named(tiny_entry: Path, in_this_process: None):
+def test_differences_in_the_environment_are_named(tiny_entry: Path, in_this_process: None):
     manifest = json.loads((tiny_entry / "manifest.json").read_text())
     change_manifest(tiny_entry, environment=manifest["environment"] | {"numpy": "1.0", "blas_threads": "8"})
     found = zoo.repro(f"file:{tiny_entry}")
@@ -106,7 +106,7 @@ def test_what_differs_in_the_environment_is_named(tiny_entry: Path, in_this_proc
     assert re.search(r"blas threads +8 +1", str(found))
 
 
-def test_other_data_are_an_error_before_anything_is_trained(tiny_entry: Path, monkeypatch: pytest.MonkeyPatch):
+def test_different_data_is_an_error_before_anything_is_trained(tiny_entry: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reproduction, "train_apart", None)
     manifest = json.loads((tiny_entry / "manifest.json").read_text())
     change_manifest(tiny_entry, data=manifest["data"] | {"sha256": "0" * 64})
@@ -137,7 +137,7 @@ def test_verify_zoo_runs_the_recipes_again_with_repro():
 
 @pytest.fixture
 def another_processor() -> dict[str, str]:
-    """Variables that make OpenBLAS and NumPy compute as on a processor of 2008, with other rounding."""
+    """Variables that make OpenBLAS and NumPy compute as on a processor of 2008, with different rounding."""
     if platform.machine() != "x86_64" or sys.platform != "linux":
         pytest.skip("uses the x86-64 kernels of OpenBLAS in NumPy's wheels for Linux")
     extensions: Any = np.show_config(mode="dicts")

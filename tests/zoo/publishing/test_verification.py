@@ -1,4 +1,4 @@
-"""Verification finds what has changed since an entry was published."""
+"""Verification finds every change since an entry was published."""
 
 import json
 import shutil
@@ -91,7 +91,7 @@ def test_a_metric_close_to_zero_cannot_be_improved_by_hand(name: str, tmp_path: 
     assert not results(entry)["metrics"]
 
 
-def test_other_data_than_the_published_are_found(tiny_entry: Path):
+def test_data_that_differs_from_the_published_data_is_found(tiny_entry: Path):
     change_manifest(tiny_entry, lambda manifest: manifest["data"].update(sha256="0" * 64))
     assert not results(tiny_entry)["data"]
 
@@ -113,7 +113,7 @@ def test_golden_inputs_that_are_missing_or_do_not_fit_are_found(tiny_entry: Path
     assert not results(tiny_entry)["golden"]
 
 
-def test_data_that_cannot_be_made_here_are_reported_with_the_other_checks(
+def test_data_that_cannot_be_made_here_is_reported_with_the_other_checks(
     tiny_entry: Path, tiny_recipe: zoo.Recipe, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(self: zoo.Recipe) -> Split:

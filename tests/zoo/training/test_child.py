@@ -60,7 +60,7 @@ def test_a_child_and_this_process_give_the_same_run(tmp_path: Path):
     ).read_bytes()
 
 
-def test_an_error_of_the_training_is_raised_in_the_parent(tmp_path: Path):
+def test_an_error_in_training_is_raised_in_the_parent(tmp_path: Path):
     recipe = zoo.get_recipe("linear-regression").with_settings(lr=1e30)
     with pytest.raises(zoo.RunError, match="Lower lr"):
         train_apart(recipe, tmp_path / "run")
@@ -144,6 +144,6 @@ def ends(process: int, timeout_s: float = 10) -> bool:
         except ProcessLookupError:
             return True
         if "Z" in Path(f"/proc/{process}/stat").read_text().split(")")[-1][:3]:
-            return True  # ended; nobody has asked for its status
+            return True  # it has ended, but nothing has read its status
         time.sleep(0.02)
     return False

@@ -1,4 +1,4 @@
-"""The environment that a run records: enough to explain why the bits of another machine differ."""
+"""The environment that a run records: enough to explain why another machine gives different bits."""
 
 import subprocess
 from pathlib import Path
@@ -18,7 +18,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one commit that the library takes for its own."""
+    """A repository with one commit that the library treats as its own."""
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / "model.py").write_text("1\n")
     git(tmp_path, "init", "--quiet")

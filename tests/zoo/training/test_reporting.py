@@ -1,4 +1,4 @@
-"""Reports of a training: on a terminal, in a log file, and in TensorBoard."""
+"""Reports of a training run: on a terminal, in a log file, and in TensorBoard."""
 
 import io
 import re
@@ -23,7 +23,7 @@ class Terminal(io.StringIO):
 
 
 def tell(progress: Any, epochs: int, of: int) -> None:
-    """Report a training with two steps per epoch."""
+    """Report a training run with two steps per epoch."""
     for epoch in range(1, epochs + 1):
         for number in (2 * epoch - 1, 2 * epoch):
             progress.step(TrainingStep(number, 2 * of, 0.5 / number))
@@ -61,7 +61,7 @@ def test_the_time_left_counts_only_the_steps_of_this_process(
     seconds = iter([100.0, 105.0])
     monkeypatch.setattr("statezoo.zoo.training.run.reporting.time.monotonic", lambda: next(seconds))
     progress = ProgressBar("tiny", epochs=10)
-    progress.step(TrainingStep(9, 20, 0.5))  # a training resumed after epoch 4
+    progress.step(TrainingStep(9, 20, 0.5))  # a run resumed after epoch 4
     progress.step(TrainingStep(10, 20, 0.5))
     progress.epoch({"epoch": 5, "loss": 0.5})
     assert capsys.readouterr().out == "epoch 5/10  loss 0.5  0.2 steps/s  00:50 left\n"  # 10 steps of 5 seconds
@@ -101,7 +101,7 @@ def test_tensorboard_reads_the_loss_of_each_step_and_the_metrics_of_each_epoch(t
 
 
 @pytest.mark.tensorboard
-def test_a_resumed_training_replaces_the_events_after_its_first_step(tmp_path: Path):
+def test_a_resumed_run_replaces_the_events_after_its_first_step(tmp_path: Path):
     for numbers, loss in ((range(1, 11), 1.0), (range(7, 13), 2.0)):
         with EventLog(tmp_path) as log:
             for number in numbers:
@@ -113,7 +113,7 @@ def test_a_resumed_training_replaces_the_events_after_its_first_step(tmp_path: P
 
 
 @pytest.mark.tensorboard
-def test_a_training_stopped_in_the_last_step_of_an_epoch_logs_every_epoch(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_run_stopped_in_the_last_step_of_an_epoch_logs_every_epoch(tiny_recipe: zoo.Recipe, tmp_path: Path):
     for stopped in (True, True, False):
         with EventLog(tmp_path / "events") as log, pytest.raises(zoo.StoppedError) if stopped else nullcontext():
             zoo.train(
@@ -137,7 +137,7 @@ def test_without_tensorboardx_the_error_contains_the_install_command(tmp_path: P
         EventLog(tmp_path)
 
 
-def test_train_names_the_command_that_publishes_as_a_shell_takes_it(tmp_path: Path):
+def test_train_names_the_publish_command_quoted_for_a_shell(tmp_path: Path):
     command = [sys.executable, str(TRAIN), "linear-regression", "--epochs", "1", "--out", "a run"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.stdout.endswith("trained; publish it with: statezoo publish 'a run' --zoo my-zoo\n")

@@ -51,7 +51,7 @@ def test_the_same_recipe_gives_the_same_bytes(tiny_recipe: zoo.Recipe, tmp_path:
     assert records[0] == records[1]
 
 
-def test_another_seed_gives_other_weights(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_another_seed_gives_different_weights(tiny_recipe: zoo.Recipe, tmp_path: Path):
     one = zoo.train(tiny_recipe, tmp_path / "one").model.state_dict()
     two = zoo.train(tiny_recipe.with_settings(seed=1), tmp_path / "two").model.state_dict()
     assert not np.array_equal(one["down.weight"], two["down.weight"])
@@ -109,7 +109,7 @@ def test_a_file_in_place_of_the_trajectory_folder_is_an_error(
         zoo.train(tiny_recipe, tmp_path)
 
 
-def test_a_folder_that_holds_a_run_is_not_trained_over(tiny_recipe: zoo.Recipe, tiny_run: Path):
+def test_a_folder_that_holds_a_run_is_not_overwritten(tiny_recipe: zoo.Recipe, tiny_run: Path):
     before = (tiny_run / "checkpoint.safetensors").read_bytes()
     with pytest.raises(zoo.RunError, match=r"already holds a finished run\. Choose another folder, or remove it\."):
         zoo.train(tiny_recipe.with_settings(seed=9), tiny_run)
@@ -177,7 +177,7 @@ def test_a_folder_without_a_run_is_an_error_that_says_how_to_make_one(tmp_path: 
         '{"recipe": "tiny-net.noise", "settings": {}, "fingerprint": "", "history": [{"loss": "x"}]}',
     ],
 )
-def test_an_invalid_record_is_an_error_of_the_run(tmp_path: Path, content: str):
+def test_an_invalid_record_is_a_run_error(tmp_path: Path, content: str):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(zoo.RunError, match=r"run.json is not the record of a run"):
         zoo.open_run(tmp_path)
@@ -244,7 +244,7 @@ def test_a_run_folder_that_cannot_be_created_is_named(tiny_recipe: zoo.Recipe, t
             zoo.train(tiny_recipe, tmp_path / out)
 
 
-def test_a_recipe_whose_data_are_missing_creates_no_folder(tmp_path: Path):
+def test_a_recipe_with_missing_data_creates_no_folder(tmp_path: Path):
     with pytest.raises(zoo.DataError):
         zoo.train(zoo.get_recipe("mnist-classifier.mnist"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -275,7 +275,7 @@ def test_a_run_stopped_after_every_step_gives_the_same_bytes(
             match=rf"was stopped after step {step} of 12, and its state was saved\. Resume it: zoo\.train",
         ):
             zoo.train(recipe, tmp_path / "run", reported.append, resume=True, format=format, should_stop=stop_after(1))
-    # After the last step there is nothing to stop.
+    # There is nothing to stop after the last step.
     resumed = zoo.train(recipe, tmp_path / "run", reported.append, resume=True, should_stop=stop_after(1))
     assert [path.name for path in sorted((tmp_path / "run").iterdir())] == [f"checkpoint{suffix}", "run.json"]
     one, two = (tmp_path / name / f"checkpoint{suffix}" for name in ("whole", "run"))
@@ -379,7 +379,7 @@ def test_a_damaged_state_is_not_resumed(tiny_recipe: zoo.Recipe, tmp_path: Path)
         ({"best": 1.0}, "its progress holds 'best', 'data', "),
     ],
 )
-def test_a_state_of_another_training_is_not_resumed(
+def test_the_state_of_another_run_is_not_resumed(
     tiny_recipe: zoo.Recipe, tmp_path: Path, saved: dict[str, Any], message: str
 ):
     recipe = tiny_recipe.with_settings(batch_size=10)  # four steps an epoch
@@ -462,7 +462,7 @@ def test_a_crash_between_saving_the_state_and_the_weights_of_an_epoch_is_repaire
     assert without_time(one) == without_time(two)
 
 
-def test_a_record_that_cannot_be_read_is_an_error_of_the_run(tiny_recipe: zoo.Recipe, tmp_path: Path):
+def test_a_record_that_cannot_be_read_is_a_run_error(tiny_recipe: zoo.Recipe, tmp_path: Path):
     (tmp_path / "run.json").mkdir()
     for act in (lambda: zoo.open_run(tmp_path), lambda: zoo.train(tiny_recipe, tmp_path, resume=True)):
         with pytest.raises(zoo.RunError, match=r"run\.json cannot be read: Is a directory\. Remove it, or choose"):

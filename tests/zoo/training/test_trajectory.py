@@ -90,7 +90,7 @@ def test_a_trajectory_that_does_not_end_at_the_weights_fails_verification(kept: 
 @pytest.mark.parametrize(
     "states", [{}, {"a": np.ones(3), "b": np.ones(4)}, {"a": np.array(1.0)}, {"a": np.ones((0, 3))}]
 )
-def test_an_invalid_trajectory_is_an_error_of_the_entry(kept: Path, states: dict[str, np.ndarray]):
+def test_an_invalid_trajectory_is_an_entry_error(kept: Path, states: dict[str, np.ndarray]):
     change_trajectory(kept, states)
     with pytest.raises(zoo.EntryError, match="is not a trajectory: its tensors do not have the same epochs"):
         zoo.trajectory(f"file:{kept}")
@@ -127,7 +127,7 @@ def test_a_recipe_draws_how_its_model_learnt(
     assert "![One bias](picture-1.png)" in zoo.card(f"file:{entry}")
 
 
-def test_a_short_training_of_the_tense_model_draws_its_pictures_too(tmp_path: Path):
+def test_a_short_run_of_the_tense_model_draws_its_pictures_too(tmp_path: Path):
     recipe = replace(zoo.get_recipe("tense-mlp").with_settings(epochs=2), target=None)
     run = zoo.train(recipe, tmp_path / "run")
     states = {name: np.stack(3 * [array]) for name, array in run.model.state_dict().items()}
