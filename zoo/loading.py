@@ -52,7 +52,7 @@ def card(name: str) -> str:
 
 
 def find(name: str) -> Path:
-    """Return the folder of an entry, by name or as "file:FOLDER". Raises UnknownNameError with the nearest name."""
+    """Return the folder of an entry, by name or as "file:FOLDER". Raises UnknownNameError if it is unknown."""
     if name.startswith(FILE):
         return Path(name[len(FILE) :])
     published = _published()

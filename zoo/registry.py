@@ -27,7 +27,7 @@ _architectures: dict[str, type[Module]] = {}
 def register(name: str) -> Callable[[ModelClass], ModelClass]:
     """Return a decorator that registers a Module class as the architecture `name`.
 
-    A manifest may only name registered architectures, so a class must be registered before an entry of it is loaded.
+    A manifest may only name registered architectures, so a class must be registered before its entries are loaded.
     Raises ZooError if the name is invalid, or if another class has it: an entry would load into the wrong model.
     """
     if not name or name != name.lower() or any(mark in name for mark in "./\\: "):
@@ -52,7 +52,7 @@ def architectures() -> list[str]:
 
 
 def get_architecture(name: str) -> type[Module]:
-    """Return the class registered under a name. Raises UnknownNameError with the nearest name if there is none."""
+    """Return the class registered under a name. Raises UnknownNameError, with the nearest name, if there is none."""
     import_built_in(name, "model")
     if name not in _architectures:
         raise UnknownNameError(

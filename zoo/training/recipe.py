@@ -139,7 +139,7 @@ def register_recipe(recipe: Recipe) -> Recipe:
 
 
 def get_recipe(name: str) -> Recipe:
-    """Return the recipe of an entry. Raises UnknownNameError with the nearest name if there is none."""
+    """Return the recipe of an entry. Raises UnknownNameError, with the nearest name, if there is none."""
     import_built_in(name.split(".")[0], "recipe")
     if name not in _recipes:
         raise UnknownNameError(unknown("recipe", name, recipes()))

@@ -48,7 +48,7 @@ class Digits28Recipe(ClassifierRecipe):
         """Return the same recipe with some settings changed; with a data_folder, that of mnist-classifier.mnist."""
         if settings.get("data_folder") is None:
             return super().with_settings(**settings)
-        # Other data make another entry, which must not have the name of this one.
+        # Other data makes another entry, which must not have the name of this one.
         return get_recipe("mnist-classifier.mnist").with_settings(**settings)
 
 

@@ -77,6 +77,6 @@ register_recipe(
         config={"in_features": 64, "width": 16},
         epochs=100,
         lr=3e-3,
-        target=Target("mse", at_most=0.0113),  # what PCA of the same width leaves
+        target=Target("mse", at_most=0.0113),  # the error that PCA of the same width leaves
     )
 )

@@ -171,7 +171,7 @@ class Loop:
             ) from error
         if self.at.data != self.data.sha256:
             raise RunError(
-                f"{self.folder.path} was trained on other data: their SHA-256 is {self.at.data}, here it is "
+                f"{self.folder.path} was trained on different data: SHA-256 {self.at.data}, here it is "
                 f"{self.data.sha256}. Resume the run with the versions and files it was started with."
             )
         self.at.environment = merged(self.at.environment, here)
