@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import read_corpus
-from hostile_file import HostileFile
-from make_corpus import CORPUS, make_corpus
-from other_files import marker_of
+from corpus.hostile_file import HostileFile
+from corpus.make_corpus import CORPUS, make_corpus
+from corpus.other_files import marker_of
 
 Read = tuple[str, str]  # a path, and a way of reading it
 

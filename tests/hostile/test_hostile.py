@@ -11,10 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from corpus.hostile_file import HostileFile
+from corpus.make_corpus import CORPUS, make_corpus
+from corpus.other_files import marker_of
 from hostile_campaign import Read, problems_of, read_all
-from hostile_file import HostileFile
-from make_corpus import CORPUS, make_corpus
-from other_files import marker_of
 from read_corpus import WAYS
 
 # One group: otherwise each worker of pytest-xdist would read the whole corpus.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from hostile_file import HostileFile, bytes_of
+from corpus.hostile_file import HostileFile, bytes_of
 
 from statezoo.checkpoints import save_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hostile_file import ANYTHING, HostileFile
+from corpus.hostile_file import ANYTHING, HostileFile
 from xxhash import xxh3_128_hexdigest
 
 from statezoo.checkpoints import save_file

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hostile_file import ANYTHING, HostileFile, bytes_of
+from corpus.hostile_file import ANYTHING, HostileFile, bytes_of
 
 from statezoo.checkpoints import save_file
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import raw_hdf5
+from corpus import raw_hdf5
+from corpus.hostile_file import ANYTHING, HostileFile
 from h5py import h5d, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
-from hostile_file import ANYTHING, HostileFile
 
 ELSEWHERE = "soft or external link|other files"
 UNSUPPORTED = "it holds|it is an empty dataspace"

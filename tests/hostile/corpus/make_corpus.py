@@ -1,16 +1,15 @@
-"""Make every hostile file in a folder: `python make_corpus.py FOLDER`. Some are large, so none is in the repository."""
+"""Make every hostile file in a folder. Some are large, so none is in the repository.
+
+cd tests/hostile; python -m corpus.make_corpus FOLDER
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-import hdf5_files
-import index_files
-import other_files
-import own_hdf5_files
-import safetensors_files
-from hostile_file import HostileFile
+from corpus import hdf5_files, index_files, other_files, own_hdf5_files, safetensors_files
+from corpus.hostile_file import HostileFile
 
 CORPUS: list[HostileFile] = [
     *safetensors_files.FILES,
