@@ -1,4 +1,4 @@
-"""Checkpoints that hold exactly what the state was, in safetensors and HDF5.
+"""Checkpoints that preserve a state exactly, in safetensors and HDF5.
 
     save_model(model, "run.safetensors", metadata={"epoch": "7"})
     load_model(model, "run.safetensors")
@@ -6,15 +6,15 @@
     save_file({"weight": weight, "tied": weight}, "run.h5")
     state = load_file("run.h5")             # state["tied"] is state["weight"]
 
-    verify("run.h5")                        # are all bytes what was written?
+    verify("run.h5")                        # compare every byte with its digest
     diff("run.h5", "run.safetensors")       # what changed, in names, ties and values
 
     history = History("runs/digits", keep_last=3, metric="loss", mode="min", background=True)
     history.save(1200, model, {"loss": 0.25})
     load_model(model, history.best().path)
 
-Read in this order: files (what a save and a load do), state, storage, formats, reading, sharding, models, runs, tools,
-testing.
+To read the code, start with files (what a save and a load do), then state, storage, formats, reading, sharding, models,
+runs, tools and testing.
 """
 
 from importlib import import_module
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .tools.rewrite.repairing import repair
     from .tools.verification import verify
 else:
-    # Imported when they are used: a program that only loads a model starts without them.
+    # Imported on first use: a program that only loads a model starts without them.
     _LATER = {
         "DamagedWarning": ".runs.history",
         "History": ".runs.history",

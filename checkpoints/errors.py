@@ -1,6 +1,6 @@
-"""Every error that checkpoints raises on purpose: one base class, each child also the builtin that people expect.
+"""Every error that checkpoints raises on purpose. All share a base class, and each is also the builtin one expects.
 
-All go through pickle as they are, so that a worker process can hand them on.
+All survive pickling unchanged, so that a worker process can pass them on.
 """
 
 from collections.abc import Iterable
@@ -8,15 +8,15 @@ from typing import Any
 
 
 class CheckpointError(Exception):
-    """The base of all errors about files, their content, and states that do not fit."""
+    """The base class of all errors about files, their content, and states that do not match."""
 
 
 class ArgumentError(CheckpointError, ValueError, TypeError):
-    """An argument that a function does not take."""
+    """An argument that a function does not accept."""
 
 
 class StateError(CheckpointError, ValueError):
-    """A state, a name or metadata that cannot be kept exactly as they are."""
+    """A state, a name or metadata that cannot be saved exactly."""
 
 
 class UnsupportedTypeError(StateError, TypeError):
@@ -24,11 +24,11 @@ class UnsupportedTypeError(StateError, TypeError):
 
 
 class FormatError(CheckpointError, ValueError):
-    """A suffix that names no format, or a file that is not a valid one of its format."""
+    """A suffix of no known format, or a file that is not valid in its format."""
 
 
 class CorruptError(FormatError):
-    """A file that is not what was written. tensors: the damaged ones, as far as they can be told."""
+    """A file that is not what was written. tensors: the names of the damaged ones, if known."""
 
     def __init__(self, message: str, tensors: tuple[str, ...] = ()) -> None:
         self.tensors = tensors
@@ -44,7 +44,7 @@ class VersionError(FormatError):
 
 
 class _SystemError(CheckpointError, OSError):
-    """A failure of the operating system, with the text of a CheckpointError and the errno of the cause."""
+    """A failure of the operating system, with its own message and the errno of the cause."""
 
     def __init__(self, message: str, cause: OSError | None = None) -> None:
         super().__init__(message)
@@ -60,11 +60,11 @@ class _SystemError(CheckpointError, OSError):
 
 
 class MissingFileError(_SystemError, FileNotFoundError):
-    """No file at the path that was to be read."""
+    """No file at the path to read."""
 
 
 class NoCheckpointError(MissingFileError, FormatError):
-    """A path at which there is no file, and whose suffix names no format."""
+    """A path with no file and a suffix of no known format."""
 
 
 class ReadError(_SystemError):
@@ -72,7 +72,7 @@ class ReadError(_SystemError):
 
 
 class WriteError(_SystemError):
-    """A file that could not be written. What was at the path before is still there."""
+    """A file that could not be written. The previous file, if any, is still there."""
 
 
 class LockedError(WriteError, TimeoutError):
@@ -80,11 +80,11 @@ class LockedError(WriteError, TimeoutError):
 
 
 class ClosedError(CheckpointError, ValueError):
-    """A tensor that was asked for after its checkpoint was closed."""
+    """A read of a tensor after its checkpoint was closed."""
 
 
 class UnknownTensorError(CheckpointError, KeyError):
-    """A name that is not in a checkpoint. It is given with the nearest one that is."""
+    """A name that is not in a checkpoint. The message suggests the closest name that is."""
 
     def __init__(self, name: str, source: str, known: Iterable[str]) -> None:
         known = list(known)
@@ -100,16 +100,16 @@ class UnknownTensorError(CheckpointError, KeyError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was probably meant, or None."""
+    """Return the closest known name, or None if none is close."""
     from difflib import get_close_matches  # only an error needs it
 
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 class MismatchError(CheckpointError, ValueError):
-    """A file that does not fit a model. Nothing was changed when this is raised.
+    """A file that does not fit a model. Nothing has been changed when this is raised.
 
-    source: the name of the file. model: that of the model's class. problems: one line for each. advice: what to do
+    source: the name of the file. model: the name of the model's class. problems: one line for each. advice: what to do
     about them.
     """
 

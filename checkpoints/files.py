@@ -1,4 +1,4 @@
-"""Saving a state to a file and loading it: where sharing, manifest, bytes and formats come together."""
+"""Saving a state to a file and loading it. Sharing, manifest, storage and formats come together here."""
 
 from __future__ import annotations
 
@@ -41,18 +41,20 @@ def save_file(
     max_shard_size: int | str | None = None,
     format: str | None = None,
 ) -> None:
-    """Write a state to a file, whole or not at all; what was there before stays if anything fails.
+    """Write a state to a file, completely or not at all. If anything fails, the previous file is unchanged.
 
-    state_dict: arrays (or Tensors) by name, of any dtype in docs/format.md and any strides; those that share memory are
-    stored once and load sharing it. A Deferred is made when its turn comes, so that a state need not fit into memory;
-    an open Checkpoint is copied tensor by tensor. Values named `_extra_state`, or so after a dot, may be anything JSON
-    holds exactly. file: a path, whose suffix picks the format: .safetensors, .h5 or .hdf5; or a file open for writing
-    in binary mode, and then `format` says it: "safetensors" (the default) or "hdf5", or a suffix.
-    metadata: strings by name, see `read_metadata`. durable: whether to wait until the disk has it, so that even a power
-    cut leaves the old file or the new one. max_shard_size: a number of bytes, or text such as "5GB": a state whose
-    tensors take more goes into several .safetensors files and an index (see sharding/index.py), which replace what was
-    there all at once. It is loaded by the same path.
-    Raises StateError for what cannot be kept, WriteError if the system refuses, FormatError for another suffix.
+    state_dict: arrays (or Tensors) by name, of any dtype in docs/format.md and any strides. Arrays that share memory
+    are stored once, and share it again when loaded. A Deferred is computed when it is written, so that a state need not
+    fit into memory; an open Checkpoint is copied tensor by tensor. A value named `_extra_state`, or with a name that
+    ends in `._extra_state`, may be anything that JSON holds exactly.
+    file: a path, whose suffix picks the format: .safetensors, .h5 or .hdf5; or a file open for writing in binary mode.
+    format: for an open file, "safetensors" (the default) or "hdf5", or a suffix. metadata: strings by name, see
+    `read_metadata`. durable: wait until the data is on the disk, so that even a power cut leaves the old file or the
+    new one. max_shard_size: a number of bytes, or text such as "5GB". A state with more bytes of tensors is split into
+    several .safetensors files and an index (see sharding/index.py), which replace the previous checkpoint all at once
+    and load by the same path.
+    Raises StateError if the state cannot be saved exactly, WriteError if the system refuses, FormatError for an unknown
+    suffix.
     """
     strings = state.checked_metadata(metadata or {})
     if isinstance(file, str | os.PathLike):
@@ -78,7 +80,7 @@ def save_file(
 
 
 def packed_of(state_dict: Mapping[str, Any]) -> Packed:
-    """Return a state with every shared byte once. Raises StateError naming what cannot be kept."""
+    """Return a state with every shared byte stored once. Raises StateError naming a value that cannot be saved."""
     return state_dict.packed() if isinstance(state_dict, Checkpoint) else pack(*state.checked_state(state_dict))
 
 
@@ -93,7 +95,7 @@ class _Plan:
         self.placed = [Placed(offsets[name], tensors[name].size_bytes, name, a) for name, a in packed.stored.items()]
 
     def rest(self, digests: Mapping[str, str]) -> list[tuple[int, bytes]]:
-        """Return everything but the tensors, as offsets and bytes, with the digests of all tensors."""
+        """Return the rest of the file, with the digests of all tensors, as pairs of an offset and bytes."""
         manifest = self._blank.with_digests(self._tensors, [digests[name] for name in self._tensors])
         return self._layout.seal(manifest.text(self._metadata))
 
@@ -168,9 +170,9 @@ def _write_whole(file: BinaryIO, memory: bytes | memoryview) -> None:
 
 
 def open_header(file: Any) -> Header:
-    """Return the header of what source_of() takes, checked; a context manager, which closes it.
+    """Read and check the header of anything that source_of() takes. The result is a context manager that closes it.
 
-    A path may also be that of an index or a folder, or that under which a sharded checkpoint was saved.
+    A path may also lead to an index or a folder, or be the path that a sharded checkpoint was saved to.
     Raises MissingFileError, FormatError, CorruptError or another CheckpointError.
     """
     if not isinstance(file, str | os.PathLike):
@@ -195,7 +197,7 @@ def open_header(file: Any) -> Header:
 
 
 def _is_saved(path: str) -> bool:
-    """Return True if a file or an index of shards is at path. It looks once: a writer may replace one by the other."""
+    """Return True if a file or an index of shards is at `path`, in one look: a writer may replace one by the other."""
     folder, name = os.path.split(path)
     try:
         with os.scandir(folder or os.curdir) as entries:
@@ -205,11 +207,11 @@ def _is_saved(path: str) -> bool:
 
 
 def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
-    """Return an open checkpoint, of which only the header has been read: a mapping of names to lazy tensors.
+    """Open a checkpoint and return it as a mapping of names to lazy tensors. Only the header is read.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
-    verify: check a tensor against its digest when it is first read, even if only a slice of it is asked for.
-    One that was opened by its path can be pickled: the other process opens the path again.
+    verify: check a tensor against its digest when it is first read, even if only a slice of it is needed.
+    A checkpoint opened by its path can be pickled: the other process opens the path again.
     Raises MissingFileError, CorruptError or another CheckpointError.
 
         with open_checkpoint("model.safetensors") as checkpoint:
@@ -223,13 +225,13 @@ def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
 
 
 def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupported: bool = False) -> dict[str, Any]:
-    """Return the state in a file: arrays by name, in the order they were saved in, sharing memory as they did.
+    """Load the state in a file: arrays by name, in the order and with the sharing that they were saved with.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
-    mmap: False gives fresh, writable arrays. True (or "r") gives read-only arrays backed by the file. "c" gives
-    writable ones (copy-on-write): what is written to them stays in memory. The file may be replaced meanwhile with
-    save_file, but must not be cut or overwritten in place. Tensors that a file holds compressed are fresh in any case.
-    verify: check every byte against the digests in the file (files of other libraries have none).
+    mmap: False returns new, writable arrays. True (or "r") returns read-only arrays backed by the file. "c" returns
+    writable (copy-on-write) arrays, whose changes stay in memory. While the arrays are in use, save_file may replace
+    the file, but nothing may truncate it or overwrite it in place. Compressed tensors are always new arrays.
+    verify: check every byte against the digests in the file (foreign files have none).
     skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
     Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that
     cannot be read, or another CheckpointError.
@@ -244,7 +246,7 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupp
 
 
 def read_metadata(file: Any) -> dict[str, str]:
-    """Return the metadata given when a file was saved, or the strings of a foreign file. No tensor is read.
+    """Return the metadata that a file was saved with, or the strings of a foreign file. No tensor is read.
 
     file: as for load_file. Raises MissingFileError, CorruptError or another CheckpointError.
     """

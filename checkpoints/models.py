@@ -1,4 +1,4 @@
-"""Saving a model and loading into one. Core is imported only when it is used."""
+"""Saving a model, and loading a file into one. Core is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_model(
 ) -> None:
     """Write the state of a model to a file: every parameter, persistent buffer and extra state, with their ties.
 
-    The other arguments and the errors are those of save_file.
+    For the other arguments and the errors, see save_file.
     """
     state = checked_model(model).state_dict()
     files.save_file(state, file, metadata, durable=durable, max_shard_size=max_shard_size, format=format)
@@ -57,15 +57,15 @@ def load_model(
 ) -> LoadResult:
     """Copy the values in a file into the model's own arrays. Return (missing_keys, unexpected_keys).
 
-    strict=False skips names that only one side has and values of another shape, and lists them. cast=True converts to
-    the model's dtypes. prefix: load only the names in the file that start with it, with the prefix removed: "model."
-    for the checkpoint of a training. Only their bytes are read and checked.
-    ties: what to do if names share memory in the file, but not in the model. "error" refuses. "restore" makes them
-    share in the model as well; make the optimizer afterwards, since a tied name gets another object. "copy" gives each
-    name its own copy of the values. Names that are not loaded do not count.
+    strict=False skips names that are only on one side and values with a different shape, and lists them. cast=True
+    converts to the model's dtypes. prefix: load only the names in the file that start with it, with the prefix removed:
+    "model." for a training checkpoint. Only their bytes are read and checked.
+    ties: what to do if names share memory in the file but not in the model. "error" refuses. "restore" makes them share
+    memory in the model too; create the optimizer afterwards, since a tied name gets a new object. "copy" gives each
+    name its own copy of the values. Names that are not loaded are ignored.
     file, verify, skip_unsupported: as for load_file.
-    Raises MismatchError with every problem, also if no name matches, or what load_file raises. The model is unchanged
-    in these cases.
+    Raises MismatchError listing every problem, also if no name matches, or what load_file raises. The model is
+    unchanged in these cases.
     """
     checked_model(model)
     if ties not in get_args(Ties):
@@ -85,7 +85,7 @@ def plan_model(
     prefix: str = "",
     skip_unsupported: bool = False,
 ) -> Callable[[], LoadResult]:
-    """Read everything and return the function that changes the model. Raises MismatchError as load_model does."""
+    """Read everything, and return a function that changes the model. Raises MismatchError as load_model does."""
     from ..core.errors import StateDictError
     from ..core.nn.module.loading import plan_load
 
@@ -103,7 +103,7 @@ def plan_model(
     def apply() -> LoadResult:
         try:
             result = plan.apply()
-        except StateDictError as error:  # what a set_extra_state refuses
+        except StateDictError as error:  # from a set_extra_state
             raise MismatchError(source, error.model, error.problems, error.advice) from error
         for remake in remakes:
             remake()
@@ -132,7 +132,7 @@ def _part(checkpoint: Checkpoint, prefix: str, skip_unsupported: bool) -> _Loade
 
 
 def _refuse_prefix(source: str, model: str, prefix: str, names: Collection[str]) -> None:
-    """Raise MismatchError if a prefix was given, or the file has no names: nothing would be loaded."""
+    """Raise MismatchError if a prefix was given, since no name in the file starts with it."""
     if not prefix:
         return  # an empty file fits an empty model
     starts = list(dict.fromkeys(name.partition(".")[0] + "." if "." in name else name for name in names))
@@ -162,7 +162,7 @@ class _Loaded(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A name and an earlier or kept one with which it shares memory in a file."""
+    """A name, and an earlier or the kept name that it shares memory with in a file."""
 
     name: str
     partner: str
@@ -198,14 +198,14 @@ def _lacking(loaded: _Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]
 
 
 def _is_loaded(name: str, live: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> bool:
-    """Return whether a name is in both. With strict=False one of another shape is left out; else that is the error."""
+    """Return True if a name is on both sides with one shape. Different shapes are skipped or reported elsewhere."""
     return name in live and name in state and live[name].shape == np.shape(state[name])
 
 
 def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[], None] | None:
-    """Return what makes pair share in the model as it does in state, or None if the model's arrays are too different.
+    """Return a function that makes a pair share memory in the model as in `state`, or None if the arrays do not fit.
 
-    Nothing that the returned function does can fail.
+    The returned function cannot fail.
     """
     from ..core.nn.module.parameter import Parameter
 
@@ -216,12 +216,12 @@ def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[]
     whole, part = state[pair.partner], state[pair.name]
     alias = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair).aliases.get(pair.name)
     fits = _alike(base.data, whole) and base.data.strides == whole.strides
-    # Where the kept tensor is the other one, or a storage, there is no array in the model to make a view of.
+    # If the kept tensor is the other one, or a storage, there is no array in the model to make a view of.
     if alias is None or alias.kept != pair.partner or not fits or not _alike(tensor.data, part):
         return None
     places = [name for name, other in tensors.items() if other is tensor]
     others = [other for name, other in tensors.items() if name not in places]
-    # What shares the memory of this tensor would be untied by giving it another.
+    # New memory for this tensor would untie the tensors that share its memory now.
     if any(sharing.shares(tensor.data, other.data) for other in others) or not part.flags.writeable:
         return None
     if alias.view is None and type(base) is type(tensor):
@@ -245,7 +245,7 @@ def _alike(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _placed(base: np.ndarray, whole: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Return the view of base that part is of whole, whose strides are those of base."""
+    """Return the view of `base` that corresponds to `part` as a view of `whole`. Both have the same strides."""
     order = sorted(range(whole.ndim), key=lambda axis: -whole.strides[axis])
     memory = base.transpose(order).reshape(-1).view(np.uint8)
     offset = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
@@ -258,9 +258,9 @@ def _tensors(model: Module) -> Iterator[tuple[str, Parameter | Buffer]]:
 
 
 def _with_shapes_of(live: Mapping[str, np.ndarray], loaded: _Loaded) -> _Loaded:
-    """Return `loaded`. In a foreign file, give ties that the model has too the shape that they have in the model.
+    """Return `loaded`, with ties of a foreign file that the model also has in the shape that they have in the model.
 
-    Other libraries write a transposed or sliced view as a plain name: only the model knows what kind of view it is.
+    Other libraries write a transposed or sliced view as a tie: only the model knows what kind of view it is.
     """
     if loaded.ours:
         return loaded

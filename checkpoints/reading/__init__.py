@@ -1,1 +1,1 @@
-"""A checkpoint that is open."""
+"""Reading an open checkpoint."""

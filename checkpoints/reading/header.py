@@ -1,4 +1,4 @@
-"""What a checkpoint says before any tensor is read: the header of a file, or those of all shards together."""
+"""The content of a checkpoint except its tensors: the header of a file, or those of all shards together."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _MOST_LINES = 30
 
 
 class Part(NamedTuple):
-    """A file, and what its header says."""
+    """A file and the content of its header."""
 
     source: Source
     opened: Opened
 
 
 class Header:
-    """What a checkpoint says of itself; its files are open until close().
+    """The header of a checkpoint, whose files are open until close().
 
-    name: the path, for messages. format: its name. parts: the files that hold the tensors, one unless it
-    is sharded. tensors: all that are stored, in order. manifest: None in files of another library.
-    metadata: the user's. ties, digests: what is known of these without a manifest.
-    unsupported: the entries that cannot be read, with the reason. notes: what a tensor is beyond its dtype.
+    name: the path, for messages. format: the name of the format. parts: the files that hold the tensors, one unless the
+    checkpoint is sharded. tensors: all stored tensors, in order. manifest: None in foreign files. metadata: the user's.
+    ties, digests: those known without a manifest. unsupported: the entries that cannot be read, with the reason. notes:
+    what the dtype does not say about a tensor.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Header:
 
     @property
     def names(self) -> list[str]:
-        """The names of the state, in order; those of `unsupported` are not among them."""
+        """The names of the state, in order, without those in `unsupported`."""
         return list(self.manifest.names if self.manifest else (*self.tensors, *self.aliases))
 
     def refuse_unsupported(self, left_out: Container[str] = ()) -> None:
@@ -69,7 +69,7 @@ class Header:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each stored tensor; none in files of another library."""
+        """The digest of each stored tensor. Empty for foreign files."""
         return dict(zip(self.tensors, self.manifest.digests, strict=True)) if self.manifest else dict(self._digests)
 
     def __enter__(self) -> Header:
@@ -86,7 +86,7 @@ class Header:
 
 
 def open_one(file: Any, form: Format | None) -> Header:
-    """Return the header of one file, of what source_of() takes. form: its format, None to tell it by its content."""
+    """Open one file, or anything else that source_of() takes. form: its format, or None to detect it by content."""
     source = source_of(file)
     try:
         with without_collection():
@@ -98,7 +98,7 @@ def open_one(file: Any, form: Format | None) -> Header:
 
 
 def header_of(source: Source, form: Format, opened: Opened) -> Header:
-    """Return the header of an open source, its manifest checked. Raises CorruptError, and closes what is open."""
+    """Check the manifest of an open source and return its header. If it raises CorruptError, everything is closed."""
     try:
         manifest, metadata, ties = None, opened.metadata, opened.ties
         if opened.manifest is not None:
@@ -111,6 +111,6 @@ def header_of(source: Source, form: Format, opened: Opened) -> Header:
 
 
 def _refuse_unknown_dtypes(opened: Opened, path: str) -> None:
-    """Raise CorruptError if a file of ours has entries that cannot be read: none was written."""
+    """Raise CorruptError if one of our files has entries that cannot be read, which we never write."""
     for name, why in opened.unsupported.items():
-        raise CorruptError(f"{path} is damaged: of tensor {name!r:.200}, {why}. Use another copy of the file.", (name,))
+        raise CorruptError(f"{path} is damaged: tensor {name!r:.200}: {why}. Use another copy of the file.", (name,))

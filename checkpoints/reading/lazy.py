@@ -1,4 +1,4 @@
-"""An open checkpoint: its names are known at once, its tensors are read when they are used."""
+"""An open checkpoint: its names are known at once, and its tensors are read when they are used."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .reader import Mmap, Reader
 
 
 class LazyTensor(Deferred):
-    """A tensor in an open checkpoint: shape and dtype are known, and indexing reads what is asked for.
+    """A tensor in an open checkpoint: shape and dtype are known, and indexing reads the requested part.
 
-    name: that of the tensor whose bytes it has; tied names give the same LazyTensor. digest: the xxh3-128 in the file;
-    None for views and in foreign files.
+    name: the name of the tensor whose bytes it has; tied names have the same LazyTensor. digest: the xxh3-128 in the
+    file; None for views and in foreign files.
     """
 
     def __init__(self, reader: Reader, name: str, tensor: TensorSpec) -> None:
@@ -33,15 +33,15 @@ class LazyTensor(Deferred):
         self.digest = None if self._alias else reader.digests.get(name)
 
     def __getitem__(self, key: Any) -> Any:
-        """Return tensor[key] as NumPy would, in memory of its own. Raises CorruptError, IndexError, ClosedError."""
+        """Return tensor[key] as NumPy would, in new memory. Raises CorruptError, IndexError or ClosedError."""
         if self._alias is not None:
             return self._view()[key].copy()
         return self._reader.whole(self.name) if key is Ellipsis else self._reader.part_of(self.name, key)
 
     def blocks(self, length: int) -> Iterator[np.ndarray]:
-        """Give all values in order, in flat arrays of so many of them: all of a large tensor in little memory.
+        """Yield the values in order, in flat arrays of `length` elements, reading one block at a time.
 
-        Raises CorruptError, when the last have been given, if they are not what was written. A view is read whole.
+        A view is read as a whole. Raises CorruptError, after the last block, if the tensor is damaged.
         """
         if self._alias is None:
             return self._reader.blocks(self.name, length)
@@ -76,7 +76,7 @@ class LazyTensor(Deferred):
 class UnsupportedEntry:
     """An entry of an open checkpoint that cannot be read. reason: why.
 
-    Its shape, its dtype and its values raise UnsupportedTypeError.
+    Access to its shape, dtype or values raises UnsupportedTypeError.
     """
 
     def __init__(self, name: str, reason: str, path: str) -> None:
@@ -106,15 +106,15 @@ class UnsupportedEntry:
 
 
 class Checkpoint(Mapping[str, Any]):
-    """An open checkpoint. Its values are LazyTensors; those of `_extra_state` names are what was saved.
+    """An open checkpoint, a mapping of names to LazyTensors. The values of `_extra_state` names are those saved.
 
-    An entry that cannot be read is an UnsupportedEntry, and `unsupported` has its reason.
+    An entry that cannot be read is an UnsupportedEntry, and `unsupported` has the reason.
 
     Several threads may read at once. If save_file replaces the file meanwhile, this still reads the file that was
     opened.
     """
 
-    # The names whose absence from packed() is no error.
+    # The names that packed() may leave out without an error.
     _left_out: Container[str] = ()
 
     def __init__(self, reader: Reader, reopen: Callable[..., Checkpoint] | None = None) -> None:
@@ -176,17 +176,17 @@ class Checkpoint(Mapping[str, Any]):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The metadata given when the file was saved, or the strings of a foreign file."""
+        """The metadata that the file was saved with, or the strings of a foreign file."""
         return dict(self._header.metadata)
 
     @property
     def ties(self) -> dict[str, str]:
-        """The names that share the memory of another name, and which that is, views of it among them."""
+        """The names that share the memory of another name, ties and views alike, with that name."""
         return {name: alias.kept for name, alias in self._header.aliases.items()}
 
     @property
     def aliases(self) -> Mapping[str, Alias]:
-        """The same with where in that memory they lie, see sharing.py."""
+        """The same names with the view of the shared memory that each of them is, see sharing.py."""
         return self._header.aliases
 
     @property
@@ -201,12 +201,12 @@ class Checkpoint(Mapping[str, Any]):
 
     @property
     def digests(self) -> dict[str, str]:
-        """The xxh3-128 of each stored tensor, as the file has it. Empty for foreign files."""
+        """The xxh3-128 of each stored tensor, from the file. Empty for foreign files."""
         return dict(self._reader.digests)
 
     @property
     def stored(self) -> dict[str, LazyTensor]:
-        """The tensors whose bytes are in the file, each once: no ties, no views, but what these may be parts of."""
+        """The tensors whose bytes are in the file, each once: no ties or views, but any storages they are parts of."""
         return dict(self._stored)
 
     def damaged(self, name: str) -> bool:
@@ -214,7 +214,7 @@ class Checkpoint(Mapping[str, Any]):
         return self._reader.digest_of(name) != self._reader.digests[name] if name in self._reader.digests else False
 
     def packed(self) -> Packed:
-        """Return the state as sharing.pack() would, its arrays still to be read.
+        """Return the state as sharing.pack() would, with arrays that are read later.
 
         Raises UnsupportedTypeError if an entry cannot be read.
         """
@@ -227,14 +227,14 @@ class Checkpoint(Mapping[str, Any]):
         return packed
 
     def load(self, mmap: Mmap = False, *, prefix: str = "", skip_unsupported: bool = False) -> dict[str, Any]:
-        """Return the state, as load_file does, or only the names that start with `prefix`. Nothing else is read."""
+        """Load the state as load_file does, or only the names that start with `prefix`. Nothing else is read."""
         return load_state(self._reader, mmap, skip_unsupported, prefix)
 
 
 def load_state(reader: Reader, mmap: Mmap, skip_unsupported: bool = False, prefix: str = "") -> dict[str, Any]:
-    """Return the state that a reader reads: arrays that share memory as they did, and the extra state.
+    """Load the state from a reader: arrays with the sharing they were saved with, and the extra state.
 
-    prefix: only the names that start with it, and only their bytes are read and checked.
+    prefix: load only the names that start with it, and read and check only their bytes.
     Raises UnsupportedTypeError if one of these entries cannot be read, unless such entries are skipped.
     """
     header, manifest = reader.header, reader.header.manifest

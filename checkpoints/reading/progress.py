@@ -1,4 +1,4 @@
-"""How long work says how far it has come: it calls a function with how many bytes were done since it did so last."""
+"""Progress reports of long work: it calls a function with the number of bytes done since the last call."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Progress = Callable[[int], object]
 
 
 def silent(size_bytes: int) -> None:
-    """Say nothing."""
+    """Report nothing."""

@@ -1,4 +1,4 @@
-"""Reading stored tensors: all at once, whole, or in part, checked against their digests."""
+"""Reading stored tensors, all at once, one by one or in part, and checking them against their digests."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _BUFFER_BYTES = 1 << 18
 
 
 class Reader:
-    """Reads the stored tensors of an open header. Several threads may use it at once.
+    """A reader of the stored tensors of an open header. Several threads may use it at once.
 
-    verify: raise CorruptError when a tensor is first read and does not match its digest.
+    verify: raise CorruptError if a tensor does not match its digest when it is first read.
     """
 
     def __init__(self, header: Header, verify: bool) -> None:
@@ -43,9 +43,9 @@ class Reader:
             self.header.close()
 
     def all(self, mmap: Mmap, names: Container[str] | None = None) -> dict[str, np.ndarray]:
-        """Return tensors by name: fresh arrays, or with mmap arrays backed by the files ("c": copy-on-write).
+        """Return tensors by name: new arrays, or with `mmap` arrays backed by the files ("c": copy-on-write).
 
-        names: which of them; the others are not read. None means all.
+        names: the tensors to read, or None for all.
         Raises CorruptError naming all that are damaged.
         """
         self._refuse_closed()
@@ -82,7 +82,7 @@ class Reader:
         return streams.map_tensors(memory, wanted), digests
 
     def whole(self, name: str) -> np.ndarray:
-        """Return one tensor. It is checked while it is read."""
+        """Return one tensor, and check it while reading."""
         part = self._part(name)
         if name in part.opened.offsets:
             with self._reading(part):
@@ -94,7 +94,7 @@ class Reader:
         return arrays[name]
 
     def part_of(self, name: str, key: Any) -> Any:
-        """Return tensor[key], reading little more than that. The first time, the whole tensor is checked."""
+        """Return tensor[key], and read little more than that. The first time, the whole tensor is checked."""
         part = self._part(name)
         if name not in part.opened.offsets:
             return self.whole(name)[key].copy()
@@ -105,7 +105,7 @@ class Reader:
             return slicing.read_slice(part.source, wanted, key)
 
     def blocks(self, name: str, length: int) -> Iterator[np.ndarray]:
-        """Yield the values of a tensor in order, in flat arrays of `length`. It is checked after the last one."""
+        """Yield the values of a tensor in order, in flat arrays of `length` elements. Check it after the last one."""
         part, digest = self._part(name), xxh3_128()
         dtype, size_bytes = dtypes.numpy_dtype(part.opened.tensors[name].dtype), part.opened.tensors[name].size_bytes
         whole = None if name in part.opened.offsets else self._from_format(part, name).reshape(-1)
@@ -153,7 +153,7 @@ class Reader:
             self._verified.add(name)
 
     def _refuse_damaged(self, damaged: list[str]) -> None:
-        """Raise CorruptError if there are damaged tensors; of a sharded checkpoint it names the shards."""
+        """Raise CorruptError if there are damaged tensors. In a sharded checkpoint, it names the shards."""
         if damaged:
             paths = " and ".join(dict.fromkeys(self._parts[name].source.name for name in damaged))
             lines = "".join(f"\n  {name!r}" for name in damaged)
@@ -164,7 +164,7 @@ class Reader:
             )
 
     def _from_format(self, part: Part, name: str) -> np.ndarray:
-        assert part.opened.read is not None  # a format that gives no offset gives this
+        assert part.opened.read is not None  # a format sets it if a tensor has no offset
         with self._reading(part):
             return part.opened.read(name)
 
@@ -187,7 +187,7 @@ class Reader:
 
 
 def _kind(tensor: TensorSpec, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:
-    """Return dtype and shape. Raises FormatError, for the tensor of a name, if NumPy cannot have such an array."""
+    """Return dtype and shape. Raises FormatError, naming the tensor, if NumPy cannot hold such an array."""
     dtype = dtypes.numpy_dtype(tensor.dtype)
     # A tensor with bytes in the file is no larger than the file. But NumPy also limits the number of axes, and the
     # product of the lengths even for an empty array.
@@ -197,7 +197,7 @@ def _kind(tensor: TensorSpec, name: str, path: str) -> tuple[np.dtype, tuple[int
 
 
 def check_shape(dtype: np.dtype, shape: tuple[int, ...], name: str, path: str) -> None:
-    """Raise FormatError, for the tensor of a name, if NumPy cannot have an array of this dtype and shape."""
+    """Raise FormatError, naming the tensor, if NumPy cannot hold an array of this dtype and shape."""
     try:
         np.broadcast_to(np.empty((), dtype), shape)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Reading a part of a tensor: the rows that an index asks for, not the rest."""
+"""Reading part of a tensor: the rows that an index needs, and no others."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from ..storage.source import Source
 from ..storage.streams import Wanted
 
-# What is read at a time where an index leaves out parts of each row.
+# The number of bytes to read at a time.
 _BLOCK_BYTES = 1 << 22
 
 
 def read_slice(source: Source, wanted: Wanted, key: Any) -> Any:
-    """Return tensor[key] as NumPy would: a fresh array, or a scalar. Raises IndexError for what is no index of it.
+    """Return tensor[key] as NumPy would: a new array, or a scalar. Raises IndexError if the index is invalid.
 
-    Read are the rows (along the first axis) from the first to the last that key asks for, some at a time. An index that
-    is not made of integers and slices, such as an array, has the whole tensor read.
+    The rows (along the first axis) from the first to the last that the index needs are read, some at a time. For an
+    index of anything but integers and slices, such as an array, the whole tensor is read.
     """
-    # A stand-in of one element tells whether the index is one, and the shape that it gives.
+    # A stand-in with one element checks the index and has the shape of the result.
     result = np.broadcast_to(np.empty((), wanted.dtype), wanted.shape)[key]
     key = key if isinstance(key, tuple) else (key,)
     if not wanted.shape or not key or not _is_basic(key):
@@ -41,7 +41,7 @@ def read_slice(source: Source, wanted: Wanted, key: Any) -> Any:
 
 
 def _is_basic(key: tuple[Any, ...]) -> bool:
-    """Whether the first entry of an index is a number or a slice, and no other an array."""
+    """Return True if the first entry of an index is a number or a slice, and no other entry is an array."""
     basic = (int, np.integer, slice)
     if not isinstance(key[0], basic) or any(isinstance(entry, bool) for entry in key):
         return False
@@ -49,7 +49,7 @@ def _is_basic(key: tuple[Any, ...]) -> bool:
 
 
 def _rows(source: Source, wanted: Wanted, low: int, high: int) -> np.ndarray:
-    """Return the rows from low to high."""
+    """Return the rows from `low` up to, but not including, `high`."""
     shape = (high - low, *wanted.shape[1:])
     array = np.empty(shape, wanted.dtype)
     row_bytes = wanted.size_bytes // wanted.shape[0] if wanted.shape and wanted.shape[0] else wanted.size_bytes

@@ -1,1 +1,1 @@
-"""One state in several files."""
+"""Checkpoints split across several files."""

@@ -1,19 +1,19 @@
-"""A checkpoint in several files, as Hugging Face lays it out: shards, and an index that says which tensor is in which.
+"""A checkpoint in several files, in Hugging Face's layout: shards, and an index that lists the tensors of each.
 
-    model-00001-of-00002.safetensors    shards, each a checkpoint of its own with the metadata
+    model-00001-of-00002.safetensors    shards, each a complete checkpoint with the metadata
     model-00002-of-00002.safetensors    {"format": "pt", "index": "model.safetensors.index.json"}
     model.safetensors.index.json        {"metadata": {...}, "weight_map": {tensor: shard}}, sorted, indented by two
 
-The tensors are stored in the order of the state, the shards following each other: a shard ends where the next tensor
-would make it larger than was asked for. A tensor larger than that is alone in its shard. While an earlier checkpoint of
-the same names is still needed, the shards are called model-00000001-00001-of-00002.safetensors (see writer.py).
+The tensors are stored in the order of the state, from shard to shard: a shard ends before the tensor that would exceed
+the size limit. A tensor larger than the limit gets its own shard. While an earlier checkpoint with the same names is
+still needed, the shards are named model-00000001-00001-of-00002.safetensors (see writer.py).
 
-The metadata of the index are those of a safetensors file: the user's; `alias: kept` for each tie; and `statezoo`, the
-manifest of the whole state, with digests of its own. Besides there is total_size, the bytes of all tensors as a number,
-unless the user has an entry of that name, which is a string.
+The metadata of the index is that of a safetensors file: the user's; `alias: kept` for each tie; and `statezoo`, the
+manifest of the whole state, with its digests. In addition, total_size is the number of bytes of all tensors, unless the
+user has an entry of that name, which is a string.
 
 An index that another library wrote is read if its shards are .safetensors files in the same folder and hold exactly
-the tensors that the index names. Entries of its metadata that are no strings are left out.
+the tensors that the index names. Entries of its metadata that are not strings are ignored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ..state.sharing import Packed
 from ..storage.source import FileSource
 
 INDEX_SUFFIX = ".index.json"
-# Parsed, it takes several times as much memory. A million names fit.
+# Enough for a million names. Once parsed, an index takes several times as much memory.
 _MOST_INDEX_BYTES = 100_000_000
 _MOST_NAME_LENGTH = 255  # of a file, in all file systems
 _MANIFEST = "statezoo"
@@ -49,7 +49,7 @@ _NUMBERED = re.compile(r"(.*)-[0-9]{5,}-of-([0-9]{5,})", re.DOTALL)
 
 
 def most_bytes_of(size: Any) -> int:
-    """Return max_shard_size in bytes. Raises ArgumentError if it is neither a number of bytes nor "5GB" or the like."""
+    """Return max_shard_size in bytes. Raises ArgumentError unless it is a number of bytes or text such as "5GB"."""
     found = _SIZE.fullmatch(size) if isinstance(size, str) else None
     most_bytes = int(float(found[1]) * _UNITS[found[2].upper()]) if found else size
     if type(most_bytes) is not int or most_bytes < 1:
@@ -61,7 +61,7 @@ def most_bytes_of(size: Any) -> int:
 
 
 def split(packed: Packed, most_bytes: int) -> list[Packed]:
-    """Return the tensors that are stored of a state as states of their own, each up to most_bytes or of one tensor."""
+    """Split the stored tensors of a state into states of up to `most_bytes` each, or of a single larger tensor."""
     shards: list[Packed] = []
     filled = most_bytes
     for name, array in packed.stored.items():
@@ -80,7 +80,7 @@ def _tensor(name: str, array: np.ndarray | Deferred) -> TensorSpec:
 
 
 def shard_names(path: str, count: int, mark: int = 0) -> list[str]:
-    """Return the names of the shards of a checkpoint, in order. mark: 0, or what tells them from others of the path."""
+    """Return the names of the shards of a checkpoint, in order. mark: a number in each name, or 0 for none."""
     stem, suffix = os.path.splitext(os.path.basename(path))
     stem += f"-{mark:08x}" if mark else ""
     digits = max(5, len(str(count)))  # so that sorting them gives their order
@@ -94,34 +94,35 @@ def shard_metadata(path: str) -> dict[str, str]:
 
 
 def is_shard_of(path: str, name: str) -> bool:
-    """Whether a name is one that shard_names() may give for a path."""
+    """Return True if shard_names() may return this name for `path`."""
     stem, suffix = os.path.splitext(os.path.basename(path))
     pattern = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-[0-9]{{5,}}-of-[0-9]{{5,}}{re.escape(suffix)}"
     return re.fullmatch(pattern, name) is not None
 
 
 def is_numbered(name: str) -> bool:
-    """Whether a name says that it is a shard, of whatever checkpoint."""
+    """Return True if a name is that of a shard of any checkpoint."""
     return is_shardable(name) and _NUMBERED.fullmatch(os.path.splitext(name)[0]) is not None
 
 
 def set_of(name: str) -> tuple[str, str, int] | None:
-    """Return what the shards of one checkpoint have in common: stem, suffix and number. None for another file."""
+    """Return the stem, suffix and count that the names of all shards of a checkpoint share. None for other names."""
     stem, suffix = os.path.splitext(name)
     found = _NUMBERED.fullmatch(stem) if is_shardable(name) else None
     return (found[1], suffix, int(found[2])) if found else None
 
 
 def is_shard_name(name: str) -> bool:
-    """Return True if an index may name this: a file in its folder, on any system, in a format that has shards."""
+    """Return True if an index may contain this name: on any system, a file in its folder, in a format with shards."""
     leads_out = set(name) & {"/", "\\", "\0"} or os.path.splitdrive(name)[0]
     return not leads_out and is_shardable(name)
 
 
 class Index(NamedTuple):
-    """What an index says. weight_map: the shard of each tensor. metadata: those that are strings, but the manifest.
+    """The content of an index.
 
-    manifest: its text, or None in an index of another library.
+    weight_map: the shard of each tensor. metadata: the entries that are strings, without the manifest. manifest: its
+    text, or None in a foreign index.
     """
 
     weight_map: dict[str, str]
@@ -137,7 +138,7 @@ class Index(NamedTuple):
 def index_text(
     packed: Packed, metadata: Mapping[str, str], digests: Mapping[str, str], shards: Mapping[str, Packed]
 ) -> bytes:
-    """Return the index of a state that is split into shards, by name. digests: of all tensors that are stored."""
+    """Return the text of the index. shards: the part of the state in each. digests: those of all stored tensors."""
     tensors = {name: _tensor(name, array) for name, array in packed.stored.items()}
     manifest = Manifest.of(packed, metadata).with_digests(tensors, [digests[name] for name in tensors])
     total = {"total_size": sum(tensor.size_bytes for tensor in tensors.values())}
@@ -155,13 +156,13 @@ def read_index(path: str) -> bytes:
             _refuse(path, f"it has {source.size_bytes:,} bytes, and the most that is read is {_MOST_INDEX_BYTES:,}.")
         return source.read(0, source.size_bytes)
     except EOFError:
-        return b""  # cut meanwhile
+        return b""  # truncated meanwhile
     finally:
         source.close()
 
 
 def parse_index(text: bytes, path: str) -> Index:
-    """Return what an index says, whose text may be anything. Raises CorruptError naming path."""
+    """Parse and check the text of an index, which may be anything. Raises CorruptError naming `path`."""
     try:
         content = parsed(text.strip())
     except (InvalidError, RecursionError) as error:
@@ -171,7 +172,9 @@ def parse_index(text: bytes, path: str) -> Index:
         _refuse(path, f"it is not the JSON it should be ({error.__cause__ or error}). {advice}")
     weight_map, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(weight_map, dict) or not isinstance(metadata, dict | None):
-        _refuse(path, "it has no weight_map, from tensors to the files that hold them, or metadata that are none.")
+        _refuse(
+            path, "its weight_map, from tensors to the files that hold them, or its metadata is missing or invalid."
+        )
     _refuse_other_names(weight_map, path)
     strings = {key: value for key, value in (metadata or {}).items() if isinstance(value, str)}
     manifest = strings.pop(_MANIFEST, None)
@@ -182,7 +185,7 @@ def parse_index(text: bytes, path: str) -> Index:
 
 
 def _refuse_other_names(weight_map: Mapping[str, Any], path: str) -> None:
-    """Raise CorruptError naming the first tensor whose shard is no name of a file in the folder."""
+    """Raise CorruptError naming the first tensor whose shard cannot be the name of a file in the folder."""
     valid: set[str] = set()
     for name, shard in weight_map.items():
         named = isinstance(shard, str) and len(shard) <= _MOST_NAME_LENGTH
@@ -190,7 +193,7 @@ def _refuse_other_names(weight_map: Mapping[str, Any], path: str) -> None:
             _refuse(
                 path,
                 f"it says that tensor {name!r:.200} is in {shard!r:.200}, which is not the name of a {DEFAULT.suffix} "
-                "file beside it. Do not use it, unless you can say how that came about.",
+                "file next to it. Do not use it unless you know how that happened.",
             )
         valid.add(shard)
 

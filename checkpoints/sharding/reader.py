@@ -1,4 +1,4 @@
-"""Opening a sharded checkpoint: its shards together are one header, as if all stood in one file."""
+"""Opening a sharded checkpoint: its shards together have one header, as if they were one file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..state.manifest import TensorSpec, parse
 from ..storage.source import FileSource, Source
 from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
 
-# Systems allow a process a few hundred open files. Up to this number, shards stay open from the beginning, so that
-# they may be replaced meanwhile.
+# Systems allow a process a few hundred open files. Up to this number, shards stay open from the start, so that they may
+# be replaced meanwhile.
 _MOST_OPEN = 64
 _MOST_NAMED = 10
 
 
 def open_sharded(path: str) -> Header | None:
-    """Return the header of the checkpoint of an index, or of a path beside which its index is.
+    """Return the header of a sharded checkpoint. path: that of the index, or the path that the state was saved to.
 
-    None if no index is beside the path: a plain file may have taken its place meanwhile.
-    Raises MissingFileError naming the index or the shards that are not there, CorruptError, or another CheckpointError.
+    Return None if a saved state has no index: a plain file may have replaced it meanwhile.
+    Raises MissingFileError naming the missing index or shards, CorruptError, or another CheckpointError.
     """
     if not path.endswith(INDEX_SUFFIX):
         return _open_sharded(path + INDEX_SUFFIX)
@@ -34,9 +34,9 @@ def open_sharded(path: str) -> Header | None:
 
 
 def checkpoint_in(folder: str) -> str:
-    """Return the path of the only checkpoint in a folder. If there is an index, it is the one of the index.
+    """Return the path of the only checkpoint in a folder. If there is an index, other files do not count.
 
-    Raises ReadError that lists the checkpoints in the folder if there is not exactly one, or shards without an index.
+    Raises ReadError listing the checkpoints in the folder if there is not exactly one, or if shards have no index.
     """
     try:
         names = sorted(os.listdir(folder))
@@ -46,13 +46,13 @@ def checkpoint_in(folder: str) -> str:
             "permissions, or give the path of a checkpoint file.",
             error,
         ) from error
-    # A plain file goes before an index of its name, as Hugging Face's libraries see it.
+    # A plain file takes precedence over an index with its name, as in Hugging Face's libraries.
     indexes = [n for n in names if n.endswith(INDEX_SUFFIX) and is_shardable(n.removesuffix(INDEX_SUFFIX))]
     files = [name for name in names if os.path.splitext(name)[1].lower() in known_suffixes()]
     found = [name.removesuffix(INDEX_SUFFIX) for name in indexes]
     if not found:
         plain = [name for name in files if not is_numbered(name)]
-        # A killed save over a plain file may have left shards beside it.
+        # A killed save over a plain file may have left shards next to it.
         shards = [name for name in files if is_numbered(name) and not any(is_shard_of(file, name) for file in plain)]
         found = plain + shards
         if shards and (set_of(shards[0]) or (0, 0, 0))[2] > 1:
@@ -64,10 +64,10 @@ def checkpoint_in(folder: str) -> str:
 
 
 def _refuse_without_index(folder: str, shards: list[str], plain: list[str]) -> NoReturn:
-    """Raise ReadError for shards of which no index says which tensors they hold."""
+    """Raise ReadError for shards without an index that lists their tensors."""
     stem, suffix, count = set_of(shards[0]) or ("", "", 0)
     there = [name for name in shards if set_of(name) == (stem, suffix, count)]
-    beside = f" Beside them lies {', '.join(plain[:_MOST_NAMED])}." if plain else ""
+    beside = f" Next to them: {', '.join(plain[:_MOST_NAMED])}." if plain else ""
     raise ReadError(
         f"{folder} holds {len(there):,} of {count:,} shards ({', '.join(there[:_MOST_NAMED])}"
         f"{', ...' if len(there) > _MOST_NAMED else ''}) and no index that says what they hold.{beside} Download or "
@@ -76,14 +76,14 @@ def _refuse_without_index(folder: str, shards: list[str], plain: list[str]) -> N
 
 
 def _open_sharded(path: str) -> Header | None:
-    """Return the header of the checkpoint whose index is at path; None if there is none, or no longer."""
+    """Return the header of the checkpoint whose index is at `path`, or None if there is no index, or not any more."""
     text = _index_at(path)
     while text is not None:
         try:
             return _header(path, parse_index(text, path))
         except CheckpointError:
             before, text = text, _index_at(path)
-            if text == before:  # else it was replaced while its shards were opened
+            if text == before:  # otherwise it was replaced while its shards were opened
                 raise
     return None
 
@@ -119,7 +119,7 @@ def _format_of(index: Index) -> str:
 
 
 def _refuse_unnamed(path: str, index: Index) -> None:
-    """Raise CorruptError if a shard lies in the folder that belongs to the named ones, but is not named."""
+    """Raise CorruptError if the folder holds a shard that belongs to the index by its name but is not in it."""
     sets = {set_of(name) for name in index.shards} - {None}
     if not sets or all(len(index.shards) >= count for _, _, count in filter(None, sets)):
         return
@@ -158,7 +158,7 @@ def _part(path: str, shards: int) -> Part:
 
 
 def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, TensorSpec]:
-    """Return the tensors of all shards in order. Raises CorruptError unless they are those that the index says."""
+    """Return the tensors of all shards in order. Raises CorruptError unless they are the ones that the index lists."""
     tensors: dict[str, TensorSpec] = {}
     expected: dict[str, set[str]] = {name: set() for name in index.shards}
     for tensor, shard in index.weight_map.items():
@@ -168,17 +168,17 @@ def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, Tensor
         found = part.opened.tensors.keys() | part.opened.unsupported.keys()
         if names != found:
             lacking, further = sorted(names - found), sorted(found - names)
-            what = f"lacks {lacking[0]!r:.200}" if lacking else f"also has {further[0]!r:.200}"
+            what = f"does not have {lacking[0]!r:.200}" if lacking else f"also has {further[0]!r:.200}"
             raise CorruptError(
-                f"{part.source.name} does not hold the tensors that {path} says: it {what}. One of the two may be that "
-                "of another checkpoint. Use files that were saved together.",
+                f"{part.source.name} does not hold the tensors that {path} lists: it {what}. One of the two may belong "
+                "to another checkpoint. Use files that were saved together.",
                 (*lacking, *further),
             )
     return tensors
 
 
 def _refuse_other_saves(path: str, parts: Sequence[Part], digests: dict[str, str]) -> None:
-    """Raise CorruptError if shards carry other digests than the index: then they are those of another save."""
+    """Raise CorruptError if the digests of shards differ from those in the index: they come from another save."""
     other: list[str] = []
     for source, opened in parts:
         if opened.manifest is not None:
@@ -188,15 +188,15 @@ def _refuse_other_saves(path: str, parts: Sequence[Part], digests: dict[str, str
     if other:
         lines = "".join(f"\n  {name!r:.200}" for name in other)
         raise CorruptError(
-            f"{path} and the files that it names are not of one save: these tensors have other digests.{lines}\n"
-            "Files of two checkpoints may have been copied or downloaded into one folder. Use those that were saved "
+            f"{path} and the files that it names are not from one save: these tensors have different digests.{lines}\n"
+            "Files of two checkpoints may have been copied or downloaded into one folder. Use files that were saved "
             "together.",
             tuple(other),
         )
 
 
 def _foreign(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, TensorSpec]) -> Header:
-    """Return the header of an index that another library wrote. Shards of ours are checked by their own digests."""
+    """Return the header of an index that another library wrote. Our shards are checked against their own digests."""
     digests: dict[str, str] = {}
     for source, opened in parts:
         if opened.manifest is not None:
@@ -204,7 +204,7 @@ def _foreign(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, 
             digests.update(zip(opened.tensors, manifest.digests, strict=True))
             if list(manifest.names) != list(opened.tensors):
                 raise FormatError(
-                    f"{source.name} holds ties, views or extra state, which {path} knows nothing of. Load it on its "
+                    f"{source.name} holds ties, views or extra state, which {path} does not describe. Load it on its "
                     "own."
                 )
     named = index.metadata.items()
@@ -214,7 +214,7 @@ def _foreign(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, 
 
 
 class _Reopened:
-    """A file that is opened for each read, as one of more than may be open together."""
+    """A file that is opened for each read, because too many would be open at once otherwise."""
 
     def __init__(self, path: str) -> None:
         self.name = path
@@ -230,17 +230,17 @@ class _Reopened:
             yield source
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there are too few bytes."""
         with self._opened() as source:
             source.read_into(offset, *buffers)
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        """Return `size_bytes` bytes from an offset. Raises EOFError if there are fewer."""
         with self._opened() as source:
             return source.read(offset, size_bytes)
 
     def memory(self, copy_on_write: bool) -> memoryview:
-        """Return the file mapped into memory, for which the system keeps a descriptor."""
+        """Return the file mapped into memory, which keeps a descriptor of its own."""
         with self._opened() as source:
             return source.memory(copy_on_write)
 

@@ -1,13 +1,13 @@
-"""Replacing what is at a path by a set of shards, so that a crash at any moment leaves the old state or the new, whole.
+"""Replacing the state at a path by a set of shards, so that a crash at any moment leaves the complete old or new state.
 
-No file of the old state is touched before all shards of the new one are there, under names that are free. Then the
-index is replaced, in one rename, and a plain file at the path, which readers prefer to an index, is removed: the last
-of the two makes the new state visible. After that the old shards are removed. A set so takes twice its room for a time.
+No file of the old state is touched before all shards of the new one are written, under free names. Then one rename
+replaces the index, and a plain file at the path, which readers prefer to an index, is removed: the last of these two
+steps makes the new state visible. Then the old shards are removed. For a time, both states take up space.
 
-A writer of shards holds a lock on the folder, which the system takes back when the process dies. So files of ours that
-no index in the folder names, found under the lock, are what a dead writer left: the next one removes them. Where
-there are no locks (Windows, some file systems across a network) they stay, and only one writer at a time may save to a
-path. On one folder writers of shards wait for each other.
+A writer of shards holds a lock on the folder, which the system releases when the process dies. Under the lock, any of
+our files that no index in the folder names were left by a dead writer, and the next writer removes them. Where there
+are no locks (Windows, some network file systems) they are kept, and only one writer at a time may save to a path.
+Writers of shards to the same folder wait for each other.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _TEMPORARY = re.compile(r"\.statezoo-[0-9a-f]{16}-[0-9]+\.tmp")
 
 
 def refuse_impossible(path: str) -> None:
-    """Raise ArgumentError or WriteError for a path at which no shards can be, before any is written."""
+    """Raise ArgumentError or WriteError, before anything is written, if no shards can be saved to a path."""
     name = os.path.basename(path)
     if not is_shard_name(name) or not name.isprintable():
         raise ArgumentError(
-            f"{path!r} cannot be saved in shards: their names stand in an index, which allows neither / nor \\ nor "
-            "characters that are not printed. Choose another name, or leave out max_shard_size."
+            f"{path!r} cannot be saved in shards: the index with their names allows no /, no \\ and no characters that "
+            "cannot be printed. Choose another name, or leave out max_shard_size."
         )
     for target in (path, path + INDEX_SUFFIX):
         try:
             mode = os.stat(target).st_mode
-        except OSError:  # nothing is there, or the first shard says what is wrong
+        except OSError:  # nothing is there, or writing the first shard will say what is wrong
             continue
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
@@ -57,7 +57,7 @@ def refuse_impossible(path: str) -> None:
 
 
 class NewShards:
-    """The shards that are to be written. names, paths: in order. index: its bytes, known when they are written."""
+    """The shards to write. names, paths: in order. index: the bytes of the index, set once the shards are written."""
 
     def __init__(self, folder: str, names: list[str]) -> None:
         self.names, self.paths = names, [os.path.join(folder, name) for name in names]
@@ -65,20 +65,20 @@ class NewShards:
         self.is_interrupted = False  # by a signal handler that saved another set
 
 
-# What this process is writing and removing. A signal handler that saves in the midst of it keeps away from these.
+# The files that this process is writing and removing. A signal handler that saves meanwhile must not touch them.
 _writing: list[NewShards] = []
 _removing: list[set[str]] = []
 
 
 @contextmanager
 def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
-    """Give so many shards to write, which take the place of what is at path when the block ends without an exception.
+    """Yield `count` shards to write, which replace the state at `path` if the block succeeds.
 
-    They are written as any file is, and then their index is set. durable: as for durable.replace. If anything fails,
-    what was at path is untouched, and the shards written so far are removed.
-    Raises WriteError, with what to do, if the system refuses.
+    The block writes each shard like any file, then sets the index. durable: as for durable.replace. If anything fails,
+    the state at `path` is unchanged, and the shards written so far are removed.
+    Raises WriteError, with advice, if the system refuses.
     """
-    path = os.path.abspath(path)  # the program may change its folder while it makes arrays
+    path = os.path.abspath(path)  # the program may change its working directory while it computes arrays
     folder, index_path = os.path.dirname(path), path + INDEX_SUFFIX
     with locked(folder) as is_locked:
         if is_locked:
@@ -90,7 +90,7 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
             with files.replace(index_path, durable) as descriptor:
                 files.write_all(descriptor, new.index, 0)
         except BaseException as error:
-            named = _named_by(index_path)  # the new ones, if it failed after the rename
+            named = _named_by(index_path)  # the new shards, if it failed after the rename
             if named is not None:
                 _remove(new.paths, {os.path.join(folder, name) for name in named})
             if isinstance(error, WriteError):
@@ -107,9 +107,9 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
 
 
 def _explained(path: str, error: WriteError, is_set: bool) -> WriteError:
-    """Return what to say after an error; is_set: whether the index is that of the new shards already."""
+    """Return the error to raise instead. is_set: whether the index already names the new shards."""
     reason = str(error)
-    if isinstance(error, files.NotFlushedError):  # which says of one file what is not so of the set
+    if isinstance(error, files.NotFlushedError):  # its message is true of one file, but not of the set
         reason = f"Its folder could not be flushed: {error.reason}. Save again, or to another disk."
         if is_set and os.path.lexists(path):
             return _old_is_left(path, f"the folder could not be flushed ({error.reason})", error)
@@ -120,16 +120,16 @@ def _explained(path: str, error: WriteError, is_set: bool) -> WriteError:
 
 def _old_is_left(path: str, reason: str, error: OSError) -> WriteError:
     return WriteError(
-        f"{path} could not be removed to make way for its shards: {reason}. It has the old state still; the new one is "
+        f"{path} could not be removed to make way for its shards: {reason}. It still has the old state; the new one is "
         f"in {path}{INDEX_SUFFIX}.\nRemove it, or save to another path.",
         error,
     )
 
 
 def remove_shards(path: str) -> None:
-    """Remove the index and the shards of a path where a plain file was saved, which readers prefer.
+    """Remove the index and the shards at a path after a plain file, which readers prefer, was saved there.
 
-    They stay if another process keeps the folder locked: the state is saved, and the next save removes them.
+    If another process keeps the folder locked, they are kept: the state is saved, and the next save removes them.
     """
     with suppress(LockedError), locked(os.path.dirname(path) or os.curdir) as is_locked:
         if os.path.exists(path):  # otherwise a writer of shards has replaced the plain file since
@@ -137,7 +137,7 @@ def remove_shards(path: str) -> None:
 
 
 def remove_set(path: str) -> None:
-    """Remove a checkpoint in shards: its index first, so that what is left without one is no checkpoint."""
+    """Remove a checkpoint in shards, index first: shards without an index are no longer a checkpoint."""
     with locked(os.path.dirname(path)) as is_locked:
         _remove_set(path, is_locked)
 
@@ -161,12 +161,12 @@ def _remove_set(path: str, is_locked: bool) -> None:
 
 
 def _new_shards(path: str, number: int) -> NewShards:
-    """Return shards under names that are free: the usual ones, otherwise names with a mark. Enter them as written."""
+    """Return new shards with free names, the usual ones or names with a mark, and add them to `_writing`."""
     folder = os.path.dirname(path)
     for mark in count():
         new = NewShards(folder, shard_names(path, number, mark))
         taken = {path for other in _writing for path in other.paths}.union(*_removing)
-        _writing.append(new)  # before the look at the disk: a signal handler may write in between
+        _writing.append(new)  # before checking the disk: a signal handler may write in between
         if taken.isdisjoint(new.paths) and not any(map(os.path.lexists, new.paths)):
             return new
         _writing.remove(new)
@@ -174,7 +174,7 @@ def _new_shards(path: str, number: int) -> NewShards:
 
 
 def _named_by(index_path: str) -> set[str] | None:
-    """Return the shards that an index names, none if it is not there; None if it cannot be read."""
+    """Return the shards that an index names, an empty set if it is missing, or None if it cannot be read."""
     try:
         return set(parse_index(read_index(index_path), index_path).shards)
     except MissingFileError:
@@ -184,7 +184,7 @@ def _named_by(index_path: str) -> set[str] | None:
 
 
 def _named_in(folder: str) -> set[str] | None:
-    """Return the shards that the indexes in a folder name; None if one of these cannot be read."""
+    """Return the shards that the indexes in a folder name, or None if one of them cannot be read."""
     named: set[str] = set()
     for name in _listed(folder):
         if name.endswith(INDEX_SUFFIX):
@@ -205,7 +205,7 @@ def _listed(folder: str) -> list[str]:
 def _remove_plain(path: str, durable: bool) -> None:
     try:
         os.unlink(path)
-    except FileNotFoundError:  # a plain file that is there by now was saved after this set, and takes its place
+    except FileNotFoundError:  # if a plain file appears later, it was saved after this set and replaces it
         return
     except OSError as error:
         if not os.path.lexists(path):
@@ -221,7 +221,7 @@ def _remove_unneeded(folder: str, old: set[str]) -> None:
 
 
 def _remove_leftovers(path: str) -> None:
-    """Remove what dead writers of shards left: their temporary files, and shards for this path that no index names."""
+    """Remove what dead writers of shards left: temporary files, and shards of this path that no index names."""
     folder = os.path.dirname(path)
     names = _listed(folder)
     for name in names:

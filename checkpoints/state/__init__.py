@@ -1,1 +1,1 @@
-"""What a state is, with no file in sight: values, sharing, dtypes and the manifest."""
+"""States in memory: values, sharing, dtypes and the manifest."""

@@ -1,4 +1,4 @@
-"""Arrays that are made only when they are written, so a state can be larger than memory."""
+"""Arrays that are computed only when they are written, so that a state can be larger than memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..errors import CheckpointError, ReadError, StateError
 
 
 class Deferred:
-    """An array that is made when it is needed, and not kept: save_file holds one of them at a time.
+    """An array that is computed when it is needed, and not kept: save_file holds one of them at a time.
 
-    shape: its shape. dtype: its dtype. make: returns it.
+    shape, dtype: those of the array. make: computes and returns it.
 
         save_file({"big": Deferred(dataset.shape, dataset.dtype, lambda: dataset[()])}, "big.safetensors")
 
-    The same object under two names is one tensor with two names.
+    The same object with two names is one tensor with two names.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, make: Callable[[], np.ndarray]) -> None:
@@ -25,14 +25,14 @@ class Deferred:
         self._make = make
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Make the array. Raises StateError if its shape or dtype is another one, ReadError if a file fails."""
+        """Compute the array. Raises StateError if its shape or dtype is wrong, ReadError if a file fails."""
         try:
             array = self._make()
         except OSError as error:
             if isinstance(error, CheckpointError):
                 raise
-            # As an OSError, it would look like a failure of the file that is being written.
-            raise ReadError(f"a deferred array could not be made: {error}.", error) from error
+            # An OSError would look like a failure of the file being written.
+            raise ReadError(f"a deferred array could not be computed: {error}.", error) from error
         if not isinstance(array, np.ndarray) or array.shape != self.shape or array.dtype != self.dtype:
             found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             raise StateError(

@@ -1,7 +1,7 @@
-"""The one table of dtypes that a file can hold: safetensors' names for them, and NumPy's.
+"""The table of the dtypes that a file can hold: safetensors' names for them, and NumPy's.
 
-Files hold them little-endian. bfloat16 and the float8 kinds are those of the ml_dtypes package, which is imported only
-when one of them is met.
+Files are little-endian. bfloat16 and the smaller floats are those of the ml_dtypes package, which is imported only when
+one of them is used.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _ADVICE = {
     "S": "Put text into the metadata, or encode it as a uint8 array.",
     "U": "Put text into the metadata, or encode it as a uint8 array.",
     "T": "Put text into the metadata, or encode it as a uint8 array.",
-    "V": "Give each field a name of its own in the state.",
+    "V": "Save each field under its own name in the state.",
     "M": "Save array.view(numpy.int64) and keep the unit in the metadata.",
     "m": "Save array.view(numpy.int64) and keep the unit in the metadata.",
     "g": "Convert it with array.astype(numpy.float64); its layout differs between machines.",
@@ -69,9 +69,9 @@ def numpy_dtype(name: str) -> np.dtype:
 
 
 def name_of(dtype: np.dtype, tensor: str) -> str:
-    """Return the name of a dtype of either byte order; tensor is who has it, for the error.
+    """Return the name of a dtype of either byte order. tensor: the name of its tensor, for the error.
 
-    Raises UnsupportedTypeError with what to do instead.
+    Raises UnsupportedTypeError, with advice, if no file can hold the dtype.
     """
     name = _known(dtype)
     if name is not None:
@@ -87,5 +87,5 @@ def _known(dtype: np.dtype) -> str | None:
 
 
 def little_endian(array: np.ndarray) -> np.ndarray:
-    """Return array itself, or its values in little-endian order if it is big-endian."""
+    """Return the array itself, or a little-endian copy if it is big-endian."""
     return array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder in _BIG_ENDIAN else array

@@ -1,18 +1,18 @@
-"""What a file of ours says of itself beyond names and arrays: the manifest, a JSON text without spaces, keys sorted.
+"""The manifest: what our files hold beyond names and arrays, as JSON text without spaces, with sorted keys.
 
     aliases      [[position, name, kept], ...], for views followed by dtype, shape, offset, strides (sharing.py);
-                 position counts in all names of the state, so that their order is kept
+                 position is the index among all names of the state, so that their order is kept
     checksum     xxh3-128 of the manifest without this entry and of the user's metadata
     digests      32 hexadecimal digits for each stored tensor, in their order, in one string: xxh3-128 of its bytes
     extra        [[position, name, value], ...] of the `_extra_state` values, any JSON
-    fingerprint  xxh3-128 of names, dtypes, shapes, digests and all above but the checksum: of the content, that is,
-                 whatever the format or metadata; equal content has equal fingerprints
+    fingerprint  xxh3-128 of names, dtypes, shapes, digests, aliases, extra, layouts and storages: equal content has
+                 equal fingerprints, whatever the format and the metadata
     layouts      {kept: [axis, ...]}: the axis order in memory of a kept tensor that is not C-contiguous
     own          the keys of the user's metadata that are also names of aliases, see formats/safetensors_.py
-    storages     how many of the stored tensors, counted from the last, are no part of the state
+    storages     how many of the stored tensors, counted from the last, are not part of the state
     version      1
 
-A reader accepts every version up to its own. All entries are always there.
+A reader accepts every version up to its own. All entries are always present.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _DIGESTS = re.compile(f"([0-9a-f]{{{DIGEST_LENGTH}}})*")
 
 
 class TensorSpec(NamedTuple):
-    """The dtype (as in dtypes.py) and shape of a stored tensor, as a header has them."""
+    """The dtype (as in dtypes.py) and shape of a stored tensor, as in a header."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def size_bytes(self) -> int:
-        """The bytes it takes in the file."""
+        """The number of bytes of the tensor."""
         return math.prod(self.shape, start=dtypes.ITEM_BYTES[self.dtype])
 
     @property
@@ -53,7 +53,7 @@ class TensorSpec(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The manifest of a file; names are all of the state in order, the rest as the module says."""
+    """The manifest of a file. names: all names of the state, in order. The other fields: see the module."""
 
     names: tuple[str, ...]
     aliases: Mapping[str, Alias]
@@ -66,7 +66,7 @@ class Manifest(NamedTuple):
 
     @classmethod
     def of(cls, packed: Packed, metadata: Mapping[str, str]) -> Manifest:
-        """Return the manifest of a state that is to be written, digests and fingerprint still to be filled in."""
+        """Return the manifest of a state to be written, with blanks for the digests and the fingerprint."""
         own = tuple(sorted(metadata.keys() & packed.aliases.keys()))
         blank = "0" * DIGEST_LENGTH
         digests = (blank,) * len(packed.stored)
@@ -74,13 +74,13 @@ class Manifest(NamedTuple):
         return cls(names, packed.aliases, packed.layouts, len(packed.storages), packed.extra, own, digests, blank)
 
     def with_digests(self, tensors: Mapping[str, TensorSpec], digests: Iterable[str]) -> Manifest:
-        """Return the manifest with the digests of the stored tensors, in their order, and the fingerprint they give."""
+        """Return the manifest with the digests of the stored tensors, in order, and the resulting fingerprint."""
         filled = self._replace(digests=tuple(digests))
         return filled._replace(fingerprint=filled.fingerprint_of(tensors))
 
     def fingerprint_of(self, tensors: Mapping[str, TensorSpec]) -> str:
-        """Return the fingerprint that the stored tensors and this manifest give."""
-        # The JSON of [[name, dtype, shape, digest], ...], which the encoder takes several times as long to make.
+        """Return the fingerprint of the stored tensors and this manifest."""
+        # The JSON of [[name, dtype, shape, digest], ...], for which the encoder takes several times as long.
         kinds = {tensor: f'"{tensor.dtype}",{tensor.shape_text}' for tensor in set(tensors.values())}
         stored = [
             f'[{json_text(name)},{kinds[tensor]},"{digest}"]'
@@ -93,7 +93,7 @@ class Manifest(NamedTuple):
         )
 
     def text(self, metadata: Mapping[str, str]) -> str:
-        """Return the JSON text. Its length depends neither on digests nor on fingerprint."""
+        """Return the JSON text. Its length does not depend on the values of the digests and the fingerprint."""
         aliases, extra, layouts, storages = self._content()
         before = f'{{"aliases":{aliases},'
         after = (
@@ -113,16 +113,16 @@ class Manifest(NamedTuple):
 
 
 def looks_like_manifest(text: str) -> bool:
-    """Whether a text found elsewhere is a manifest, so that the name of its place must have been damaged."""
+    """Return True if a text under another key is a manifest, which means that the key was damaged."""
     return text.startswith('{"aliases":[') and '"fingerprint":' in text
 
 
 def parse(
     text: str, tensors: Mapping[str, TensorSpec], metadata: Mapping[str, str], path: str
 ) -> tuple[Manifest, dict[str, str]]:
-    """Return the manifest of a file with the stored tensors, all that it says being checked, and the user's metadata.
+    """Parse and validate the manifest. Return it with the user's metadata.
 
-    metadata: that of the file, in which entries may stand that repeat aliases for other readers.
+    tensors: the stored tensors. metadata: that of the file, which may repeat aliases for other readers.
     Raises VersionError for a newer file, CorruptError if anything is not what was written.
     """
     try:
@@ -132,9 +132,9 @@ def parse(
         manifest = _checked(content, tensors)
         user = _of_user(manifest, metadata)
         if not _fits(content["checksum"], text, user):
-            _fail("its checksum does not fit: names, ties or metadata were changed")
+            _fail("its checksum does not match: names, ties or metadata were changed")
         if manifest.fingerprint_of(tensors) != manifest.fingerprint:
-            _fail("its fingerprint does not fit: names, dtypes or shapes were changed")
+            _fail("its fingerprint does not match: names, dtypes or shapes were changed")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, VersionError):
             raise
@@ -151,13 +151,13 @@ def _version_of(content: dict[str, Any]) -> int:
 
 
 def _refuse_newer(content: dict[str, Any], text: str, metadata: Mapping[str, str], path: str) -> NoReturn:
-    """Raise VersionError, or ValueError if the checksum does not fit: then the version number itself is damaged.
+    """Raise VersionError, or ValueError if the checksum does not match: then the version number itself is damaged.
 
-    So every later version must keep "aliases", "own" and "checksum" as they are now.
+    Every later version must therefore keep "aliases", "own" and "checksum" as they are now.
     """
     repeated = {name for _, name, *_ in content["aliases"]} - set(content["own"])
     if not _fits(content["checksum"], text, {key: value for key, value in metadata.items() if key not in repeated}):
-        _fail("its checksum does not fit: its version was changed")
+        _fail("its checksum does not match: its version was changed")
     raise VersionError(
         f"{path} was written by a newer statezoo (its version of the file is {content['version']}, and this statezoo "
         f"reads up to {VERSION}). Upgrade statezoo to load it."
@@ -165,7 +165,7 @@ def _refuse_newer(content: dict[str, Any], text: str, metadata: Mapping[str, str
 
 
 def _fits(checksum: str, text: str, user: Mapping[str, str]) -> bool:
-    """Return True if a checksum is that of the text without the checksum itself, and of the user's metadata."""
+    """Return True if a checksum matches the text, without the checksum itself, and the user's metadata."""
     return checksum == _checksum(text.replace(f'"checksum":"{checksum}",', "", 1), user)
 
 
@@ -182,7 +182,7 @@ def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _checked(content: dict[str, Any], tensors: Mapping[str, TensorSpec]) -> Manifest:
-    """Return the manifest made of JSON that may be anything. Raises what parse() catches."""
+    """Validate JSON that may be anything, and return the manifest. Raises what parse() catches."""
     storages = _count(content["storages"])
     kept_names = list(tensors)[: max(0, len(tensors) - storages)]
     aliases = {name: _alias(kept, view, tensors) for _, name, kept, *view in content["aliases"]}
@@ -196,10 +196,10 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, TensorSpec]) -> Mani
     layouts = {name: tuple(map(_count, order)) for name, order in content["layouts"].items()}
     for name, order in layouts.items():
         if sorted(order) != list(range(len(tensors[name].shape))):
-            _fail(f"the axis order of {name!r} is none")
+            _fail(f"the axis order of {name!r} is invalid")
     text = content["digests"]
     if not _DIGESTS.fullmatch(text) or len(text) != DIGEST_LENGTH * len(tensors):
-        _fail("the number of digests is not that of the tensors")
+        _fail("the number of digests differs from the number of tensors")
     digests = tuple(text[start : start + DIGEST_LENGTH] for start in range(0, len(text), DIGEST_LENGTH))
     return Manifest(
         names=tuple(names),
@@ -224,7 +224,7 @@ def _alias(kept: str, view: list[Any], tensors: Mapping[str, TensorSpec]) -> Ali
 
 
 def _in_order(stored: list[str], placed: Mapping[int, str]) -> list[str]:
-    """Return all names: those placed at their positions, the stored ones in between."""
+    """Return all names, with those in `placed` at their positions and the stored ones in between."""
     if not placed:
         return stored
     names: list[str] = []
@@ -235,7 +235,7 @@ def _in_order(stored: list[str], placed: Mapping[int, str]) -> list[str]:
 
 
 def _check_text(texts: list[str]) -> None:
-    """Raise TypeError or ValueError unless all are strings without lone surrogates, which JSON can hold."""
+    """Raise TypeError or ValueError unless all are strings without lone surrogates, which JSON could hold."""
     "".join(texts).encode()
 
 
@@ -260,7 +260,7 @@ def _hash(text: str) -> str:
 
 
 def _json(content: Any) -> str:
-    # Most states have none of what is asked for here, and an encoder costs more than all the rest.
+    # Usually the content is empty, and an encoder would cost more than all the rest.
     if not content:
         return "[]" if isinstance(content, list | tuple) else "{}"
     return _ENCODER.encode(content)

@@ -1,18 +1,17 @@
-"""Which arrays of a state share memory: packed so that each byte is stored once, unpacked to the same sharing.
+"""Shared memory in a state: packed so that each byte is stored once, and unpacked to the same sharing.
 
-Sharing is a fact about memory: equal values in two places are two tensors. Of arrays that overlap, one is *kept*, the
-first that covers the memory of all of them densely; the others become aliases of it:
+Sharing is about memory, not values: equal values in two places are two tensors. Of arrays that overlap, one is *kept*:
+the first that covers the memory of all of them densely. The others become aliases of it:
 
 - a *tie* has the same memory, dtype, shape and strides as the kept array, and loads as the same array;
-- a *view* is anything else, such as a transpose or a slice: dtype, shape, and the byte offset and strides within the
-  memory of the kept array.
+- a *view* is anything else, such as a transpose or a slice: it has a dtype, a shape, and the byte offset and strides
+  within the memory of the kept array.
 
-If the only array that covers all is laid out in another axis order (a transpose whose base is not in the state), the
-order is noted as its *layout*. If none covers all, the bytes of all together are stored as a *storage*, a uint64 tensor
-of its own that is not part of the state (so that it is aligned for any of them); bytes of it that belong to no array
-are zero.
+If the only array that covers all has another axis order (a transpose whose base is not in the state), the order is
+stored as its *layout*. If none covers all, the bytes of all of them are stored together as a *storage*: a separate
+uint64 tensor, aligned for any of them, that is not part of the state. Bytes in it that belong to no array are zero.
 
-A non-contiguous array that shares with nobody is stored by its values, and so loads contiguous.
+A non-contiguous array that shares no memory is stored by its values, and therefore loads contiguous.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from . import dtypes
 from .deferred import Deferred
 
 STORAGE = "statezoo.storage.{}"
-# As many as NumPy allows: 32 before 2.0.
+# The most that NumPy allows: 32 before 2.0.
 _MOST_AXES = getattr(np, "MAXDIMS", 64)
 
 
 class View(NamedTuple):
-    """Where an array lies in the memory of a kept one: dtype as in dtypes.py; offset and strides in bytes."""
+    """An array as a view of a kept array's memory. dtype: as in dtypes.py. offset, strides: in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -43,7 +42,7 @@ class View(NamedTuple):
 
 
 class Alias(NamedTuple):
-    """A name whose memory is stored under another, kept; view is None for a tie."""
+    """A name whose memory is stored under another name, `kept`. view: None for a tie."""
 
     kept: str
     view: View | None = None
@@ -53,8 +52,8 @@ class Alias(NamedTuple):
 class Packed:
     """A state in which every byte occurs once.
 
-    names: all of the state, in order. stored: the arrays to write by name, in the order of names, then the storages.
-    aliases, layouts: as the module says. storages: the names of the storages. extra: values that are not arrays.
+    names: all names of the state, in order. stored: the arrays to write by name, in that order, then the storages.
+    aliases, layouts: see the module. storages: the names of the storages. extra: values that are not arrays.
     """
 
     names: list[str]
@@ -66,7 +65,7 @@ class Packed:
 
 
 class _Member(NamedTuple):
-    """An array and its place in memory: the addresses of its first byte and of the first after it."""
+    """An array and its range in memory: the addresses of its first byte and of the byte after its last."""
 
     name: str
     array: np.ndarray
@@ -80,9 +79,9 @@ class _Member(NamedTuple):
 
 
 def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], names: Iterable[str]) -> Packed:
-    """Return the state of arrays and extra, whose order is names, with every shared byte once.
+    """Return the state of arrays and extra values, in the order of `names`, with every shared byte stored once.
 
-    Raises StateError or UnsupportedTypeError naming the arrays whose sharing or dtype cannot be kept.
+    Raises StateError or UnsupportedTypeError naming the arrays whose sharing or dtype cannot be saved.
     """
     for dtype, name in {array.dtype: name for name, array in arrays.items()}.items():
         dtypes.name_of(dtype, name)
@@ -106,13 +105,13 @@ def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], 
 
 def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[_Member]]:
     """Return the groups of two or more arrays that overlap in memory, in the order of their first names."""
-    # Memory that arrays own is nobody else's: most states end here.
+    # Arrays that own their memory share it with no other: most states end here.
     if all(array.flags.owndata for array in arrays.values()) and len(set(map(id, arrays.values()))) == len(arrays):
         return []
     members = [_member(name, array) for name, array in arrays.items() if array.size]
     if all(one.high <= other.low for one, other in pairwise(sorted(members, key=lambda member: member.low))):
         return []
-    # Of equal arrays only the first is compared with others: thousands of names may stand for one.
+    # Only the first of equal arrays is compared with others: one array may have thousands of names.
     equal: dict[Any, int] = {}
     root = [equal.setdefault(member.geometry, position) for position, member in enumerate(members)]
     active: list[int] = []
@@ -144,14 +143,14 @@ def _member(name: str, array: np.ndarray) -> _Member:
 
 
 def _strides(array: np.ndarray) -> tuple[int, ...]:
-    """Return the strides, 0 where an axis has one element, for which NumPy may say anything."""
+    """Return the strides, with 0 for axes of length 1, whose stride in NumPy is arbitrary."""
     return tuple(0 if length == 1 else stride for length, stride in zip(array.shape, array.strides, strict=True))
 
 
 def _pack_group(
     group: list[_Member], stored: Mapping[str, object], storages: dict[str, np.ndarray], packed: Packed
 ) -> None:
-    """Note in packed how the members of a group share; add a storage if no member covers all of them."""
+    """Add the aliases of a group to `packed`, and a storage if no member covers all of them."""
     first = group[0]
     if all(member.geometry == first.geometry for member in group):
         packed.aliases.update((member.name, Alias(first.name)) for member in group[1:])
@@ -181,14 +180,14 @@ def _view(member: _Member, low: int) -> View:
 
 
 def _axis_order(array: np.ndarray) -> tuple[int, ...] | None:
-    """Return the order of axes in which array is C-contiguous, None if there is none."""
+    """Return the axis order in which an array is C-contiguous, or None if there is none."""
     strides = _strides(array)
     order = tuple(sorted(range(array.ndim), key=lambda axis: (-strides[axis], axis)))
     return order if array.transpose(order).flags.c_contiguous else None
 
 
 def _union(group: list[_Member], low: int, high: int) -> np.ndarray:
-    """Return the bytes from low to high that belong to a member, little-endian, and 0 for the others, as uint64."""
+    """Return the bytes from low to high as uint64: those that belong to a member, little-endian, and 0 for others."""
     union = np.zeros(-(-(high - low) // 8), "<u8")
     for member in group:
         array = dtypes.little_endian(member.array)
@@ -199,7 +198,7 @@ def _union(group: list[_Member], low: int, high: int) -> np.ndarray:
 
 
 def _refuse_mixed_byte_order(group: list[_Member]) -> None:
-    """Raise UnsupportedTypeError unless swapping the bytes of each element keeps the views what they are."""
+    """Raise UnsupportedTypeError unless swapping the bytes of each element preserves the views."""
     if all(dtypes.little_endian(member.array) is member.array for member in group):
         return
     first = group[0]
@@ -207,17 +206,17 @@ def _refuse_mixed_byte_order(group: list[_Member]) -> None:
     steps = [step for member in group for step in (member.pointer - first.pointer, *_strides(member.array))]
     if any(member.array.dtype != first.array.dtype for member in group) or any(step % size for step in steps):
         raise UnsupportedTypeError(
-            f"tensors {', '.join(repr(member.name) for member in group)} share memory, are big-endian and cut it into "
-            "different elements. Files are little-endian: convert them to native byte order, or give them one dtype."
+            f"tensors {', '.join(repr(member.name) for member in group)} share memory, are big-endian and divide it "
+            "into different elements. Files are little-endian: convert them to native byte order, or to one dtype."
         )
 
 
 def unpack(packed: Packed) -> dict[str, Any]:
-    """Return the state: arrays that share memory as packed.aliases say, and the extra values, in order.
+    """Return the state: arrays that share memory as in `packed.aliases`, and the extra values, in order.
 
-    packed.stored are used as they are, except where there is a layout. The aliases have been checked (check_view).
+    The arrays in `packed.stored` are used directly, unless they have a layout. The aliases must be valid (check_view).
     """
-    arrays = cast(dict[str, np.ndarray], dict(packed.stored))  # a state that was read has nothing deferred
+    arrays = cast(dict[str, np.ndarray], dict(packed.stored))  # a state that was read has no deferred arrays
     for name, order in packed.layouts.items():
         inverse = tuple(int(axis) for axis in np.argsort(order))
         arrays[name] = np.ascontiguousarray(arrays[name].transpose(order)).transpose(inverse)
@@ -233,17 +232,17 @@ def unpack(packed: Packed) -> dict[str, Any]:
 
 
 def rebuilt(memory: np.ndarray, view: View) -> np.ndarray:
-    """Return the view of memory, which is C-contiguous, that it says."""
+    """Return a view of C-contiguous memory as an array."""
     raw = memory.reshape(-1).view(np.uint8)
     array = np.ndarray(view.shape, dtypes.numpy_dtype(view.dtype), raw.data, view.offset, view.strides)
-    # As numpy.broadcast_to does: writing one element would change another.
+    # Like numpy.broadcast_to: writing one element would change another.
     if _repeats_elements(view, array.itemsize):
         array.flags.writeable = False
     return array
 
 
 def _repeats_elements(view: View, itemsize: int) -> bool:
-    """Whether two elements may lie in the same memory: no axis order makes each step jump over the axes within it."""
+    """Return True if two elements may overlap: in no axis order does each step clear the axes inside it."""
     inner_span = itemsize
     for stride, length in sorted((abs(s), n) for s, n in zip(view.strides, view.shape, strict=True) if n > 1):
         if stride < inner_span:
@@ -253,11 +252,11 @@ def _repeats_elements(view: View, itemsize: int) -> bool:
 
 
 def check_view(view: View, size_bytes: int) -> bool:
-    """Whether a view, which may come from a hostile file, stays within the size_bytes of its kept array."""
+    """Return True if a view, which may come from a hostile file, stays within the `size_bytes` of its kept array."""
     itemsize = dtypes.numpy_dtype(view.dtype).itemsize
     if len(view.shape) != len(view.strides) or len(view.shape) > _MOST_AXES or any(n < 1 for n in view.shape):
         return False
-    # One of an axis of one element leads nowhere, but NumPy has to hold it.
+    # The stride of an axis of length 1 does not matter, but NumPy has to hold it.
     if any(abs(stride) >= 1 << 63 for stride in view.strides):
         return False
     size = itemsize
@@ -269,7 +268,7 @@ def check_view(view: View, size_bytes: int) -> bool:
 
 
 def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return copies of arrays, which share memory with each other as the arrays do."""
+    """Return copies of arrays that share memory with each other as the originals do."""
     packed = pack(arrays, {}, arrays)
     stored = {name: np.asarray(array) for name, array in packed.stored.items()}
     packed.stored = {name: np.array(dtypes.little_endian(array), order="C") for name, array in stored.items()}
@@ -277,5 +276,5 @@ def copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def shares(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays have a byte of memory in common."""
+    """Return True if two arrays have a byte of memory in common."""
     return len(sharing_groups({"a": a, "b": b})) == 1

@@ -1,4 +1,4 @@
-"""What may stand in a state and in metadata: checked, by name, before anything is written."""
+"""The checks of a state and its metadata before anything is written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RESERVED_KEY = "statezoo"
 
 
 def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Deferred], dict[str, Any], list[str]]:
-    """Return the arrays, made or deferred, and the extra values of a state by name, and all names in order.
+    """Return the arrays of a state by name, deferred ones included, its extra values by name, and all names in order.
 
-    Raises StateError or UnsupportedTypeError naming what is neither.
+    Raises StateError or UnsupportedTypeError naming a value that is neither.
     """
     if not isinstance(state, Mapping):
         raise UnsupportedTypeError(
@@ -51,10 +51,10 @@ def _check_names(names: Iterable[Any]) -> None:
 
 
 def _as_array(name: str, value: Any) -> np.ndarray | None:
-    """Return the memory of an array, a Tensor or another framework's tensor; None if value is none."""
+    """Return the memory of an array, a Tensor or another framework's tensor, or None for any other value."""
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedTypeError(
-            f"{name!r} is a masked array, whose mask would be lost. Save array.filled() or its data and mask."
+            f"{name!r} is a masked array, whose mask would be lost. Save array.filled(), or its data and mask."
         )
     # The attribute `data` of a NumPy scalar of bfloat16 raises.
     if isinstance(value, np.ndarray | np.generic):
@@ -74,7 +74,7 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
 
 
 def _memory_of_torch(name: str, tensor: Any, torch: Any) -> np.ndarray:
-    """Return the memory of a PyTorch tensor. The dtypes that NumPy does not have are those of ml_dtypes."""
+    """Return the memory of a PyTorch tensor, with the dtypes of ml_dtypes where NumPy has none."""
     kind = str(tensor.dtype).removeprefix("torch.")
     try:
         tensor = tensor.detach().resolve_conj().resolve_neg()
@@ -99,14 +99,14 @@ def _checked_extra(name: str, value: Any) -> Any:
         same = False
     if not same:
         raise UnsupportedTypeError(
-            f"the extra state {name!r} would not come back as it is: files hold None, bool, int, finite float, str, "
-            "list and dict with str keys. Return these from get_extra_state(), or register arrays as buffers."
+            f"the extra state {name!r} would not load unchanged: files hold None, bool, int, finite float, str, list "
+            "and dict with str keys. Return these from get_extra_state(), or register arrays as buffers."
         )
     return value
 
 
 def _identical(a: Any, b: Any) -> bool:
-    """Whether two values are equal in type as well, all the way down."""
+    """Return True if two values are equal, including the types of everything in them."""
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -117,25 +117,25 @@ def _identical(a: Any, b: Any) -> bool:
 
 
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata of a user as a dict. Raises StateError or UnsupportedTypeError for what is no text."""
+    """Return the user's metadata as a dict. Raises StateError or UnsupportedTypeError if something is not text."""
     if not isinstance(metadata, Mapping):
         raise UnsupportedTypeError(f"metadata is a dict of strings, not {type(metadata).__name__}.")
     for key, value in metadata.items():
         _check_text(key, "a key of the metadata")
         _check_text(value, f"the metadata {key!r}")
         if key == RESERVED_KEY:
-            raise StateError(f"the metadata key {key!r} is what the library itself uses. Choose another.")
+            raise StateError(f"the metadata key {key!r} is reserved for the library. Choose another.")
     return dict(metadata)
 
 
 def _check_text(text: Any, what: str) -> None:
     if not isinstance(text, str):
         raise UnsupportedTypeError(
-            f"{what} is {type(text).__name__} ({text!r:.60}), not str. Convert it, with json.dumps for instance."
+            f"{what} is {type(text).__name__} ({text!r:.60}), not str. Convert it, for example with json.dumps."
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise StateError(
-            f"{what} is {text!a:.60}, which has a lone surrogate and so is not text. Replace that character."
+            f"{what} is {text!a:.60}, which has a lone surrogate and is therefore not text. Replace that character."
         ) from error

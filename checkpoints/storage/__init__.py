@@ -1,1 +1,1 @@
-"""Bytes to a place and back, whole."""
+"""Reading and writing bytes: durable files, locks, sources and streams."""

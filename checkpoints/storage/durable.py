@@ -4,8 +4,8 @@ The new content goes to a temporary file in the same folder and is flushed to th
 file, and the folder is flushed too. A process that has the old file open or mapped keeps the old content.
 
 The temporary files of a target are `.statezoo-<xxh3_64 of its name>-<k>.tmp`, k = 0, 1, ... A writer holds a lock on
-the one it writes, which the system takes back when the process dies. So one that nobody has locked is a dead writer's,
-and the next save removes it.
+the one it writes, which the system releases when the process dies. A temporary file without a lock was therefore left
+by a dead writer, and the next save removes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-# Whatever somebody has put at the name of a leftover, opening it must neither wait nor lead elsewhere.
+# Anything may be at the name of a leftover: opening it must neither wait nor follow a link.
 _LEFT = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # Some systems refuse to write 2 GiB at a time.
 _MOST_BYTES = 1 << 30
@@ -82,7 +82,7 @@ def replace(path: str, durable: bool = True) -> Iterator[int]:
             if durable:
                 os.fsync(temporary.descriptor)
             else:  # a network file system reports a full disk only when a descriptor is closed
-                deque(map(os.close, map(os.dup, (temporary.descriptor,))), maxlen=0)  # nothing can come in between
+                deque(map(os.close, map(os.dup, (temporary.descriptor,))), maxlen=0)  # no interrupt in between
             _put(temporary, target, path)
         except BaseException:
             temporary.discard()
@@ -122,7 +122,7 @@ _write_at = getattr(os, "pwrite", _seek_and_write)  # Windows has no pwrite
 
 
 def _target_of(path: str) -> tuple[str, os.stat_result | None]:
-    """Return the absolute path of the file to be replaced, and its status, or None if there is none."""
+    """Return the absolute path of the file to replace, and its status, or None if there is no such file."""
     target = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     try:
         status = os.lstat(target)
@@ -138,7 +138,7 @@ def _target_of(path: str) -> tuple[str, os.stat_result | None]:
 
 
 class _Temporary:
-    """A file at a name of its own beside the target, removed at the latest when the object is freed."""
+    """A temporary file next to the target, removed at the latest when the object is freed."""
 
     __slots__ = ("file", "path", "process")
 
@@ -173,7 +173,7 @@ class _Temporary:
 
 
 def temporary_stem(target: str) -> str:
-    """Return how the paths of the temporary files of a target begin."""
+    """Return the common start of the paths of a target's temporary files."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".statezoo-{xxh3_64_hexdigest(os.fsencode(name))}-")
 
@@ -184,7 +184,7 @@ def _temporary_paths(target: str) -> Iterator[str]:
 
 
 def open_temporary(target: str, replaced: os.stat_result | None) -> _Temporary:
-    """Create a locked file beside target, at the first k that no living writer has. Remove what dead writers left."""
+    """Create a locked file next to `target`, at the first k without a living writer. Remove what dead writers left."""
     paths = _temporary_paths(target)
     temporary = None
     while temporary is None:
@@ -202,9 +202,9 @@ def open_temporary(target: str, replaced: os.stat_result | None) -> _Temporary:
 
 
 def _create(path: str, replaced: os.stat_result | None) -> _Temporary | None:
-    """Create a file at path and lock it. Return None if there is one already.
+    """Create a file at `path` and lock it. Return None if one exists.
 
-    It has the permissions of the file that it replaces, and the owner where this process may set it.
+    It gets the permissions of the file that it replaces, and its owner if this process may set it.
     """
     temporary = _Temporary(path)
     mode = None if replaced is None else stat.S_IMODE(replaced.st_mode)
@@ -214,7 +214,7 @@ def _create(path: str, replaced: os.stat_result | None) -> _Temporary | None:
         return None
     try:
         locked, status = locks.try_lock(temporary.descriptor), os.fstat(temporary.descriptor)
-        if locked is False or not status.st_nlink:  # another writer took it for a dead one's before it was locked
+        if locked is False or not status.st_nlink:  # another writer took it for a leftover before it was locked
             temporary.file.close()
             return None
         if replaced is not None and (replaced.st_uid, replaced.st_gid) != (status.st_uid, status.st_gid):
@@ -228,7 +228,7 @@ def _create(path: str, replaced: os.stat_result | None) -> _Temporary | None:
 
 
 def _give_to_owner(descriptor: int, replaced: os.stat_result) -> None:
-    """Keep owner and group of a file: both where that is allowed (root), else the group alone, else neither."""
+    """Keep the owner and group of a file: both if that is allowed (root), otherwise the group, otherwise neither."""
     if hasattr(os, "fchown"):
         try:
             os.fchown(descriptor, replaced.st_uid, replaced.st_gid)

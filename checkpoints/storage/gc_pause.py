@@ -1,4 +1,4 @@
-"""A pause of the garbage collector while many objects are made that are no garbage."""
+"""A pause of the garbage collector while many objects are created."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Source(Protocol):
     size_bytes: int
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there are too few bytes."""
         ...
 
     def read(self, offset: int, size_bytes: int) -> bytes:
@@ -80,7 +80,7 @@ def _of_open_file(file: Any) -> Source:
 
 
 def bytes_of(buffer: memoryview) -> memoryview:
-    """Return a contiguous buffer as bytes; an empty one has no other form."""
+    """Return a contiguous buffer as a buffer of bytes, which an empty one cannot be cast to."""
     return buffer.cast("B") if buffer.nbytes else memoryview(b"")
 
 
@@ -91,13 +91,13 @@ class MemorySource:
         self.name, self.size_bytes, self._content = name, len(content), content
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
-        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there is less."""
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there are too few bytes."""
         for buffer in filter(None, map(bytes_of, buffers)):
             buffer[:] = self._part(offset, len(buffer))
             offset += len(buffer)
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return so many bytes from an offset. Raises EOFError if there are less."""
+        """Return `size_bytes` bytes from an offset. Raises EOFError if there are fewer."""
         return bytes(self._part(offset, size_bytes))
 
     def _part(self, offset: int, size_bytes: int) -> memoryview:
@@ -115,14 +115,14 @@ class MemorySource:
 
 
 class FileSource:
-    """A regular file. It stays the same file even if another one is renamed to its path."""
+    """A regular file. It stays the same file even if another file is renamed to its path."""
 
     def __init__(self, path: str) -> None:
         self.name = path
         self._lock = threading.Lock()
         self._opened: list[int] = []
         try:
-            # To open a device can do something, such as rewind a tape. What takes its place meanwhile is refused below.
+            # Opening a device may have effects, such as rewinding a tape. One that appears meanwhile is refused below.
             status = os.stat(path)
             if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
                 # In one C call: an interrupt between the system call and an assignment would lose the descriptor.
@@ -161,7 +161,7 @@ class FileSource:
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill contiguous buffers, one after the other, from an offset, in few system calls.
 
-        Raises EOFError if there is less, ReadError if the system refuses.
+        Raises EOFError if there are too few bytes, ReadError if the system refuses.
         """
         for start in range(0, len(buffers), _MOST_BUFFERS):
             some = buffers[start : start + _MOST_BUFFERS]
@@ -171,7 +171,7 @@ class FileSource:
             offset += wanted
 
     def _read_piecemeal(self, offset: int, buffers: Sequence[memoryview]) -> None:
-        """Fill buffers though the system gives less at a time than it is asked for."""
+        """Fill buffers from a system that returns fewer bytes per call than requested."""
         for buffer in filter(None, map(bytes_of, buffers)):
             while buffer:
                 count = self._read_some(offset, [buffer])

@@ -125,7 +125,7 @@ def _refused(error: str | None, path: str, is_new: bool) -> str:
     if "was written, but its folder could not be flushed" in error:
         assert is_new, "the error says that the file was written"
         return "saved, said not to be flushed"
-    phrases = "What was there before is unchanged.\n", "nothing was written", "It has the old state still"
+    phrases = "What was there before is unchanged.\n", "nothing was written", "It still has the old state"
     assert any(phrase in error for phrase in phrases), "the error does not say what became of the old state"
     assert not is_new, "the error says that what was there is unchanged"
     return "refused"

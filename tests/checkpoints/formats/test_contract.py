@@ -63,7 +63,7 @@ def test_complex128_is_kept_by_hdf5_and_refused_by_safetensors_with_advice(tmp_p
         (np.array([None, {}], object), "numeric array"),
         (np.array(["text"]), "uint8 array"),
         (np.array([b"text"]), "uint8 array"),
-        (np.zeros(2, [("a", "f4"), ("b", "i4")]), "a name of its own"),
+        (np.zeros(2, [("a", "f4"), ("b", "i4")]), "under its own name"),
         (np.zeros(2, "datetime64[s]"), "view.numpy.int64"),
         (np.zeros(2, "timedelta64[s]"), "view.numpy.int64"),
         (np.zeros(2, np.longdouble), "astype.numpy.float64"),
@@ -203,7 +203,7 @@ def test_an_array_as_extra_state_is_an_ordinary_tensor(path: Path):
     ids=lambda value: type(value).__name__,
 )
 def test_extra_state_that_json_cannot_hold_exactly_is_refused_by_name(path: Path, value: object):
-    with pytest.raises(UnsupportedTypeError, match=r"'block._extra_state' would not come back.*get_extra_state"):
+    with pytest.raises(UnsupportedTypeError, match=r"'block._extra_state' would not load unchanged.*get_extra_state"):
         save_file({"block._extra_state": value}, path)
 
 
@@ -222,7 +222,7 @@ def test_metadata_comes_back_exactly(path: Path):
         ({"epoch": 3}, "the metadata 'epoch' is int"),
         ({3: "x"}, "a key of the metadata is int"),
         ({"a": "\ud800"}, "lone surrogate"),
-        ({"statezoo": "x"}, "'statezoo' is what the library itself uses"),
+        ({"statezoo": "x"}, "'statezoo' is reserved for the library"),
         ("text", "metadata is a dict of strings, not str"),
     ],
 )

@@ -351,7 +351,7 @@ LIES = {
     "a negative offset": (rb"\[0,12\]", b"[-12,0]", "is not a dtype, a shape and two offsets"),
     "no manifest": (rb'"manifest":"123456789"', b'"manifest":null', "has no manifest or no tensors"),
     "tensors that are a list": (rb'"tensors":\{.*\},"version"', b'"tensors":[],"version"', "no manifest or no tensors"),
-    "metadata that are none": (rb'"key":"\xc3\xa9"', b'"key":1', "its metadata are not strings by name"),
+    "metadata that is not text": (rb'"key":"\xc3\xa9"', b'"key":1', "its metadata are not strings by name"),
     "no version": (rb',"version":2', b"", "its index has no version"),
     "another version": (rb'"version":2', b'"version":true', "its index has no version"),
     "no object": (rb"^.*$", b"[]", "is not valid JSON"),

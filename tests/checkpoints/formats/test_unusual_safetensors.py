@@ -124,7 +124,7 @@ def test_an_unknown_dtype_in_our_file_is_damage(tmp_path: Path):
     save_file({"a": np.ones(4, np.float32)}, path := tmp_path / "x.safetensors")
     path.write_bytes(path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"F3r"'))
     for read in (load_file, lambda path: load_file(path, skip_unsupported=True), inspect):
-        with pytest.raises(CorruptError, match=r"damaged: of tensor 'a', its dtype is 'F3r'"):
+        with pytest.raises(CorruptError, match=r"damaged: tensor 'a': its dtype is 'F3r'"):
             read(path)
 
 

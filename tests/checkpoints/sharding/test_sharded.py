@@ -111,9 +111,9 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "cut": (b'{"weight_map": {"a": "mod', r"it is not the JSON .*It may be damaged or cut off. Use another copy"),
     "list": (b"[]", r"it is not the JSON it should be"),
     "number": (b"3", r"it is not the JSON it should be"),
-    "no map": (b"{}", r"it has no weight_map"),
-    "odd map": (b'{"weight_map": ["a"]}', r"it has no weight_map"),
-    "odd metadata": (b'{"weight_map": {}, "metadata": 3}', r"or metadata that are none"),
+    "no map": (b"{}", r"its weight_map, .* is missing or invalid"),
+    "odd map": (b'{"weight_map": ["a"]}', r"its weight_map, .* is missing or invalid"),
+    "odd metadata": (b'{"weight_map": {}, "metadata": 3}', r"or its metadata is missing or invalid"),
     "twice": (b'{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}', r"'a' occurs twice"),
     "twice above": (b'{"weight_map": {}, "weight_map": {}}', r"'weight_map' occurs twice"),
     "deep": (b'{"metadata":' + b"[" * 200_000, r"it is not the JSON it should be"),
@@ -155,7 +155,7 @@ def test_an_index_that_is_far_too_large_is_not_read(tmp_path: Path):
 
 def test_an_index_in_memory_cannot_name_files(folder: Path):
     with pytest.raises(
-        CorruptError, match=r"looks like JSON, such as the index of a sharded checkpoint. Give the file"
+        CorruptError, match=r"looks like JSON, such as the index of a sharded checkpoint. Pass the file"
     ):
         load_file((folder / INDEX).read_bytes())
 
@@ -173,13 +173,13 @@ def test_missing_shards_are_named_with_the_advice_to_download_them(folder: Path)
 def test_a_shard_whose_tensors_differ_from_the_index_is_refused(folder: Path):
     write(folder, weight_map={"a": SHARDS[0], "c": SHARDS[1]})
     with pytest.raises(
-        CorruptError, match=rf"{SHARDS[0]} does not hold the tensors that .*{INDEX} says: it also has 'b'"
+        CorruptError, match=rf"{SHARDS[0]} does not hold the tensors that .*{INDEX} lists: it also has 'b'"
     ):
         load_file(folder)
     write(folder, weight_map={"a": SHARDS[0], "b": SHARDS[1], "c": SHARDS[1]})
     save_stock({"a": STATE["a"]}, folder / SHARDS[0])
     with pytest.raises(
-        CorruptError, match=rf"{SHARDS[1]} does not hold .* it lacks 'b'.*Use files that were saved toge"
+        CorruptError, match=rf"{SHARDS[1]} does not hold .* it does not have 'b'.*Use files that were saved toge"
     ):
         load_file(folder)
 
@@ -201,7 +201,7 @@ def test_a_shard_from_another_save_is_an_error_that_names_the_tensors_and_the_ca
     save_ours(tmp_path, {name: array + 2 for name, array in STATE.items()})
     (tmp_path / SHARDS[0]).write_bytes(first)
     with pytest.raises(
-        CorruptError, match=r"(?s)are not of one save: .*'b'\n  'a'\n.*may have been copied or down"
+        CorruptError, match=r"(?s)are not from one save: .*'b'\n  'a'\n.*may have been copied or down"
     ) as caught:
         inspect(tmp_path)
     assert caught.value.tensors == ("b", "a")
@@ -219,7 +219,7 @@ def test_a_shard_that_another_program_rewrote_is_compared_with_the_index(tmp_pat
 def test_ties_and_views_in_a_shard_named_by_a_foreign_index_are_not_lost_silently(folder: Path):
     save_file({"c": STATE["c"], "part": STATE["c"][1:]}, folder / SHARDS[1])
     with pytest.raises(
-        FormatError, match=rf"{SHARDS[1]} holds ties, views or extra state, which .*{INDEX} knows nothing"
+        FormatError, match=rf"{SHARDS[1]} holds ties, views or extra state, which .*{INDEX} does not describe"
     ):
         load_file(folder)
     save_file({"c": STATE["c"]}, folder / SHARDS[1])
@@ -296,7 +296,7 @@ def test_a_single_shard_needs_no_index(tmp_path: Path):
 def test_an_adapter_next_to_shards_is_not_mistaken_for_the_model(folder: Path):
     (folder / INDEX).unlink()
     save_stock({"lora_A": np.ones(1)}, folder / "adapter_model.safetensors")
-    with pytest.raises(ReadError, match=r"holds 2 of 2 shards .*Beside them lies adapter_model\.safetensors\."):
+    with pytest.raises(ReadError, match=r"holds 2 of 2 shards .*Next to them: adapter_model\.safetensors\."):
         load_file(folder)
 
 

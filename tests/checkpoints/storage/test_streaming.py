@@ -158,7 +158,7 @@ def test_a_deferred_array_of_another_shape_or_dtype_is_an_error_and_leaves_the_o
 def test_a_deferred_array_whose_file_is_missing_is_an_error_that_names_it(path: Path):
     save_file({"old": np.ones(3)}, path)
     deferred = Deferred((3,), np.float32, lambda: np.load(path.parent / "missing.npy"))
-    with pytest.raises(ReadError, match=r"a deferred array could not be made: .*missing\.npy"):
+    with pytest.raises(ReadError, match=r"a deferred array could not be computed: .*missing\.npy"):
         save_file({"x": deferred}, path)
     assert list(load_file(path)) == ["old"]
 

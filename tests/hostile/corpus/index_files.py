@@ -14,7 +14,7 @@ from corpus.hostile_file import HostileFile, bytes_of
 from statezoo.checkpoints import save_file
 
 SUFFIX = ".safetensors.index.json"
-ELSEWHERE = "is not the name of a .safetensors file beside it"
+ELSEWHERE = "is not the name of a .safetensors file next to it"
 
 
 def _naming(shard: Any) -> Callable[[Path], object]:
@@ -47,8 +47,8 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a shard that is missing": (_naming("nothing.safetensors"), "are missing"),
     "a shard that is a pipe": (_naming_a_pipe, "not a regular file"),
     "a shard of another tensor": (_naming_another_tensor, "does not hold the tensors that"),
-    "a map of nothing": (bytes_of(b'{"metadata":{}}'), "has no weight_map"),
-    "a map that is a list": (bytes_of(b'{"weight_map":["x"]}'), "has no weight_map"),
+    "a map of nothing": (bytes_of(b'{"metadata":{}}'), "its weight_map"),
+    "a map that is a list": (bytes_of(b'{"weight_map":["x"]}'), "its weight_map"),
     "an index that is deep": (bytes_of(b'{"weight_map":' * 100_000), "not the JSON it should be"),
     "an index of a tensor twice": (
         bytes_of(b'{"weight_map":{"x":"a.safetensors","x":"b.safetensors"}}'), "not the JSON it should be",

@@ -99,7 +99,7 @@ INDEXES: dict[str, tuple[Change, str]] = {
     "an index of a newer version": (lambda i: i.update(version=3), "newer statezoo"),
     "an index of a huge version": (lambda i: i.update(version=10**4000), "newer statezoo"),
     "an invalid manifest in our file": (lambda i: i.update(manifest="{}"), "its manifest"),
-    "metadata that were changed": (lambda i: i.update(metadata={"k": "w"}), "its checksum does not fit"),
+    "metadata that were changed": (lambda i: i.update(metadata={"k": "w"}), "its checksum does not match"),
     "metadata that are numbers": (lambda i: i.update(metadata={"k": 1}), "not strings by name"),
 }  # fmt: skip
 
