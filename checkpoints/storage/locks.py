@@ -77,7 +77,7 @@ class OwnFile:
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Lock an open file if nobody else has it locked. Return False if somebody has, None if there are no locks."""
+    """Lock an open file unless it is locked. Return False if it is, or None if there are no locks."""
     if fcntl is None:
         return None
     try:
@@ -119,7 +119,7 @@ class locked:  # used as a function
     """Hold the lock of a file or a folder during a `with` block. The block gets False where there are no locks.
 
     wait_s: how long to wait for another holder, in seconds. 0 tries once. create: make an empty file if there is none.
-    A path that cannot be opened counts as one without locks; what the block does with it then says what is wrong.
+    A path that cannot be opened counts as having no locks; the block will then find out what is wrong with it.
     Raises LockedError, which names the holder, after wait_s.
     """
 
@@ -239,9 +239,9 @@ def _command(pid: str) -> str:
 
 
 def _leave_to_parent() -> None:
-    """Let go of all files above in a forked child, which shares them with its parent, and their locks too.
+    """Close all files above in a forked child, which shares them and their locks with its parent.
 
-    Their numbers stay taken, by the null device: code that goes on in the child must not write to another file.
+    Their numbers stay in use, for the null device: code that continues in the child must not write to another file.
     """
     for number in _numbers:
         with suppress(OSError):

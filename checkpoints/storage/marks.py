@@ -1,8 +1,8 @@
-"""Marks: a process says what it is about to write or remove, so that the next one can clear up if it dies.
+"""Marks: a process notes what it is about to write or remove, so that the next one can clean up if it dies.
 
 A mark is a temporary file (see durable.py) whose content is a JSON object. Its process holds a lock on it: a mark that
-nobody has locked belongs to a dead process. Only what a mark names is cleared up. Files of other programs, and copies
-in progress, may look the same as what a dead process left.
+nobody has locked belongs to a dead process. Only what a mark names is removed: files of other programs, and copies in
+progress, may look the same as what a dead process left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_BYTES = 1 << 12
 
 @contextmanager
 def marked(path: str, content: dict[str, Any]) -> Iterator[None]:
-    """Keep a mark beside `path` during the block. Continue without one if the system refuses it."""
+    """Keep a mark next to `path` during the block. Continue without one if the system refuses it."""
     mark = None
     try:
         with suppress(OSError):
@@ -36,7 +36,7 @@ def marked(path: str, content: dict[str, Any]) -> Iterator[None]:
 
 
 def dead_marks(path: str) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the content of each mark beside `path` whose process has died, and None if it has none."""
+    """Yield the path and the content, or None if it is invalid, of each mark next to `path` whose process has died."""
     folder, prefix = os.path.split(durable.temporary_stem(path))
     with suppress(OSError):
         for name in sorted(os.listdir(folder)):

@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
 def memory_of(array: np.ndarray | Deferred) -> memoryview:
     """Return the bytes of an array as a file holds them: its own memory if it is C-contiguous."""
     little = dtypes.little_endian(np.asarray(array))
-    # What is not contiguous is copied here: a file holds raw memory, and a transposed one would be scrambled.
+    # A non-contiguous array is copied here: a file holds raw memory, in which a transpose would be scrambled.
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
@@ -122,7 +122,7 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
             digesting.append(make_digest)
         else:
             writing.append(partial(copied, run[0]))
-    # One thread writes, for the system lets one at a time write to a file, and another makes the digests meanwhile.
+    # One thread writes, as the system lets only one at a time write to a file, and another computes the digests.
     if sum(item.size_bytes for item in placed) >= _BYTES_WORTH_A_THREAD:
         run_lanes([writing, digesting])
     else:
@@ -133,7 +133,7 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
 def read_tensors(
     source: Source, wanted: list[Wanted], with_digests: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return fresh arrays by name, in any order, and their digests if these are asked for.
+    """Return new arrays by name, in any order, and their digests if `with_digests`.
 
     Raises EOFError if the source is too short.
     """

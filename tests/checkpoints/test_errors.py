@@ -21,7 +21,7 @@ ERRORS = [
     CorruptError("damaged", ("a", "b")),
     MissingFileError("no file", FileNotFoundError(2, "no such file", "x.h5")),
     WriteError("full", OSError(28, "no space")),
-    MismatchError("x.h5", "Net", ["w  is missing"], "Build it anew."),
+    MismatchError("x.h5", "Net", ["w  is missing"], "Build it again."),
 ]
 
 

@@ -66,7 +66,7 @@ def check_safetensors(content: bytes) -> bool:
 def check_hdf5(content: bytes) -> bool:
     """Return whether content loads: an index, a NUL, and data, which become a file; or `#` and a footer.
 
-    What has no footer of ours is not for this reader. Raises AssertionError, or what else it should not raise.
+    Content without our footer is not for this reader. Raises AssertionError, or any other error that is a bug.
     """
     if content[:1] == b"#":
         whole = _SIGNATURE + bytes(500) + content[1:]

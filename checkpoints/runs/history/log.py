@@ -1,4 +1,4 @@
-"""The log of a history: history.jsonl beside the checkpoints, with one line of JSON for each save.
+"""The log of a history: history.jsonl next to the checkpoints, with one line of JSON for each save.
 
     {"step": 1200, "file": "step-00001200.safetensors", "saved": "2026-01-31T09:20:22+00:00", "metrics": {"loss": 0.25}}
 

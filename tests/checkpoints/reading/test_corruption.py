@@ -189,7 +189,7 @@ HOSTILE = {
     "a name that is a number": lambda r: r["aliases"][0].__setitem__(1, 3),
     "a position that does not exist": lambda r: r["aliases"][0].__setitem__(0, 99),
     "a position twice": lambda r: r["aliases"][0].__setitem__(0, 3),
-    "a layout that is none": lambda r: r.update(layouts={"fc.weight": [0, 0]}),
+    "an invalid layout": lambda r: r.update(layouts={"fc.weight": [0, 0]}),
     "a layout of nothing": lambda r: r.update(layouts={"nobody": [0]}),
     "more storages than tensors": lambda r: r.update(storages=99),
     "fewer digests than tensors": lambda r: r.update(digests=r["digests"][:32]),
