@@ -13,15 +13,16 @@ Writers of shards to the same folder wait for each other.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+from typing import Any
 
 from ..errors import ArgumentError, CheckpointError, LockedError, MissingFileError, WriteError
 from ..formats import format_of
 from ..storage import durable as files
+from ..storage import marks
 from ..storage.locks import locked
 from ..storage.source import FileSource
 from .index import (
@@ -35,7 +36,8 @@ from .index import (
     shard_names,
 )
 
-_TEMPORARY = re.compile(r"\.statezoo-[0-9a-f]{16}-[0-9]+\.tmp")
+# More shards than anyone writes. A mark is a file, and may say anything.
+_MOST_SHARDS = 100_000
 
 
 def refuse_impossible(path: str) -> None:
@@ -59,8 +61,9 @@ def refuse_impossible(path: str) -> None:
 class NewShards:
     """The shards to write. names, paths: in order. index: the bytes of the index, set once the shards are written."""
 
-    def __init__(self, folder: str, names: list[str]) -> None:
-        self.names, self.paths = names, [os.path.join(folder, name) for name in names]
+    def __init__(self, path: str, number: int, mark: int) -> None:
+        self.mark, self.names = mark, shard_names(path, number, mark)
+        self.paths = [os.path.join(os.path.dirname(path), name) for name in self.names]
         self.index = b""
         self.is_interrupted = False  # by a signal handler that saved another set
 
@@ -85,7 +88,8 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
             _remove_leftovers(path)
         new = _new_shards(path, count)
         try:
-            yield new
+            with marks.marked(index_path, {"shards": count, "mark": new.mark}):
+                yield new
             old = _named_by(index_path) or set()
             with files.replace(index_path, durable) as descriptor:
                 files.write_all(descriptor, new.index, 0)
@@ -162,9 +166,8 @@ def _remove_set(path: str, is_locked: bool) -> None:
 
 def _new_shards(path: str, number: int) -> NewShards:
     """Return new shards with free names, the usual ones or names with a mark, and add them to `_writing`."""
-    folder = os.path.dirname(path)
     for mark in count():
-        new = NewShards(folder, shard_names(path, number, mark))
+        new = NewShards(path, number, mark)
         taken = {path for other in _writing for path in other.paths}.union(*_removing)
         _writing.append(new)  # before checking the disk: a signal handler may write in between
         if taken.isdisjoint(new.paths) and not any(map(os.path.lexists, new.paths)):
@@ -224,13 +227,23 @@ def _remove_leftovers(path: str) -> None:
     """Remove what dead writers of shards left: temporary files, and shards of this path that no index names."""
     folder = os.path.dirname(path)
     names = _listed(folder)
-    for name in names:
-        if _TEMPORARY.fullmatch(name):
-            files.remove_dead(os.path.join(folder, name))
+    for dead, content in marks.dead_marks(path + INDEX_SUFFIX):
+        for name in _marked_names(path, content):
+            files.remove_leftovers(os.path.join(folder, name))
+        files.remove_dead(dead)
+    files.remove_leftovers(path)
     suspects = {name for name in names if is_shard_of(path, name)}
     if suspects:
         suspects -= _named_in(folder) or set()
         _remove_unnamed(folder, {name for name in suspects if _is_ours(path, name)})
+
+
+def _marked_names(path: str, content: Any) -> list[str]:
+    """Return the names of the shards that a dead writer was writing, from its mark."""
+    number, mark = (content.get(key) for key in ("shards", "mark")) if isinstance(content, dict) else (0, 0)
+    if type(number) is not int or type(mark) is not int or not (0 < number <= _MOST_SHARDS and 0 <= mark < 1 << 32):
+        return []
+    return shard_names(path, number, mark)
 
 
 def _remove_unnamed(folder: str, names: set[str]) -> None:

@@ -109,7 +109,7 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 ERRORS = [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), OSError(errno.EACCES, "Denied")]
-STEPS = range(24)
+STEPS = range(32)
 
 
 def assert_old_or_new(path: Path) -> None:
@@ -131,11 +131,15 @@ def test_a_failure_at_any_step_leaves_the_old_or_the_new_state_and_removes_what_
         found = names(path)
         with pytest.MonkeyPatch.context() as patch:
             calls = strike(patch, step, raising(error))
+            has_failed = False
             try:
                 save_shards(NEW, path, durable=True)
             except (WriteError, KeyboardInterrupt):
+                has_failed = True
                 assert step < len(calls)
-        if step < len(calls) and calls[:step].count("replace") < 4:  # three shards and the index
+        if not has_failed:
+            assert holds(path, NEW)
+        elif calls[:step].count("replace") < 4:  # three shards and the index
             assert holds(path, OLD)
             assert names(path) == found
         assert_old_or_new(path)
@@ -423,3 +427,11 @@ def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_which_state_is_wh
             f"{path} could not be removed to make way for its shards: the folder could not be flushed"
         )
         assert f"({reason}). It still has the old state; the new one is in {path}.index.json." in said
+
+
+def test_a_temporary_file_that_no_mark_names_is_not_removed(tmp_path: Path):
+    foreign = tmp_path / ".statezoo-0123456789abcdef-0.tmp"
+    foreign.write_text("mine")
+    for _ in range(2):
+        save_file({f"w{number}": np.ones(100) for number in range(4)}, tmp_path / "m.safetensors", max_shard_size=900)
+    assert foreign.read_text() == "mine"
