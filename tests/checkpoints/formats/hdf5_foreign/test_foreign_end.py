@@ -32,6 +32,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_no_process_or_descriptor_is_left_behind(packed: Path, plain: Path, started: list[Any]):
+    gc.collect()  # of files that earlier tests left open
     source: Source = FileSource(str(packed))
     before = descriptors()
     open_foreign(source).close()
