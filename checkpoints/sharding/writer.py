@@ -226,13 +226,12 @@ def _remove_unneeded(folder: str, old: set[str]) -> None:
 def _remove_leftovers(path: str) -> None:
     """Remove what dead writers of shards left: temporary files, and shards of this path that no index names."""
     folder = os.path.dirname(path)
-    names = _listed(folder)
     for dead, content in marks.dead_marks(path + INDEX_SUFFIX):
         for name in _marked_names(path, content):
             files.remove_leftovers(os.path.join(folder, name))
         files.remove_dead(dead)
     files.remove_leftovers(path)
-    suspects = {name for name in names if is_shard_of(path, name)}
+    suspects = {name for name in _listed(folder) if is_shard_of(path, name)}
     if suspects:
         suspects -= _named_in(folder) or set()
         _remove_unnamed(folder, {name for name in suspects if _is_ours(path, name)})
