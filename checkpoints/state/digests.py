@@ -1,0 +1,78 @@
+"""The digest of a tensor, made from the digests of its blocks, so that a part of a tensor can be checked on its own.
+
+A tensor is cut into blocks of 64 KiB. If that would give more than 1,024 blocks, their size is the smallest power of two
+that does not. The last block may be shorter. The digest of a block is the xxh3-128 of its bytes. The digest of a tensor
+with one block is that of the block; the digest of any other tensor is the xxh3-128 of the digests of its blocks, one
+after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
+
+BYTES = 16
+LEAST_BLOCK_BYTES = 1 << 16
+_MOST_BLOCKS = 1 << 10
+
+
+def block_bytes_of(size_bytes: int) -> int:
+    """Return the size of the blocks of a tensor."""
+    if size_bytes <= LEAST_BLOCK_BYTES * _MOST_BLOCKS:
+        return LEAST_BLOCK_BYTES
+    return 1 << ((size_bytes - 1) // _MOST_BLOCKS).bit_length()
+
+
+def digest_of(memory: memoryview) -> str:
+    """Return the digest of a tensor with these bytes, as 32 hexadecimal digits."""
+    if memory.nbytes <= LEAST_BLOCK_BYTES:
+        return xxh3_128_hexdigest(memory)
+    hasher = Hasher(block_bytes_of(memory.nbytes))
+    hasher.update(memory)
+    return hasher.hexdigest()
+
+
+class Hasher:
+    """The digests of the blocks of a tensor whose bytes come in pieces of any size."""
+
+    def __init__(self, block_bytes: int) -> None:
+        self._block_bytes = block_bytes
+        self._ended: list[bytes] = []
+        self._open, self._open_bytes = xxh3_128(), 0
+
+    def update(self, memory: memoryview) -> None:
+        """Add the next bytes."""
+        for piece in self._pieces(memory):
+            if len(piece) == self._block_bytes:
+                self._ended.append(xxh3_128_digest(piece))
+                continue
+            self._open.update(piece)
+            self._open_bytes += len(piece)
+            if self._open_bytes == self._block_bytes:
+                self._ended.append(self._open.digest())
+                self._open, self._open_bytes = xxh3_128(), 0
+
+    def _pieces(self, memory: memoryview) -> Iterator[memoryview]:
+        """Yield the parts of `memory` that belong to one block each."""
+        memory = memory.cast("B") if memory.nbytes else memory[:0]
+        end = (self._block_bytes - self._open_bytes) if self._open_bytes else 0
+        if end:
+            yield memory[:end]
+        for start in range(end, len(memory), self._block_bytes):
+            yield memory[start : start + self._block_bytes]
+
+    def blocks(self) -> bytes:
+        """Return the digests of all blocks, one after the other. An empty tensor has one block, which is empty."""
+        if self._open_bytes or not self._ended:
+            return b"".join((*self._ended, self._open.digest()))
+        return b"".join(self._ended)
+
+    def hexdigest(self) -> str:
+        """Return the digest of the tensor."""
+        return digest_of_blocks(self.blocks())
+
+
+def digest_of_blocks(blocks: bytes) -> str:
+    """Return the digest of a tensor from those of its blocks."""
+    return blocks.hex() if len(blocks) == BYTES else xxh3_128_hexdigest(blocks)
