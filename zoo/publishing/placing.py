@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...checkpoints.storage.folders import make_folders
 from ...checkpoints.storage.locks import locked
 
 _SUFFIX = ".publishing"
@@ -28,7 +29,7 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
 
     Raises FileExistsError if `.NAME.publishing` exists and was not written by this function.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(target.parent)
     work = target.parent / f".{target.name}{_SUFFIX}"
     with locked(target.parent):
         for left in target.parent.glob(f".*{_SUFFIX}"):

@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...checkpoints.storage.folders import make_folders
 from ..errors import RunError, ZooError
 from ..registry import get_architecture
 from .recipe import Recipe
@@ -47,7 +48,7 @@ def train_apart(recipe: Recipe, folder: Path, pinned: bool = True) -> Run:
             "The program that defines the recipe starts to train it again when a fresh process imports the program. "
             'Put what the program does under `if __name__ == "__main__":`.'
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(folder.parent)
     outcome = folder.parent / f"{folder.name}-outcome.pickle"
     job = _Job(_main_module(recipe), _pickled(recipe), str(folder), str(outcome))
     status = _run(pickle.dumps(sys.path) + pickle.dumps(tuple(job)), pinned_environment() if pinned else None)

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from ...errors import ArgumentError, CheckpointError, ReadError, WriteError
 from ...files import read_metadata
 from ...formats import DEFAULT, known_formats
 from ...sharding.index import INDEX_SUFFIX
-from ...storage import durable
 from .log import Record
 from .metrics import numbers_from_json, numbers_to_json
 
@@ -56,24 +55,18 @@ class Entry(NamedTuple):
         return Record(self.step, self.name, saved, _metrics(self.path))
 
 
-def make_folder(folder: str, flush: bool) -> bool:
-    """Make a folder and its parents. Return False if it exists. flush: so that it survives a power cut.
-
-    Raises WriteError if the folder cannot be made.
-    """
-    if os.path.isdir(folder):
-        return False
+def make_folder(folder: str, make: Callable[[str, bool], None], durable: bool) -> None:
+    """Make a folder by a function of storage/folders. Raises WriteError if it cannot be made."""
     try:
-        os.makedirs(folder, exist_ok=True)
+        make(folder, durable)
     except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise WriteError(
             f"the folder {folder} could not be made: {(error.strerror or str(error)).lower()}. Choose another path, or "
             "make the folder yourself.",
             error,
         ) from error
-    if flush:
-        durable.flush_folder(folder, os.path.dirname(folder))
-    return True
 
 
 def check_step(step: Any) -> None:

@@ -27,6 +27,7 @@ from ...errors import ArgumentError, CorruptError, FormatError, MissingFileError
 from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named
 from ...state.validation import checked_metadata
+from ...storage.folders import make_folder, make_folders
 from . import files, removal
 from .background import Background, Snapshot, SnapshotMemory
 from .linked import save_linked
@@ -77,7 +78,7 @@ class History:
         if share and form is not DEFAULT:
             raise ArgumentError(f"checkpoints can share shards only in {DEFAULT.name}. Leave out share, or format.")
         self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its working directory
-        files.make_folder(self.folder, durable)
+        files.make_folder(self.folder, make_folders, durable)
         # Imported now: a signal handler must not find a half-imported module.
         self._codec, self._durable, self._log = form.codec, durable, Log(self.folder)
         self._background, self._snapshots = Background(), SnapshotMemory() if background else None
@@ -220,7 +221,7 @@ class History:
     def _write_sharing(
         self, path: str, state: Mapping[str, Any], metadata: Mapping[str, str], before: list[files.Entry]
     ) -> None:
-        files.make_folder(os.path.dirname(path), self._durable)
+        files.make_folder(os.path.dirname(path), make_folder, self._durable)
         since = next((entry.path for entry in reversed(before) if entry.is_folder), None)
         with removal.in_progress(self.folder, path):  # again, now that the folder exists
             save_linked(state, path, metadata, since=since, durable=self._durable)

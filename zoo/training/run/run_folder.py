@@ -11,6 +11,7 @@ from ....checkpoints import FormatError, inspect, save_model
 from ....checkpoints.errors import LockedError
 from ....checkpoints.formats import format_named, known_formats
 from ....checkpoints.storage import durable
+from ....checkpoints.storage.folders import make_folders
 from ....checkpoints.storage.locks import locked
 from ....core import Module
 from ...errors import RunError, UnfinishedRunError, UnknownNameError, ZooError
@@ -133,7 +134,7 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Ru
         known = " or ".join(form.name for form in known_formats())
         raise RunError(f"The format of a run must be {known}, not {format!r}.") from error
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folders(out)
     except OSError as error:
         raise RunError(f"{out} cannot be created: {error.strerror}. Choose another folder.") from error
     if not resume:

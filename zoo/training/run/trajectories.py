@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from ....checkpoints import load_file, save_model
+from ....checkpoints.storage.folders import make_folder
 from ....core import Module, init
 from ....core.random import undisturbed_generator
 from ...entry import TRAJECTORY, Entry, open_entry
@@ -79,7 +80,7 @@ def keep_weights(run: Path, model: Module, epoch: int) -> None:
     Raises RunError if the folder cannot be created, and WriteError if the file cannot be written.
     """
     try:
-        (run / FOLDER).mkdir(exist_ok=True)
+        make_folder(str(run / FOLDER))
     except OSError as error:
         raise RunError(f"{run / FOLDER} cannot be created: {error.strerror}. Train into another folder.") from error
     save_model(model, _path(run, epoch))
