@@ -1,9 +1,9 @@
 """The digest of a tensor, made from the digests of its blocks, so that a part of a tensor can be checked on its own.
 
-A tensor is cut into blocks of 64 KiB. If that would give more than 1,024 blocks, their size is the smallest power of two
-that does not. The last block may be shorter. The digest of a block is the xxh3-128 of its bytes. The digest of a tensor
-with one block is that of the block; the digest of any other tensor is the xxh3-128 of the digests of its blocks, one
-after the other.
+A tensor is cut into blocks of 64 KiB. If that would give more than 1,024 blocks, their size is the smallest power of
+two that does not. The last block may be shorter. The digest of a block is the xxh3-128 of its bytes. The digest of a
+tensor with one block is that of the block; the digest of any other tensor is the xxh3-128 of the digests of its blocks,
+one after the other.
 """
 
 from __future__ import annotations
