@@ -8,10 +8,11 @@ from typing import Any
 from statezoo.checkpoints import load_file
 from statezoo.core import Module
 from statezoo.scripts.verbs import NAME, Outcome, Verb, add_json, outcome
-from statezoo.zoo.entry import CARD, GOLDEN, Entry, open_entry
+from statezoo.zoo.entry import CARD, GOLDEN, Entry
 from statezoo.zoo.errors import EntryError, InputError, UnknownNameError
 from statezoo.zoo.loading import card, find, list_models, load, load_entry
 from statezoo.zoo.publishing.text import command_line, render, table
+from statezoo.zoo.versions import whole
 
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(parsed: argparse.Namespace) -> Outcome:
-    manifests = [open_entry(find(name)).manifest for name in list_models(parsed.filter)]
+    manifests = [whole(find(name), lambda entry: entry.manifest) for name in list_models(parsed.filter)]
     if not manifests:
         return Outcome(f"no model matches {parsed.filter!r}" if parsed.filter else "the zoo is empty")
     rows = [("name", "parameters", "bytes", "metric")]
@@ -45,14 +46,17 @@ def _list(parsed: argparse.Namespace) -> Outcome:
 
 
 def _info(parsed: argparse.Namespace) -> Outcome:
-    entry = open_entry(find(parsed.name))
+    return Outcome(whole(find(parsed.name), lambda entry: _description(parsed.name, entry)))
+
+
+def _description(name: str, entry: Entry) -> str:
     manifest = entry.manifest
     rows = [
         ("summary", manifest["summary"]),
         ("architecture", f"{manifest['architecture']} {json.dumps(manifest['config'])}"),
         ("parameters", f"{manifest['parameters']:,}"),
         *((name, f"{value:.6g}") for name, value in manifest["metrics"].items()),
-        ("example", command_line(parsed.name, manifest["example"])),
+        ("example", command_line(name, manifest["example"])),
         ("recipe", manifest["recipe"]["command"]),
         ("data", manifest["data"]["source"]),
         ("labels", ", ".join(map(str, manifest["labels"]))),
@@ -61,7 +65,7 @@ def _info(parsed: argparse.Namespace) -> Outcome:
         ("card", str(entry.path(CARD))),
     ]
     rows = [row for row in rows if row[1]]
-    return Outcome(f"{manifest['name']}\n{table(rows)}\n\n{_structure(entry)}")
+    return f"{manifest['name']}\n{table(rows)}\n\n{_structure(entry)}"
 
 
 def _structure(entry: Entry) -> str:
@@ -84,7 +88,7 @@ def _predict(parsed: argparse.Namespace) -> Outcome:
     try:
         signature(predict).bind(*parsed.input)
     except TypeError:
-        example = command_line(parsed.name, open_entry(find(parsed.name)).manifest["example"])
+        example = command_line(parsed.name, whole(find(parsed.name), lambda entry: entry.manifest["example"]))
         count = len(parsed.input)
         given = f"{count} {'input' if count == 1 else 'inputs'}"
         raise InputError(f"{parsed.name} does not take {given}. Try: {example}") from None
@@ -96,14 +100,17 @@ def _card(parsed: argparse.Namespace) -> Outcome:
 
 
 def _doctor(parsed: argparse.Namespace) -> Outcome:
-    entry = open_entry(find(parsed.name))
+    report = whole(find(parsed.name), _examined)
+    return outcome(report, parsed.json, 0 if report.ok else 1)
+
+
+def _examined(entry: Entry) -> Any:
     golden = entry.path(GOLDEN)
     model, examples = load_entry(entry), load_file(golden)
     try:
-        report = _examine(entry, model, examples)
+        return _examine(entry, model, examples)
     except Exception as error:  # a model may raise anything for an input that it does not expect
         raise _bad_golden(golden, error) from error
-    return outcome(report, parsed.json, 0 if report.ok else 1)
 
 
 def _examine(entry: Entry, model: Module, golden: dict[str, Any]) -> Any:

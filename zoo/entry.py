@@ -16,6 +16,7 @@ of Hugging Face's cache, the files may be links to the blobs of the same reposit
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,15 +87,7 @@ def open_entry(folder: Path) -> Entry:
         path = _inside(folder, MANIFEST)
     except EntryError as error:
         raise EntryError(f"{folder!s:.200} is not a zoo entry: {error}") from None
-    with _readable(path):
-        size_bytes = path.stat().st_size
-        if size_bytes > _MAX_MANIFEST_BYTES:
-            raise EntryError(f"{path} has {size_bytes} bytes; a manifest has at most {_MAX_MANIFEST_BYTES}.")
-        content = path.read_bytes()
-    try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise EntryError(f"{path} is not JSON: {error}. {_AGAIN}") from None
+    manifest = _read_manifest(path)
     _refuse_other_version(path, manifest)
     problem = _problem(manifest)
     if problem:
@@ -102,11 +95,37 @@ def open_entry(folder: Path) -> Entry:
     return Entry(folder, manifest)
 
 
+def _read_manifest(path: Path) -> Any:
+    with _readable(path):
+        size_bytes = path.stat().st_size
+        if size_bytes > _MAX_MANIFEST_BYTES:
+            raise EntryError(f"{path} has {size_bytes} bytes; a manifest has at most {_MAX_MANIFEST_BYTES}.")
+        content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise EntryError(f"{path} is not JSON: {error}. {_AGAIN}") from None
+
+
 def _refuse_other_version(path: Path, manifest: Any) -> None:
     version = manifest.get("manifest_version") if isinstance(manifest, dict) else None
     if type(version) is int and version != MANIFEST_VERSION:
         advice = "Run pip install --upgrade statezoo." if version > MANIFEST_VERSION else _AGAIN
         raise EntryError(f"{path} has manifest version {version}; this statezoo reads {MANIFEST_VERSION}. {advice}")
+
+
+def listed_files(folder: Path) -> set[str] | None:
+    """Return the names of the files that the manifest in a folder lists, or None if there is no manifest.
+
+    Raises EntryError if the manifest cannot be read, or lists no files.
+    """
+    if not os.path.lexists(folder / MANIFEST):
+        return None
+    manifest = _read_manifest(_inside(folder, MANIFEST))
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict):
+        raise EntryError(f"{folder / MANIFEST} is not a manifest: it lists no files. {_AGAIN}")
+    return set(files)
 
 
 def describe_files(folder: Path, filenames: list[str]) -> dict[str, dict[str, Any]]:

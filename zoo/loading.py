@@ -9,9 +9,10 @@ from .. import checkpoints
 from ..checkpoints.formats import format_named
 from ..core import Module, init
 from ..core.random import undisturbed_generator
-from .entry import MANIFEST, WEIGHTS, Entry, open_entry
+from .entry import MANIFEST, WEIGHTS, Entry
 from .errors import EntryError, UnknownNameError
 from .registry import architectures, build, get_architecture, unknown
+from .versions import OLD, SUFFIX, whole
 
 HERE = Path(__file__).parent / "models"
 FILE = "file:"
@@ -31,7 +32,7 @@ def create_model(name: str, **config: Any) -> Module:
     """
     if name in architectures():
         return build(name, config)
-    manifest = open_entry(find(name)).manifest
+    manifest = whole(find(name), lambda entry: entry.manifest)
     return build(manifest["architecture"], {**manifest["config"], **config})
 
 
@@ -43,12 +44,12 @@ def load(name: str, format: str | None = None) -> Module:
 
     Raises UnknownNameError if the name or architecture is unknown, and EntryError if the entry is invalid or changed.
     """
-    return load_entry(open_entry(find(name)), format or "safetensors")
+    return whole(find(name), lambda entry: load_entry(entry, format or "safetensors"))
 
 
 def card(name: str) -> str:
     """Return the card of an entry: Markdown with Hugging Face's YAML header."""
-    return open_entry(find(name)).card()
+    return whole(find(name), Entry.card)
 
 
 def find(name: str) -> Path:
@@ -102,4 +103,9 @@ def _refuse_strangers(entry: Entry, weights: Path) -> None:
 
 
 def _published() -> dict[str, Path]:
-    return {path.parent.name: path.parent for path in HERE.glob(f"*/*/{MANIFEST}")}
+    # Where two folders cannot be exchanged, an entry that is being replaced may be aside for a moment.
+    aside = {
+        path.parents[1].name[1 : -len(SUFFIX)]: path.parents[2] for path in HERE.glob(f"*/.*{SUFFIX}/{OLD}/{MANIFEST}")
+    }
+    moved = {name: parent / name for name, parent in aside.items()}
+    return moved | {path.parent.name: path.parent for path in HERE.glob(f"*/*/{MANIFEST}")}

@@ -151,6 +151,11 @@ class locked:  # used as a function
     def __del__(self) -> None:
         self._release()
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether this thread has the lock in another block too: this one interrupted that one, or runs inside it."""
+        return self._held is not None and len(self._held.owners) > 1
+
     def _acquire(self) -> bool:
         deadline = time.monotonic() + self._wait_s
         while True:

@@ -1,23 +1,39 @@
-"""Atomic replacement of a folder: after a crash at any step, the next run finds the complete old or new folder.
+"""Atomic replacement of a published folder: readers and the next process find the complete old or new one.
 
 While it runs, it owns one folder beside its target, `.NAME.publishing`, which holds
 
-    written-by-statezoo     an empty mark: a folder without it is never touched
-    new/                    the folder that is being written
-    old/                    the folder that was at the target, between the two renames that replace it
+    written-by-statezoo     the mark, with the number of the folder `new`: a folder without it is never touched
+    new/                    the folder that is being written; after the exchange, the one that was at the target
+    old/                    the folder that was at the target, where the system cannot exchange two folders
+
+Linux exchanges the new folder and the old one in one step. Elsewhere the target is missing between two renames: then
+readers use old/, and the next process puts it back if this one is killed.
+
+Only files that the old folder's manifest lists are removed with it. Anything else in it is the user's, and moves into
+the new folder.
 """
 
+import ctypes
+import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ...checkpoints.errors import LockedError
 from ...checkpoints.storage.folders import make_folders
 from ...checkpoints.storage.locks import locked
+from ..entry import MANIFEST, listed_files
+from ..errors import EntryError, RunError
+from ..versions import MARK, OLD, SUFFIX, work_folder
 
-_SUFFIX = ".publishing"
-_MARK = "written-by-statezoo"
+_NEW = "new"
+
+_AT_FDCWD, _EXCHANGE = -100, 2
+# The answers of a kernel or a file system that cannot exchange two folders.
+_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -27,46 +43,132 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     check: raises if the target must not be replaced. Only one process at a time may do this in a parent folder; another
     one waits, and then runs its check. Leftovers of killed processes in the parent folder are removed first.
 
-    Raises FileExistsError if `.NAME.publishing` exists and was not written by this function.
+    Raises FileExistsError if something that is not ours is in the way of the work folder or of a new file. Raises
+    RunError if another process keeps the parent folder locked, or if this call runs inside another one.
     """
     make_folders(target.parent)
-    work = target.parent / f".{target.name}{_SUFFIX}"
-    with locked(target.parent):
-        for left in target.parent.glob(f".*{_SUFFIX}"):
+    work, owner = work_folder(target), os.getpid()
+    with _alone(target.parent):
+        for left in target.parent.glob(f".*{SUFFIX}"):
             _clear(left)
         if os.path.lexists(work) and (work.is_symlink() or not work.is_dir() or any(work.iterdir())):
             raise FileExistsError(f"{work} is in the way and was not written by statezoo; move it")
         check(target)
-        work.mkdir(exist_ok=True)
-        (work / _MARK).touch()
         try:
-            folder = work / "new"
+            work.mkdir(exist_ok=True)
+            (work / MARK).touch()
+            folder = work / _NEW
             folder.mkdir()
+            (work / MARK).write_text(_number(folder))
             yield folder
+            if os.getpid() != owner:
+                raise RunError(f"This process was forked from the one that publishes {target}, which goes on.")
+            _refuse_collisions(target, folder)
             _synchronise(folder, *folder.iterdir(), work, target.parent)
-            # A folder cannot be renamed over a non-empty one. Between these two steps the target is missing: an
-            # exception puts the old one back, and if this process is killed, the next call does.
-            if target.exists():
-                target.rename(work / "old")
-            folder.rename(target)
+            _put(folder, target, work / OLD)
             _synchronise(target.parent)
         finally:
-            _clear(work)
+            if os.getpid() == owner:
+                _clear(work)
+
+
+@contextmanager
+def _alone(parent: Path) -> Iterator[None]:
+    """Hold the lock of the publishers in a folder. Raises RunError if it cannot be had."""
+    lock = locked(parent)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except LockedError as error:
+            raise RunError(f"Another process is publishing into {parent}.\n{error}") from None
+        if lock.is_nested:
+            raise RunError(
+                f"This call runs inside a publish into {parent}, in a recipe or a signal handler. "
+                "Publish again when that has ended."
+            )
+        yield
+
+
+def _put(new: Path, target: Path, old: Path) -> None:
+    """Put the new folder at the target, and the one that was there at `new` or `old`."""
+    if not target.exists():
+        new.rename(target)
+    elif not _renameat2(new, target):
+        # An exception in between puts the old one back; if this process is killed, the next one does.
+        target.rename(old)
+        new.rename(target)
+
+
+def _renameat2(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step. Return False if the system cannot. Raises OSError."""
+    if not sys.platform.startswith("linux"):
+        return False
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # missing in older C libraries
+    if exchange is None:
+        return False
+    if exchange(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _refuse_collisions(target: Path, new: Path) -> None:
+    """Raise FileExistsError if the user has a file or folder at the name of a new file."""
+    for path in _not_ours(target) if target.exists() else ():
+        if os.path.lexists(new / path.name):
+            raise FileExistsError(f"{path} was not written by statezoo, and a new file has that name; move it")
 
 
 def _clear(work: Path) -> None:
     """Restore the old folder if the target is missing, and remove the leftovers. Do nothing if `work` has no mark."""
-    target = work.with_name(work.name[1 : -len(_SUFFIX)])
-    if work.is_symlink() or not (work / _MARK).is_file():
+    target = work.with_name(work.name[1 : -len(SUFFIX)])
+    if work.is_symlink() or not (work / MARK).is_file():
         return
-    if (work / "old").exists() and not target.exists():
-        (work / "old").rename(target)
-    for name in ("new", "old"):
-        shutil.rmtree(work / name, ignore_errors=True)
+    if (work / OLD).exists() and not os.path.lexists(target):
+        (work / OLD).rename(target)
+    new = work / _NEW
+    if new.is_dir() and not new.is_symlink() and (work / MARK).read_text() == _number(new):
+        shutil.rmtree(new)  # it never was at the target
+    for folder in (work / OLD, new):
+        if folder.is_dir() and not folder.is_symlink():
+            _discard(folder, target)
     # The mark goes last, together with the folder: if this process is killed, the next one recognises the leftovers.
-    if [path.name for path in work.iterdir()] == [_MARK]:
-        (work / _MARK).unlink()
+    if [path.name for path in work.iterdir()] == [MARK]:
+        (work / MARK).unlink()
         work.rmdir()
+
+
+def _discard(folder: Path, target: Path) -> None:
+    """Remove a folder that was replaced. Move what is the user's in it to the target, or leave it there."""
+    try:
+        users = _not_ours(folder)
+    except EntryError:  # nothing says what is ours
+        return
+    for path in folder.iterdir():
+        if path.name == MANIFEST:
+            continue
+        if path not in users:
+            path.unlink()
+        elif target.is_dir() and not os.path.lexists(target / path.name):
+            path.rename(target / path.name)
+    if [path.name for path in folder.iterdir()] == [MANIFEST]:  # it says what is ours, so it goes last
+        (folder / MANIFEST).unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _not_ours(folder: Path) -> list[Path]:
+    """Return what is in a folder beside its manifest and the files that the manifest lists."""
+    ours = {MANIFEST, *(listed_files(folder) or ())}
+    return [path for path in folder.iterdir() if path.name not in ours or (path.is_dir() and not path.is_symlink())]
+
+
+def _number(folder: Path) -> str:
+    """Return what tells a folder from every other one on this machine while it exists."""
+    status = folder.stat()
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def _synchronise(*paths: Path) -> None:

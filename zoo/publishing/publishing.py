@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import checkpoints
 from ...checkpoints import CheckpointError, save_file, save_model
+from ...checkpoints.storage import durable
 from ..data import Split
 from ..entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, TRAJECTORY, WEIGHTS, Entry, describe_files, open_entry
 from ..errors import EntryError, RunError
@@ -14,6 +15,7 @@ from ..training.recipe import Recipe
 from ..training.run.determinism import one_thread
 from ..training.run.trajectories import Trajectory, stack_weights
 from ..training.train import Run, evaluate, open_run
+from ..versions import place_of, whole
 from .card import render_card
 from .golden import golden_examples, golden_values
 from .pictures import draw_curves, save_picture
@@ -63,10 +65,10 @@ def publish(run: str | Path, zoo: str | Path, force: bool = False) -> Path:
 
 def _refuse_occupied(target: Path, name: str, force: bool) -> None:
     """Raise RunError unless the target is free, or an entry of this name that may be replaced."""
-    if not target.exists():
+    if not place_of(target).exists():
         return
     try:
-        occupant = open_entry(target).name
+        occupant = whole(target, lambda entry: entry.name)
     except EntryError as error:
         raise RunError(f"{target} exists and is not replaced: {error} Remove it, or choose another folder.") from None
     if occupant != name:
@@ -104,7 +106,8 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
     (folder / CARD).write_text(render_card(manifest), encoding="utf-8")
     manifest["files"] |= describe_files(folder, [CARD])
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+    with durable.replace(str(folder / MANIFEST)) as descriptor:  # whole or missing: it says that the folder is finished
+        durable.write_all(descriptor, f"{text}\n".encode(), 0)
 
 
 def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any]:

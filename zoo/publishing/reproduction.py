@@ -9,11 +9,12 @@ from typing import Any
 
 from ... import checkpoints
 from ...checkpoints.tools.compare.difference import Difference
-from ..entry import Entry, open_entry
+from ..entry import Entry
 from ..errors import DataError
 from ..loading import find, load_entry
 from ..training.child import train_apart
 from ..training.run.environment import changes, is_pinned, same_bits
+from ..versions import whole
 from .text import table
 from .verification import Metric, compare_metrics, recipe_of
 
@@ -107,9 +108,8 @@ def repro(name: str, data_folder: str | None = None) -> Reproduction:
     A difference is a result, not an error. Raises UnknownNameError or EntryError if there is no entry to compare with,
     DataError if the recipe makes different data here, RunError if the process dies, and any error of the training.
     """
-    entry = open_entry(find(name))
+    entry, published = whole(find(name), lambda entry: (entry, load_entry(entry)))
     recipe = recipe_of(entry, data_folder)
-    published = load_entry(entry)
     _refuse_other_data(entry, recipe.data().sha256)
     with tempfile.TemporaryDirectory() as scratch:
         run = train_apart(recipe, Path(scratch) / "run", is_pinned(entry.manifest["environment"]))

@@ -9,12 +9,13 @@ import numpy as np
 from ...checkpoints import CheckpointError, load_file
 from ...checkpoints.testing import compare_states
 from ...core import Module, ModuleError
-from ..entry import GOLDEN, TRAJECTORY, WEIGHTS, Entry, open_entry
+from ..entry import GOLDEN, TRAJECTORY, WEIGHTS, Entry
 from ..errors import EntryError, MissingExtraError
 from ..loading import find, load_entry
 from ..training.recipe import Recipe, get_recipe
 from ..training.run.trajectories import load_trajectory
 from ..training.train import evaluate
+from ..versions import whole
 from .golden import golden_differences
 
 _SETTINGS = ("seed", "epochs", "batch_size", "lr")
@@ -57,7 +58,10 @@ def verify(name: str, metrics: bool = True, data_folder: str | None = None) -> l
     metrics: whether to make the data and evaluate the model again. data_folder: for a recipe that reads data files.
     A failed check is a result, not an error. Raises UnknownNameError or EntryError if there is no entry to check.
     """
-    entry = open_entry(find(name))
+    return whole(find(name), lambda entry: _verify(entry, metrics, data_folder))
+
+
+def _verify(entry: Entry, metrics: bool, data_folder: str | None) -> list[Check]:
     recipe = recipe_of(entry, data_folder)
     checks = verify_files(entry, recipe)
     if metrics and all(check.passed for check in checks):

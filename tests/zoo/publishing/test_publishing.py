@@ -14,6 +14,7 @@ import yaml
 
 from statezoo import zoo
 from statezoo.checkpoints import inspect, load_file
+from statezoo.zoo.entry import describe_files
 from statezoo.zoo.publishing import publishing
 from statezoo.zoo.publishing.card import render_card
 from statezoo.zoo.training.run.determinism import PINNED
@@ -134,11 +135,29 @@ def test_a_published_name_is_not_overwritten_without_force(tiny_run: Path, tiny_
     assert content(tiny_entry) == before
 
 
-def test_force_replaces_the_whole_entry(tiny_run: Path, tiny_entry: Path):
-    (tiny_entry / "left-over.png").write_bytes(b"old")
+def add_listed(entry: Path, name: str) -> None:
+    """Add a file to an entry and its manifest, as if an earlier publish had written it."""
+    (entry / name).write_bytes(b"old")
+    manifest = json.loads((entry / "manifest.json").read_text())
+    manifest["files"] |= describe_files(entry, [name])
+    (entry / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_force_replaces_every_file_that_the_old_manifest_lists(tiny_run: Path, tiny_entry: Path):
+    add_listed(tiny_entry, "left-over.png")
     assert zoo.publish(tiny_run, tiny_entry.parent, force=True) == tiny_entry
     assert "left-over.png" not in content(tiny_entry)
     assert [path.name for path in tiny_entry.parent.iterdir()] == [tiny_entry.name]
+
+
+def test_force_keeps_what_the_user_put_into_the_entry_and_beside_it(tiny_run: Path, tiny_entry: Path):
+    (tiny_entry / "notes.txt").write_text("mine")
+    backup = Path(shutil.copytree(tiny_entry, tiny_entry.parent / f".{tiny_entry.name}-backup"))
+    kept = content(backup)
+    zoo.publish(tiny_run, tiny_entry.parent, force=True)
+    assert (tiny_entry / "notes.txt").read_text() == "mine"
+    assert all(check.passed for check in zoo.verify(f"file:{tiny_entry}"))
+    assert content(backup) == kept
 
 
 def test_a_run_that_misses_its_target_is_not_published(tiny_recipe: zoo.Recipe, tmp_path: Path):
@@ -205,7 +224,7 @@ def test_force_does_not_replace_an_entry_with_another_name(tiny_run: Path, tiny_
 def test_an_entry_behind_a_link_is_replaced_at_the_target_of_the_link(tiny_run: Path, tiny_entry: Path, tmp_path: Path):
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / tiny_entry.name).symlink_to(tiny_entry, target_is_directory=True)
-    (tiny_entry / "left-over.png").write_bytes(b"old")
+    add_listed(tiny_entry, "left-over.png")
     zoo.publish(tiny_run, tmp_path / "zoo", force=True)
     assert (tmp_path / "zoo" / tiny_entry.name).is_symlink()
     assert "left-over.png" not in content(tiny_entry)

@@ -500,3 +500,16 @@ def test_the_number_of_threads_does_not_change_the_bytes(tmp_path: Path):
 def test_the_command_of_a_recipe_names_every_setting(tiny_recipe: zoo.Recipe):
     expected = "statezoo train tiny-net.noise --seed 0 --epochs 3 --batch-size 64 --lr 0.01"
     assert train_command(tiny_recipe) == expected
+
+
+def test_a_training_inside_a_training_of_the_same_folder_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path):
+    refused = []
+
+    def train_again(step: object) -> None:
+        with pytest.raises(zoo.RunError, match="This call runs inside a training into") as error:
+            zoo.train(tiny_recipe, tmp_path / "run", resume=True)
+        refused.append(error)
+
+    run = zoo.train(tiny_recipe, tmp_path / "run", on_step=train_again)
+    assert refused
+    assert zoo.train(tiny_recipe, tmp_path / "run", resume=True).history == run.history

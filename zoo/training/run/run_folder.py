@@ -177,14 +177,20 @@ def _refuse_other(out: Path, recorded: Recipe, asked: Recipe) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock on a folder. Raises RunError if another process holds it."""
+    """Hold the lock on a folder. Raises RunError if it is held, by another process or around this call."""
+    lock = locked(folder, wait_s=0)
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(folder, wait_s=0))
+            stack.enter_context(lock)
         except LockedError as error:
             raise RunError(
                 f"Another process is training into {folder}. Wait for it, or choose another folder.\n{error}"
             ) from None
+        if lock.is_nested:
+            raise RunError(
+                f"This call runs inside a training into {folder}, in a callback or a signal handler. "
+                "Wait until that training has ended, or choose another folder."
+            )
         yield
 
 

@@ -14,10 +14,11 @@ from ....checkpoints import load_file, save_model
 from ....checkpoints.storage.folders import make_folder
 from ....core import Module, init
 from ....core.random import undisturbed_generator
-from ...entry import TRAJECTORY, Entry, open_entry
+from ...entry import TRAJECTORY, Entry
 from ...errors import EntryError, RunError
 from ...loading import find
 from ...registry import build
+from ...versions import whole
 
 FOLDER = "trajectory"
 
@@ -59,7 +60,7 @@ def trajectory(name: str) -> Trajectory:
     name: an entry's name, or "file:FOLDER". Raises UnknownNameError if there is no such entry, and EntryError if it has
     no trajectory.
     """
-    return load_trajectory(open_entry(find(name)))
+    return whole(find(name), load_trajectory)
 
 
 def load_trajectory(entry: Entry) -> Trajectory:
