@@ -25,11 +25,13 @@ from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import checkpoint_in, open_sharded
 from .state import dtypes
 from .state import validation as state
+from .state.digests import digest_of_blocks
 from .state.manifest import Manifest, TensorSpec
 from .state.sharing import Packed, pack
 from .storage import streams
 from .storage.durable import replace, write_all
 from .storage.streams import Placed
+from .storage.unnamed import content_of, unnamed
 
 
 def save_file(
@@ -94,10 +96,14 @@ class _Plan:
         offsets = self._layout.offsets
         self.placed = [Placed(offsets[name], tensors[name].size_bytes, name, a) for name, a in packed.stored.items()]
 
-    def rest(self, digests: Mapping[str, str]) -> list[tuple[int, bytes]]:
-        """Return the rest of the file, with the digests of all tensors, as pairs of an offset and bytes."""
-        manifest = self._blank.with_digests(self._tensors, [digests[name] for name in self._tensors])
-        return self._layout.seal(manifest.text(self._metadata))
+    def write(self, descriptor: int) -> dict[str, str]:
+        """Write all of the file. Return the digest of each tensor."""
+        blocks = streams.write_tensors(descriptor, self.placed, lambda size_bytes: max(1, size_bytes))
+        digests = {name: digest_of_blocks(blocks[name]) for name in self._tensors}
+        manifest = self._blank.with_digests(self._tensors, digests.values())
+        for offset, content in self._layout.seal(manifest.text(self._metadata)):
+            write_all(descriptor, content, offset)
+        return digests
 
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
@@ -134,32 +140,40 @@ def _save_in_shards(
 def _save_to_path(plan: _Plan, path: str, durable: bool) -> dict[str, str]:
     """Write a file. Return the digest of each tensor."""
     with replace(path, durable) as descriptor:
-        digests = streams.write_tensors(descriptor, plan.placed)
-        for offset, content in plan.rest(digests):
-            write_all(descriptor, content, offset)
-    return digests
+        return plan.write(descriptor)
 
 
 def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
-    """Write from the current position. The file may be a pipe, so the digests are made first: they come early in it."""
-    digests = {item.name: streams.digest_of(item.array) for item in plan.placed}
-    pieces = [*plan.rest(digests), *((item.offset, item.array) for item in plan.placed)]
-    position = 0
+    """Write from the current position, which may be in a pipe.
+
+    The digests come early in a file, so it is written to a temporary file first, and copied from there.
+    """
+    import tempfile  # only such a save needs it
+
+    folder = tempfile.gettempdir()
     try:
-        for offset, content in sorted(pieces, key=lambda piece: piece[0]):
-            memory = memoryview(content) if isinstance(content, bytes) else streams.memory_of(content)
-            _write_whole(file, bytes(max(0, offset - position)))
-            _write_whole(file, memory)
-            position = max(position, offset) + len(memory)
+        with unnamed(folder) as descriptor:
+            plan.write(descriptor)
+            folder = ""
+            for content in content_of(descriptor):
+                _write_whole(file, content)
         file.flush()
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise WriteError(f"the state could not be written: {error.strerror or error}.", error) from error
+        reason = error.strerror or error
+        if folder:
+            raise WriteError(
+                f"the state could not be written to a temporary file in {folder}: {reason}. Free some space there, or "
+                "set the environment variable TMPDIR to another folder.",
+                error,
+            ) from error
+        raise WriteError(f"the state could not be written: {reason}.", error) from error
 
 
-def _write_whole(file: BinaryIO, memory: bytes | memoryview) -> None:
-    """Write all of memory. A file without a buffer may take only a part at a time."""
+def _write_whole(file: BinaryIO, content: bytes) -> None:
+    """Write all of the content. A file without a buffer may take only a part at a time."""
+    memory = memoryview(content)
     while memory:
         count = file.write(memory)
         if count is None:

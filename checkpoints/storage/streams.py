@@ -10,20 +10,22 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter, itemgetter
+from itertools import compress
+from operator import attrgetter, itemgetter, not_
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from xxhash import xxh3_128, xxh3_128_hexdigest
+from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
 
 from ..state import dtypes
 from ..state.deferred import Deferred
+from ..state.digests import Hasher
 from .durable import write_all
 from .source import Source
 from .threads import Task, run_lanes, run_on_threads
 
-# Small enough to be still in the processor's cache when the second of digest and copy comes to it.
-_CHUNK_BYTES = 1 << 19
+# Small enough to stay in the processor's cache from the first use of its bytes to the last.
+_CHUNK_BYTES = 1 << 20
 _SMALL_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
@@ -66,6 +68,11 @@ def _buffer_of(array: np.ndarray | Deferred) -> memoryview:
     return memory_of(array)
 
 
+def _taken(array: np.ndarray | Deferred) -> memoryview | bytes:
+    """Return the same as _buffer_of, but a copy if it comes from a Deferred, which may use its memory again."""
+    return _buffer_of(array) if isinstance(array, np.ndarray) else bytes(memory_of(array))
+
+
 def _has_buffer(dtype: np.dtype) -> bool:
     """Return True if the memory of such an array is a buffer that equals the bytes in a file."""
     return dtype.isnative and dtype.char in _NATIVE
@@ -87,47 +94,73 @@ def digest_of(array: np.ndarray | Deferred) -> str:
     return xxh3_128_hexdigest(memory_of(array))
 
 
-def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, str]:
-    """Write the bytes of each array to its place. Return the digests by name."""
-    digests: dict[str, str] = {}
-    writing: deque[Task] = deque()
-    digesting: deque[Task] = deque()
+def write_tensors(descriptor: int, placed: list[Placed], block_bytes_of: Callable[[int], int]) -> dict[str, bytes]:
+    """Write the bytes of each array to its place. Return the digests of its blocks, one after the other, by name.
 
-    def digest(name: str, memory: memoryview) -> None:
-        digests[name] = xxh3_128_hexdigest(memory)
+    Every byte is copied into private memory once, and hashed and written from there. So the digests fit the file even
+    if another thread changes the arrays meanwhile. Deferred arrays are computed on this thread, each after the bytes of
+    the one before have been written.
+    block_bytes_of: returns the size of the blocks of a tensor of a given size.
+    """
+    writer = _Writer(descriptor, block_bytes_of)
+    runs = list(_runs(placed))
+    in_place = [all(_is_in_place(item.array) for item in run) for run in runs]
+    together = list(compress(runs, in_place))
+    tasks = [task for run in together for task in writer.tasks(run)]
+    _run(tasks, sum(run[0].size_bytes for run in together if run[0].size_bytes >= _SMALL_BYTES))
+    for run in compress(runs, map(not_, in_place)):  # one after the other: no two copies are in memory at once
+        _run(writer.tasks(run), run[0].size_bytes)
+    return {name: b"".join(parts) for name, parts in writer.blocks.items()}
 
-    def small(run: list[Placed]) -> None:
-        # A Deferred may return the same buffer each time: its bytes are copied before the next one is made.
-        memories = [
-            _buffer_of(item.array) if isinstance(item.array, np.ndarray) else memoryview(bytes(memory_of(item.array)))
-            for item in run
-        ]
-        for item, memory in zip(run, memories, strict=True):
-            digest(item.name, memory)
-        write_all(descriptor, b"".join(memories), run[0].offset)
 
-    def large(item: Placed) -> tuple[Task, Task]:
-        memory = memory_of(item.array)
-        return partial(write_all, descriptor, memory, item.offset), partial(digest, item.name, memory)
+class _Writer:
+    """Writes the bytes of arrays to a file. blocks: the digests of the blocks of each array, in parts."""
 
-    def copied(item: Placed) -> None:  # at its turn, so that no two copies are in memory at once
-        _run(large(item), item.size_bytes)
+    def __init__(self, descriptor: int, block_bytes_of: Callable[[int], int]) -> None:
+        self.blocks: dict[str, list[bytes]] = {}
+        self._descriptor, self._block_bytes_of = descriptor, block_bytes_of
+        self._free: list[np.ndarray] = []  # buffers that no thread uses
 
-    for run in _runs(placed):
+    def tasks(self, run: list[Placed]) -> list[Task]:
+        """Return the tasks that write a run of small arrays or a large one. Deferred arrays are computed at once."""
         if run[0].size_bytes < _SMALL_BYTES:
-            writing.append(partial(small, run))
-        elif _is_in_place(run[0].array):
-            write, make_digest = large(run[0])
-            writing.append(write)
-            digesting.append(make_digest)
-        else:
-            writing.append(partial(copied, run[0]))
-    # One thread writes, as the system lets only one at a time write to a file, and another computes the digests.
-    if sum(item.size_bytes for item in placed) >= _BYTES_WORTH_A_THREAD:
-        run_lanes([writing, digesting])
-    else:
-        run_lanes([writing + digesting])
-    return digests
+            return [partial(self._write_small, run)]
+        (item,) = run
+        memory = np.frombuffer(memory_of(item.array), np.uint8)
+        block_bytes = self._block_bytes_of(item.size_bytes)
+        part_bytes = block_bytes * max(1, _CHUNK_BYTES // block_bytes)
+        starts = range(0, item.size_bytes, part_bytes)
+        digests = self.blocks[item.name] = [b""] * len(starts)
+        return [
+            partial(self._write_part, memory[start : start + part_bytes], item.offset + start, block_bytes, digests, n)
+            for n, start in enumerate(starts)
+        ]
+
+    def _write_small(self, run: list[Placed]) -> None:
+        content = b"".join([_taken(item.array) for item in run])
+        start, view = run[0].offset, memoryview(content)
+        write_all(self._descriptor, content, start)
+        for offset, size_bytes, name, _ in run:
+            self.blocks[name] = [xxh3_128_digest(view[offset - start : offset - start + size_bytes])]
+
+    def _write_part(self, memory: np.ndarray, offset: int, block_bytes: int, digests: list[bytes], number: int) -> None:
+        """Write a part of a large array that consists of whole blocks, in chunks that stay in the cache."""
+        buffer = self._buffer()
+        hasher = Hasher(block_bytes)
+        for start in range(0, len(memory), _CHUNK_BYTES):
+            live = memory[start : start + _CHUNK_BYTES]
+            chunk = buffer[: len(live)]
+            chunk[...] = live
+            hasher.update(chunk.data)
+            write_all(self._descriptor, chunk.data, offset + start)
+        digests[number] = hasher.blocks()
+        self._free.append(buffer)
+
+    def _buffer(self) -> np.ndarray:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return np.empty(_CHUNK_BYTES, np.uint8)
 
 
 def read_tensors(
