@@ -17,7 +17,7 @@ from .dtypes import narrowed, widened
 from .shaping import broadcasts_to
 from .silence import silently
 from .tape import is_grad_enabled
-from .tensor import Number, Tensor, record
+from .tensor import Number, Tensor, derive, observe, record
 
 
 def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
@@ -135,13 +135,13 @@ def invert(a: Tensor) -> Tensor:
     """Return ~a, which has no gradient. Raises ArgumentError unless a holds integers or booleans."""
     if a.dtype.kind not in "iub":
         raise ArgumentError(f"invert is not defined for {a.dtype}.")
-    return Tensor(np.invert(a.data))
+    return derive("invert", np.invert(a.data), (a,))
 
 
 def without_gradient(ufunc: np.ufunc, a: Any, b: Any) -> Tensor:
     """Return ufunc(a, b) without a gradient: a comparison or a bitwise operation."""
     a, b = _operands(a, b)
-    return Tensor(np.asarray(_apply(ufunc, a, b)))
+    return derive(ufunc.__name__, _apply(ufunc, a, b), (a, b))
 
 
 def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
@@ -153,6 +153,7 @@ def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
     if target.dtype.kind in "iub" and (ufunc is np.true_divide or array.dtype.kind == "f"):
         raise ArgumentError(f"{ufunc.__name__} in place cannot keep floats in {target.dtype}. Call .float() first.")
     silently(ufunc, target.data, array, out=target.data, casting="same_kind")
+    observe(f"in-place {ufunc.__name__}", target, (target,))
     return target
 
 
@@ -227,7 +228,7 @@ def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
         out, inside = np.maximum(x, least), x >= least
     if most is not None:
         out, inside = np.minimum(out, most), inside & (x <= most)
-    return record("clamp", out, (a,), lambda g: (g * inside,))
+    return record("clamp", out, (a,), lambda g: (g * inside,), {"low": least, "high": most})
 
 
 def _limit(bound: Number, dtype: np.dtype[Any]) -> np.ndarray:
@@ -246,7 +247,7 @@ def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
     if not broadcasts_to(masked.shape, a.shape):
         raise ShapeError(f"masked_fill cannot broadcast a mask of shape {masked.shape} to {a.shape}.")
     out = np.where(masked, np.asarray(value, a.dtype), a.data)
-    return record("masked_fill", out, (a,), lambda g: (np.where(masked, 0, g),))
+    return record("masked_fill", out, (a,), lambda g: (np.where(masked, 0, g),), {"mask": masked, "value": value})
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
@@ -258,7 +259,8 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         a = Tensor(a)
     a, b = _operands(a, b)
     out = np.where(chosen, a.data, b.data)
-    return record("where", out, (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g)))
+    arguments = {"condition": chosen}
+    return record("where", out, (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g)), arguments)
 
 
 def _floats(a: Tensor) -> np.ndarray:

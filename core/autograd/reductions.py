@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from .dtypes import narrowed, widened
-from .tensor import Dim, Tensor, record
+from .tensor import Dim, Tensor, derive, record
 
 
 class Extremum(NamedTuple):
@@ -28,7 +28,8 @@ def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the sum over dim; int64 for bools and small integers."""
     axes, shape = _axes(a, dim), a.shape
     out = narrowed(widened(a.data).sum(axis=axes, keepdims=keepdim), a)
-    return record("sum", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),))
+    arguments = {"axes": axes, "keepdim": keepdim}
+    return record("sum", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),), arguments)
 
 
 def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -38,14 +39,21 @@ def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     count = _count(a, axes)
     total = widened(a.data).sum(axis=axes, keepdims=keepdim)
     out = total / count if count else np.full_like(total, np.nan)
-    return record("mean", narrowed(out, a), (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape) / count, shape),))
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        return (np.broadcast_to(_lift(g, axes, shape) / count, shape),)
+
+    return record("mean", narrowed(out, a), (a,), backward, {"axes": axes, "keepdim": keepdim})
 
 
 def var(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
     """Return the variance over dim, divided by n - correction; NaN if that is not positive."""
     axes, shape = _axes(a, dim), a.shape
     centred, freedom, out = _variance(a, axes, correction, keepdim)
-    return record("var", narrowed(out, a), (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),))
+    arguments = {"axes": axes, "keepdim": keepdim, "correction": correction}
+    return record(
+        "var", narrowed(out, a), (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),), arguments
+    )
 
 
 def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
@@ -58,7 +66,8 @@ def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) 
         by_variance = np.where(out == 0, 0, g / out)  # the factor 1/2 cancels against the 2 of the square
         return (_lift(by_variance, axes, shape) * centred / freedom,)
 
-    return record("std", narrowed(out, a), (a,), backward)
+    arguments = {"axes": axes, "keepdim": keepdim, "correction": correction}
+    return record("std", narrowed(out, a), (a,), backward, arguments)
 
 
 def max(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
@@ -79,12 +88,14 @@ def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bo
     indices = position(a, find, dim, keepdim=True)
     if dim is not None:
         out = np.take_along_axis(a.data, indices.data, dim)
-        values = record(name, out if keepdim else out.squeeze(dim), (a,), _scatter(a, indices.data, dim))
+        arguments = {"axes": _axes(a, dim), "keepdim": keepdim}
+        values = record(name, out if keepdim else out.squeeze(dim), (a,), _scatter(a, indices.data, dim), arguments)
         return Extremum(values, indices if keepdim else indices.squeeze(dim))
     x, picked = a.data, a.data.reshape(-1)[indices.data.reshape(())]
     tied = np.isnan(x) if picked != picked else x == picked
     out = picked.reshape((1,) * a.ndim if keepdim else ())
-    return record(name, out, (a,), lambda g: (tied * (g / np.count_nonzero(tied)),))
+    arguments = {"axes": tuple(range(a.ndim)), "keepdim": keepdim}
+    return record(name, out, (a,), lambda g: (tied * (g / np.count_nonzero(tied)),), arguments)
 
 
 def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor:
@@ -92,7 +103,7 @@ def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tenso
     (count,) = {a.data.size} if dim is None else {a.shape[axis] for axis in _axes(a, dim)}
     if not count:
         raise ShapeError(f"{find.__name__} needs at least one element; the shape is {a.shape} and dim is {dim}.")
-    return Tensor(np.asarray(find(a.data, axis=dim, keepdims=keepdim)))
+    return derive(find.__name__, find(a.data, axis=dim, keepdims=keepdim), (a,), {"dim": dim, "keepdim": keepdim})
 
 
 def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray], tuple[np.ndarray]]:

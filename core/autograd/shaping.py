@@ -54,7 +54,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
             np.add.at(full, index, g)
         return (full,)
 
-    return record("getitem", out, (a,), backward)
+    return record("getitem", out, (a,), backward, {"index": parts})
 
 
 def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -93,13 +93,15 @@ def permute(a: Tensor, dims: tuple[int, ...]) -> Tensor:
     axes = tuple(_axis(a, dim) for dim in dims)
     if sorted(axes) != list(range(a.ndim)):
         raise ShapeError(f"permute({', '.join(map(str, dims))}) does not name each axis of shape {a.shape} once.")
-    return record("permute", a.data.transpose(axes), (a,), lambda g: (g.transpose(np.argsort(axes)),))
+    arguments = {"axes": axes}
+    return record("permute", a.data.transpose(axes), (a,), lambda g: (g.transpose(np.argsort(axes)),), arguments)
 
 
 def transpose(a: Tensor, dim0: int, dim1: int) -> Tensor:
     """Return a view with two axes swapped."""
     first, second = _axis(a, dim0), _axis(a, dim1)
-    return record("transpose", a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),))
+    arguments = {"axes": (first, second)}
+    return record("transpose", a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),), arguments)
 
 
 def squeeze(a: Tensor, dim: Dim = None) -> Tensor:
@@ -135,7 +137,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if len({part.shape for part in parts}) != 1:
         raise ShapeError(f"stack needs tensors of the same shape, not {[part.shape for part in parts]}.")
     out = np.stack([part.data for part in parts], axis=dim)
-    return record("stack", out, parts, lambda g: list(np.moveaxis(g, dim, 0)))
+    return record("stack", out, parts, lambda g: list(np.moveaxis(g, dim, 0)), {"axis": dim})
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -146,7 +148,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     except ValueError as error:
         raise ShapeError(f"cat along dim {dim} cannot join the shapes {[part.shape for part in parts]}.") from error
     ends = np.cumsum([part.shape[dim] for part in parts])[:-1]
-    return record("cat", out, parts, lambda g: np.split(g, ends, axis=dim))
+    return record("cat", out, parts, lambda g: np.split(g, ends, axis=dim), {"axis": dim})
 
 
 def _axis(a: Tensor, dim: int) -> int:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import ContextVar, Token
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
@@ -30,9 +31,10 @@ Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
-# What happens to each operation: True records it, False does not, and a function is called with its name, result and
-# operands instead. This is a context variable, so every thread and asyncio task has its own.
-Observer = Callable[[str, "Tensor", tuple["Tensor", ...]], None]
+# What happens to each operation: True records it, False does not, and a function is called with its name, result,
+# operands and arguments instead. This is a context variable, so every thread and asyncio task has its own.
+Observer = Callable[[str, "Tensor", tuple["Tensor", ...], Mapping[str, Any]], None]
+NONE: Mapping[str, Any] = MappingProxyType({})  # the arguments of most operations
 recording: ContextVar[bool | Observer] = ContextVar("statezoo_recording", default=True)
 
 

@@ -14,14 +14,14 @@ still needs for its gradient is not detected.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .base import TensorBase, to_array
 from .dtypes import holds_numbers
-from .tape import Backward, is_grad_enabled, no_grad, recording
+from .tape import NONE, Backward, is_grad_enabled, no_grad, recording
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -174,6 +174,7 @@ class Tensor(TensorBase):
     def __setitem__(self, index: Any, value: Any) -> None:
         operations.require_outside_graph(self, value)
         self.data[shaping.array_index(index)] = np.asarray(value)
+        observe("setitem", self, (self,))
 
     # --- elementwise
 
@@ -252,11 +253,11 @@ class Tensor(TensorBase):
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """Return True if every element is nonzero."""
-        return Tensor(np.asarray(self.data.all(axis=dim, keepdims=keepdim)))
+        return derive("all", self.data.all(axis=dim, keepdims=keepdim), (self,))
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """Return True if any element is nonzero."""
-        return Tensor(np.asarray(self.data.any(axis=dim, keepdims=keepdim)))
+        return derive("any", self.data.any(axis=dim, keepdims=keepdim), (self,))
 
     # --- shape: views of the same memory wherever NumPy can make one
 
@@ -318,7 +319,8 @@ class Tensor(TensorBase):
         if self.dtype == dtype:
             return self
         cast = self.data.astype(dtype)
-        return record("to", cast, (self,), lambda g: (g,)) if cast.dtype.kind in "fV" else Tensor(cast)
+        is_floating = cast.dtype.kind in "fV"
+        return record("to", cast, (self,), lambda g: (g,)) if is_floating else derive("to", cast, (self,))
 
     def double(self) -> Tensor:
         """Return `to(float64)`."""
@@ -333,10 +335,13 @@ class Tensor(TensorBase):
         return self.to(np.float32)
 
 
-def record(operation: str, data: Any, parents: tuple[Tensor, ...], backward: Backward) -> Tensor:
+def record(
+    operation: str, data: Any, parents: tuple[Tensor, ...], backward: Backward, arguments: Mapping[str, Any] = NONE
+) -> Tensor:
     """Return the result of an operation as a Tensor, on the tape if recording is on and a parent requires a gradient.
 
     operation: the name that doctor() and summary() use. data: an array or NumPy scalar. backward: see tape.py.
+    arguments: what else determines the result, for an observer.
     """
     out = Tensor.__new__(Tensor)
     out.data = data if type(data) is np.ndarray else np.asarray(data)
@@ -349,8 +354,22 @@ def record(operation: str, data: Any, parents: tuple[Tensor, ...], backward: Bac
                 return out
     out._requires_grad, out._operation, out._parents, out._backward = False, "", (), None
     if recorded is not True and recorded is not False:
-        recorded(operation, out, parents)
+        recorded(operation, out, parents, arguments)
     return out
+
+
+def derive(operation: str, data: Any, parents: tuple[Tensor, ...], arguments: Mapping[str, Any] = NONE) -> Tensor:
+    """Return the result of an operation that has no gradient, such as a comparison. Otherwise like `record`."""
+    out = Tensor(np.asarray(data))
+    observe(operation, out, parents, arguments)
+    return out
+
+
+def observe(operation: str, out: Tensor, operands: tuple[Tensor, ...], arguments: Mapping[str, Any] = NONE) -> None:
+    """Tell the observer, if there is one, about an operation that is not recorded."""
+    recorded = recording.get()
+    if recorded is not True and recorded is not False:
+        recorded(operation, out, operands, arguments)
 
 
 def as_tensor(data: Any) -> Tensor:

@@ -9,9 +9,9 @@ instead of Tensors is not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..autograd.tape import recording
 
@@ -49,7 +49,7 @@ _COSTS: dict[str, Callable[..., int]] = {
 def counting(count: Callable[[int], None]) -> Iterator[None]:
     """Call count with the multiply-adds of each matrix product in the block, and record no graph there."""
 
-    def tell(operation: str, out: Tensor, operands: tuple[Tensor, ...]) -> None:
+    def tell(operation: str, out: Tensor, operands: tuple[Tensor, ...], arguments: Mapping[str, Any]) -> None:
         cost = _COSTS.get(operation)
         if cost is not None:
             count(cost(out, *operands))

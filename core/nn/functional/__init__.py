@@ -105,7 +105,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
             full[padding_idx] = 0
         return (full,)
 
-    return record("embedding", weight.data[index], (weight,), backward)
+    return record("embedding", weight.data[index], (weight,), backward, {"ids": index})
 
 
 def _sums_by_row(ids: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

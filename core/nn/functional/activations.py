@@ -99,7 +99,7 @@ def _gelu_exact(x: Tensor) -> Tensor:
         slope *= g
         return (slope,)
 
-    return record("gelu", narrowed(a * phi, x), (x,), backward)
+    return record("gelu", narrowed(a * phi, x), (x,), backward, {"approximate": "none"})
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def _gelu_tanh(x: Tensor) -> Tensor:
         inner = slope * (1 + 3 * cubic * a * a)
         return (g * (0.5 * (1 + bend) + 0.5 * a * (1 - bend * bend) * inner),)
 
-    return record("gelu", narrowed(0.5 * a * (1 + bend), x), (x,), backward)
+    return record("gelu", narrowed(0.5 * a * (1 + bend), x), (x,), backward, {"approximate": "tanh"})
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
@@ -122,7 +122,7 @@ def softmax(x: Tensor, dim: int) -> Tensor:
         weighed = g * p
         return (weighed - p * weighed.sum(axis=dim, keepdims=True),)
 
-    return record("softmax", narrowed(p, x), (x,), backward)
+    return record("softmax", narrowed(p, x), (x,), backward, {"dim": dim})
 
 
 def log_softmax(x: Tensor, dim: int) -> Tensor:
@@ -133,7 +133,7 @@ def log_softmax(x: Tensor, dim: int) -> Tensor:
         g = widened(g)
         return (g - np.exp(out) * g.sum(axis=dim, keepdims=True),)
 
-    return record("log_softmax", narrowed(out, x), (x,), backward)
+    return record("log_softmax", narrowed(out, x), (x,), backward, {"dim": dim})
 
 
 def _log_probabilities(x: Tensor, dim: int) -> np.ndarray:

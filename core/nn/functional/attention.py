@@ -48,6 +48,7 @@ def scaled_dot_product_attention(
         narrowed(attention.out, v),
         (q, k, v) if bias is None else (q, k, v, bias),
         backward,
+        {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal},
     )
 
 
@@ -84,7 +85,9 @@ def packed_attention(
         return (by_all,) if bias is None else (by_all, by_scores)
 
     joined = attention.out.transpose(0, 2, 1, 3).reshape(batch, length, features // 3)
-    return record("packed_attention", narrowed(joined, packed), (packed,) if bias is None else (packed, bias), backward)
+    operands = (packed,) if bias is None else (packed, bias)
+    arguments = {"num_heads": num_heads, "attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal}
+    return record("packed_attention", narrowed(joined, packed), operands, backward, arguments)
 
 
 class _Attention(NamedTuple):

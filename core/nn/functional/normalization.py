@@ -51,9 +51,9 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
             parts.append(sum_rows(g))
         return parts
 
-    return record(
-        "layer_norm", narrowed(out.reshape(shape), x), tuple(t for t in (x, weight, bias) if t is not None), backward
-    )
+    operands = tuple(t for t in (x, weight, bias) if t is not None)
+    arguments = {"weight": weight, "bias": bias, "eps": eps}
+    return record("layer_norm", narrowed(out.reshape(shape), x), operands, backward, arguments)
 
 
 def batch_norm(
@@ -110,7 +110,8 @@ def batch_norm(
             parts.append(g.sum(axis=axes))
         return parts
 
-    return record("batch_norm", narrowed(out, x), tuple(t for t in (x, weight, bias) if t is not None), backward)
+    operands = tuple(t for t in (x, weight, bias) if t is not None)
+    return record("batch_norm", narrowed(out, x), operands, backward, {**given, "training": training, "eps": eps})
 
 
 def _batch_statistics(
