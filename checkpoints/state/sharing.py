@@ -16,9 +16,12 @@ A non-contiguous array that shares no memory is stored by its values, and theref
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -30,6 +33,7 @@ from .deferred import Deferred
 STORAGE = "statezoo.storage.{}"
 # The most that NumPy allows: 32 before 2.0.
 _MOST_AXES = getattr(np, "MAXDIMS", 64)
+_OWNS_DATA, _BASE = attrgetter("flags.owndata"), attrgetter("base")
 
 
 class View(NamedTuple):
@@ -53,7 +57,8 @@ class Packed:
     """A state in which every byte occurs once.
 
     names: all names of the state, in order. stored: the arrays to write by name, in that order, then the storages.
-    aliases, layouts: see the module. storages: the names of the storages. extra: values that are not arrays.
+    aliases, layouts: see the module. storages: the names of the storages. extra: values that are not arrays. memory:
+    what keeps the memory of the arrays in place.
     """
 
     names: list[str]
@@ -62,6 +67,7 @@ class Packed:
     layouts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     storages: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+    memory: object = None
 
 
 class _Member(NamedTuple):
@@ -83,13 +89,18 @@ def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], 
 
     Raises StateError or UnsupportedTypeError naming the arrays whose sharing or dtype cannot be saved.
     """
-    for dtype, name in {array.dtype: name for name, array in arrays.items()}.items():
+    live = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    # Arrays that own their memory share it with no other: most states end here.
+    are_apart = all(map(_OWNS_DATA, live.values())) and len(set(map(id, live.values()))) == len(live)
+    memory = _in_place(live.values())
+    # All in one call: another thread may change the shape, strides or dtype of an array, but not those of these views.
+    made = dict(zip(live, list(map(np.ndarray.view, live.values())), strict=True))
+    stored = {**arrays, **made}
+    for dtype, name in {array.dtype: name for name, array in stored.items()}.items():
         dtypes.name_of(dtype, name)
-    packed = Packed(list(names), {}, extra=dict(extra))
-    stored = dict(arrays)
+    packed = Packed(list(names), {}, extra=dict(extra), memory=memory)
     storages: dict[str, np.ndarray] = {}
-    made = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
-    for group in sharing_groups(made):
+    for group in [] if are_apart else sharing_groups(made):
         _pack_group(group, stored, storages, packed)
     if len(made) < len(arrays):
         first: dict[int, str] = {}
@@ -103,11 +114,24 @@ def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], 
     return packed
 
 
+def _in_place(arrays: Collection[np.ndarray]) -> object:
+    """Return an object during whose life the memory of arrays stays where it is.
+
+    NumPy does not resize an array with a weak reference, not even with refcheck=False. Other objects, such as a mmap
+    or a bytearray, neither resize nor close while there is a view of their memory.
+    """
+    held: list[object] = list(map(weakref.ref, arrays))
+    for base in [base for base in map(_BASE, arrays) if base is not None]:
+        while isinstance(base, np.ndarray):
+            held.append(weakref.ref(base))
+            base = base.base
+        with suppress(TypeError, ValueError, BufferError):  # not an object whose memory can be viewed
+            held.append(memoryview(cast(Any, base)))
+    return held
+
+
 def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[_Member]]:
     """Return the groups of two or more arrays that overlap in memory, in the order of their first names."""
-    # Arrays that own their memory share it with no other: most states end here.
-    if all(array.flags.owndata for array in arrays.values()) and len(set(map(id, arrays.values()))) == len(arrays):
-        return []
     members = [_member(name, array) for name, array in arrays.items() if array.size]
     if all(one.high <= other.low for one, other in pairwise(sorted(members, key=lambda member: member.low))):
         return []

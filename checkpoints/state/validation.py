@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,6 +27,7 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Defe
         raise UnsupportedTypeError(
             f"a state is a dict of arrays by name, not {type(state).__name__}. For a model use save_model."
         )
+    state = _items_of(state)
     _check_names(state)
     arrays: dict[str, np.ndarray | Deferred] = {}
     extra: dict[str, Any] = {}
@@ -40,6 +42,16 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Defe
                 f"{name!r} is {type(value).__name__}, not an array. Wrap it in numpy.asarray, or put it into metadata."
             )
     return arrays, extra, list(state)
+
+
+def _items_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the items of a state at one moment. Another thread may be adding to it or removing from it."""
+    try:
+        return dict(state)
+    except (RuntimeError, LookupError) as error:
+        raise StateError(
+            f"the state was changed while its names were read ({error}). Save when no other thread changes the names."
+        ) from error
 
 
 def _check_names(names: Iterable[Any]) -> None:
@@ -89,7 +101,9 @@ def _memory_of_torch(name: str, tensor: Any, torch: Any) -> np.ndarray:
 
 
 def _checked_extra(name: str, value: Any) -> Any:
+    """Return a copy of an extra value, all of one moment: another thread may be changing it."""
     try:
+        value = marshal.loads(marshal.dumps(value))  # in one C call each; keeps all types that JSON has, and others
         text = json.dumps(value, allow_nan=False)
         text.encode()
         json.loads(text)
@@ -120,12 +134,13 @@ def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the user's metadata as a dict. Raises StateError or UnsupportedTypeError if something is not text."""
     if not isinstance(metadata, Mapping):
         raise UnsupportedTypeError(f"metadata is a dict of strings, not {type(metadata).__name__}.")
+    metadata = dict(metadata)
     for key, value in metadata.items():
         _check_text(key, "a key of the metadata")
         _check_text(value, f"the metadata {key!r}")
         if key == RESERVED_KEY:
             raise StateError(f"the metadata key {key!r} is reserved for the library. Choose another.")
-    return dict(metadata)
+    return metadata
 
 
 def _check_text(text: Any, what: str) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import compress
 from operator import attrgetter, itemgetter, not_
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
@@ -24,6 +25,9 @@ from .durable import write_all
 from .source import Source
 from .threads import Task, run_lanes, run_on_threads
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 # Small enough to stay in the processor's cache from the first use of its bytes to the last.
 _CHUNK_BYTES = 1 << 20
 _SMALL_BYTES = 1 << 16
@@ -31,7 +35,7 @@ _BLOCK_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
 _BYTES_WORTH_A_THREAD = 1 << 22
 # The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
-_MEMORY = attrgetter("data")
+_MEMORY, _DTYPE = attrgetter("data"), attrgetter("dtype")
 _NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
 
 
@@ -61,16 +65,12 @@ def memory_of(array: np.ndarray | Deferred) -> memoryview:
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
-def _buffer_of(array: np.ndarray | Deferred) -> memoryview:
-    """Return the same as memory_of, in a fraction of the time for most arrays. Its elements need not be bytes."""
-    if isinstance(array, np.ndarray) and _has_buffer(array.dtype) and array.flags.c_contiguous:
-        return array.data
-    return memory_of(array)
-
-
-def _taken(array: np.ndarray | Deferred) -> memoryview | bytes:
-    """Return the same as _buffer_of, but a copy if it comes from a Deferred, which may use its memory again."""
-    return _buffer_of(array) if isinstance(array, np.ndarray) else bytes(memory_of(array))
+def _joined(arrays: Sequence[np.ndarray | Deferred]) -> bytes:
+    """Return a copy of the bytes of small arrays, one after the other. Deferred arrays may all use the same memory."""
+    if all(map(_has_buffer, set(map(_DTYPE, arrays)))):
+        with suppress(TypeError, ValueError):  # one of them is a Deferred, or not C-contiguous
+            return b"".join(cast("Sequence[ReadableBuffer]", arrays))
+    return b"".join([memory_of(array).tobytes() for array in arrays])
 
 
 def _has_buffer(dtype: np.dtype) -> bool:
@@ -78,8 +78,11 @@ def _has_buffer(dtype: np.dtype) -> bool:
     return dtype.isnative and dtype.char in _NATIVE
 
 
-def _is_in_place(array: np.ndarray | Deferred) -> bool:
-    """Return True if memory_of returns the memory of the array itself, not a copy."""
+def _is_in_place(run: list[Placed]) -> bool:
+    """Return True if the arrays need not be copied or computed as a whole before their bytes are known."""
+    if run[0].size_bytes < _SMALL_BYTES:
+        return all(isinstance(item.array, np.ndarray) for item in run)
+    array = run[0].array
     return isinstance(array, np.ndarray) and array.flags.c_contiguous and dtypes.little_endian(array) is array
 
 
@@ -104,25 +107,29 @@ def write_tensors(descriptor: int, placed: list[Placed], block_bytes_of: Callabl
     """
     writer = _Writer(descriptor, block_bytes_of)
     runs = list(_runs(placed))
-    in_place = [all(_is_in_place(item.array) for item in run) for run in runs]
+    in_place = list(map(_is_in_place, runs))
     together = list(compress(runs, in_place))
     tasks = [task for run in together for task in writer.tasks(run)]
     _run(tasks, sum(run[0].size_bytes for run in together if run[0].size_bytes >= _SMALL_BYTES))
     for run in compress(runs, map(not_, in_place)):  # one after the other: no two copies are in memory at once
         _run(writer.tasks(run), run[0].size_bytes)
-    return {name: b"".join(parts) for name, parts in writer.blocks.items()}
+    return writer.digests | {name: b"".join(parts) for name, parts in writer.parts.items()}
 
 
 class _Writer:
-    """Writes the bytes of arrays to a file. blocks: the digests of the blocks of each array, in parts."""
+    """Writes the bytes of arrays to a file.
+
+    digests: those of small arrays, by name. parts: those of the blocks of large arrays, in parts, by name.
+    """
 
     def __init__(self, descriptor: int, block_bytes_of: Callable[[int], int]) -> None:
-        self.blocks: dict[str, list[bytes]] = {}
+        self.digests: dict[str, bytes] = {}
+        self.parts: dict[str, list[bytes]] = {}
         self._descriptor, self._block_bytes_of = descriptor, block_bytes_of
         self._free: list[np.ndarray] = []  # buffers that no thread uses
 
     def tasks(self, run: list[Placed]) -> list[Task]:
-        """Return the tasks that write a run of small arrays or a large one. Deferred arrays are computed at once."""
+        """Return the tasks that write a run of small arrays or a large one. A large Deferred is computed at once."""
         if run[0].size_bytes < _SMALL_BYTES:
             return [partial(self._write_small, run)]
         (item,) = run
@@ -130,18 +137,19 @@ class _Writer:
         block_bytes = self._block_bytes_of(item.size_bytes)
         part_bytes = block_bytes * max(1, _CHUNK_BYTES // block_bytes)
         starts = range(0, item.size_bytes, part_bytes)
-        digests = self.blocks[item.name] = [b""] * len(starts)
+        digests = self.parts[item.name] = [b""] * len(starts)
         return [
             partial(self._write_part, memory[start : start + part_bytes], item.offset + start, block_bytes, digests, n)
             for n, start in enumerate(starts)
         ]
 
     def _write_small(self, run: list[Placed]) -> None:
-        content = b"".join([_taken(item.array) for item in run])
-        start, view = run[0].offset, memoryview(content)
+        offsets, sizes, names, arrays = zip(*run, strict=True)
+        content = _joined(arrays)
+        view, start = memoryview(content), offsets[0]
         write_all(self._descriptor, content, start)
-        for offset, size_bytes, name, _ in run:
-            self.blocks[name] = [xxh3_128_digest(view[offset - start : offset - start + size_bytes])]
+        slices = [view[offset - start : offset - start + size] for offset, size in zip(offsets, sizes, strict=True)]
+        self.digests.update(zip(names, map(xxh3_128_digest, slices), strict=True))
 
     def _write_part(self, memory: np.ndarray, offset: int, block_bytes: int, digests: list[bytes], number: int) -> None:
         """Write a part of a large array that consists of whole blocks, in chunks that stay in the cache."""

@@ -1,15 +1,18 @@
-"""Arrays that change while they are saved: the file verifies, or the save fails and the old file stays."""
+"""Arrays and states that change while they are saved: the file verifies, or the save fails and the old file stays."""
 
 import io
+import mmap
 import threading
+from collections import UserDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import load_file, save_file
+from statezoo.checkpoints import Deferred, StateError, UnsupportedTypeError, load_file, save_file
 
 
 @contextmanager
@@ -48,3 +51,95 @@ def test_arrays_that_change_give_an_open_file_that_verifies(length: int):
             file = io.BytesIO()
             save_file(state, file)
             load_file(file.getvalue())
+
+
+def saved_while(path: Path, change: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Save a state in whose middle `change` is called, when the shapes are known and no array has been written."""
+
+    def make() -> np.ndarray:
+        change()
+        return np.zeros(1)
+
+    # Elements of 16 bytes come first in the file.
+    save_file({"first": Deferred((1,), np.complex64, lambda: make().astype(np.complex64)), **state}, path)
+    return load_file(path)
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+@pytest.mark.parametrize(("name", "value"), [("shape", (-1, 2)), ("dtype", np.int16), ("dtype", np.complex64)])
+@pytest.mark.filterwarnings("ignore:Setting the:DeprecationWarning")
+def test_the_geometry_of_an_array_may_change_during_a_save(path: Path, length: int, name: str, value: Any):
+    array = np.arange(length, dtype=np.float32)
+    loaded = saved_while(path, lambda: setattr(array, name, value), {"w": array})
+    assert loaded["w"].tolist() == list(range(length))
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_an_array_is_not_resized_during_a_save(path: Path, length: int):
+    """Its memory would be freed while it is read."""
+    array = np.arange(length, dtype=np.float32)
+    base = np.arange(length, dtype=np.float32)
+
+    def resize() -> None:
+        for one in (array, base):
+            with pytest.raises(ValueError, match="cannot resize an array"):
+                one.resize(1 << 22, refcheck=False)
+
+    loaded = saved_while(path, resize, {"w": array, "v": base[2:]})
+    assert loaded["w"].tolist() == list(range(length))
+    assert loaded["v"].tolist() == list(range(2, length))
+    array.resize(3, refcheck=False)
+
+
+def test_a_map_is_not_closed_during_a_save(path: Path):
+    mapped = mmap.mmap(-1, 1 << 20)
+    array = np.ndarray((1 << 17,), np.float64, mapped)  # NumPy itself lets go of the map at once
+
+    def close() -> None:
+        with pytest.raises(BufferError):
+            mapped.close()
+
+    loaded = saved_while(path, close, {"w": array})
+    assert not loaded["w"].any()
+
+
+def test_names_may_be_added_and_removed_during_a_save(path: Path):
+    state = {str(number): np.full(3, number) for number in range(20)}
+
+    def change() -> None:
+        state.clear()
+        state["new"] = np.zeros(3)
+
+    loaded = saved_while(path, change, state)
+    assert list(loaded) == ["first", *map(str, range(20))]
+
+
+def test_a_mapping_that_loses_names_while_they_are_read_is_an_error(path: Path):
+    class Changing(UserDict[str, Any]):
+        def keys(self) -> Any:
+            yield "a"
+            del self.data["b"]
+            yield "b"
+
+    save_file({"old": np.ones(3)}, path)
+    with pytest.raises(StateError, match=r"the state was changed while its names were read"):
+        save_file(Changing(a=np.ones(1), b=np.ones(1)), path)
+    assert list(load_file(path)) == ["old"]
+
+
+def test_extra_state_and_metadata_are_those_of_the_start_of_the_save(path: Path):
+    extra, metadata = {"steps": [1, 2]}, {"a": "b"}
+
+    def make() -> np.ndarray:
+        extra["steps"].append(3)
+        metadata["a"] = "something longer"
+        return np.zeros(1)
+
+    save_file({"w": Deferred((1,), np.float64, make), "_extra_state": extra}, path, metadata)
+    assert load_file(path)["_extra_state"] == {"steps": [1, 2]}
+
+
+@pytest.mark.parametrize("value", [(1,), {1: 2}, {1}, b"x", np.float64(1), np.ones(1), float("nan"), 1j, print])
+def test_extra_state_that_json_does_not_keep_is_refused(path: Path, value: Any):
+    with pytest.raises(UnsupportedTypeError, match="the extra state '_extra_state' would not load unchanged"):
+        save_file({"_extra_state": [value]}, path)
