@@ -6,9 +6,15 @@ import pytest
 
 from statezoo.core import manual_seed
 
-# Each name is a mark and the package that tests with this mark compare with. `make test-all` installs them.
-ORACLES = ("torch", "keras", "huggingface_hub", "tensorboard")
-MISSING = [name for name in ORACLES if find_spec(name) is None]
+# Each mark, and the packages that tests with this mark compare with. `make test-all` installs them.
+ORACLES = {
+    "torch": ("torch",),
+    "keras": ("keras",),
+    "huggingface_hub": ("huggingface_hub",),
+    "tensorboard": ("tensorboard",),
+    "onnx": ("onnx", "onnxruntime"),
+}
+MISSING = [mark for mark, packages in ORACLES.items() if not all(map(find_spec, packages))]
 
 
 def pytest_report_header() -> str:

@@ -17,6 +17,7 @@ from .entry import Entry
 from .errors import (
     DataError,
     EntryError,
+    ExportError,
     InputError,
     MissingExtraError,
     RunError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .models.tense_mlp import TenseMLP
     from .models.tied_autoencoder import TiedAutoencoder
     from .models.transformer_block import SortingTransformer
+    from .publishing.onnx.exporter import export
     from .publishing.publishing import publish
     from .publishing.reproduction import Reproduction, repro
     from .publishing.verification import Check, verify
@@ -54,6 +56,7 @@ else:
         "TenseMLP": "models.tense_mlp",
         "TiedAutoencoder": "models.tied_autoencoder",
         "Trajectory": "training.run.trajectories",
+        "export": "publishing.onnx.exporter",
         "get_recipe": "training.recipe",
         "open_run": "training.train",
         "publish": "publishing.publishing",
@@ -76,6 +79,7 @@ __all__ = [
     "DataError",
     "Entry",
     "EntryError",
+    "ExportError",
     "InputError",
     "LinearRegression",
     "MissingExtraError",
@@ -95,6 +99,7 @@ __all__ = [
     "architectures",
     "card",
     "create_model",
+    "export",
     "get_recipe",
     "list_models",
     "load",

@@ -48,5 +48,9 @@ class StoppedError(UnfinishedRunError):
     """A training run that was asked to stop and has saved its state."""
 
 
+class ExportError(ZooError, ValueError):
+    """A model that cannot be written as an ONNX file that computes the same."""
+
+
 class MissingExtraError(ZooError, ImportError):
     """An optional package that is not installed. The message contains the install command."""
