@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -115,27 +116,21 @@ class Walk:
         """Return the number of a new dataset, or why it cannot be read."""
         self._step()
         try:
-            self._check_storage(dataset)
+            _check_storage(dataset)
+            self._check_filters(dataset.get_create_plist())
             dtype, item_bytes, is_plain, note = self._type_of(dataset)
         except _UnsupportedError as error:
             return str(error)
-        number = len(self.datasets)
-        is_contiguous = dataset.get_create_plist().get_layout() == h5d.CONTIGUOUS
-        offset = dataset.get_offset() if is_contiguous and is_plain else None
+        number, shape = len(self.datasets), dataset.get_space().shape
+        offset = _offset_of(dataset, math.prod(shape, start=item_bytes)) if is_plain else None
         if offset is None:
             self.opened[number] = dataset
-        shape = dataset.get_space().shape
         entry = {"dtype": dtype, "item_bytes": item_bytes, "shape": shape, "offset": offset}
         self.datasets.append(entry | {"address": address, "note": note})
         return number
 
-    def _check_storage(self, dataset: Any) -> None:
-        """Raise _UnsupportedError for a dataset that is not an array, or whose values cannot be reached."""
-        if dataset.get_space().get_simple_extent_type() == h5s.NULL:
-            raise _UnsupportedError("it is an empty dataspace, not an array")
-        properties = dataset.get_create_plist()
-        if properties.get_layout() == h5d.VIRTUAL or properties.get_external_count():
-            raise _UnsupportedError("its values are kept in other files")
+    def _check_filters(self, properties: Any) -> None:
+        """Raise _UnsupportedError for a dataset whose values need a filter that is not available."""
         for number in range(properties.get_nfilters()):
             code = properties.get_filter(number)[0]
             if code in _FILTERS or (self._has_plugin and code in _PLUGIN_FILTERS and h5z.filter_avail(code)):
@@ -163,6 +158,31 @@ class Walk:
         self._steps += 1
         if not self._steps % STEP:
             self._go_on()
+
+
+def _check_storage(dataset: Any) -> None:
+    """Raise _UnsupportedError for a dataset that is not an array, or whose values are not in the file."""
+    space, properties = dataset.get_space(), dataset.get_create_plist()
+    if space.get_simple_extent_type() == h5s.NULL:
+        raise _UnsupportedError("it is an empty dataspace, not an array")
+    if properties.get_layout() == h5d.VIRTUAL or properties.get_external_count():
+        raise _UnsupportedError("its values are kept in other files")
+    is_defined = properties.fill_value_defined() != h5d.FILL_VALUE_UNDEFINED
+    is_filled = is_defined or properties.get_fill_time() == h5d.FILL_TIME_NEVER  # libhdf5 reads zeros then
+    is_written = dataset.get_space_status() != h5d.SPACE_STATUS_NOT_ALLOCATED
+    if not (is_written or is_filled or space.get_simple_extent_npoints() == 0):
+        raise _UnsupportedError("it was never written, and has no fill value")
+
+
+def _offset_of(dataset: Any, size_bytes: int) -> int | None:
+    """Return where the values of a dataset are in the file, or None if they are not there as plain bytes.
+
+    libhdf5 reports an offset even for a dataset that was never written, if the file has a user block. The values are
+    in the file only if it has bytes for all of them.
+    """
+    is_whole = dataset.get_space_status() == h5d.SPACE_STATUS_ALLOCATED and dataset.get_storage_size() == size_bytes
+    is_contiguous = dataset.get_create_plist().get_layout() == h5d.CONTIGUOUS
+    return dataset.get_offset() if is_contiguous and is_whole else None
 
 
 def _described(kind: Any) -> tuple[str, int, bool, str]:

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 from foreign_files import PACKED, PLAIN, opened, read
+from h5py import h5d, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
-from statezoo.checkpoints import CorruptError
+from statezoo.checkpoints import CorruptError, load_file
 from statezoo.checkpoints.formats.hdf5.foreign import open_foreign
 from statezoo.checkpoints.storage.source import FileSource
 
@@ -34,6 +35,24 @@ def test_other_values_are_read_as_little_endian_contiguous_writable_arrays(packe
             assert array.shape == values.shape
             assert array.flags.c_contiguous
             assert array.flags.writeable
+
+
+@pytest.mark.parametrize("user_block_bytes", [0, 512, 4096])
+@pytest.mark.parametrize("allocation", [h5d.ALLOC_TIME_DEFAULT, h5d.ALLOC_TIME_EARLY, h5d.ALLOC_TIME_LATE])
+def test_a_dataset_that_was_never_written_reads_as_its_fill_value(
+    tmp_path: Path, user_block_bytes: int, allocation: int
+):
+    # With a user block, libhdf5 reports an offset for a dataset that has no bytes in the file: one inside the block.
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=user_block_bytes) as file:
+        properties = h5p.create(h5p.DATASET_CREATE)
+        properties.set_alloc_time(allocation)
+        properties.set_fill_value(np.array(7.0))
+        h5d.create(file.id, b"unwritten", h5t.IEEE_F64LE, h5s.create_simple((4,)), properties)
+        file["written"] = np.arange(5.0)
+    for mmap in (False, True, "c"):
+        state = load_file(tmp_path / "x.h5", mmap=mmap)
+        assert state["unwritten"].tolist() == [7.0] * 4
+        assert state["written"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_file_in_memory_is_read_like_one_on_disk(packed: Path):
