@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -28,6 +28,7 @@ from .state import validation as state
 from .state.digests import digest_of_blocks
 from .state.manifest import Manifest, TensorSpec
 from .state.sharing import Packed, pack
+from .state.snapshot import copied_at_once
 from .storage import streams
 from .storage.durable import replace, write_all
 from .storage.streams import Placed
@@ -42,6 +43,7 @@ def save_file(
     durable: bool = True,
     max_shard_size: int | str | None = None,
     format: str | None = None,
+    snapshot: bool = False,
 ) -> None:
     """Write a state to a file, completely or not at all. If anything fails, the previous file is unchanged.
 
@@ -52,9 +54,12 @@ def save_file(
     file: a path, whose suffix picks the format: .safetensors, .h5 or .hdf5; or a file open for writing in binary mode.
     format: for an open file, "safetensors" (the default) or "hdf5", or a suffix. metadata: strings by name, see
     `read_metadata`. durable: wait until the data is on the disk, so that even a power cut leaves the old file or the
-    new one. max_shard_size: a number of bytes, or text such as "5GB". A state with more bytes of tensors is split into
+    new one. snapshot: copy the state before anything is written; see below. max_shard_size: a number of bytes, or text such as "5GB". A state with more bytes of tensors is split into
     several .safetensors files and an index (see sharding/index.py), which replace the previous checkpoint all at once
     and load by the same path.
+    Other threads may change the arrays during the save. The file then holds each array as it was when it was written,
+    or partly so, and loads without errors. With `snapshot`, it holds the state of one moment: all arrays are copied
+    first, by one call of C code during which no other Python thread runs (see state/snapshot.py).
     Raises StateError if the state cannot be saved exactly, WriteError if the system refuses, FormatError for an unknown
     suffix.
     """
@@ -65,15 +70,15 @@ def save_file(
         if format is not None and format_named(format) is not form:
             raise ArgumentError(f"{path} names the format {form.name} by its suffix, not {format}. Leave out format.")
         if max_shard_size is None:
-            _save_whole(packed_of(state_dict), form, strings, path, durable)
+            _save_whole(packed_of(state_dict, snapshot), form, strings, path, durable)
         else:
-            _save_in_shards(state_dict, form, strings, path, durable, max_shard_size)
+            _save_in_shards(partial(packed_of, state_dict, snapshot), form, strings, path, durable, max_shard_size)
     elif max_shard_size is not None:
         raise ArgumentError(
             f"an open file takes no shards: give a path ending in {DEFAULT.suffix}, or no max_shard_size."
         )
     elif hasattr(file, "write"):
-        _save_to_open_file(_Plan(packed_of(state_dict), format_named(format or DEFAULT.name), strings), file)
+        _save_to_open_file(_Plan(packed_of(state_dict, snapshot), format_named(format or DEFAULT.name), strings), file)
     else:
         raise ArgumentError(
             f"a state is saved to a path (str or os.PathLike) or to a file open for writing in binary mode, not to "
@@ -81,9 +86,13 @@ def save_file(
         )
 
 
-def packed_of(state_dict: Mapping[str, Any]) -> Packed:
-    """Return a state with every shared byte stored once. Raises StateError naming a value that cannot be saved."""
-    return state_dict.packed() if isinstance(state_dict, Checkpoint) else pack(*state.checked_state(state_dict))
+def packed_of(state_dict: Mapping[str, Any], snapshot: bool = False) -> Packed:
+    """Return a state with every shared byte stored once. Raises StateError naming a value that cannot be saved.
+
+    snapshot: copy the arrays, so that later changes to them do not matter.
+    """
+    packed = state_dict.packed() if isinstance(state_dict, Checkpoint) else pack(*state.checked_state(state_dict))
+    return copied_at_once(packed)[0] if snapshot else packed
 
 
 class _Plan:
@@ -113,7 +122,7 @@ def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: st
 
 
 def _save_in_shards(
-    state_dict: Mapping[str, Any],
+    state: Callable[[], Packed],
     form: Format,
     metadata: dict[str, str],
     path: str,
@@ -123,7 +132,7 @@ def _save_in_shards(
     most_bytes = index.most_bytes_of(max_shard_size)
     if not form.shards:
         raise ArgumentError(f"{path} is {form.name}, which has no shards. Save to {DEFAULT.suffix}, or in one file.")
-    packed = packed_of(state_dict)
+    packed = state()
     parts = index.split(packed, most_bytes)
     if len(parts) < 2:
         _save_whole(packed, form, metadata, path, durable)

@@ -39,7 +39,7 @@ class Deferred:
                 f"a deferred array should be {self.dtype} {self.shape}, but its function returned {found}. "
                 "Give Deferred the shape and dtype of what its function returns."
             )
-        return array if dtype is None else array.astype(dtype, copy=False)
+        return array.astype(self.dtype if dtype is None else dtype, copy=bool(copy))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"

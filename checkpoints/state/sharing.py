@@ -184,9 +184,9 @@ def _pack_group(
     covering = [member for member in group if member.array.nbytes == high - low]
     kept = next((member for member in covering if member.array.flags.c_contiguous), None)
     if kept is None:
-        kept = next((member for member in covering if _axis_order(member.array) is not None), None)
+        kept = next((member for member in covering if axis_order(member.array) is not None), None)
         if kept is not None:
-            packed.layouts[kept.name] = _axis_order(kept.array) or ()
+            packed.layouts[kept.name] = axis_order(kept.array) or ()
     if kept is not None:
         name, geometry = kept.name, kept.geometry
     else:
@@ -203,7 +203,7 @@ def _view(member: _Member, low: int) -> View:
     return View(dtypes.name_of(array.dtype, member.name), array.shape, member.pointer - low, _strides(array))
 
 
-def _axis_order(array: np.ndarray) -> tuple[int, ...] | None:
+def axis_order(array: np.ndarray) -> tuple[int, ...] | None:
     """Return the axis order in which an array is C-contiguous, or None if there is none."""
     strides = _strides(array)
     order = tuple(sorted(range(array.ndim), key=lambda axis: (-strides[axis], axis)))

@@ -10,7 +10,6 @@ forked process has none of these threads, and leaves it to its parent to finish 
 from __future__ import annotations
 
 import atexit
-import copy
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -20,22 +19,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...files import packed_of
-from ...state import dtypes
 from ...state.sharing import unpack
+from ...state.snapshot import copied_at_once
 
 
 class Snapshot(NamedTuple):
-    """A copy of a state, and the arrays that it consists of."""
+    """A copy of a state, and the memory that its arrays are in."""
 
     state: dict[str, Any]
-    buffers: dict[str, np.ndarray]
+    memory: np.ndarray
 
 
 class SnapshotMemory:
     """The memory for snapshots. Each new one reuses the memory of an earlier one that was given back."""
 
     def __init__(self) -> None:
-        self._free: list[dict[str, np.ndarray]] = []
+        self._free: list[np.ndarray] = []
 
     def take(self, state: Mapping[str, Any]) -> Snapshot:
         """Return a copy of a state as `save_file` takes it, with the same sharing. Deferred arrays are computed.
@@ -43,24 +42,15 @@ class SnapshotMemory:
         Raises StateError if the state cannot be saved.
         """
         packed = packed_of(state)
-        earlier: dict[str, np.ndarray] = {}
+        earlier = None
         with suppress(IndexError):
             earlier = self._free.pop()
-        buffers: dict[str, np.ndarray] = {}
-        for name, value in packed.stored.items():
-            array = dtypes.little_endian(np.asarray(value))
-            buffer = earlier.get(name)
-            if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
-                buffer = np.empty(array.shape, array.dtype)
-            raw = np.dtype(f"V{array.itemsize}")  # copied as bytes: even the payload of a NaN is kept
-            np.copyto(buffer.view(raw), array.view(raw))
-            buffers[name] = buffer
-        packed.stored, packed.extra = dict(buffers), copy.deepcopy(packed.extra)
-        return Snapshot(unpack(packed), buffers)
+        packed, memory = copied_at_once(packed, earlier)
+        return Snapshot(unpack(packed), memory)
 
     def give_back(self, snapshot: Snapshot) -> None:
         """Let the next snapshot reuse the memory of one that has been written."""
-        self._free[:] = [snapshot.buffers]
+        self._free[:] = [snapshot.memory]
 
 
 class Background:
