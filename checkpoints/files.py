@@ -54,12 +54,12 @@ def save_file(
     file: a path, whose suffix picks the format: .safetensors, .h5 or .hdf5; or a file open for writing in binary mode.
     format: for an open file, "safetensors" (the default) or "hdf5", or a suffix. metadata: strings by name, see
     `read_metadata`. durable: wait until the data is on the disk, so that even a power cut leaves the old file or the
-    new one. snapshot: copy the state before anything is written; see below. max_shard_size: a number of bytes, or text such as "5GB". A state with more bytes of tensors is split into
+    new one. max_shard_size: a number of bytes, or text such as "5GB". A state with more bytes of tensors is split into
     several .safetensors files and an index (see sharding/index.py), which replace the previous checkpoint all at once
     and load by the same path.
-    Other threads may change the arrays during the save. The file then holds each array as it was when it was written,
-    or partly so, and loads without errors. With `snapshot`, it holds the state of one moment: all arrays are copied
-    first, by one call of C code during which no other Python thread runs (see state/snapshot.py).
+    snapshot: copy all arrays before anything is written, at one moment: no other Python thread runs during the copy.
+    Without it, a file that is saved while other threads change the arrays may hold values of several moments. It is
+    valid in any case.
     Raises StateError if the state cannot be saved exactly, WriteError if the system refuses, FormatError for an unknown
     suffix.
     """

@@ -35,13 +35,16 @@ def save_model(
     durable: bool = True,
     max_shard_size: int | str | None = None,
     format: str | None = None,
+    snapshot: bool = False,
 ) -> None:
     """Write the state of a model to a file: every parameter, persistent buffer and extra state, with their ties.
 
     For the other arguments and the errors, see save_file.
     """
     state = checked_model(model).state_dict()
-    files.save_file(state, file, metadata, durable=durable, max_shard_size=max_shard_size, format=format)
+    files.save_file(
+        state, file, metadata, durable=durable, max_shard_size=max_shard_size, format=format, snapshot=snapshot
+    )
 
 
 def load_model(

@@ -41,6 +41,7 @@ def save_training(
     metadata: Mapping[str, str] | None = None,
     durable: bool = True,
     format: str | None = None,
+    snapshot: bool = False,
 ) -> None:
     """Save everything that a training needs to continue bit for bit.
 
@@ -48,7 +49,7 @@ def save_training(
     arguments and the errors, see `save_file`.
     """
     state = training_state(model, optimizer, schedule=schedule, generators=generators, progress=progress)
-    files.save_file(state, file, metadata, durable=durable, format=format)
+    files.save_file(state, file, metadata, durable=durable, format=format, snapshot=snapshot)
 
 
 def training_state(
