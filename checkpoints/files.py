@@ -25,7 +25,7 @@ from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import checkpoint_in, open_sharded
 from .state import dtypes
 from .state import validation as state
-from .state.digests import digest_of_blocks
+from .state.digests import block_bytes_of
 from .state.manifest import Manifest, TensorSpec
 from .state.sharing import Packed, pack
 from .state.snapshot import copied_at_once
@@ -100,19 +100,18 @@ class _Plan:
 
     def __init__(self, packed: Packed, form: Format, metadata: dict[str, str]) -> None:
         tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
-        self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata), tensors, metadata
+        self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata, tensors), tensors, metadata
         self._layout = form.codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
         offsets = self._layout.offsets
         self.placed = [Placed(offsets[name], tensors[name].size_bytes, name, a) for name, a in packed.stored.items()]
 
     def write(self, descriptor: int) -> dict[str, str]:
         """Write all of the file. Return the digest of each tensor."""
-        blocks = streams.write_tensors(descriptor, self.placed, lambda size_bytes: max(1, size_bytes))
-        digests = {name: digest_of_blocks(blocks[name]) for name in self._tensors}
-        manifest = self._blank.with_digests(self._tensors, digests.values())
+        blocks = streams.write_tensors(descriptor, self.placed, block_bytes_of)
+        manifest = self._blank.with_blocks(self._tensors, blocks)
         for offset, content in self._layout.seal(manifest.text(self._metadata)):
             write_all(descriptor, content, offset)
-        return digests
+        return dict(zip(self._tensors, manifest.digests, strict=True))
 
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:

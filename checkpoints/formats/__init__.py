@@ -46,7 +46,7 @@ class Opened:
     the manifest. manifest: its text, or None in a foreign file. ties: in a foreign file, the stored name for each other
     name of a tensor. close: frees what `read` needs. unsupported: the entries that cannot be read, each with the
     reason, a clause such as "it holds text". notes: what a dtype does not say about a tensor, such as the names of an
-    enumeration.
+    enumeration. is_sealed: whether a digest shows that the whole header is what was written.
     """
 
     tensors: dict[str, TensorSpec]
@@ -58,6 +58,7 @@ class Opened:
     close: Callable[[], None] = _nothing
     unsupported: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    is_sealed: bool = False
 
 
 class Salvaged(NamedTuple):

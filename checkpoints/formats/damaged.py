@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..errors import CorruptError
+from ..state.manifest import FORMAT
 from ..storage.source import Source, bytes_of
 from . import Salvaged
 from .entries import InvalidError, parsed
-from .safetensors_ import read_header
+from .safetensors_ import PYTORCH, read_header
 
 _NO_MANIFEST = (
     "its header is damaged: nothing can be checked, not even names and shapes, and views and extra state are lost"
@@ -35,6 +36,8 @@ def salvage_safetensors(source: Source) -> Iterator[Salvaged]:
     notes = [*notes_on_size(source, size_bytes), *broken]
     yield Salvaged(spliced, opened, notes)
     metadata = {key: value for key, value in opened.metadata.items() if key not in opened.ties}
+    if metadata.get(FORMAT) == PYTORCH:  # what a save adds
+        del metadata[FORMAT]
     bare = replace(opened, metadata=metadata, manifest=None)
     yield Salvaged(spliced, bare, [*notes, _NO_MANIFEST], whole=False)
 

@@ -2,18 +2,25 @@
 
 An entry is `name: {"dtype": ..., "shape": [...], "data_offsets": [begin, end]}`, as in safetensors. The offsets count
 from the start of the data; the tensors fill the data without gaps.
+
+A header with a manifest may be sealed: the value of the key `statezoo` then starts with `seal=`, the xxh3-128 of all
+other bytes of the header in hexadecimal, and a space. A header whose seal does not fit is damaged, or was rewritten by
+another program.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import chain, repeat
 from json.encoder import encode_basestring as json_text
 from operator import add, itemgetter, sub
 from typing import Any, NamedTuple, NoReturn
+
+from xxhash import xxh3_128
 
 from ..state import dtypes
 from ..state.manifest import TensorSpec
@@ -23,6 +30,12 @@ _MOST_AXES = 1000
 BITS = {dtype: 8 * size for dtype, size in dtypes.ITEM_BYTES.items()}
 
 encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+# The key of the manifest in the metadata.
+MANIFEST = "statezoo"
+_SEAL = re.compile(rb'"statezoo": ?"seal=([0-9a-f]{32}) ')
+_BLANK_SEAL = f"seal={32 * '0'} "
 
 
 class InvalidError(Exception):
@@ -39,6 +52,34 @@ class Entries(NamedTuple):
     tensors: dict[str, TensorSpec]
     offsets: dict[str, int]
     unsupported: dict[str, str]
+
+
+def sealable(manifest: str) -> str:
+    """Return the value of the key for a manifest in a header that seal() will complete."""
+    return _BLANK_SEAL + manifest
+
+
+def sealed(header: bytes) -> bytes:
+    """Return a header with its seal filled in."""
+    found = _SEAL.search(header)
+    assert found is not None  # see sealable()
+    return header[: found.start(1)] + _seal_of(header, found).encode() + header[found.end(1) :]
+
+
+def unsealed(manifest: str, header: bytes) -> tuple[str, bool]:
+    """Return the manifest from the value of the key, and whether the header has a seal that fits."""
+    if not manifest.startswith("seal="):
+        return manifest, False
+    found = _SEAL.search(header)
+    is_sealed = found is not None and found[1].decode() == _seal_of(header, found)
+    return manifest[len(_BLANK_SEAL) :], is_sealed
+
+
+def _seal_of(header: bytes, found: re.Match[bytes]) -> str:
+    memory = memoryview(header)
+    digest = xxh3_128(memory[: found.start(1)])
+    digest.update(memory[found.end(1) :])
+    return digest.hexdigest()
 
 
 def data_offsets(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:

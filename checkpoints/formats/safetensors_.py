@@ -9,8 +9,9 @@ order of the state. The offsets count from the end of the header. Tensors with l
 so that each is aligned; tensors with elements of the same size keep the order of the state.
 
 `__metadata__` comes first. Its keys are sorted and its values are strings: the user's entries; `alias: kept` for each
-tie, as safetensors.torch.save_model writes it, unless the user has an entry of that name; and `statezoo`, the manifest.
-A view, such as a transpose, is only in the manifest: a reader that took it for a tie would load wrong values.
+tie, as safetensors.torch.save_model writes it, unless the user has an entry of that name; `format: pt`, without which
+transformers refuses the file, unless the user or a tie has that name; and `statezoo`, the seal (see entries.py) and the
+manifest. A view, such as a transpose, is only in the manifest: a reader that took it for a tie would load wrong values.
 
 Limitations. The format has no complex128. No tensor can be named `__metadata__`. The header is limited to 100,000,000
 bytes, which is about a million tensors. Names are Unicode text without lone surrogates. F4, F6_E2M3 and F6_E3M2 are
@@ -33,19 +34,27 @@ import numpy as np
 
 from ..errors import CorruptError, RulesError, StateError, UnsupportedTypeError
 from ..state import dtypes
-from ..state.manifest import TensorSpec
+from ..state.manifest import FORMAT, TensorSpec, holds_manifest
 from ..state.sharing import Alias
 from ..storage.source import Source
 from . import Layout, Opened, Salvaged, packing
-from .entries import BITS, InvalidError, checked_entries, data_offsets, encode, entries_text, parsed
+from .entries import (
+    BITS,
+    MANIFEST,
+    InvalidError,
+    checked_entries,
+    data_offsets,
+    encode,
+    entries_text,
+    parsed,
+    sealable,
+    sealed,
+    unsealed,
+)
 from .recognise import HEAD_BYTES, cause_of
 
 _METADATA = "__metadata__"
-_MANIFEST = "statezoo"
-# Signs that a header had a manifest, even if damage has made it part of another value.
-_MANIFEST_PIECES = tuple(
-    rf"\"{key}\":".encode() for key in ("aliases", "checksum", "digests", "fingerprint", "layouts", "storages")
-)
+PYTORCH = "pt"  # the value of "format"
 _MOST_HEADER_BYTES = 100_000_000
 _ALIGNMENT_BYTES = 64
 _BITS = {dtype: size for dtype, size in (BITS | packing.BITS).items() if dtype != "C128"}  # C128 is HDF5's alone
@@ -58,14 +67,14 @@ def lay_out(
     _refuse_unsupported(tensors)
     offsets = data_offsets(tensors)
     ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
-    strings = ties | dict(metadata)
+    strings = {FORMAT: PYTORCH} | ties | dict(metadata)
     entries = entries_text(tensors, offsets)
 
     def seal(manifest: str) -> list[tuple[int, bytes]]:
-        metadata = dict(sorted((strings | {_MANIFEST: manifest}).items()))
+        metadata = dict(sorted((strings | {MANIFEST: sealable(manifest)}).items()))
         text = f'{{"{_METADATA}":{encode(metadata)}{"," if entries else ""}{entries}}}'.encode()
         text += b" " * (-(8 + len(text)) % _ALIGNMENT_BYTES)
-        return [(0, len(text).to_bytes(8, "little") + text)]
+        return [(0, len(text).to_bytes(8, "little") + sealed(text))]
 
     start = len(seal(manifest)[0][1])
     if start - 8 > _MOST_HEADER_BYTES:
@@ -148,14 +157,16 @@ def _read_header(source: Source) -> tuple[Opened, list[str]]:
     metadata = _strings(header.pop(_METADATA, None), broken)
     start = 8 + length
     tensors, offsets, unsupported = checked_entries(header, start, size - start, _BITS)
-    manifest = metadata.pop(_MANIFEST, None)
-    if manifest is None and sum(piece in text for piece in _MANIFEST_PIECES) > 1:
-        raise InvalidError(f"the metadata key {_MANIFEST!r} was changed")
+    manifest, is_sealed = metadata.pop(MANIFEST, None), False
+    if manifest is not None:
+        manifest, is_sealed = unsealed(manifest, text)
+    elif holds_manifest(text):
+        raise InvalidError(f"the metadata key {MANIFEST!r} was changed")
     ties = {name: kept for name, kept in metadata.items() if kept in tensors and name not in tensors}
     if manifest is None and ties:
         metadata = {key: value for key, value in metadata.items() if key not in ties}
     packed = {name: offsets.pop(name) for name, tensor in tensors.items() if tensor.dtype in packing.BITS}
-    opened = Opened(tensors, offsets, metadata, manifest, ties, unsupported=unsupported)
+    opened = Opened(tensors, offsets, metadata, manifest, ties, unsupported=unsupported, is_sealed=is_sealed)
     if packed:
         opened.read = _reader_of(source, tensors, packed)
     return opened, broken
@@ -174,7 +185,7 @@ def _strings(metadata: Any, broken: list[str]) -> dict[str, str]:
     others = {key: value for key, value in metadata.items() if not isinstance(value, str)}
     broken += [f"its metadata {key!r:.200} is {_kind_of(value)}, not a string" for key, value in others.items()][:10]
     strings = {key: value for key, value in metadata.items() if key not in others}
-    return strings if _MANIFEST in strings else strings | {key: encode(value) for key, value in others.items()}
+    return strings if MANIFEST in strings else strings | {key: encode(value) for key, value in others.items()}
 
 
 def _kind_of(value: Any) -> str:

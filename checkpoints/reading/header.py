@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from ..errors import CorruptError, UnsupportedTypeError
 from ..formats import Format, Opened, format_of_content
-from ..state.manifest import Manifest, TensorSpec, parse
+from ..state.digests import count_of
+from ..state.manifest import Manifest, TensorSpec
+from ..state.parsing import parse
 from ..state.sharing import Alias
 from ..storage.gc_pause import without_collection
 from ..storage.source import Source, source_of
@@ -16,10 +18,11 @@ _MOST_LINES = 30
 
 
 class Part(NamedTuple):
-    """A file and the content of its header."""
+    """A file and the content of its header. manifest: its own, None in a foreign file."""
 
     source: Source
     opened: Opened
+    manifest: Manifest | None
 
 
 class Header:
@@ -72,6 +75,13 @@ class Header:
         """The digest of each stored tensor. Empty for foreign files."""
         return dict(zip(self.tensors, self.manifest.digests, strict=True)) if self.manifest else dict(self._digests)
 
+    @property
+    def has_old_digests(self) -> bool:
+        """Whether a save today would give a tensor another digest, and the state another fingerprint."""
+        if self.manifest is None or self.manifest.version > 1:
+            return False
+        return any(count_of(tensor.size_bytes) > 1 for tensor in set(self.tensors.values()))
+
     def __enter__(self) -> Header:
         return self
 
@@ -103,8 +113,9 @@ def header_of(source: Source, form: Format, opened: Opened) -> Header:
         manifest, metadata, ties = None, opened.metadata, opened.ties
         if opened.manifest is not None:
             _refuse_unknown_dtypes(opened, source.name)
-            manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name)
-        return Header(source.name, form.name, [Part(source, opened)], opened.tensors, manifest, metadata, ties)
+            manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name, opened.is_sealed)
+        part = Part(source, opened, manifest)
+        return Header(source.name, form.name, [part], opened.tensors, manifest, metadata, ties)
     except BaseException:
         opened.close()
         raise

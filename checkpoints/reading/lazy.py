@@ -21,8 +21,8 @@ from .reader import Mmap, Reader
 class LazyTensor(Deferred):
     """A tensor in an open checkpoint: shape and dtype are known, and indexing reads the requested part.
 
-    name: the name of the tensor whose bytes it has; tied names have the same LazyTensor. digest: the xxh3-128 in the
-    file; None for views and in foreign files.
+    name: the name of the tensor whose bytes it has; tied names have the same LazyTensor. digest: that in the file; None
+    for views and in foreign files.
     """
 
     def __init__(self, reader: Reader, name: str, tensor: TensorSpec) -> None:
@@ -34,9 +34,11 @@ class LazyTensor(Deferred):
 
     def __getitem__(self, key: Any) -> Any:
         """Return tensor[key] as NumPy would, in new memory. Raises CorruptError, IndexError or ClosedError."""
-        if self._alias is not None:
+        if self._alias is None:
+            return self._reader.whole(self.name) if key is Ellipsis else self._reader.part_of(self.name, key)
+        if self._order() is not None:
             return self._view()[key].copy()
-        return self._reader.whole(self.name) if key is Ellipsis else self._reader.part_of(self.name, key)
+        return self._reader.part_of(self._alias.kept, key, self._alias.view)
 
     def blocks(self, length: int) -> Iterator[np.ndarray]:
         """Yield the values in order, in flat arrays of `length` elements, reading one block at a time.
@@ -67,10 +69,13 @@ class LazyTensor(Deferred):
     def _view(self) -> np.ndarray:
         assert self._alias is not None
         assert self._alias.view is not None
-        manifest, kept = self._reader.header.manifest, self._alias.kept
-        memory = self._reader.whole(kept)
-        order = manifest.layouts.get(kept) if manifest else None
+        memory, order = self._reader.whole(self._alias.kept), self._order()
         return rebuilt(memory if order is None else memory.transpose(order), self._alias.view)
+
+    def _order(self) -> tuple[int, ...] | None:
+        """Return the layout of the memory that a view is part of, or None if it is stored as it is in memory."""
+        manifest = self._reader.header.manifest
+        return manifest.layouts.get(self._alias.kept) if self._alias and manifest else None
 
 
 class UnsupportedEntry:
@@ -200,8 +205,13 @@ class Checkpoint(Mapping[str, Any]):
         return self._header.manifest.fingerprint if self._header.manifest else None
 
     @property
+    def has_old_digests(self) -> bool:
+        """Whether fingerprint and digests differ from those of the same state saved today: in files of version 1."""
+        return self._header.has_old_digests
+
+    @property
     def digests(self) -> dict[str, str]:
-        """The xxh3-128 of each stored tensor, from the file. Empty for foreign files."""
+        """The digest of each stored tensor, from the file. Empty for foreign files."""
         return dict(self._reader.digests)
 
     @property

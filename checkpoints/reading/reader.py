@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-from xxhash import xxh3_128
 
 from ..errors import ClosedError, CorruptError, FormatError
 from ..state import dtypes
+from ..state.digests import BYTES, Hasher, block_bytes_of
 from ..state.manifest import TensorSpec
+from ..state.sharing import View, rebuilt
 from ..storage import streams
 from ..storage.streams import Wanted
 from . import slicing
@@ -33,7 +34,10 @@ class Reader:
         self.header, self.verify = header, verify
         self.digests = header.digests
         self.closed = False
+        # What needs no second check: tensors, and a byte for each block. Threads may add to them at any time, as each
+        # change is one step of the interpreter.
         self._verified: set[str] = set()
+        self._checked: dict[str, bytearray] = {}
         self._parts = {name: part for part in header.parts for name in part.opened.tensors}
 
     def close(self) -> None:
@@ -93,21 +97,65 @@ class Reader:
         self._compare(name, digests.get(name, ""))
         return arrays[name]
 
-    def part_of(self, name: str, key: Any) -> Any:
-        """Return tensor[key], and read little more than that. The first time, the whole tensor is checked."""
+    def part_of(self, name: str, key: Any, view: View | None = None) -> Any:
+        """Return tensor[key], or view[key] for a view of the tensor. Read and check little more than that.
+
+        A tensor whose blocks have no digests in the file is checked as a whole the first time.
+        """
         part = self._part(name)
         if name not in part.opened.offsets:
-            return self.whole(name)[key].copy()
-        if name in self.digests and name not in self._verified and self.verify:
+            whole = self.whole(name)
+            return (whole if view is None else rebuilt(whole, view))[key].copy()
+        tensor = part.opened.tensors[name]
+        blocks = self._blocks_of(part, name) if self.verify and name not in self._verified else b""
+        if self.verify and not blocks and name in self.digests and name not in self._verified:
             self._compare(name, self.digest_of(name))
-        (wanted,) = self._wanted(part, [name])
-        with self._reading(part):
-            return slicing.read_slice(part.source, wanted, key)
+
+        def read(offset: int, buffer: memoryview) -> None:
+            with self._reading(part):
+                if blocks:
+                    self._read_checked(part, name, blocks, offset, buffer)
+                else:
+                    part.source.read_into(part.opened.offsets[name] + offset, buffer)
+
+        if view is None:
+            dtype, shape = _kind(tensor, name, self.header.name)
+            return slicing.read_slice(read, slicing.stand_in(dtype, shape), 0, key)
+        memory = slicing.stand_in(dtypes.numpy_dtype(view.dtype), view.shape, view.strides)
+        return slicing.read_slice(read, memory, view.offset, key)
+
+    def _blocks_of(self, part: Part, name: str) -> bytes:
+        """Return the digests of the blocks of a tensor from the file, or nothing if the file does not have them."""
+        if part.manifest is None or name not in self.digests:
+            return b""
+        size_bytes = part.opened.tensors[name].size_bytes
+        if size_bytes <= part.manifest.block_bytes_of(size_bytes):
+            return bytes.fromhex(self.digests[name])
+        return part.manifest.blocks.get(name, b"")
+
+    def _read_checked(self, part: Part, name: str, blocks: bytes, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer from an offset in a tensor. Read the rest of the blocks that it touches, and check these."""
+        start, size_bytes = part.opened.offsets[name], part.opened.tensors[name].size_bytes
+        block_bytes = self._block_bytes_of(part, size_bytes)
+        first, end = offset // block_bytes, -(-(offset + len(buffer)) // block_bytes)
+        checked = self._checked.setdefault(name, bytearray(len(blocks) // BYTES))
+        if all(checked[first:end]):
+            part.source.read_into(start + offset, buffer)
+            return
+        low, high = first * block_bytes, min(end * block_bytes, size_bytes)
+        head, tail = (memoryview(bytearray(n)) for n in (offset - low, high - offset - len(buffer)))
+        part.source.read_into(start + low, *filter(len, (head, buffer, tail)))
+        hasher = Hasher(block_bytes)
+        for piece in (head, buffer, tail):
+            hasher.update(piece)
+        self._refuse_damaged([name] if hasher.blocks() != blocks[BYTES * first : BYTES * end] else [])
+        checked[first:end] = bytes([1]) * (end - first)
 
     def blocks(self, name: str, length: int) -> Iterator[np.ndarray]:
         """Yield the values of a tensor in order, in flat arrays of `length` elements. Check it after the last one."""
-        part, digest = self._part(name), xxh3_128()
+        part = self._part(name)
         dtype, size_bytes = dtypes.numpy_dtype(part.opened.tensors[name].dtype), part.opened.tensors[name].size_bytes
+        digest = Hasher(self._block_bytes_of(part, size_bytes))
         whole = None if name in part.opened.offsets else self._from_format(part, name).reshape(-1)
         for start in range(0, size_bytes // dtype.itemsize, length):
             if whole is not None:
@@ -129,8 +177,11 @@ class Reader:
         part = self._part(name)
         if name not in part.opened.offsets:
             return streams.digest_of(self._from_format(part, name))
-        digest, offset, size_bytes = xxh3_128(), part.opened.offsets[name], part.opened.tensors[name].size_bytes
-        buffer = memoryview(bytearray(min(size_bytes, _BUFFER_BYTES)))
+        offset, size_bytes = part.opened.offsets[name], part.opened.tensors[name].size_bytes
+        digest, buffer = (
+            Hasher(self._block_bytes_of(part, size_bytes)),
+            memoryview(bytearray(min(size_bytes, _BUFFER_BYTES))),
+        )
         with self._reading(part):
             for start in range(0, size_bytes, _BUFFER_BYTES):
                 chunk = buffer[: size_bytes - start]
@@ -172,9 +223,23 @@ class Reader:
         names, offsets = list(names), part.opened.offsets
         tensors = list(map(part.opened.tensors.__getitem__, names))
         first = dict(zip(reversed(tensors), reversed(names), strict=True))
-        kinds = {tensor: (tensor.size_bytes, *_kind(tensor, name, self.header.name)) for tensor, name in first.items()}
-        sizes, found, shapes = zip(*map(kinds.__getitem__, tensors), strict=True) if names else ((), (), ())
-        return list(map(Wanted, map(offsets.__getitem__, names), sizes, names, found, shapes))
+        sizes = {tensor: tensor.size_bytes for tensor in first}
+        kinds = {
+            tensor: (
+                size_bytes,
+                *_kind(tensor, first[tensor], self.header.name),
+                self._block_bytes_of(part, size_bytes),
+            )
+            for tensor, size_bytes in sizes.items()
+        }
+        columns = zip(*map(kinds.__getitem__, tensors), strict=True) if names else ((), (), (), ())
+        taken, found, shapes, blocks = columns
+        return list(map(Wanted, map(offsets.__getitem__, names), taken, names, found, shapes, blocks))
+
+    def _block_bytes_of(self, part: Part, size_bytes: int) -> int:
+        """Return the size of the blocks that the digest of a tensor is made from."""
+        manifest = part.manifest or self.header.manifest
+        return manifest.block_bytes_of(size_bytes) if manifest else block_bytes_of(size_bytes)
 
     @contextmanager
     def _reading(self, part: Part) -> Iterator[None]:

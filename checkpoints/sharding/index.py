@@ -1,16 +1,17 @@
 """A checkpoint in several files, in Hugging Face's layout: shards, and an index that lists the tensors of each.
 
     model-00001-of-00002.safetensors    shards, each a complete checkpoint with the metadata
-    model-00002-of-00002.safetensors    {"format": "pt", "index": "model.safetensors.index.json"}
+    model-00002-of-00002.safetensors    {"index": "model.safetensors.index.json"}
     model.safetensors.index.json        {"metadata": {...}, "weight_map": {tensor: shard}}, sorted, indented by two
 
 The tensors are stored in the order of the state, from shard to shard: a shard ends before the tensor that would exceed
 the size limit. A tensor larger than the limit gets its own shard. While an earlier checkpoint with the same names is
 still needed, the shards are named model-00000001-00001-of-00002.safetensors (see writer.py).
 
-The metadata of the index is that of a safetensors file: the user's; `alias: kept` for each tie; and `statezoo`, the
-manifest of the whole state, with its digests. In addition, total_size is the number of bytes of all tensors, unless the
-user has an entry of that name, which is a string.
+The metadata of the index is that of a safetensors file, without `format`: the user's; `alias: kept` for each tie; and
+`statezoo`, the seal and the manifest of the whole state, with the digests of its tensors. Those of their blocks are in
+the shards. In addition, total_size is the number of bytes of all tensors, unless the user has an entry of that name,
+which is a string.
 
 An index that another library wrote is read if its shards are .safetensors files in the same folder and hold exactly
 the tensors that the index names. Entries of its metadata that are not strings are ignored.
@@ -28,11 +29,11 @@ import numpy as np
 
 from ..errors import ArgumentError, CorruptError
 from ..formats import DEFAULT, is_shardable
-from ..formats.entries import InvalidError, parsed
+from ..formats.entries import MANIFEST, InvalidError, parsed, sealable, sealed, unsealed
 from ..formats.recognise import HEAD_BYTES, cause_of
 from ..state import dtypes
 from ..state.deferred import Deferred
-from ..state.manifest import Manifest, TensorSpec, looks_like_manifest
+from ..state.manifest import Manifest, TensorSpec, holds_manifest
 from ..state.sharing import Packed
 from ..storage.source import FileSource
 
@@ -40,7 +41,6 @@ INDEX_SUFFIX = ".index.json"
 # Enough for a million names. Once parsed, an index takes several times as much memory.
 _MOST_INDEX_BYTES = 100_000_000
 _MOST_NAME_LENGTH = 255  # of a file, in all file systems
-_MANIFEST = "statezoo"
 _UNITS = {
     "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
 }  # fmt: skip
@@ -89,8 +89,7 @@ def shard_names(path: str, count: int, mark: int = 0) -> list[str]:
 
 def shard_metadata(path: str) -> dict[str, str]:
     """Return the metadata of the shards of a checkpoint."""
-    # Without the format, transformers has refused files.
-    return {"format": "pt", "index": os.path.basename(path) + INDEX_SUFFIX}
+    return {"index": os.path.basename(path) + INDEX_SUFFIX}
 
 
 def is_shard_of(path: str, name: str) -> bool:
@@ -122,12 +121,13 @@ class Index(NamedTuple):
     """The content of an index.
 
     weight_map: the shard of each tensor. metadata: the entries that are strings, without the manifest. manifest: its
-    text, or None in a foreign index.
+    text, or None in a foreign index. is_sealed: as in `Opened`.
     """
 
     weight_map: dict[str, str]
     metadata: dict[str, str]
     manifest: str | None
+    is_sealed: bool = False
 
     @property
     def shards(self) -> list[str]:
@@ -140,12 +140,13 @@ def index_text(
 ) -> bytes:
     """Return the text of the index. shards: the part of the state in each. digests: those of all stored tensors."""
     tensors = {name: _tensor(name, array) for name, array in packed.stored.items()}
-    manifest = Manifest.of(packed, metadata).with_digests(tensors, [digests[name] for name in tensors])
+    manifest = Manifest.of(packed, metadata, {}).with_digests(tensors, [digests[name] for name in tensors])
     total = {"total_size": sum(tensor.size_bytes for tensor in tensors.values())}
     ties = {name: alias.kept for name, alias in packed.aliases.items() if alias.view is None}
-    content = total | ties | dict(metadata) | {_MANIFEST: manifest.text(metadata)}
+    content = total | ties | dict(metadata) | {MANIFEST: sealable(manifest.text(metadata))}
     weight_map = {name: shard for shard, part in shards.items() for name in part.names}
-    return json.dumps({"metadata": content, "weight_map": weight_map}, indent=2, sort_keys=True).encode() + b"\n"
+    text = json.dumps({"metadata": content, "weight_map": weight_map}, indent=2, sort_keys=True)
+    return sealed(text.encode() + b"\n")
 
 
 def read_index(path: str) -> bytes:
@@ -177,11 +178,12 @@ def parse_index(text: bytes, path: str) -> Index:
         )
     _refuse_other_names(weight_map, path)
     strings = {key: value for key, value in (metadata or {}).items() if isinstance(value, str)}
-    manifest = strings.pop(_MANIFEST, None)
-    elsewhere = [value for entry in content.values() if isinstance(entry, dict) for value in entry.values()]
-    if manifest is None and any(isinstance(value, str) and looks_like_manifest(value) for value in elsewhere):
-        _refuse(path, f"the metadata key {_MANIFEST!r} was changed. Use another copy of it.")
-    return Index(weight_map, strings, manifest)
+    manifest = strings.pop(MANIFEST, None)
+    if manifest is not None:
+        return Index(weight_map, strings, *unsealed(manifest, text))
+    if holds_manifest(text):
+        _refuse(path, f"the metadata key {MANIFEST!r} was changed. Use another copy of it.")
+    return Index(weight_map, strings, None)
 
 
 def _refuse_other_names(weight_map: Mapping[str, Any], path: str) -> None:

@@ -10,7 +10,8 @@ from typing import NoReturn
 from ..errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
 from ..formats import DEFAULT, format_of, is_shardable, known_suffixes
 from ..reading.header import Header, Part
-from ..state.manifest import TensorSpec, parse
+from ..state.manifest import TensorSpec
+from ..state.parsing import parse
 from ..storage.source import FileSource, Source
 from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
 
@@ -105,7 +106,7 @@ def _header(path: str, index: Index) -> Header:
         tensors = _tensors(path, index, parts)
         if index.manifest is None:
             return _foreign(path, index, parts, tensors)
-        manifest, metadata = parse(index.manifest, tensors, index.metadata, path)
+        manifest, metadata = parse(index.manifest, tensors, index.metadata, path, index.is_sealed)
         _refuse_other_saves(path, parts, dict(zip(tensors, manifest.digests, strict=True)))
         return Header(path, _format_of(index), parts, tensors, manifest, metadata, {})
     except BaseException:
@@ -151,7 +152,11 @@ def _refuse_missing(path: str, index: Index) -> None:
 def _part(path: str, shards: int) -> Part:
     source = FileSource(path) if shards <= _MOST_OPEN else _Reopened(path)
     try:
-        return Part(source, format_of(path).codec.open_source(source))
+        opened = format_of(path).codec.open_source(source)
+        if opened.manifest is None:
+            return Part(source, opened, None)
+        manifest, _ = parse(opened.manifest, opened.tensors, opened.metadata, path, opened.is_sealed)
+        return Part(source, opened, manifest)
     except BaseException:
         source.close()
         raise
@@ -180,9 +185,8 @@ def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, Tensor
 def _refuse_other_saves(path: str, parts: Sequence[Part], digests: dict[str, str]) -> None:
     """Raise CorruptError if the digests of shards differ from those in the index: they come from another save."""
     other: list[str] = []
-    for source, opened in parts:
-        if opened.manifest is not None:
-            manifest, _ = parse(opened.manifest, opened.tensors, opened.metadata, source.name)
+    for _, opened, manifest in parts:
+        if manifest is not None:
             pairs = zip(opened.tensors, manifest.digests, strict=True)
             other += [name for name, digest in pairs if digests[name] != digest]
     if other:
@@ -198,9 +202,8 @@ def _refuse_other_saves(path: str, parts: Sequence[Part], digests: dict[str, str
 def _foreign(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, TensorSpec]) -> Header:
     """Return the header of an index that another library wrote. Our shards are checked against their own digests."""
     digests: dict[str, str] = {}
-    for source, opened in parts:
-        if opened.manifest is not None:
-            manifest, _ = parse(opened.manifest, opened.tensors, opened.metadata, source.name)
+    for source, opened, manifest in parts:
+        if manifest is not None:
             digests.update(zip(opened.tensors, manifest.digests, strict=True))
             if list(manifest.names) != list(opened.tensors):
                 raise FormatError(

@@ -24,13 +24,23 @@ def block_bytes_of(size_bytes: int) -> int:
     return 1 << ((size_bytes - 1) // _MOST_BLOCKS).bit_length()
 
 
-def digest_of(memory: memoryview) -> str:
-    """Return the digest of a tensor with these bytes, as 32 hexadecimal digits."""
+def count_of(size_bytes: int) -> int:
+    """Return the number of blocks of a tensor, at least 1."""
+    return max(1, -(-size_bytes // block_bytes_of(size_bytes)))
+
+
+def blocks_of(memory: memoryview) -> bytes:
+    """Return the digests of the blocks of a tensor with these bytes, one after the other."""
     if memory.nbytes <= LEAST_BLOCK_BYTES:
-        return xxh3_128_hexdigest(memory)
+        return xxh3_128_digest(memory)
     hasher = Hasher(block_bytes_of(memory.nbytes))
     hasher.update(memory)
-    return hasher.hexdigest()
+    return hasher.blocks()
+
+
+def digest_of(memory: memoryview) -> str:
+    """Return the digest of a tensor with these bytes, as 32 hexadecimal digits."""
+    return digest_of_blocks(blocks_of(memory))
 
 
 class Hasher:

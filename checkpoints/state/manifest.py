@@ -1,38 +1,51 @@
-"""The manifest: what our files hold beyond names and arrays, as JSON text without spaces, with sorted keys.
+"""The manifest: what our files hold beyond names and arrays. It is one line of text, made to be parsed in one pass.
 
-    aliases      [[position, name, kept], ...], for views followed by dtype, shape, offset, strides (sharing.py);
-                 position is the index among all names of the state, so that their order is kept
-    checksum     xxh3-128 of the manifest without this entry and of the user's metadata
-    digests      32 hexadecimal digits for each stored tensor, in their order, in one string: xxh3-128 of its bytes
-    extra        [[position, name, value], ...] of the `_extra_state` values, any JSON
+    version=2 checksum=C fingerprint=F metadata=M storages=S digests=D blocks=B {...}
+
+    version      a reader accepts every version up to its own
+    checksum     xxh3-128 of the text without this number; every later version keeps these two fields as they are
     fingerprint  xxh3-128 of names, dtypes, shapes, digests, aliases, extra, layouts and storages: equal content has
                  equal fingerprints, whatever the format and the metadata
-    layouts      {kept: [axis, ...]}: the axis order in memory of a kept tensor that is not C-contiguous
-    own          the keys of the user's metadata that are also names of aliases, see formats/safetensors_.py
+    metadata     xxh3-128 of the user's metadata, as JSON without spaces, with sorted keys
     storages     how many of the stored tensors, counted from the last, are not part of the state
-    version      1
+    digests      32 hexadecimal digits for each stored tensor, in their order (see digests.py)
+    blocks       base64 of the digests of the blocks of the stored tensors that have more than one, in their order.
+                 It may end after any tensor: the others are checked only as a whole. An index of shards has none
+    {...}        JSON without spaces, with sorted keys, of what is not empty among
 
-A reader accepts every version up to its own. All entries are always present.
+                 aliases    [[position, name, kept], ...], for views followed by dtype, shape, offset, strides
+                            (sharing.py); position is the index among all names of the state, so that their order is
+                            kept
+                 extra      [[position, name, value], ...] of the `_extra_state` values, any JSON
+                 layouts    {kept: [axis, ...]}: the axis order in memory of a kept tensor that is not C-contiguous
+                 own        the keys of the user's metadata that a format may write on its own: names of aliases, and
+                            "format" (see formats/safetensors_.py)
+
+A format may show by a digest of its own that all of its header is what was written. Then the checksum, the fingerprint
+and the digest of the metadata need not be computed. If they have to be, another program may have rewritten the header.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring_ascii as json_text
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from xxhash import xxh3_128_hexdigest
 
-from ..errors import CorruptError, VersionError
 from . import dtypes
-from .sharing import Alias, Packed, View, check_view
+from .digests import BYTES, LEAST_BLOCK_BYTES, block_bytes_of, count_of, digest_of_blocks
+from .sharing import Alias, Packed
 
-VERSION = 1
-DIGEST_LENGTH = 32
-_DIGESTS = re.compile(f"([0-9a-f]{{{DIGEST_LENGTH}}})*")
+VERSION = 2
+DIGEST_LENGTH = 2 * BYTES
+# 22 MB of text. The blocks of tensors beyond that are left out.
+_MOST_BLOCKS = 1 << 20
+# A key that formats add to the metadata.
+FORMAT = "format"
 
 
 class TensorSpec(NamedTuple):
@@ -53,7 +66,10 @@ class TensorSpec(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The manifest of a file. names: all names of the state, in order. The other fields: see the module."""
+    """The manifest of a file. names: all names of the state, in order. The other fields: see the module.
+
+    blocks: the digests of the blocks of each stored tensor that has several, where the file has them.
+    """
 
     names: tuple[str, ...]
     aliases: Mapping[str, Alias]
@@ -62,16 +78,36 @@ class Manifest(NamedTuple):
     extra: Mapping[str, Any]
     own: tuple[str, ...]
     digests: tuple[str, ...]
+    blocks: Mapping[str, bytes]
     fingerprint: str
+    version: int = VERSION
 
     @classmethod
-    def of(cls, packed: Packed, metadata: Mapping[str, str]) -> Manifest:
-        """Return the manifest of a state to be written, with blanks for the digests and the fingerprint."""
-        own = tuple(sorted(metadata.keys() & packed.aliases.keys()))
+    def of(cls, packed: Packed, metadata: Mapping[str, str], tensors: Mapping[str, TensorSpec]) -> Manifest:
+        """Return the manifest of a state to be written to a file, with blanks for the digests and the fingerprint.
+
+        tensors: the stored tensors.
+        """
+        own = tuple(sorted(metadata.keys() & {FORMAT, *packed.aliases}))
         blank = "0" * DIGEST_LENGTH
         digests = (blank,) * len(packed.stored)
-        names = tuple(packed.names)
-        return cls(names, packed.aliases, packed.layouts, len(packed.storages), packed.extra, own, digests, blank)
+        blocks = {name: bytes(BYTES * count) for name, count in counts_of(tensors).items()}
+        return cls(
+            names=tuple(packed.names),
+            aliases=packed.aliases,
+            layouts=packed.layouts,
+            storages=len(packed.storages),
+            extra=packed.extra,
+            own=own,
+            digests=digests,
+            blocks=blocks,
+            fingerprint=blank,
+        )
+
+    def with_blocks(self, tensors: Mapping[str, TensorSpec], blocks: Mapping[str, bytes]) -> Manifest:
+        """Return the manifest with the digests that follow from those of all blocks, by the name of the tensor."""
+        filled = self._replace(blocks={name: blocks[name] for name in self.blocks})
+        return filled.with_digests(tensors, [digest_of_blocks(blocks[name]) for name in tensors])
 
     def with_digests(self, tensors: Mapping[str, TensorSpec], digests: Iterable[str]) -> Manifest:
         """Return the manifest with the digests of the stored tensors, in order, and the resulting fingerprint."""
@@ -86,180 +122,71 @@ class Manifest(NamedTuple):
             f'[{json_text(name)},{kinds[tensor]},"{digest}"]'
             for (name, tensor), digest in zip(tensors.items(), self.digests, strict=True)
         ]
-        aliases, extra, layouts, storages = self._content()
-        return _hash(
-            f'{{"aliases":{aliases},"extra":{extra},"layouts":{layouts},"storages":{storages},'
-            f'"stored":[{",".join(stored)}]}}'
+        aliases, extra = self._placed()
+        return hash_of(
+            f'{{"aliases":{json_of(aliases)},"extra":{json_of(extra)},"layouts":{json_of(self.layouts)},'
+            f'"storages":{self.storages},"stored":[{",".join(stored)}]}}'
         )
 
     def text(self, metadata: Mapping[str, str]) -> str:
-        """Return the JSON text. Its length does not depend on the values of the digests and the fingerprint."""
-        aliases, extra, layouts, storages = self._content()
-        before = f'{{"aliases":{aliases},'
-        after = (
-            f'"digests":"{"".join(self.digests)}","extra":{extra},"fingerprint":"{self.fingerprint}",'
-            f'"layouts":{layouts},"own":{_json(self.own)},"storages":{storages},"version":{VERSION}}}'
+        """Return the text. Its length does not depend on the values of the digests and the fingerprint."""
+        aliases, extra = self._placed()
+        rest = {"aliases": aliases, "extra": extra, "layouts": self.layouts, "own": self.own}
+        rest = {key: value for key, value in rest.items() if value}
+        blocks = b2a_base64(b"".join(self.blocks.values()), newline=False).decode()
+        before, after = (
+            f"version={VERSION} ",
+            f"fingerprint={self.fingerprint} metadata={hash_of(json_of(metadata))} storages={self.storages} "
+            f"digests={''.join(self.digests)} blocks={blocks} {json_of(rest)}",
         )
-        return f'{before}"checksum":"{_checksum(before + after, metadata)}",{after}'
+        return f"{before}checksum={hash_of(before + after)} {after}"
 
-    def _content(self) -> tuple[str, str, str, int]:
-        """Return aliases, extra and layouts as JSON, and the number of storages."""
-        position = {}
-        if self.aliases or self.extra:
-            position = {name: number for number, name in enumerate(self.names)}
+    def block_bytes_of(self, size_bytes: int) -> int:
+        """Return the size of the blocks that the digest of a tensor is made from."""
+        return block_bytes_of(size_bytes) if self.version > 1 else max(1, size_bytes)
+
+    def _placed(self) -> tuple[list[Any], list[Any]]:
+        """Return aliases and extra, with the positions of their names."""
+        if not self.aliases and not self.extra:
+            return [], []
+        position = {name: number for number, name in enumerate(self.names)}
         aliases = [[position[name], name, kept, *(view or ())] for name, (kept, view) in self.aliases.items()]
-        extra = [[position[name], name, value] for name, value in self.extra.items()]
-        return _json(aliases), _json(extra), _json(self.layouts), self.storages
+        return aliases, [[position[name], name, value] for name, value in self.extra.items()]
 
 
-def looks_like_manifest(text: str) -> bool:
-    """Return True if a text under another key is a manifest, which means that the key was damaged."""
-    return text.startswith('{"aliases":[') and '"fingerprint":' in text
+def counts_of(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
+    """Return the number of blocks of each tensor that has several, up to the number that a file may list."""
+    sizes = {tensor: tensor.size_bytes for tensor in set(tensors.values())}
+    counts = {tensor: count_of(size) for tensor, size in sizes.items() if size > LEAST_BLOCK_BYTES}
+    found: dict[str, int] = {}
+    left = _MOST_BLOCKS
+    for name, tensor in tensors.items() if counts else ():
+        if tensor in counts:
+            left -= counts[tensor]
+            if left < 0:
+                break
+            found[name] = counts[tensor]
+    return found
 
 
-def parse(
-    text: str, tensors: Mapping[str, TensorSpec], metadata: Mapping[str, str], path: str
-) -> tuple[Manifest, dict[str, str]]:
-    """Parse and validate the manifest. Return it with the user's metadata.
-
-    tensors: the stored tensors. metadata: that of the file, which may repeat aliases for other readers.
-    Raises VersionError for a newer file, CorruptError if anything is not what was written.
-    """
-    try:
-        content = _DECODER.decode(text)
-        if _version_of(content) > VERSION:
-            _refuse_newer(content, text, metadata, path)
-        manifest = _checked(content, tensors)
-        user = _of_user(manifest, metadata)
-        if not _fits(content["checksum"], text, user):
-            _fail("its checksum does not match: names, ties or metadata were changed")
-        if manifest.fingerprint_of(tensors) != manifest.fingerprint:
-            _fail("its fingerprint does not match: names, dtypes or shapes were changed")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, VersionError):
-            raise
-        raise CorruptError(
-            f"{path} is damaged: its manifest is not what was written ({error}). Use another copy of the file, or save "
-            "what is intact with repair."
-        ) from error
-    return manifest, user
+# Words of a manifest, as they are in a header.
+_WORDS = (" checksum=", " fingerprint=", " storages=", " digests=", " blocks=")
+_WORDS_1 = tuple(rf"\"{key}\":" for key in ("aliases", "checksum", "digests", "fingerprint", "layouts", "storages"))
+_SIGNS = [[word.encode() for word in words] for words in (_WORDS, _WORDS_1)]
 
 
-def _version_of(content: dict[str, Any]) -> int:
-    version = _count(content["version"])
-    return version if 1 <= version < 1 << 31 else _fail("its version is invalid")
+def holds_manifest(header: bytes) -> bool:
+    """Return True if there is a manifest in a header, even under another key or as part of another value."""
+    return any(sum(word in header for word in words) > 1 for words in _SIGNS)
 
 
-def _refuse_newer(content: dict[str, Any], text: str, metadata: Mapping[str, str], path: str) -> NoReturn:
-    """Raise VersionError, or ValueError if the checksum does not match: then the version number itself is damaged.
-
-    Every later version must therefore keep "aliases", "own" and "checksum" as they are now.
-    """
-    repeated = {name for _, name, *_ in content["aliases"]} - set(content["own"])
-    if not _fits(content["checksum"], text, {key: value for key, value in metadata.items() if key not in repeated}):
-        _fail("its checksum does not match: its version was changed")
-    raise VersionError(
-        f"{path} was written by a newer statezoo (its version of the file is {content['version']}, and this statezoo "
-        f"reads up to {VERSION}). Upgrade statezoo to load it."
-    )
-
-
-def _fits(checksum: str, text: str, user: Mapping[str, str]) -> bool:
-    """Return True if a checksum matches the text, without the checksum itself, and the user's metadata."""
-    return checksum == _checksum(text.replace(f'"checksum":"{checksum}",', "", 1), user)
-
-
-def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata without the entries that repeat aliases."""
-    _check_text([*metadata, *metadata.values()])
-    if not manifest.aliases:
-        return dict(metadata)
-    repeated = manifest.aliases.keys() - set(manifest.own)
-    for name in repeated & metadata.keys():
-        if metadata[name] != manifest.aliases[name].kept:
-            _fail(f"the metadata tie {name!r} to another tensor")
-    return {key: value for key, value in metadata.items() if key not in repeated}
-
-
-def _checked(content: dict[str, Any], tensors: Mapping[str, TensorSpec]) -> Manifest:
-    """Validate JSON that may be anything, and return the manifest. Raises what parse() catches."""
-    storages = _count(content["storages"])
-    kept_names = list(tensors)[: max(0, len(tensors) - storages)]
-    aliases = {name: _alias(kept, view, tensors) for _, name, kept, *view in content["aliases"]}
-    placed = {_count(entry[0]): entry[1] for entry in (*content["aliases"], *content["extra"])}
-    if max(placed, default=-1) >= len(kept_names) + len(placed):
-        _fail("a position beyond all names")
-    names = _in_order(kept_names, placed)
-    if len(names) != len(content["aliases"]) + len(content["extra"]) + len(kept_names) or len(set(names)) < len(names):
-        _fail("a name or a position occurs twice")
-    _check_text(names)
-    layouts = {name: tuple(map(_count, order)) for name, order in content["layouts"].items()}
-    for name, order in layouts.items():
-        if sorted(order) != list(range(len(tensors[name].shape))):
-            _fail(f"the axis order of {name!r} is invalid")
-    text = content["digests"]
-    if not _DIGESTS.fullmatch(text) or len(text) != DIGEST_LENGTH * len(tensors):
-        _fail("the number of digests differs from the number of tensors")
-    digests = tuple(text[start : start + DIGEST_LENGTH] for start in range(0, len(text), DIGEST_LENGTH))
-    return Manifest(
-        names=tuple(names),
-        aliases=aliases,
-        layouts=layouts,
-        storages=storages,
-        extra={name: value for _, name, value in content["extra"]},
-        own=tuple(content["own"]),
-        digests=digests,
-        fingerprint=content["fingerprint"],
-    )
-
-
-def _alias(kept: str, view: list[Any], tensors: Mapping[str, TensorSpec]) -> Alias:
-    if not view:
-        return Alias(kept) if kept in tensors else _fail(f"a tie to {kept!r}, which is not in the file")
-    dtype, shape, offset, strides = view
-    geometry = View(dtype, tuple(map(_count, shape)), _count(offset), tuple(map(_integer, strides)))
-    if not check_view(geometry, tensors[kept].size_bytes):
-        _fail(f"a view leaves the memory of {kept!r}")
-    return Alias(kept, geometry)
-
-
-def _in_order(stored: list[str], placed: Mapping[int, str]) -> list[str]:
-    """Return all names, with those in `placed` at their positions and the stored ones in between."""
-    if not placed:
-        return stored
-    names: list[str] = []
-    rest = iter(stored)
-    for position in range(len(stored) + len(placed)):
-        names.append(placed[position] if position in placed else next(rest, ""))
-    return names
-
-
-def _check_text(texts: list[str]) -> None:
-    """Raise TypeError or ValueError unless all are strings without lone surrogates, which JSON could hold."""
-    "".join(texts).encode()
-
-
-def _count(value: Any) -> int:
-    return value if _integer(value) >= 0 else _fail("a negative number")
-
-
-def _integer(value: Any) -> int:
-    return value if type(value) is int else _fail(f"{value!r:.40} is not an integer")
-
-
-def _fail(what: str) -> Any:
-    raise ValueError(what)
-
-
-def _checksum(content: str, metadata: Mapping[str, str]) -> str:
-    return _hash(f"[{content},{_json(metadata)}]")
-
-
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
+    """Return the xxh3-128 of text as 32 hexadecimal digits."""
     return xxh3_128_hexdigest(text.encode())
 
 
-def _json(content: Any) -> str:
+def json_of(content: Any) -> str:
+    """Return JSON without spaces, with sorted keys."""
     # Usually the content is empty, and an encoder would cost more than all the rest.
     if not content:
         return "[]" if isinstance(content, list | tuple) else "{}"
@@ -267,4 +194,3 @@ def _json(content: Any) -> str:
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
-_DECODER = json.JSONDecoder(parse_constant=_fail)

@@ -16,9 +16,9 @@ from operator import attrgetter, itemgetter, not_
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
-from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
+from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
-from ..state import dtypes
+from ..state import digests, dtypes
 from ..state.deferred import Deferred
 from ..state.digests import Hasher
 from .durable import write_all
@@ -49,13 +49,14 @@ class Placed(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A tensor to read and the place of its bytes in a file."""
+    """A tensor to read and the place of its bytes in a file. block_bytes: the size of the blocks of its digest."""
 
     offset: int
     size_bytes: int
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
+    block_bytes: int
 
 
 def memory_of(array: np.ndarray | Deferred) -> memoryview:
@@ -93,8 +94,8 @@ def chunks_of(memory: memoryview) -> Iterator[memoryview]:
 
 
 def digest_of(array: np.ndarray | Deferred) -> str:
-    """Return the xxh3-128 of the bytes that a file holds for array."""
-    return xxh3_128_hexdigest(memory_of(array))
+    """Return the digest of the bytes that a file holds for array."""
+    return digests.digest_of(memory_of(array))
 
 
 def write_tensors(descriptor: int, placed: list[Placed], block_bytes_of: Callable[[int], int]) -> dict[str, bytes]:
@@ -179,20 +180,20 @@ def read_tensors(
     Raises EOFError if the source is too short.
     """
     arrays: dict[str, np.ndarray] = {}
-    digests: dict[str, str] = {}
+    found: dict[str, str] = {}
 
     def small(run: list[Wanted]) -> None:
-        _, _, names, kinds, shapes = zip(*run, strict=True)
+        _, _, names, kinds, shapes, _ = zip(*run, strict=True)
         made = list(map(np.empty, shapes, kinds))
         buffers = list(map(_MEMORY if all(map(_has_buffer, set(kinds))) else memory_of, made))
         source.read_into(run[0].offset, *buffers)
         arrays.update(zip(names, made, strict=True))
         if with_digests:
-            digests.update(zip(names, map(xxh3_128_hexdigest, buffers), strict=True))
+            found.update(zip(names, map(xxh3_128_hexdigest, buffers), strict=True))
 
     def large(item: Wanted) -> None:
         arrays[item.name] = array = np.empty(item.shape, item.dtype)
-        memory, digest, offset = array.reshape(-1).view(np.uint8).data, xxh3_128(), item.offset
+        memory, digest, offset = array.reshape(-1).view(np.uint8).data, Hasher(item.block_bytes), item.offset
         if not with_digests:
             source.read_into(offset, memory)
             return
@@ -200,30 +201,32 @@ def read_tensors(
             source.read_into(offset, chunk)
             digest.update(chunk)
             offset += len(chunk)
-        digests[item.name] = digest.hexdigest()
+        found[item.name] = digest.hexdigest()
 
     _run_by_place(wanted, small, large)
-    return arrays, digests
+    return arrays, found
 
 
 def map_tensors(memory: memoryview, wanted: list[Wanted]) -> dict[str, np.ndarray]:
     """Return the arrays by name, backed by `memory`, which is the mapped file."""
-    return {name: np.ndarray(shape, dtype, memory, offset) for offset, _, name, dtype, shape in wanted}
+    return {name: np.ndarray(shape, dtype, memory, offset) for offset, _, name, dtype, shape, _ in wanted}
 
 
 def digests_of(memory: memoryview, wanted: list[Wanted]) -> dict[str, str]:
     """Return the digests of tensors in `memory`, which is the mapped file."""
-    digests: dict[str, str] = {}
+    found: dict[str, str] = {}
 
     def small(run: list[Wanted]) -> None:
         for item in run:
-            large(item)
+            found[item.name] = xxh3_128_hexdigest(memory[item.offset : item.offset + item.size_bytes])
 
     def large(item: Wanted) -> None:
-        digests[item.name] = xxh3_128_hexdigest(memory[item.offset : item.offset + item.size_bytes])
+        digest = Hasher(item.block_bytes)
+        digest.update(memory[item.offset : item.offset + item.size_bytes])
+        found[item.name] = digest.hexdigest()
 
     _run_by_place(wanted, small, large)
-    return digests
+    return found
 
 
 def _run_by_place(wanted: list[Wanted], small: Callable[[list[Wanted]], None], large: Callable[[Wanted], None]) -> None:

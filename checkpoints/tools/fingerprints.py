@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
-
-from xxhash import xxh3_128
 
 from ..files import open_checkpoint, packed_of
 from ..reading.lazy import Checkpoint
 from ..reading.progress import Progress, silent
 from ..state import dtypes
+from ..state.digests import Hasher, block_bytes_of
 from ..state.manifest import Manifest, TensorSpec
 from ..storage import streams
 from .blocks import blocks_of
@@ -22,22 +22,24 @@ def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
     file_or_state: a file as for load_file, an open Checkpoint, or arrays by name as for save_file. progress: called
     with the number of bytes read since the last call.
     Our files have the fingerprint in their header, where it is trusted; verify() compares it with the bytes. For
-    foreign files and arrays it is computed from all bytes. Metadata does not count.
+    foreign files, arrays, and files of version 1 with tensors of more than 64 KiB it is computed from all bytes.
+    Metadata does not count.
     Raises StateError for a state that cannot be saved, CorruptError or another CheckpointError.
     """
     if not isinstance(file_or_state, Mapping):
         with open_checkpoint(file_or_state) as checkpoint:
             return fingerprint(checkpoint, progress=progress)
-    if isinstance(file_or_state, Checkpoint) and file_or_state.fingerprint is not None:
+    if isinstance(file_or_state, Checkpoint) and file_or_state.fingerprint and not file_or_state.has_old_digests:
         return file_or_state.fingerprint
     packed = packed_of(file_or_state)
     tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
     digests = [_digest_of(array, progress or silent) for array in packed.stored.values()]
-    return Manifest.of(packed, {}).with_digests(tensors, digests).fingerprint
+    return Manifest.of(packed, {}, {}).with_digests(tensors, digests).fingerprint
 
 
 def _digest_of(array: Any, progress: Progress) -> str:
-    digest = xxh3_128()
+    size_bytes = array.dtype.itemsize * math.prod(array.shape)
+    digest = Hasher(block_bytes_of(size_bytes))
     for block in blocks_of(array):
         digest.update(streams.memory_of(block))
         progress(block.nbytes)

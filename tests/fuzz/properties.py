@@ -17,18 +17,29 @@ _ZEROS = "0" * 32
 
 
 class _NoDigest:
+    def __init__(self, content: Any = b"") -> None:
+        pass
+
     def update(self, content: Any) -> None:
         pass
 
     def hexdigest(self) -> str:
         return _ZEROS
 
+    def digest(self) -> bytes:
+        return bytes(16)
 
-def _no_digest(content: Any = b"") -> str:
+
+def _no_hexdigest(content: Any = b"") -> str:
     return _ZEROS
 
 
-xxhash.xxh3_128, xxhash.xxh3_128_hexdigest = _NoDigest, _no_digest  # pyright: ignore[reportAttributeAccessIssue]
+def _no_digest(content: Any = b"") -> bytes:
+    return bytes(16)
+
+
+xxhash.xxh3_128 = _NoDigest  # pyright: ignore[reportAttributeAccessIssue]
+xxhash.xxh3_128_digest, xxhash.xxh3_128_hexdigest = _no_digest, _no_hexdigest  # pyright: ignore[reportAttributeAccessIssue]
 
 from statezoo.checkpoints import CheckpointError, load_file, open_checkpoint, read_metadata  # noqa: E402
 from statezoo.checkpoints.formats import hdf5, packing  # noqa: E402

@@ -1,4 +1,4 @@
-"""HDF5, version 2: a dataset for each tensor, in groups that follow the module tree.
+"""HDF5, version 3: a dataset for each tensor, in groups that follow the module tree.
 
     structure          as in structure.py, padded so that the data start at a multiple of 64
     the tensors        little-endian, C-contiguous, without gaps; tensors with larger elements come first, so that each
@@ -10,14 +10,15 @@ the stored tensor. A view exists only in the manifest. bfloat16 and smaller floa
 NumPy, with NumPy's name for the dtype in the attribute `dtype`, a text of fixed length. Complex numbers and booleans
 are stored as h5py stores them.
 
-The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 2}`. Its metadata has
+The index is the JSON object `{"manifest": text, "metadata": {...}, "tensors": {...}, "version": 3}`. Its metadata has
 sorted keys. Its tensors are as in a safetensors header, in the order of the state: `name: {"dtype": ..., "shape":
 [...], "data_offsets": [begin, end]}`. The offsets count from the start of the data. The footer is a line of 115 bytes:
 
     "\\nstatezoo.hdf5 " digest-of-structure " " bytes-of-structure " " digest-of-index " " bytes-of-index "\\n"
 
 The digests are xxh3-128. All numbers are lower-case hexadecimal, the sizes with 16 digits. Every byte outside the
-tensors is therefore covered by a digest, and our files are read without libhdf5 and without h5py.
+tensors is therefore covered by a digest, and our files are read without libhdf5 and without h5py. Version 2 had a
+manifest of version 1, and groups whose links have no cached symbol tables.
 
 Names become paths at their dots. Within a part of a name, `%`, `/` and NUL are written `%25`, `%2F` and `%00`; an empty
 part is `%`; a dot after a prefix that is itself the name of a tensor (`a` beside `a.b`) is `%2E`; the first character
@@ -46,7 +47,7 @@ from .names import RESERVED, paths_of
 from .structure import Dataset, structure_of
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_VERSION = 2
+_VERSION, _FIRST_VERSION = 3, 2
 _MOST_AXES = 32
 _FOOTER = re.compile(rb"\nstatezoo\.hdf5 ([0-9a-f]{32}) ([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9a-f]{16})\n")
 FOOTER_BYTES = 115
@@ -177,7 +178,7 @@ def _read_index(source: Source, footer: _Footer) -> Opened:
     tensors, offsets, unsupported = checked_entries(entries, footer.start, data_bytes)
     if unsupported:
         raise InvalidError("its index has a tensor of an unknown dtype")
-    return Opened(tensors, offsets, metadata, manifest)
+    return Opened(tensors, offsets, metadata, manifest, is_sealed=True)
 
 
 def digest_of_start(source: Source, size_bytes: int) -> str:
@@ -197,7 +198,7 @@ def _refuse_structure(path: str) -> NoReturn:
 
 
 def _refuse_newer(version: Any, path: str) -> None:
-    if type(version) is not int or version < _VERSION:
+    if type(version) is not int or version < _FIRST_VERSION:
         raise InvalidError("its index has no version")
     if version > _VERSION:
         raise VersionError(

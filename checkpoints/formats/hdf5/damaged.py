@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from ...errors import CorruptError
 from ...storage.source import Source
@@ -42,5 +43,5 @@ def _by_index(source: Source, start: int, index_start: int, index_bytes: int, no
     with suppress(CorruptError, EOFError):
         index = source.read(index_start, index_bytes)
         spliced = Spliced(source, index_start + index_bytes, footer_text(digest_of_start(source, start), start, index))
-        opened = open_source(spliced)
+        opened = replace(open_source(spliced), is_sealed=False)
         yield Salvaged(spliced, opened, notes)

@@ -163,7 +163,7 @@ def _is_index(source: Source, path: Path, item: Found) -> bool:
     if len(path) > 1 or item.tensor.dtype != "U8" or item.offset is None:
         return False
     size_bytes = max(0, min(40, item.tensor.size_bytes, source.size_bytes - item.offset))
-    return source.read(item.offset, size_bytes).startswith(b'{"manifest":"{')
+    return source.read(item.offset, size_bytes).startswith((b'{"manifest":"version=', b'{"manifest":"{'))
 
 
 def _is_tail(source: Source, path: Path, item: Found) -> bool:

@@ -7,7 +7,8 @@ It uses the structures of HDF5 1.6, which every reader supports, all at multiple
                    written), for bfloat16 and float8 an attribute, data layout 3, contiguous; no times. Its reference
                    count is the number of links to it
     groups         innermost first, the root last; each a local heap of names, symbol table nodes with the links sorted
-                   by name, the nodes of a B-tree (version 1) over them, and an object header with their places
+                   by name, the nodes of a B-tree (version 1) over them, and an object header with their places. A link
+                   to a group repeats these places, as libhdf5 writes it and as some readers need it
     zeros          up to a multiple of 64, where the data start
 
 Source: The HDF Group, "HDF5 File Format Specification Version 3.0", sections II.A, III.A.1, III.B to III.D, IV.A.
@@ -51,7 +52,7 @@ def structure_of(datasets: Sequence[Dataset], data_bytes: int) -> bytes:
         end += len(headers[-1]) + _PLACE.size
     file = bytearray(end)
     root = _add_group(file, members)
-    symbol_table = bytes(file[-_SYMBOL_TABLE_BYTES:])
+    symbol_table = bytes(file[-_SYMBOL_TABLE.size :])
     file += bytes(-len(file) % _ALIGNMENT_BYTES)
     blocks = [_superblock(len(file) + data_bytes, root, symbol_table)]
     for (tensor, offset, _), header in zip(datasets, headers, strict=True):
@@ -75,7 +76,11 @@ _Members: TypeAlias = "dict[bytes, int | _Members]"
 _HEAP = Struct("<4sB3xQQQ")
 _NO_FREE_SPACE = 1  # libhdf5's H5HL_FREE_NULL
 _PADDING = [bytes(8 - rest) for rest in range(8)]  # after a name of a length that leaves this rest
-_LINK = "QQ24x"  # place of the name in the heap, address of the object header; nothing cached
+# Place of the name in the heap, address of the object header, what is cached, and, of a group, its B-tree and heap.
+_LINK = "5Q"
+_LINK_FIELDS = 5
+_NO_CACHE, _CACHED_TABLE = 0, 1
+_SYMBOL_TABLE = Struct("<QQ")  # addresses of the B-tree and of the heap
 _SYMBOL_NODES = [Struct(f"<4sBxH{_LINK * n}{40 * (2 * _LEAF_K - n)}x") for n in range(2 * _LEAF_K + 1)]
 _TREE_NODES = [Struct(f"<4sBBHQQ{2 * n + 1}Q{16 * (2 * _INTERNAL_K - n)}x") for n in range(2 * _INTERNAL_K + 1)]
 
@@ -94,7 +99,11 @@ def _add_group(file: bytearray, members: _Members) -> int:
     links: list[int] = []
     for name in sorted(members):
         member = members[name]
-        links += len(heap), member if isinstance(member, int) else _add_group(file, member)
+        if isinstance(member, int):
+            links += len(heap), member, _NO_CACHE, 0, 0
+        else:
+            address = _add_group(file, member)
+            links += len(heap), address, _CACHED_TABLE, *_SYMBOL_TABLE.unpack(file[-_SYMBOL_TABLE.size :])
         heap += name
         heap += _PADDING[len(name) % 8]
     address = len(file)
@@ -102,20 +111,20 @@ def _add_group(file: bytearray, members: _Members) -> int:
     file += heap
     tree = _add_tree(file, links)
     header = len(file)
-    file += _GROUP.pack(1, 1, 1, _GROUP_BYTES, 0x11, _SYMBOL_TABLE_BYTES, 0, tree, address)
+    file += _GROUP.pack(1, 1, 1, _GROUP_BYTES, 0x11, _SYMBOL_TABLE.size, 0, tree, address)
     return header
 
 
 def _add_tree(file: bytearray, links: list[int]) -> int:
-    """Append the nodes with links (place, address, ...) and a B-tree over them. Return the address of its root.
+    """Append the nodes with links (five fields each) and a B-tree over them. Return the address of its root.
 
     The key before a child sorts before all names in it; the key after it is the last name in it.
     """
-    count = len(links) // 2
+    count = len(links) // _LINK_FIELDS
     if count <= 2 * _LEAF_K:  # true of nearly all groups; the general code takes three times as long
         node = len(file)
         file += _SYMBOL_NODES[count].pack(b"SNOD", 1, count, *links)
-        file += _TREE_NODES[1].pack(b"TREE", 0, 0, 1, _UNDEFINED, _UNDEFINED, 0, node, links[-2])
+        file += _TREE_NODES[1].pack(b"TREE", 0, 0, 1, _UNDEFINED, _UNDEFINED, 0, node, links[-_LINK_FIELDS])
         return node + _SYMBOL_NODES[0].size
     nodes = _add_symbol_nodes(file, links)
     level = 0
@@ -128,10 +137,10 @@ def _add_tree(file: bytearray, links: list[int]) -> int:
 def _add_symbol_nodes(file: bytearray, links: list[int]) -> list[int]:
     """Append the nodes that hold links. Return the address and the place of the last name of each, alternating."""
     nodes: list[int] = []
-    for first in range(0, len(links), 4 * _LEAF_K):
-        part = links[first : first + 4 * _LEAF_K]
-        count = len(part) // 2
-        nodes += len(file), part[-2]
+    for first in range(0, len(links), 2 * _LEAF_K * _LINK_FIELDS):
+        part = links[first : first + 2 * _LEAF_K * _LINK_FIELDS]
+        count = len(part) // _LINK_FIELDS
+        nodes += len(file), part[-_LINK_FIELDS]
         file += _SYMBOL_NODES[count].pack(b"SNOD", 1, count, *part)
     return nodes
 
@@ -157,7 +166,6 @@ _HEADER = Struct("<BxHII4x")  # version, number of messages, of links, bytes of 
 _MESSAGE = Struct("<HHB3x")  # type, bytes, flags
 _GROUP = Struct(_HEADER.format + _MESSAGE.format[1:] + "QQ")  # the one message of a group: its symbol table
 _GROUP_BYTES = _GROUP.size - _HEADER.size
-_SYMBOL_TABLE_BYTES = 16  # addresses of the B-tree and of the heap
 _PLACE = Struct("<QQ6x")  # the end of the data layout: address and size
 _CONSTANT = 1
 

@@ -12,6 +12,11 @@ import numpy as np
 from statezoo.checkpoints import save_file
 
 FOLDER = Path(__file__).parent / "golden"
+WRITTEN = ("version2.safetensors", "version3.h5")
+LARGE = ("version2-blocks.safetensors", "version3-blocks.h5")
+SHARDED = "version2-sharded.safetensors"
+LARGE_BYTES = 140_000
+FORMAT = {"format": "the user's own"}
 METADATA = {"epoch": "7", "note": "ünïcode\n", "tied.weight": "the user's own"}
 
 
@@ -48,7 +53,23 @@ def golden_state() -> dict[str, Any]:
     }
 
 
+def large_state() -> dict[str, Any]:
+    """Return a state with tensors of several blocks, the last of which is short, and of exactly one."""
+    large = np.arange(LARGE_BYTES // 4, dtype=np.uint32) // 1000
+    return {
+        "large": large,
+        "tied": large,
+        "reversed": large[::-1],
+        "one block": np.ones(1 << 16, np.uint8),
+        "little more": np.ones((1 << 16) + 1, np.uint8),
+        "format": np.ones(3, np.float32),
+    }
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for name in ("version1.safetensors", "version2.h5"):
+    for name in WRITTEN:
         save_file(golden_state(), FOLDER / name, METADATA)
+    for name in LARGE:
+        save_file(large_state(), FOLDER / name, FORMAT)
+    save_file(large_state(), FOLDER / SHARDED, FORMAT, max_shard_size=LARGE_BYTES)

@@ -7,7 +7,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import inspect, load_file, read_metadata, save_file
+from statezoo.checkpoints import (
+    convert,
+    diff,
+    fingerprint,
+    inspect,
+    load_file,
+    open_checkpoint,
+    read_metadata,
+    save_file,
+    verify,
+)
 from statezoo.checkpoints.testing import compare_states
 
 HERE = Path(__file__).parent
@@ -23,10 +33,12 @@ def make_golden() -> ModuleType:
     return module
 
 
-WRITTEN_TODAY = ["version1.safetensors", "version2.h5"]
+WRITTEN_TODAY = ["version2.safetensors", "version3.h5"]
 # The first writer of version 1 also named views in the metadata, as if they were ties.
-GOLDEN = ["version1-names-views.safetensors", *WRITTEN_TODAY]
+GOLDEN = ["version1-names-views.safetensors", "version1.safetensors", "version2.h5", *WRITTEN_TODAY]
 FINGERPRINT = "99749d209c0b6d89d5773b76653b6b9a"
+LARGE = ["version2-blocks.safetensors", "version3-blocks.h5", "version2-sharded.safetensors"]
+LARGE_FINGERPRINT = "805373c90549f57c054c65c9beb7955c"
 
 
 @pytest.mark.parametrize("file", GOLDEN)
@@ -41,12 +53,42 @@ def test_the_golden_file_of_every_version_loads_the_saved_state(file: str, make_
     assert np.shares_memory(loaded["turned"], loaded["turned.row"])
 
 
-@pytest.mark.parametrize("file", GOLDEN)
-def test_the_fingerprints_of_golden_files_match_their_content(file: str):
-    assert inspect(HERE / "golden" / file).fingerprint == FINGERPRINT
+@pytest.mark.parametrize("file", LARGE)
+def test_golden_files_with_tensors_of_several_blocks_load_the_saved_state(file: str, make_golden: ModuleType):
+    path = HERE / "golden" / file
+    assert list(compare_states(make_golden.large_state(), load_file(path))) == []
+    assert read_metadata(path) == make_golden.FORMAT
+    assert verify(path).intact
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint["large"][-3:].tolist() == [34, 34, 34]
+        assert checkpoint["reversed"][:2].tolist() == [34, 34]
+
+
+@pytest.mark.parametrize("file", [*GOLDEN, *LARGE])
+def test_the_fingerprints_of_golden_files_match_their_content(file: str, make_golden: ModuleType):
+    state, expected = make_golden.golden_state(), FINGERPRINT
+    if file in LARGE:
+        state, expected = make_golden.large_state(), LARGE_FINGERPRINT
+    assert inspect(HERE / "golden" / file).fingerprint == fingerprint(state) == expected
 
 
 @pytest.mark.parametrize("file", WRITTEN_TODAY)
 def test_the_current_writer_gives_the_same_bytes_as_the_golden_file(file: str, make_golden: ModuleType, tmp_path: Path):
     save_file(make_golden.golden_state(), tmp_path / file, make_golden.METADATA)
     assert (tmp_path / file).read_bytes() == (HERE / "golden" / file).read_bytes()
+
+
+def test_the_current_writer_gives_the_same_large_golden_files(make_golden: ModuleType, tmp_path: Path):
+    for file in make_golden.LARGE:
+        save_file(make_golden.large_state(), tmp_path / file, make_golden.FORMAT)
+    sharded = tmp_path / make_golden.SHARDED
+    save_file(make_golden.large_state(), sharded, make_golden.FORMAT, max_shard_size=make_golden.LARGE_BYTES)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (HERE / "golden" / path.name).read_bytes()
+
+
+def test_golden_files_of_all_versions_are_equal_and_convert_to_the_same_bytes(tmp_path: Path):
+    for file in GOLDEN:
+        assert diff(HERE / "golden" / file, HERE / "golden" / "version2.safetensors").same
+        convert(HERE / "golden" / file, tmp_path / "x.safetensors")
+        assert (tmp_path / "x.safetensors").read_bytes() == (HERE / "golden" / "version2.safetensors").read_bytes()

@@ -352,8 +352,8 @@ LIES = {
     "no manifest": (rb'"manifest":"123456789"', b'"manifest":null', "has no manifest or no tensors"),
     "tensors that are a list": (rb'"tensors":\{.*\},"version"', b'"tensors":[],"version"', "no manifest or no tensors"),
     "metadata that is not text": (rb'"key":"\xc3\xa9"', b'"key":1', "its metadata are not strings by name"),
-    "no version": (rb',"version":2', b"", "its index has no version"),
-    "another version": (rb'"version":2', b'"version":true', "its index has no version"),
+    "no version": (rb',"version":3', b"", "its index has no version"),
+    "another version": (rb'"version":3', b'"version":true', "its index has no version"),
     "no object": (rb"^.*$", b"[]", "is not valid JSON"),
     "no JSON": (rb"^\{", b"{{", "is not valid JSON"),
     "a depth without end": (rb"^.*$", b"[" * 100_000, "is not valid JSON"),
@@ -383,6 +383,6 @@ def test_footer_sizes_beyond_the_file_are_refused():
 
 def test_a_file_of_a_newer_version_is_an_error_that_says_to_upgrade():
     with pytest.raises(
-        VersionError, match=r"newer statezoo \(its version of the file is 3, .* reads up to 2\). Upgrade"
+        VersionError, match=r"newer statezoo \(its version of the file is 4, .* reads up to 3\). Upgrade"
     ):
-        opened_of(sealed(TRUE_INDEX.replace(b'"version":2', b'"version":3')))
+        opened_of(sealed(TRUE_INDEX.replace(b'"version":3', b'"version":4')))

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -140,32 +142,65 @@ def hash_of(content: Any) -> str:
     return xxh3_128_hexdigest(canonical(content).encode())
 
 
-def rewritten(path: Path, change: Any) -> None:
+def rewritten(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Apply `change` to the manifest of the file at `path`, as a dict, and write it back with matching checksums."""
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    record = json.loads(header["__metadata__"]["statezoo"])
-    del record["checksum"]
+    _, *fields, entries = header["__metadata__"]["statezoo"].split(" ", 8)
+    record = dict(field.split("=", 1) for field in fields) | json.loads(entries)
+    record["storages"] = int(record["storages"])
     change(record)
     with open_header(str(path)) as opened:
         stored = [
             [n, *t, record["digests"][32 * i : 32 * i + 32]]
             for i, (n, t) in enumerate(opened.parts[0].opened.tensors.items())
         ]
-    content_keys = ("aliases", "extra", "layouts", "storages")
-    record["fingerprint"] = hash_of({key: record.get(key) for key in content_keys} | {"stored": stored})
-    record["checksum"] = hash_of([record, {}])
-    header["__metadata__"] = {"statezoo": canonical(record)}
+    empty: dict[str, Any] = {"aliases": [], "extra": [], "layouts": {}, "own": []}
+    entries = {key: record[key] for key in empty if key in record}
+    covered = {key: (empty | entries)[key] for key in ("aliases", "extra", "layouts")}
+    record["fingerprint"] = hash_of(covered | {"storages": record["storages"], "stored": stored})
+    before = f"version={record['version']} "
+    names = ("fingerprint", "metadata", "storages", "digests", "blocks")
+    after = " ".join(f"{name}={record[name]}" for name in names if name in record) + f" {canonical(entries)}"
+    checksum = xxh3_128_hexdigest((before + after).encode())
+    header["__metadata__"] = {"statezoo": f"seal={'0' * 32} {before}checksum={checksum} {after}"}
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
-def test_a_file_of_a_newer_version_says_to_upgrade(tmp_path: Path):
+def test_a_rewritten_header_with_matching_checksums_loads(tmp_path: Path):
     save_file(a_state(), tmp_path / "x.safetensors")
-    rewritten(tmp_path / "x.safetensors", lambda record: record.update(version=2, future="x"))
-    with pytest.raises(VersionError, match=r"written by a newer statezoo.*Upgrade statezoo"):
+    rewritten(tmp_path / "x.safetensors", lambda record: None)
+    assert list(compare_states(a_state(), load_file(tmp_path / "x.safetensors"))) == []
+
+
+@pytest.mark.parametrize("version", [3, 123456789])
+def test_a_file_of_a_newer_version_says_to_upgrade(tmp_path: Path, version: int):
+    save_file(a_state(), tmp_path / "x.safetensors")
+    rewritten(tmp_path / "x.safetensors", lambda record: record.update(version=version, storages="in another way"))
+    with pytest.raises(VersionError, match=rf"newer statezoo .*is {version}, and .* up to 2.*Upgrade statezoo"):
         load_file(tmp_path / "x.safetensors")
+
+
+def test_a_changed_bit_in_a_version_number_is_damage(path: Path):
+    save_file(a_state(), path)
+    content = path.read_bytes()
+    places = [content.find(number) + len(number) - 1 for number in (b"version=2", b'"version":3')]
+    for place, bit in product(filter(lambda place: place > 16, places), range(8)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+        with pytest.raises(CorruptError):
+            load_file(path)
+
+
+@pytest.mark.parametrize("file", ["version1.safetensors", "version2.h5"])
+def test_a_changed_bit_in_the_version_number_of_an_older_file_is_damage(tmp_path: Path, file: str):
+    content = (Path(__file__).parents[1] / "formats" / "golden" / file).read_bytes()
+    place = content.index(b"version") + content[content.index(b"version") :].index(b":1") + 1
+    for bit in range(8):
+        (tmp_path / file).write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+        with pytest.raises(CorruptError):
+            load_file(tmp_path / file)
 
 
 HOSTILE = {
@@ -193,10 +228,21 @@ HOSTILE = {
     "a layout of nothing": lambda r: r.update(layouts={"nobody": [0]}),
     "more storages than tensors": lambda r: r.update(storages=99),
     "fewer digests than tensors": lambda r: r.update(digests=r["digests"][:32]),
-    "no aliases": lambda r: r.pop("aliases"),
+    "digests that are no digits": lambda r: r.update(digests="\x1b" * len(r["digests"])),
+    "digests with capital letters": lambda r: r.update(digests="A" * len(r["digests"])),
+    "no blocks": lambda r: r.pop("blocks"),
+    "blocks of nothing": lambda r: r.update(blocks="AAAA"),
+    "blocks that are no base64": lambda r: r.update(blocks="é"),
+    "entries that are a list": lambda r: r.update(layouts=[]),
+    "storages that are no number": lambda r: r.update(storages="1_0"),
+    "storages of many digits": lambda r: r.update(storages="9" * 5000),
+    "negative storages": lambda r: r.update(storages="-1"),
     "aliases that are no list": lambda r: r.update(aliases=3),
-    "a version that is no number": lambda r: r.update(version="1"),
+    "a version that is no number": lambda r: r.update(version="x"),
+    "a version of many digits": lambda r: r.update(version="9" * 5000),
+    "a version of other digits": lambda r: r.update(version="٣"),
     "a version of zero": lambda r: r.update(version=0),
+    "version 1 in the text of version 2": lambda r: r.update(version=1),
 }  # fmt: skip
 
 
@@ -209,7 +255,26 @@ def test_a_corrupt_manifest_with_right_checksums_is_refused(tmp_path: Path, kind
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "3", "null", '"x"', "{", "[" * 100_000, "{}", '{"version":1}', "9" * 5_000, "NaN"]
+    "text",
+    [
+        "[]",
+        "3",
+        "null",
+        '"x"',
+        "{",
+        "[" * 100_000,
+        "{" * 100_000,
+        "{}",
+        '{"version":1}',
+        "9" * 5_000,
+        "NaN",
+        " " * 9,
+        "seal=",
+        f"seal={'0' * 32} ",
+        "seal=" + "0" * 32 + " {}",
+        "version=2",
+        "version=2 checksum=" + "0" * 32 + " ",
+    ],
 )
 def test_an_invalid_manifest_is_refused(tmp_path: Path, text: str):
     header = json.dumps({"__metadata__": {"statezoo": text}}).encode()

@@ -150,44 +150,6 @@ def test_an_invalid_index_is_the_error_that_numpy_raises(path: Path, key: Any):
     assert str(found.value) == str(expected.value)
 
 
-def test_a_slice_reads_only_the_rows_it_needs(path: Path):
-    array = np.arange(4_000_000, dtype=np.float32).reshape(1000, 4000)
-    save_file({"x": array}, path)
-    with open_checkpoint(path, verify=False) as checkpoint:
-        source = checkpoint._header.parts[0].source
-        read: list[int] = []
-        original = source.read_into
-
-        def counting(offset: int, buffer: memoryview) -> None:
-            read.append(len(buffer))
-            original(offset, buffer)
-
-        source.read_into = counting  # pyright: ignore[reportAttributeAccessIssue]
-        np.testing.assert_array_equal(checkpoint["x"][10:20], array[10:20])
-        assert sum(read) == 10 * 16_000
-        read.clear()
-        np.testing.assert_array_equal(checkpoint["x"][:, 7], array[:, 7])
-        assert sum(read) == array.nbytes
-        assert max(read) <= 1 << 22, "a column is read by the block, not with all the rest at once"
-
-
-def test_a_slice_of_a_damaged_tensor_is_an_error_even_if_the_damage_is_elsewhere(path: Path):
-    save_file({"x": np.zeros((100, 10)), "y": np.ones(3)}, path)
-    damage_every_tensor(path)
-    with open_checkpoint(path) as checkpoint:
-        with pytest.raises(CorruptError, match=r"is damaged: the bytes of these tensors .*\n  'x'") as caught:
-            checkpoint["x"][50:60]
-        assert caught.value.tensors == ("x",)
-        with pytest.raises(CorruptError):
-            checkpoint["x"][...]
-        with pytest.raises(CorruptError):
-            checkpoint.load()
-    with open_checkpoint(path, verify=False) as checkpoint:
-        assert not checkpoint["x"][50:60].any()
-        assert checkpoint["x"][0, 0] != 0
-    assert load_file(path, verify=False)["x"].shape == (100, 10)
-
-
 def test_a_view_of_a_damaged_tensor_is_an_error(path: Path):
     save_file(a_state(), path)
     damage_every_tensor(path)

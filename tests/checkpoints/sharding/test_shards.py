@@ -182,7 +182,7 @@ def test_metadata_may_use_the_names_that_the_index_itself_uses(path: Path):
     loaded = load_file(path)
     assert loaded["tied"] is loaded["z.weight"]
     with open_checkpoint(path.parent / index_of(path)["weight_map"]["last"]) as shard:
-        assert shard.metadata == {"format": "pt", "index": INDEX}
+        assert shard.metadata == {"index": INDEX}
 
 
 def test_deferred_arrays_are_computed_once_each_and_one_at_a_time(path: Path):

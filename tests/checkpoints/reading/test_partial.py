@@ -1,0 +1,123 @@
+"""A part of a tensor is checked by reading the blocks that it touches, and no others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from statezoo.checkpoints import Checkpoint, CorruptError, open_checkpoint, save_file, verify
+
+
+def counted(checkpoint: Checkpoint) -> list[tuple[int, int]]:
+    """Return a list to which each read of an open file adds its offset and its number of bytes."""
+    source, read = checkpoint._header.parts[0].source, []
+    original = source.read_into
+
+    def counting(offset: int, *buffers: memoryview) -> None:
+        read.append((offset, sum(buffer.nbytes for buffer in buffers)))
+        original(offset, *buffers)
+
+    source.read_into = counting  # pyright: ignore[reportAttributeAccessIssue]
+    return read
+
+
+def test_an_unchecked_slice_reads_only_what_it_needs(path: Path):
+    array = np.arange(4_000_000, dtype=np.float32).reshape(1000, 4000)
+    save_file({"x": array}, path)
+    with open_checkpoint(path, verify=False) as checkpoint:
+        read = counted(checkpoint)
+        np.testing.assert_array_equal(checkpoint["x"][10:20], array[10:20])
+        assert sum(size for _, size in read) == 10 * 16_000
+        read.clear()
+        np.testing.assert_array_equal(checkpoint["x"][:, 7], array[:, 7])
+        assert sum(size for _, size in read) <= array.nbytes
+        assert max(size for _, size in read) <= 1 << 22, "a column is read a piece at a time, not at once"
+        read.clear()
+        np.testing.assert_array_equal(checkpoint["x"][::200, 7], array[::200, 7])
+        assert sum(size for _, size in read) == 5 * 4
+
+
+MIB = 1 << 20
+# An index, and the number of blocks of 64 KiB that its elements are in.
+SLICES = {
+    "rows": (np.s_[960:970], 1),
+    "40 KiB across a border": (np.s_[4092:4102], 2),
+    "one element": (np.s_[12345, 678], 1),
+    "the last element": (np.s_[-1, -1], 1),
+    "the first rows backwards": (np.s_[9::-1], 1),
+    "a few rows far apart": (np.s_[::-5000, 3:5], 4),
+    "part of a row": (np.s_[77, 100:200], 1),
+    "a new axis": (np.s_[None, 16_000:16_010, ..., None], 1),
+}
+
+
+@pytest.mark.parametrize("kind", SLICES)
+def test_a_slice_is_checked_by_reading_only_the_blocks_that_it_touches(path: Path, kind: str):
+    array = np.arange(16 * MIB, dtype=np.float32).reshape(16 * 1024, 1024)
+    save_file({"x": array}, path, durable=False)
+    key, blocks = SLICES[kind]
+    with open_checkpoint(path) as checkpoint:
+        read = counted(checkpoint)
+        np.testing.assert_array_equal(checkpoint["x"][key], array[key])
+        assert sum(size for _, size in read) <= blocks << 16
+        assert sum(size for _, size in read) + checkpoint._header.parts[0].opened.offsets["x"] < 300 * 1024
+        read.clear()
+        np.testing.assert_array_equal(checkpoint["x"][key], array[key])
+        assert sum(size for _, size in read) <= array[key].nbytes, "a block is checked once"
+
+
+def test_a_slice_of_a_row_of_several_mebibytes_reads_only_its_blocks(path: Path):
+    array = np.arange(16 * MIB, dtype=np.float32).reshape(4, 4 * MIB)
+    save_file({"x": array}, path, durable=False)
+    with open_checkpoint(path) as checkpoint:
+        read = counted(checkpoint)
+        np.testing.assert_array_equal(checkpoint["x"][1:3, 5000:15_000], array[1:3, 5000:15_000])
+        assert sum(size for _, size in read) <= 4 << 16
+
+
+def test_a_view_is_sliced_by_reading_only_the_blocks_that_it_touches(path: Path):
+    array = np.arange(MIB, dtype=np.float32).reshape(1024, 1024)
+    state = {"x": array, "transposed": array.T, "backwards": array[::-1], "part": array[100:, 5:]}
+    save_file(state, path)
+    with open_checkpoint(path) as checkpoint:
+        read = counted(checkpoint)
+        for name in ("transposed", "backwards", "part"):
+            for key in (np.s_[3:5, 7], np.s_[7, 3:5], np.s_[-1], np.s_[..., -1:]):
+                np.testing.assert_array_equal(checkpoint[name][key], state[name][key])
+        read.clear()
+        np.testing.assert_array_equal(checkpoint["transposed"][500:510, 600], array.T[500:510, 600])
+        assert sum(size for _, size in read) == 40
+
+
+BLOCKS = 5
+LARGE = np.random.default_rng(0).integers(0, 256, ((BLOCKS - 1) << 16) + 100, np.uint8)
+
+
+@pytest.mark.parametrize("place", range(BLOCKS))
+def test_a_slice_is_an_error_only_if_a_block_that_it_touches_is_damaged(path: Path, place: int):
+    save_file({"x": LARGE, "y": np.ones(3), "view": LARGE[::-1]}, path)
+    with open_checkpoint(path) as checkpoint:
+        offset = checkpoint._header.parts[0].opened.offsets["x"]
+    content = bytearray(path.read_bytes())
+    content[offset + min((place << 16) + 1234, LARGE.size - 1)] ^= 4
+    path.write_bytes(content)
+    with open_checkpoint(path) as checkpoint:
+        for number in range(BLOCKS):
+            key = slice(number << 16, (number << 16) + 50)
+            if number == place:
+                for name, index in (("x", key), ("view", slice(LARGE.size - key.stop, LARGE.size - key.start))):
+                    with pytest.raises(
+                        CorruptError, match=r"is damaged: the bytes of these tensors .*\n  'x'"
+                    ) as caught:
+                        checkpoint[name][index]
+                    assert caught.value.tensors == ("x",)
+            else:
+                np.testing.assert_array_equal(checkpoint["x"][key], LARGE[key])
+        assert checkpoint["y"][1:].tolist() == [1, 1]
+        with pytest.raises(CorruptError):
+            checkpoint["x"][...]
+        with pytest.raises(CorruptError):
+            checkpoint["x"][[1, 2]]
+    assert verify(path).damaged == ("x",)
+    with open_checkpoint(path, verify=False) as checkpoint:
+        assert (checkpoint["x"][:] != LARGE).sum() == 1
