@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from corpus.hostile_file import ANYTHING, HostileFile, bytes_of
+from xxhash import xxh3_128_hexdigest
 
 from statezoo.checkpoints import save_file
 
@@ -145,33 +146,61 @@ def _sparse(length: int) -> Callable[[Path], object]:
     return make
 
 
-# Changes to the manifest of our own file, which its checksum detects.
+# Changes to the manifest of our own file, as a dict of its fields and its JSON.
 MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "manifest with a view that leaves its tensor": lambda m: m["aliases"][0].__setitem__(5, 1 << 40),
     "manifest with a view of a huge shape": lambda m: m["aliases"][0].__setitem__(4, [1 << 40, 1 << 40]),
     "manifest with a million storages": lambda m: m.update(storages=1_000_000),
+    "manifest with storages of many digits": lambda m: m.update(storages="9" * 1_000_000),
     "manifest with aliases that are numbers": lambda m: m.update(aliases=[1, 2, 3]),
     "manifest with digests of nothing": lambda m: m.update(digests=""),
-    "manifest with digests that are a list": lambda m: m.update(digests=[0] * 32),
+    "manifest with digests of control characters": lambda m: m.update(digests="\x1b[2J".ljust(32)),
+    "manifest with a fingerprint of control characters": lambda m: m.update(fingerprint="\x1b[2J".ljust(32, "0")),
+    "manifest with a million blocks": lambda m: m.update(blocks="A" * 4_000_000),
+    "manifest with blocks that are no base64": lambda m: m.update(blocks="\xe9"),
+    "manifest with deep entries": lambda m: m.update(aliases=_Text("[" * 100_000)),
     "manifest of a newer version": lambda m: m.update(version=99),
     "manifest of a version that is huge": lambda m: m.update(version=10**4000),
     "manifest without anything": dict.clear,
 }
 
 
-def _with_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+class _Text(str):
+    """JSON as it is."""
+
+
+def _with_manifest(change: Callable[[dict[str, Any]], object], is_sealed: bool) -> Callable[[Path], object]:
+    """Return a function that makes a file with a changed manifest. is_sealed: make the checksum and the seal fit."""
+
     def make(path: Path) -> None:
         weight = np.arange(6.0).reshape(2, 3)
         save_file({"weight": weight, "view": weight.T}, path)
         content = path.read_bytes()
         end = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(content[8:end])
-        manifest = json.loads(header["__metadata__"]["statezoo"])
+        _, *fields, entries = header["__metadata__"]["statezoo"].split(" ", 8)
+        manifest = dict(field.split("=", 1) for field in fields) | json.loads(entries)
         change(manifest)
-        header["__metadata__"]["statezoo"] = json.dumps(manifest)
-        path.write_bytes(with_header(json.dumps(header).encode(), content[end:]))
+        header["__metadata__"]["statezoo"] = f"seal={'0' * 32} {_text_of(manifest, is_sealed)}"
+        text = json.dumps(header).encode()
+        if is_sealed:
+            text = text.replace(b"seal=" + b"0" * 32, b"seal=" + xxh3_128_hexdigest(
+                text.replace(b"seal=" + b"0" * 32, b"seal=")
+            ).encode())  # fmt: skip
+        path.write_bytes(with_header(text, content[end:]))
 
     return make
+
+
+def _text_of(manifest: dict[str, Any], is_sealed: bool) -> str:
+    version, checksum = manifest.pop("version", ""), manifest.pop("checksum", "")
+    names = [name for name in ("fingerprint", "metadata", "storages", "digests", "blocks") if name in manifest]
+    fields = " ".join(f"{name}={manifest.pop(name)}" for name in names)
+    values = {name: value if isinstance(value, _Text) else json.dumps(value) for name, value in manifest.items()}
+    rest = f"{fields} {{{','.join(f'{json.dumps(name)}:{value}' for name, value in values.items())}}}"
+    if is_sealed:
+        checksum = xxh3_128_hexdigest(f"version={version} {rest}".encode())
+    return f"version={version} checksum={checksum} {rest}"
 
 
 FILES = [
@@ -190,8 +219,9 @@ FILES = [
         for title, length in LENGTHS.items()
     ),
     *(
-        HostileFile(title, ".safetensors", _with_manifest(change), "its manifest|newer statezoo")
+        HostileFile(title + suffix, ".safetensors", _with_manifest(change, bool(suffix)), "its manifest|newer statezoo")
         for title, change in MANIFESTS.items()
+        for suffix in ("", ", sealed")
     ),
     HostileFile("a header of a hundred megabytes of zeros", ".safetensors", _sparse(99_999_992), JSON),
 ]
