@@ -23,6 +23,7 @@ from xxhash import xxh3_64_hexdigest
 
 from ..errors import CheckpointError, WriteError
 from . import locks
+from .forks import OwnFile
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -143,7 +144,7 @@ class _Temporary:
     __slots__ = ("file", "path", "process")
 
     def __init__(self, path: str) -> None:
-        self.path, self.file, self.process = path, locks.OwnFile(), os.getpid()
+        self.path, self.file, self.process = path, OwnFile(), os.getpid()
 
     @property
     def descriptor(self) -> int:
@@ -262,7 +263,7 @@ def remove_leftovers(target: str) -> None:
 @contextlib.contextmanager
 def _dead(path: str) -> Iterator[int | None]:
     """Yield the descriptor of a dead writer's temporary file, locked, or None if the file at path is not one."""
-    left = locks.OwnFile()
+    left = OwnFile()
     try:
         left.open(path, _LEFT)
         is_locked = stat.S_ISREG(os.fstat(left.number).st_mode) and locks.try_lock(left.number)
@@ -297,7 +298,7 @@ def flush_folder(path: str, folder: str) -> None:
     if os.name != "posix":
         return
     try:
-        opened = locks.OwnFile()
+        opened = OwnFile()
         try:
             opened.open(folder, os.O_RDONLY)
             os.fsync(opened.number)

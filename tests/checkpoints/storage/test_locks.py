@@ -6,12 +6,14 @@ import fcntl
 import itertools
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ import pytest
 
 from statezoo.checkpoints.errors import CheckpointError, LockedError, WriteError
 from statezoo.checkpoints.storage import locks
+from statezoo.checkpoints.storage.forks import OwnFile
 from statezoo.checkpoints.storage.locks import locked
 
 HOLD = """
 import sys, time
+from statezoo.checkpoints.storage.forks import OwnFile
 from statezoo.checkpoints.storage.locks import locked
 with locked(sys.argv[1]) as is_locked:
     print(is_locked, flush=True)
@@ -105,12 +109,22 @@ def test_a_missing_lock_file_is_created_on_request(tmp_path: Path):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="only Linux says who holds a lock")
-def test_the_error_names_the_path_the_process_and_its_command(tmp_path: Path, holder: subprocess.Popen[str]):
-    with pytest.raises(LockedError) as info:
-        enter(tmp_path)
+def test_the_error_names_the_path_the_process_its_command_and_the_time(tmp_path: Path):
+    before = time.time()
+    holder = hold(tmp_path, 60)
+    try:
+        with pytest.raises(LockedError) as info:
+            enter(tmp_path)
+    finally:
+        holder.kill()
+        holder.communicate()
     text = str(info.value)
     assert text.startswith(f"{tmp_path} is locked by process {holder.pid} ({sys.executable} -c ")
     assert text.endswith("\nWait until it has finished, or stop it, and try again.")
+    since = re.search(r"\) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\n", text)
+    assert since is not None
+    locked_s = datetime.strptime(since[1], "%Y-%m-%d %H:%M:%S").timestamp()
+    assert before - 1 <= locked_s <= time.time()
 
 
 def test_a_wait_ends_with_an_error_after_its_limit(tmp_path: Path, holder: subprocess.Popen[str]):
@@ -306,6 +320,7 @@ def test_a_forked_child_that_leaves_the_block_does_not_release_the_lock(tmp_path
 
 FORK_AND_DIE = """
 import os, signal, sys, threading, time
+from statezoo.checkpoints.storage.forks import OwnFile
 from statezoo.checkpoints.storage.locks import locked
 ready = threading.Event()
 def hold():
@@ -337,7 +352,7 @@ def test_the_lock_of_a_killed_process_is_free_even_if_its_forked_child_lives(tmp
 
 
 def test_in_a_forked_child_a_file_it_must_not_share_becomes_the_null_device(tmp_path: Path):
-    file = locks.OwnFile()
+    file = OwnFile()
     file.open(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT)
     child = os.fork()
     if not child:
@@ -346,6 +361,141 @@ def test_in_a_forked_child_a_file_it_must_not_share_becomes_the_null_device(tmp_
     assert os.waitpid(child, 0)[1] == 0
     assert os.fstat(file.number).st_size == 0
     file.close()
+
+
+def test_a_handler_may_wait_for_a_thread_that_opens_a_file_whatever_it_interrupted(tmp_path: Path):
+    """With a lock around the opening of files, the thread would wait for the code that the handler interrupted."""
+
+    def handler(*_: Any) -> None:
+        thread = threading.Thread(target=enter, args=(tmp_path / "other", 60))
+        thread.start()
+        thread.join(30)
+        ended.append(not thread.is_alive())
+
+    ended: list[bool] = []
+    (tmp_path / "other").mkdir()
+    original = signal.signal(signal.SIGUSR1, handler)
+    try:
+        moments = at_each_moment(lambda: enter(tmp_path), lambda: signal.raise_signal(signal.SIGUSR1))
+    finally:
+        signal.signal(signal.SIGUSR1, original)
+    assert ended == [True] * moments
+
+
+def test_a_thread_that_is_waited_for_does_not_wait_for_a_lock_of_the_waiting_one(tmp_path: Path):
+    errors: list[BaseException] = []
+    ident: list[int] = []
+    begun = threading.Event()
+
+    def work() -> None:
+        ident.append(threading.get_ident())
+        begun.set()
+        try:
+            enter(tmp_path, wait_s=60)
+        except LockedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    with locked(tmp_path):
+        thread.start()
+        begun.wait()
+        with locks.awaiting(ident[0]):
+            thread.join(30)
+        assert not thread.is_alive()
+    assert "is locked by code of this process that waits for this call to end.\n" in str(errors[0])
+
+
+def test_a_child_forked_while_it_waits_for_a_lock_goes_on_waiting_like_another_process(tmp_path: Path):
+    """The descriptor that it tried to lock is the null device by now, which it must not take for the file."""
+    holder = hold(tmp_path, 60)
+    children: list[int] = []
+
+    def fork(*_: Any) -> None:
+        children.append(os.fork())
+
+    original, parent = signal.signal(signal.SIGALRM, fork), os.getpid()
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        enter(tmp_path, wait_s=0.5)
+        outcome = 1
+    except LockedError as error:
+        outcome = 7 if f"process {holder.pid}" in str(error) else 2
+    finally:
+        if os.getpid() != parent:
+            os._exit(outcome)
+        signal.signal(signal.SIGALRM, original)
+        holder.kill()
+        holder.communicate()
+    assert outcome == 7
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+
+
+@pytest.mark.parametrize(
+    "start", ["subprocess.Popen(command, close_fds=False)", "os.posix_spawn(command[0], command, os.environ)"]
+)
+def test_the_lock_of_a_killed_process_is_free_even_if_a_program_that_it_started_lives(tmp_path: Path, start: str):
+    program = f"""
+import os, signal, subprocess, sys
+from statezoo.checkpoints.storage.locks import locked
+command = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+with locked(sys.argv[1]):
+    {start}
+    signal.pause()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()  # the program runs
+    process.kill()
+    process.wait()
+    enter(tmp_path, wait_s=0)
+    process.stdin.close()
+    process.stdout.close()
+
+
+def test_forks_in_one_thread_while_another_opens_and_closes_files_leave_no_descriptor_in_the_children(tmp_path: Path):
+    stop = threading.Event()
+
+    def open_and_close() -> None:
+        while not stop.is_set():
+            file = OwnFile()
+            file.open(str(tmp_path), os.O_RDONLY)
+            file.close()
+
+    thread = threading.Thread(target=open_and_close)
+    thread.start()
+    try:
+        for _ in range(50):
+            child = os.fork()
+            if not child:
+                left = [number for number in os.listdir("/proc/self/fd") if leads_to(number, tmp_path)]
+                os._exit(len(left))
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def leads_to(number: str, path: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}") == str(path)
+    except OSError:
+        return False
+
+
+def test_a_file_whose_finalizer_was_interrupted_is_closed_by_the_next_one_that_opens(tmp_path: Path):
+    before = open_files()
+    file = OwnFile()
+    file.open(str(tmp_path), os.O_RDONLY)
+    lost = file._opened
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OwnFile, "__del__", lambda self: None)
+        del file
+    assert len(lost) == 1
+    enter(tmp_path)
+    assert open_files() == before
 
 
 def test_a_file_replaced_during_the_wait_is_locked_under_its_name(tmp_path: Path):

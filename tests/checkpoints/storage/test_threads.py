@@ -1,5 +1,6 @@
 """Tasks in lanes: one thread works through each lane, and none outlives the call."""
 
+import os
 import threading
 import time
 from collections import deque
@@ -9,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import Deferred, load_file, save_file
-from statezoo.checkpoints.storage import streams
+from statezoo.checkpoints import CheckpointError, Deferred, load_file, save_file
+from statezoo.checkpoints.storage import streams, threads
 from statezoo.checkpoints.storage.threads import run_lanes, run_on_threads
 
 
 def test_each_lane_runs_in_order_with_the_first_on_the_calling_thread():
-    done: list[tuple[str, int, str]] = []
+    done: list[tuple[str, int, bool]] = []
+    here = threading.get_ident()
 
     def note(lane: str, number: int) -> None:
-        done.append((lane, number, threading.current_thread().name))
+        done.append((lane, number, threading.get_ident() == here))
 
     run_lanes([deque(partial(note, lane, number) for number in range(50)) for lane in "ab"])
-    here = threading.current_thread().name
-    for lane, name in ("a", here), ("b", "statezoo"):
-        assert [entry for entry in done if entry[0] == lane] == [(lane, number, name) for number in range(50)]
+    for lane, is_here in ("a", True), ("b", False):
+        assert [entry for entry in done if entry[0] == lane] == [(lane, number, is_here) for number in range(50)]
 
 
 def test_each_shared_task_runs_once(monkeypatch: pytest.MonkeyPatch):
@@ -41,23 +42,69 @@ def test_an_empty_list_of_tasks_is_not_an_error():
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_after_an_error_in_one_lane_no_lane_starts_another_task(failing: int):
-    failed = threading.Event()
+    begun, failed = threading.Event(), threading.Event()
     done: list[str] = []
+    outlasted: list[bool] = []
 
     def fail() -> None:
+        begun.wait()
         failed.set()
         raise ValueError("on purpose")
 
     def outlast_the_error() -> None:
+        begun.set()
         failed.wait()
         time.sleep(0.2)
+        outlasted.append(True)
 
     lanes: list[deque[Any]] = [deque([outlast_the_error, partial(done.append, "late")]) for _ in range(2)]
     lanes[failing][0] = fail
     with pytest.raises(ValueError, match="on purpose"):
         run_lanes(lanes)
     assert done == []
-    assert not [thread for thread in threading.enumerate() if thread.name == "statezoo"]
+    assert outlasted == [True]
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_if_the_system_starts_no_more_threads_fewer_run_all_lanes(monkeypatch: pytest.MonkeyPatch, most: int):
+    started: list[int] = []
+    start = threads.start_new_thread
+
+    def start_few(*arguments: Any) -> int:
+        if len(started) == most:
+            raise RuntimeError("can't start new thread")
+        started.append(start(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(threads, "start_new_thread", start_few)
+    done: list[int] = []
+    run_lanes([deque([partial(done.append, number)]) for number in range(4)])
+    assert sorted(done) == [0, 1, 2, 3]
+    assert len(started) == most
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_in_a_signal_handler_does_not_wait_for_the_threads_of_its_parent():
+    go_on, done = threading.Event(), []
+
+    def fork() -> None:
+        child = os.fork()
+        if child:
+            done.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            go_on.set()
+
+    parent = os.getpid()
+    try:
+        run_lanes([deque([fork]), deque([go_on.wait])])
+    except CheckpointError as error:
+        if os.getpid() != parent:
+            os._exit(7 if "this process was forked while" in str(error) else 1)
+        raise
+    finally:
+        if os.getpid() != parent:
+            os._exit(2)
+    assert done == [7]
 
 
 def test_a_state_written_and_digested_by_different_threads_loads_unchanged(path: Any):
