@@ -3,7 +3,8 @@
 All survive pickling unchanged, so that a worker process can pass them on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -77,6 +78,22 @@ class WriteError(_SystemError):
 
 class LockedError(WriteError, TimeoutError):
     """A file or folder that another process or thread kept locked for too long. Nothing was written."""
+
+
+class OutOfMemoryError(CheckpointError, MemoryError):
+    """A save or a load for which there is not enough memory. Files and models are unchanged."""
+
+
+@contextmanager
+def enough_memory(what: str, advice: str) -> Iterator[None]:
+    """Turn a MemoryError in the block into an OutOfMemoryError. what: a clause, such as "the state was not saved"."""
+    try:
+        yield
+    except MemoryError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = f" ({error})" if str(error) else ""
+        raise OutOfMemoryError(f"{what}: there is not enough memory{reason}. {advice}") from error
 
 
 class ClosedError(CheckpointError, ValueError):

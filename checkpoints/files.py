@@ -15,6 +15,7 @@ from .errors import (
     NoCheckpointError,
     ReadError,
     WriteError,
+    enough_memory,
 )
 from .formats import DEFAULT, Format, format_named, format_of
 from .reading.header import Header, open_one
@@ -35,6 +36,7 @@ from .storage.streams import Placed
 from .storage.unnamed import content_of, unnamed
 
 
+@enough_memory("the state was not saved", "Free some memory, or give large arrays as Deferred: one is made at a time.")
 def save_file(
     state_dict: Mapping[str, Any],
     file: str | os.PathLike[str] | BinaryIO,
@@ -228,6 +230,7 @@ def _is_saved(path: str) -> bool:
         return False
 
 
+@enough_memory("the checkpoint was not opened", "Free some memory.")
 def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
     """Open a checkpoint and return it as a mapping of names to lazy tensors. Only the header is read.
 
@@ -246,6 +249,7 @@ def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
     )
 
 
+@enough_memory("the file was not loaded", "Load it with mmap=True, or read some tensors with open_checkpoint.")
 def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupported: bool = False) -> dict[str, Any]:
     """Load the state in a file: arrays by name, in the order and with the sharing that they were saved with.
 

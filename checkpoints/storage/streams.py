@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # Small enough to stay in the processor's cache from the first use of its bytes to the last.
 _CHUNK_BYTES = 1 << 20
+_LEAST_CHUNK_BYTES = 1 << 16
 _SMALL_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
@@ -156,8 +157,8 @@ class _Writer:
         """Write a part of a large array that consists of whole blocks, in chunks that stay in the cache."""
         buffer = self._buffer()
         hasher = Hasher(block_bytes)
-        for start in range(0, len(memory), _CHUNK_BYTES):
-            live = memory[start : start + _CHUNK_BYTES]
+        for start in range(0, len(memory), len(buffer)):
+            live = memory[start : start + len(buffer)]
             chunk = buffer[: len(live)]
             chunk[...] = live
             hasher.update(chunk.data)
@@ -169,7 +170,11 @@ class _Writer:
         try:
             return self._free.pop()
         except IndexError:
+            pass
+        try:
             return np.empty(_CHUNK_BYTES, np.uint8)
+        except MemoryError:
+            return np.empty(_LEAST_CHUNK_BYTES, np.uint8)
 
 
 def read_tensors(
