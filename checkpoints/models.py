@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -15,7 +15,9 @@ from .reading.lazy import Checkpoint
 from .state import sharing
 
 if TYPE_CHECKING:
-    from ..core.nn.module.loading import LoadResult
+    from ..core.commit.steps import Step
+    from ..core.nn.module.changes import Changes
+    from ..core.nn.module.loading import LoadPlan, LoadResult
     from ..core.nn.module.module import Module
     from ..core.nn.module.parameter import Buffer, Parameter
 
@@ -75,7 +77,31 @@ def load_model(
         raise ArgumentError(f'ties is "error", "restore" or "copy", not {ties!r}.')
     with open_checkpoint(file, verify=verify) as checkpoint:
         load = plan_model(model, checkpoint, strict, cast, ties, prefix=prefix, skip_unsupported=skip_unsupported)
-    return load()
+    return load.apply()
+
+
+class ModelLoad:
+    """A load whose file was read and compared with the model. Nothing has changed yet.
+
+    commit: the changes of the model, to which those of an optimizer can be added.
+    """
+
+    def __init__(self, plan: LoadPlan, source: str, ties: Iterable[Step]) -> None:
+        from ..core.commit.steps import Commit
+
+        self._plan, self._source, self.commit = plan, source, Commit()
+        plan.add_to(self.commit)
+        self.commit.add(ties)  # after the values, which go into the arrays that the model has now
+
+    def apply(self) -> LoadResult:
+        """Make all changes, or none if anything is raised: MismatchError if a set_extra_state refuses its value."""
+        from ..core.errors import StateDictError
+
+        try:
+            self.commit.apply()
+        except StateDictError as error:
+            raise MismatchError(self._source, error.model, error.problems, error.advice) from error
+        return self._plan.result
 
 
 def plan_model(
@@ -87,8 +113,8 @@ def plan_model(
     *,
     prefix: str = "",
     skip_unsupported: bool = False,
-) -> Callable[[], LoadResult]:
-    """Read everything, and return a function that changes the model. Raises MismatchError as load_model does."""
+) -> ModelLoad:
+    """Read everything, and return the load that changes the model. Raises MismatchError as load_model does."""
     from ..core.errors import StateDictError
     from ..core.nn.module.loading import plan_load
 
@@ -97,25 +123,16 @@ def plan_model(
         _refuse_prefix(source, type(model).__name__, prefix, checkpoint)
     live = {name: array for name, array in model.state_dict().items() if isinstance(array, np.ndarray)}
     loaded = _with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported))
-    remakes, problems = ([], []) if ties == "copy" else _plan_ties(model, live, loaded, ties == "restore")
+    steps, problems = ([], []) if ties == "copy" else _plan_ties(model, live, loaded, ties == "restore")
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
 
     def without_prefix(more: str) -> str:
         return f"load_model(model, file, prefix={prefix + more!r})"
 
-    def apply() -> LoadResult:
-        try:
-            result = plan.apply()
-        except StateDictError as error:  # from a set_extra_state
-            raise MismatchError(source, error.model, error.problems, error.advice) from error
-        for remake in remakes:
-            remake()
-        return result
-
     try:
         plan, cause = plan_load(model, loaded.state, strict, cast, source, "the file", without_prefix), None
         if not problems:
-            return apply
+            return ModelLoad(plan, source, steps)
     except StateDictError as error:
         problems, advice, cause = problems + error.problems, [*advice, error.advice], error
     raise MismatchError(source, type(model).__name__, problems, "\n".join(advice)) from cause
@@ -173,16 +190,18 @@ class _Pair(NamedTuple):
 
 def _plan_ties(
     model: Module, live: Mapping[str, np.ndarray], loaded: _Loaded, restore: bool
-) -> tuple[list[Callable[[], None]], list[str]]:
-    """Return functions that make the ties missing in the model, and a problem for each tie that is not made."""
-    remakes, problems = [], []
+) -> tuple[list[Step], list[str]]:
+    """Return steps that make the ties missing in the model, and a problem for each tie that is not made."""
+    from ..core.nn.module.changes import Changes
+
+    steps, changes, problems = [], Changes(), []
     for pair in _lacking(loaded, live):
-        remake = _remake(model, pair, loaded.state) if restore else None
-        if remake is not None:
-            remakes.append(remake)
-        else:
+        made = _remake(model, pair, loaded.state, changes) if restore else None
+        if made is None:
             problems.append(f"{pair.name}  shares memory with {pair.partner} in the file, not in the model")
-    return remakes, problems
+        else:
+            steps += made
+    return steps + changes.steps(), problems
 
 
 def _lacking(loaded: _Loaded, live: Mapping[str, np.ndarray]) -> Iterator[_Pair]:
@@ -205,11 +224,12 @@ def _is_loaded(name: str, live: Mapping[str, np.ndarray], state: Mapping[str, An
     return name in live and name in state and live[name].shape == np.shape(state[name])
 
 
-def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[], None] | None:
-    """Return a function that makes a pair share memory in the model as in `state`, or None if the arrays do not fit.
+def _remake(model: Module, pair: _Pair, state: Mapping[str, Any], changes: Changes) -> list[Step] | None:
+    """Make a pair share memory in the model as in `state`, by `changes` and by the steps returned.
 
-    The returned function cannot fail.
+    Return None if the arrays do not fit.
     """
+    from ..core.autograd.base import set_data
     from ..core.nn.module.parameter import Parameter
 
     tensors = dict(_tensors(model))
@@ -232,15 +252,16 @@ def _remake(model: Module, pair: _Pair, state: Mapping[str, Any]) -> Callable[[]
     elif isinstance(base, Parameter) and isinstance(tensor, Parameter) and base.dtype == tensor.dtype:
         made = Parameter.view_of(base, _placed(base.data, whole, part), tensor.requires_grad)
     else:
-        array = _placed(base.data, whole, part)
-        return lambda: setattr(tensor, "data", array)
-    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in places]
-
-    def remake() -> None:
-        for owner, leaf in owners:
-            setattr(owner, leaf, made)
-
-    return remake
+        return [(set_data, tensor, _placed(base.data, whole, part))]
+    for name in places:
+        path, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(path)
+        if isinstance(made, Parameter):
+            changes.put(owner, "_parameters", leaf, made)
+        else:
+            changes.put(owner, "_buffers", leaf, made)
+            changes.persist(owner, leaf, made.persistent)
+    return []
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> bool:

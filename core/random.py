@@ -6,7 +6,6 @@ gets the same numbers. `get_rng_state` and `set_rng_state` save and restore the 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,9 +17,9 @@ import numpy as np
 from .autograd.tensor import Tensor
 from .errors import ArgumentError
 
-# Created on first use: NumPy imports numpy.random lazily, and a loaded model draws nothing.
-_default: np.random.Generator | None = None
-_making = threading.Lock()
+# Created on first use: NumPy imports numpy.random lazily, and a loaded model draws nothing. A dict, because its
+# setdefault needs no lock, which a signal handler or a forked child could find held.
+_made: dict[str, np.random.Generator] = {}
 
 
 class _StandIn:
@@ -31,7 +30,7 @@ class _StandIn:
         if current is not None:
             self._state = current.state
         else:
-            self._state = None if _default is None else _default.bit_generator.state
+            self._state = _made["default"].bit_generator.state if _made else None
 
     @property
     def state(self) -> Mapping[str, Any] | None:
@@ -54,14 +53,11 @@ def default_generator() -> np.random.Generator:
 
     Inside `undisturbed_generator`, return the generator of that block instead.
     """
-    global _default
     stand_in = _stand_in.get()
     if stand_in is not None:
         return stand_in.generator
-    with _making:
-        if _default is None:
-            _default = np.random.default_rng(0)
-    return _default
+    made = _made.get("default")
+    return made if made is not None else _made.setdefault("default", np.random.default_rng(0))
 
 
 def manual_seed(seed: int) -> np.random.Generator:

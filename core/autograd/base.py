@@ -52,13 +52,17 @@ class TensorBase:
 
     @requires_grad.setter
     def requires_grad(self, flag: bool) -> None:
+        self._check_requires_grad(flag)
+        self._requires_grad = flag
+
+    def _check_requires_grad(self, flag: bool) -> None:
+        """Raise ArgumentError or GraphError if `requires_grad` cannot be set to flag."""
         if flag and self.data.dtype.kind not in "fV":  # "V": bfloat16 and the like
             raise ArgumentError(
                 f"only a tensor of floats can require a gradient, not {self.dtype}. Call .float() first."
             )
         if not flag and self._requires_grad and self._parents and not self._keep_graph:
             raise GraphError("this tensor is the result of a recorded operation. Call detach() to leave the graph.")
-        self._requires_grad = flag
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set `requires_grad` and return self."""
@@ -165,6 +169,10 @@ class TensorBase:
             self.grad = start
         else:
             self.grad += start
+
+
+# The setters in C of three fields, for the steps of commit/steps.py.
+set_data, set_grad, set_requires_grad = (vars(TensorBase)[name].__set__ for name in ("data", "grad", "_requires_grad"))
 
 
 def rebuild(cls: type[TensorType], data: np.ndarray, requires_grad: bool) -> TensorType:

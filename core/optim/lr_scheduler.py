@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ..commit.steps import Step, run
 from ..errors import OptimizerError
 from .optimizer import Optimizer
 
@@ -25,8 +28,7 @@ class Schedule:
 
     def step(self) -> None:
         """Advance to the next epoch."""
-        self.last_epoch += 1
-        self._apply()
+        run(self._steps_to({"last_epoch": self.last_epoch + 1}))
 
     def get_last_lr(self) -> list[float]:
         """Return the current learning rate of each group."""
@@ -42,21 +44,30 @@ class Schedule:
         Raises OptimizerError if the state belongs to another kind of schedule or number of groups; nothing is changed
         in that case.
         """
+        run(self._steps_to_load(state_dict))
+
+    def _steps_to_load(self, state_dict: Mapping[str, Any]) -> list[Step]:
+        """Return the steps of `load_state_dict`, see commit/steps.py."""
         own = self.state_dict()
         if own.keys() != state_dict.keys() or len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
             raise OptimizerError(
                 f"the state does not fit this {type(self).__name__} of {len(self.base_lrs)} groups; nothing was "
                 f"changed. It has {sorted(state_dict)}; {sorted(own)} are needed."
             )
-        vars(self).update(state_dict)
-        self._apply()
+        return self._steps_to(state_dict)
 
-    def _apply(self) -> None:
+    def _steps_to(self, attributes: Mapping[str, Any]) -> list[Step]:
+        """Return the steps that set attributes, and the learning rates that follow from them."""
+        ahead = copy.copy(self)
+        vars(ahead).update(attributes)
         # A group that was added to the optimizer since then starts from its own rate.
-        added = self.optimizer.param_groups[len(self.base_lrs) :]
-        self.base_lrs = self.base_lrs + [float(group["lr"]) for group in added]
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self._lr(base)
+        added = self.optimizer.param_groups[len(ahead.base_lrs) :]
+        ahead.base_lrs = ahead.base_lrs + [float(group["lr"]) for group in added]
+        rates = [ahead._lr(base) for base in ahead.base_lrs]
+        steps: list[Step] = [(vars(self).update, vars(ahead))]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            steps.append((operator.setitem, group, "lr", rate))
+        return steps
 
     def _lr(self, base: float) -> float:
         """Return the rate in epoch `last_epoch` for a group with the initial rate base."""

@@ -7,7 +7,9 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from ..autograd.base import set_grad
 from ..autograd.tensor import Tensor
+from ..commit.steps import Step, run
 from ..errors import OptimizerError
 from .param_groups import Params, complete_groups, named_parameters, require_trainable
 
@@ -66,9 +68,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set the gradient of every parameter to None."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        run([(set_grad, parameter, None) for group in self.param_groups for parameter in group["params"]])
 
     def state_dict(self) -> dict[str, Any]:
         """Return {"state": {position: arrays}, "param_groups": [...]}, the format of torch.
@@ -89,6 +89,10 @@ class Optimizer:
 
         Raises OptimizerError listing every mismatch; nothing is changed in that case.
         """
+        run(self._steps_to_load(state_dict))
+
+    def _steps_to_load(self, state_dict: Mapping[str, Any]) -> list[Step]:
+        """Return the steps of `load_state_dict`, see commit/steps.py."""
         if not {"state", "param_groups"} <= state_dict.keys():
             raise OptimizerError(
                 f"the state of an optimizer has the keys 'state' and 'param_groups'; this one has {[*state_dict]}."
@@ -101,12 +105,16 @@ class Optimizer:
             raise OptimizerError(f"the state does not fit this {type(self).__name__}; nothing was changed.\n{lines}")
         for group in groups:
             self._check(group)
-        self.state = {
+        state = {
             parameters[position][1]: {name: np.asarray(array).copy() for name, array in arrays.items()}
             for position, arrays in saved.items()
         }
+        steps: list[Step] = [(object.__setattr__, self, "state", state)]
         for group, loaded in zip(self.param_groups, groups, strict=True):
-            group.update({name: loaded[name] for name in group if name not in ("params", "param_names")})
+            steps.append(
+                (group.update, {name: loaded[name] for name in group if name not in ("params", "param_names")})
+            )
+        return steps
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Update the parameters of one group in place. Each has a gradient, which must not be changed."""

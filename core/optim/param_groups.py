@@ -115,7 +115,7 @@ def _drop_views(groups: list[dict[str, Any]]) -> None:
     for group in groups:
         stays = [not (parameter._keep_graph and parameter._parents) for parameter in group["params"]]
         for key in ("params", "param_names"):
-            if key in group:
+            if key in group and not all(stays):
                 group[key] = [entry for entry, keep in zip(group[key], stays, strict=True) if keep]
 
 

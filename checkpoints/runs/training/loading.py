@@ -7,6 +7,7 @@ For the weights alone: `load_model(model, "run.safetensors", prefix="model.")`.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ArgumentError, MismatchError
 from ...files import open_checkpoint
 from ...models import plan_model
-from .parts import SavedTraining, generator_problems, optimizer_problems, schedule_problems
+from .parts import SavedTraining, generator_problems, has_steps, optimizer_problems, schedule_problems
 from .saving import Generators, all_generators, parameter_names, require_scheduled
 
 if TYPE_CHECKING:
+    from ....core.commit.steps import Commit
     from ....core.nn.module.module import Module
     from ....core.optim.lr_scheduler import Schedule
     from ....core.optim.optimizer import Optimizer
@@ -49,37 +51,53 @@ def load_training(
     Raises MismatchError listing every difference, FormatError if the file holds no training, ArgumentError for an
     unknown name in `allow`, or what `load_file` raises. Nothing is changed in these cases.
     """
-    from ....core.random import set_rng_state
-
     names = parameter_names(model, optimizer)
     require_scheduled(optimizer, schedule)
     _check_allowed(allow, optimizer, schedule)
     own = all_generators(model, generators or {})
     with open_checkpoint(file, verify=verify) as checkpoint:
         saved = SavedTraining.of(checkpoint)
-        problems, load_into_model = [], None
+        problems, load = [], None
         try:
-            load_into_model = plan_model(model, checkpoint, prefix="model.")
+            load = plan_model(model, checkpoint, prefix="model.")
         except MismatchError as error:
             problems += [f"model.{problem}" for problem in error.problems]
     problems += optimizer_problems(optimizer, names, saved, allow)
     problems += schedule_problems(schedule, optimizer, names, saved, allow)
     problems += generator_problems(own, saved)
-    if load_into_model is None or problems:
+    if load is None or problems:
         raise MismatchError(os.path.basename(checkpoint.name), "this training", problems, _ADVICE)
-    load_into_model()  # first, as it can fail: it runs the user's set_extra_state
-    state = saved.optimizer_state(optimizer, names, allow)
-    if schedule is None:
-        optimizer.load_state_dict(state)
-    else:
-        schedule_state = saved.schedule_state(schedule, optimizer, names, allow)
-        schedule.load_state_dict(schedule_state)
-        optimizer.load_state_dict(state)  # after the schedule: the rates as they were, even if set by hand
-        if "lr" in allow or schedule_state != saved.schedule["state"]:
-            schedule.load_state_dict(schedule_state)  # the rates of another schedule
-    for name, generator in own.items():
-        set_rng_state(saved.generators[name], generator)
+    _add_optimizer(load.commit, optimizer, schedule, names, saved, allow)
+    load.commit.add((setattr, each.bit_generator, "state", saved.generators[name]) for name, each in own.items())
+    load.apply()
     return saved.progress
+
+
+def _add_optimizer(
+    commit: Commit,
+    optimizer: Optimizer,
+    schedule: Schedule | None,
+    names: list[str],
+    saved: SavedTraining,
+    allow: Collection[str],
+) -> None:
+    """Add the changes of the optimizer and of its schedule to a commit."""
+    loads: list[tuple[Any, dict[str, Any]]] = [(optimizer, saved.optimizer_state(optimizer, names, allow))]
+    if schedule is not None:
+        state = saved.schedule_state(schedule, optimizer, names, allow)
+        # The optimizer after its schedule: the rates as they were, even if set by hand. And then the schedule again, if
+        # its rates are not those in the file.
+        loads = [
+            (schedule, state),
+            *loads,
+            *([(schedule, state)] if "lr" in allow or state != saved.schedule["state"] else []),
+        ]
+    is_prepared = all(has_steps(thing) for thing, _ in loads)
+    for thing, state in loads:
+        if is_prepared:
+            commit.add(thing._steps_to_load(state))
+        else:
+            commit.call(functools.partial(thing.load_state_dict, state), keep=[optimizer, schedule])
 
 
 def _check_allowed(allow: Collection[str], optimizer: Optimizer, schedule: Schedule | None) -> None:

@@ -128,10 +128,8 @@ def optimizer_problems(
     problems += [f"optimizer has state of {name} in the file, but does not train it here" for name in foreign]
     if problems:
         return sorted(problems)
-    trial = copy.copy(optimizer)
-    trial.param_groups = [dict(group) for group in own]
     try:
-        trial.load_state_dict(saved.optimizer_state(optimizer, names, allow))
+        _try(optimizer, saved.optimizer_state(optimizer, names, allow), [optimizer])
     except Exception as error:  # a user's own optimizer may raise anything
         return [f"optimizer: {line.strip()}" for line in str(error).splitlines()[1:] or [str(error)]]
     return []
@@ -145,17 +143,32 @@ def schedule_problems(
     was = saved.schedule["class"] if saved.schedule else "none"
     if kind != was or schedule is None:
         return [] if kind == was else [f"schedule is {was} in the file, {kind} here"]
-    trial = copy.copy(schedule)
-    trial.optimizer = copy.copy(schedule.optimizer)
-    trial.optimizer.param_groups = [dict(group) for group in schedule.optimizer.param_groups]
     try:
         state = saved.schedule_state(schedule, optimizer, names, allow)
         problems = _differences("schedule", state, schedule.state_dict(), changing=schedule.advances)
         if not problems:
-            trial.load_state_dict(state)
+            _try(schedule, state, [schedule, optimizer])
     except Exception as error:  # a user's own schedule may raise anything
         return [f"schedule: {error}"]
     return problems
+
+
+def has_steps(thing: Any) -> bool:
+    """Return True if a load of this optimizer or schedule can be prepared: its load_state_dict is that of core."""
+    from ....core.optim.lr_scheduler import Schedule
+    from ....core.optim.optimizer import Optimizer
+
+    return type(thing).load_state_dict in (Optimizer.load_state_dict, Schedule.load_state_dict)
+
+
+def _try(thing: Any, state: dict[str, Any], keep: list[Any]) -> None:
+    """Raise what the load of an optimizer or schedule would raise. Nothing is changed."""
+    from ....core.commit.steps import rehearse
+
+    if has_steps(thing):
+        thing._steps_to_load(state)
+    else:
+        rehearse(lambda: thing.load_state_dict(state), keep)
 
 
 def generator_problems(own: Mapping[str, np.random.Generator], saved: SavedTraining) -> list[str]:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ...autograd.tensor import Tensor
+from ...commit.snapshot import Snapshot
 from ...errors import ModuleError
 from ...nn.module.module import Module
 from ...optim.optimizer import Optimizer
 from ...optim.param_groups import named_parameters
 from .graph import Node, leaves, recorded, tensors_in
-from .undisturbed import Memory, undisturbed
+from .undisturbed import undisturbed
 
 Gradients = dict[str, "np.ndarray | None"]  # of the trainable parameters, by full name
 
@@ -96,13 +97,13 @@ class Observer:
                 step.in_eval = self._run_in_eval()
 
     def _train(self, step: ObservedStep) -> None:
-        with self._undisturbed() as memory:
+        with self._undisturbed() as snapshot:
             step.run = self._run()
             if self.loss is not None:
-                step.gradients = self._backward(step.run, memory)
+                step.gradients = self._backward(step.run, snapshot)
                 self._move(step)
                 again = self._run()
-                step.next_gradients = self._backward(again, memory)
+                step.next_gradients = self._backward(again, snapshot)
                 step.next_loss = again.loss.item()
 
     def _forward(self) -> ObservedRun | None:
@@ -115,7 +116,7 @@ class Observer:
             except ModuleError:
                 return None
 
-    def _undisturbed(self) -> AbstractContextManager[Memory]:
+    def _undisturbed(self) -> AbstractContextManager[Snapshot]:
         return undisturbed(self.model, self.optimizers, self.batch, self.loss)
 
     def _run(self) -> ObservedRun:
@@ -146,9 +147,9 @@ class Observer:
             return None
         return self.loss(output) if self.target is None else self.loss(output, self.target)
 
-    def _backward(self, run: ObservedRun, memory: Memory) -> Gradients:
+    def _backward(self, run: ObservedRun, snapshot: Snapshot) -> Gradients:
         """Return the gradients of the run's loss for the model's parameters."""
-        memory.keep(*leaves(run.nodes))
+        snapshot.keep(*leaves(run.nodes))
         for tensor in (*leaves(run.nodes), *self.parameters.values()):
             tensor.grad = None
         run.loss.backward()

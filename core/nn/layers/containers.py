@@ -35,16 +35,15 @@ class _Numbered(Module):
 
     def append(self, member: Any) -> Self:
         """Add a member at the end and return self."""
-        self._add(member)
-        return self
+        return self.extend([member])
 
     def extend(self, members: Iterable[Any]) -> Self:
         """Add members at the end and return self."""
         if not isinstance(members, Iterable) or isinstance(members, Tensor):
             kind = type(self).__name__
             raise RegistrationError(f"{kind} takes an iterable of members, not a single {type(members).__name__}.")
-        for member in list(members):
-            self._add(member)
+        new = list(members)
+        self._register(self._kind, self._numbered(new, len(self)))
         return self
 
     def insert(self, index: int, member: Any) -> Self:
@@ -56,7 +55,6 @@ class _Numbered(Module):
             return self.append(member)
         members = list(self)
         members.insert(position, member)
-        self._require_kind(self._kind, str(position), member, Parameter if self._kind == "_parameters" else Module)
         self._refill(members)
         return self
 
@@ -111,23 +109,25 @@ class _Numbered(Module):
             raise MemberIndexError(f"index {position} is out of range: {type(self).__name__} has {len(names)} members.")
         return [names[position]]
 
-    def _refill(self, members: Iterable[Any]) -> None:
-        for name in list(self._members()):
-            self._remove(self._kind, name)
-        self.extend(members)
+    def _refill(self, members: list[Any]) -> None:
+        """Replace all members."""
+        self._register(self._kind, self._numbered(members, 0), gone=tuple(self._members()))
 
-    def _add(self, member: Any) -> None:
-        name = str(len(self))
-        if name in self._members():
+    def _numbered(self, members: list[Any], start: int) -> dict[str, Any]:
+        """Return new members by name."""
+        named = {str(start + position): self._as_member(member) for position, member in enumerate(members)}
+        taken = next((name for name in named if start and name in self._members()), None)
+        if taken is not None:
             kind = type(self).__name__
             raise NameRefusedError(
-                f"{kind} already has a member {name!r}, because it kept the names of a slice or a dict; appending "
+                f"{kind} already has a member {taken!r}, because it kept the names of a slice or a dict; appending "
                 f"would replace it. Build a new one: {kind}(*members)."
             )
-        if self._kind == "_modules":
-            self.add_module(name, member)
-        else:
-            self.register_parameter(name, member)
+        return named
+
+    def _as_member(self, member: Any) -> Any:
+        """Return what is registered for a member."""
+        return member
 
 
 class Sequential(_Numbered):
@@ -140,8 +140,7 @@ class Sequential(_Numbered):
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            for name, module in modules[0].items():
-                self.add_module(name, module)
+            self._register(self._kind, modules[0])
         else:
             self.extend(modules)
 
@@ -246,13 +245,12 @@ class ModuleDict(Module):
     def update(self, modules: Mapping[str, Module] | ModuleDict | Iterable[tuple[str, Module]]) -> None:
         """Add modules, replacing those with the same keys. modules: a mapping, or pairs of key and module."""
         pairs: Any = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
-        for key, module in pairs:
-            self.add_module(key, module)
+        self._register("_modules", dict(pairs))
 
     def pop(self, key: str) -> Any:
         """Remove and return the module with this key. Raises UnknownKeyError if there is none."""
         module = self[key]
-        self._remove("_modules", key)
+        del self._modules[key]
         return module
 
     def clear(self) -> None:
@@ -268,8 +266,8 @@ class ParameterList(_Numbered):
     def __setitem__(self, index: int, value: Any) -> None:
         super().__setitem__(index, _as_parameter(value))
 
-    def _add(self, member: Any) -> None:
-        super()._add(_as_parameter(member))
+    def _as_member(self, member: Any) -> Any:
+        return _as_parameter(member)
 
     def __repr__(self) -> str:
         sizes = ["x".join(map(str, parameter.shape)) for parameter in self]

@@ -1,13 +1,14 @@
 """The plan of a load: one error lists everything that does not fit, before anything changes.
 
 First each value is compared with the array of its name in the model: shape, dtype, whether it is writable. Then the
-values of arrays that share memory are compared with each other. What remains is a list of copies, which cannot fail.
+values of arrays that share memory are compared with each other. What remains is a list of copies, which cannot fail and
+which no interrupt can divide: see commit/steps.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import overlapping, zeros_sharing
+from ...commit.steps import Commit
 from ...errors import ArgumentError, StateDictError
 from . import hints
 
@@ -113,11 +115,30 @@ class LoadPlan:
         self._position: dict[str, int] = {}  # of each name in the model
 
     def apply(self) -> LoadResult:
-        """Change the model and return (missing_keys, unexpected_keys)."""
-        # The user's code comes first, because it may fail.
-        self._set_extra_state()
+        """Change the model and return (missing_keys, unexpected_keys). Whatever is raised, nothing has changed then."""
+        commit = Commit()
+        self.add_to(commit)
+        commit.apply()
+        return self.result
+
+    def add_to(self, commit: Commit) -> None:
+        """Add the changes to a commit, which may make others together with them."""
+        # A set_extra_state changes its own module: the others are not copied for the case that it has to be undone.
+        own = {id(module) for module, _ in self._extra.values()}
+        commit.leave_out(module for _, module in self._model._tree() if own and id(module) not in own)
+        for name, (module, value) in self._extra.items():
+            before = copy.deepcopy(module.get_extra_state())
+            commit.call(
+                functools.partial(self._set_extra_state, name, module, value),
+                keep=[module],
+                revert=functools.partial(module.set_extra_state, before),
+            )
         for target, values in self._copies.values():
-            target[...] = values
+            commit.write(target, values)
+
+    @property
+    def result(self) -> LoadResult:
+        """The names that are not loaded."""
         return LoadResult(self.missing_keys, self.unexpected_keys, self.mismatched_keys)
 
     # --- one name at a time
@@ -163,7 +184,7 @@ class LoadPlan:
         elif not target.flags.writeable:
             self._problems[name] = ("is read-only in the model", _UNLOCK)
         elif _native(values.dtype) == _native(target.dtype):
-            self._copies[name] = (target, values)
+            self._copies[name] = (target, values.astype(target.dtype, copy=False))
         elif not _castable(values.dtype, target.dtype):
             self._blame_dtype(name, values, target, _CONVERT)
         elif not self._cast:
@@ -255,19 +276,12 @@ class LoadPlan:
         advice = dict.fromkeys(self._problems[name][1] for name in ordered)
         raise StateDictError(type(self._model).__name__, lines, "\n".join(advice), self._source)
 
-    def _set_extra_state(self) -> None:
-        """Call set_extra_state of every module that has extra state. If one raises, restore all of them."""
-        before = [(module, copy.deepcopy(module.get_extra_state())) for module, _ in self._extra.values()]
-        for position, (name, (module, value)) in enumerate(self._extra.items()):
-            try:
-                module.set_extra_state(value)
-            except Exception as error:
-                for changed, old in before[: position + 1]:
-                    # An error here must not stop the others from being restored.
-                    with contextlib.suppress(Exception):
-                        changed.set_extra_state(old)
-                what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
-                raise StateDictError(type(self._model).__name__, [f"{name}  {what}"], _EXTRA, self._source) from error
+    def _set_extra_state(self, name: str, module: Module, value: Any) -> None:
+        try:
+            module.set_extra_state(value)
+        except Exception as error:
+            what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
+            raise StateDictError(type(self._model).__name__, [f"{name}  {what}"], _EXTRA, self._source) from error
 
 
 def _native(dtype: np.dtype) -> np.dtype:

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ...autograd.base import set_data, set_grad, set_requires_grad
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import copy_sharing, count_elements
+from ...commit.steps import run
 from ...errors import ArgumentError, ModuleError, did_you_mean
 from .loading import LoadResult, plan_load
 from .parameter import Buffer, Parameter
@@ -145,9 +147,19 @@ class Module(Traversal):
         """Set training mode, or with False evaluation mode, here and in every module below, and return self."""
         if not isinstance(mode, bool):
             raise ArgumentError(f"train() takes True or False, not {type(mode).__name__}.")
-        self.training = mode
-        for child in self.children():
-            child.train(mode)
+        modules = [module for _, module in self._tree()]
+        if all(module is self or type(module).train is Module.train for module in modules):
+            run([(object.__setattr__, module, "training", mode) for module in modules])
+            return self
+        # A module that defines train() itself decides for those below it.
+        before = [(object.__setattr__, module, "training", module.training) for module in modules]
+        try:
+            self.training = mode
+            for child in self.children():
+                child.train(mode)
+        except BaseException:
+            run(before)
+            raise
         return self
 
     def eval(self) -> Self:
@@ -155,15 +167,19 @@ class Module(Traversal):
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Set `requires_grad` of every parameter and return self. False freezes the model."""
-        for parameter in self.parameters():
-            parameter.requires_grad = requires_grad
+        """Set `requires_grad` of every parameter and return self. False freezes the model.
+
+        Raises ArgumentError if that needs a gradient for integers; nothing is changed in that case.
+        """
+        parameters = list(self.parameters())
+        for parameter in parameters:
+            parameter._check_requires_grad(requires_grad)
+        run([(set_requires_grad, parameter, requires_grad) for parameter in parameters])
         return self
 
     def zero_grad(self) -> None:
         """Set the gradient of every parameter to None."""
-        for parameter in self.parameters():
-            parameter.grad = None
+        run([(set_grad, parameter, None) for parameter in self.parameters()])
 
     def apply(self, function: Callable[[Any], Any]) -> Self:
         """Call function on every module below, children first, then on self, and return self."""
@@ -186,9 +202,10 @@ class Module(Traversal):
             raise ArgumentError(f"Module.to() takes a floating-point dtype such as numpy.float64, not {dtype!r}.")
         tensors = [t for t in self._tensors() if is_floating(t.dtype) and t.dtype != wanted]
         arrays = copy_sharing([tensor.data for tensor in tensors], wanted)
-        for tensor, array in zip(tensors, arrays, strict=True):
-            tensor.data = array
-            tensor.grad = None if tensor.grad is None else tensor.grad.astype(wanted)
+        gradients = [None if tensor.grad is None else tensor.grad.astype(wanted) for tensor in tensors]
+        steps = [(set_data, tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
+        steps += [(set_grad, tensor, gradient) for tensor, gradient in zip(tensors, gradients, strict=True)]
+        run(steps)
         return self
 
     def float(self) -> Self:

@@ -14,16 +14,16 @@ to a collection have the same effect. What is assigned decides:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ...autograd.tensor import Tensor
 from ...errors import ModuleError, RegistrationError, did_you_mean
+from .changes import Changes, Kind
 from .parameter import Buffer, Parameter
 
-Kind = Literal["_parameters", "_buffers", "_modules"]
 KINDS: tuple[Kind, ...] = ("_parameters", "_buffers", "_modules")
 # What Module.__init__() sets. If one of these is missing, the call was forgotten.
 _OWN = {*KINDS, "_non_persistent_buffers_set", "_containers", "_holders", "_replaced"}
@@ -52,22 +52,14 @@ class Members(dict[str, Any]):
         self._kind: Kind = kind
 
     def __setitem__(self, name: str, value: Any) -> None:
-        owner = self._owner()
-        if owner is None:
-            super().__setitem__(name, value)
-            return
-        owner._require_kind(self._kind, name, value, _ACCEPTED[self._kind])
-        owner._require_name(self._kind, name)
-        if self._kind == "_buffers" and value is not None and not isinstance(value, Buffer):
-            value = Buffer(value, name not in owner._non_persistent_buffers_set)
-        owner._put(self._kind, name, value)
+        self.update({name: value})
 
     def __delitem__(self, name: str) -> None:
         owner = self._owner()
         if owner is None or name not in self:
             super().__delitem__(name)
         else:
-            owner._remove(self._kind, name)
+            owner._change_members(self._kind, {}, (name,))
 
     def __ior__(self, other: Any) -> Members:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.update(other)
@@ -87,9 +79,23 @@ class Members(dict[str, Any]):
             return name, self.pop(name)
         raise KeyError("popitem(): there is nothing left.")
 
-    clear = MutableMapping.clear
+    def clear(self) -> None:
+        """Remove all names."""
+        owner = self._owner()
+        if owner is None:
+            super().clear()
+        else:
+            owner._change_members(self._kind, {}, tuple(self))
+
+    def update(self, *args: Any, **members: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Write all names of a mapping, or of pairs, as dict.update does."""
+        owner = self._owner()
+        if owner is None:
+            super().update(*args, **members)
+        else:
+            owner._change_members(self._kind, dict(*args, **members))
+
     setdefault = MutableMapping.setdefault
-    update = MutableMapping.update  # pyright: ignore[reportAssignmentType]
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)  # Registry.__setstate__ creates the Members of the copy
@@ -126,8 +132,7 @@ class Registry:
 
         Raises RegistrationError for any other type, and NameRefusedError if the name is invalid or taken.
         """
-        self._require_kind("_parameters", name, param, Parameter)
-        self._register("_parameters", name, param)
+        self._register("_parameters", {name: param})
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Register an array or Tensor as the attribute `name`, as a Buffer of the same memory, or register None.
@@ -136,13 +141,11 @@ class Registry:
         """
         self._require_kind("_buffers", name, tensor, _ACCEPTED["_buffers"])
         buffer = tensor if tensor is None or isinstance(tensor, Buffer) else Buffer(tensor, persistent)
-        self._register("_buffers", name, buffer)
-        (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
+        self._register("_buffers", {name: buffer}, persistent=persistent)
 
     def add_module(self, name: str, module: Any) -> None:
         """Register a Module, or None, as the attribute `name`. Raises the errors of `register_parameter`."""
-        self._require_kind("_modules", name, module, Registry)
-        self._register("_modules", name, module)
+        self._register("_modules", {name: module})
 
     register_module = add_module
 
@@ -151,13 +154,9 @@ class Registry:
     def __setattr__(self, name: str, value: Any) -> None:
         kind = self._kind_of(name)
         if isinstance(value, Parameter) or kind == "_parameters":
-            self._require_kind("_parameters", name, value, Parameter)
-            self._clear(name, keep="_parameters")
-            self.register_parameter(name, value)
+            self._register("_parameters", {name: value}, (name,))
         elif isinstance(value, Registry) or kind == "_modules":
-            self._require_kind("_modules", name, value, Registry)
-            self._clear(name, keep="_modules")
-            self.add_module(name, value)
+            self._register("_modules", {name: value}, (name,))
         elif isinstance(value, Buffer) or kind == "_buffers":
             listed = value.persistent if isinstance(value, Buffer) else name not in self._non_persistent_buffers_set
             self.register_buffer(name, value, listed)
@@ -181,7 +180,7 @@ class Registry:
         if kind is None:
             super().__delattr__(name)
         else:
-            self._remove(kind, name)
+            self._change_members(kind, {}, (name,))
 
     def __getstate__(self) -> dict[str, Any]:
         # Neither belongs to a copy: nothing holds it yet, and nothing in it was replaced.
@@ -189,12 +188,13 @@ class Registry:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy or an unpickled module gets its attributes all at once, not by assignment.
-        vars(self).update(state, _holders=vars(self).get("_holders", 0), _replaced={})
+        own = {kind: Members(self, kind) for kind in KINDS}  # also in a shallow copy
+        vars(self).update(state, _holders=vars(self).get("_holders", 0), _replaced={}, **own)
+        changes = Changes()
         for kind in KINDS:
-            members = vars(self)[kind] = Members(self, kind, state.get(kind, {}))  # its own, even in a shallow copy
-            vars(self).update(members)
-            for held in members.values():
-                _count(held, 1)
+            for name, held in state.get(kind, {}).items():
+                changes.put(self, kind, name, held)
+        changes.make()
 
     # --- details
 
@@ -219,15 +219,38 @@ class Registry:
                 f"Write into it in place, or delete the attribute first (del self.{name})."
             )
 
-    def _register(self, kind: Kind, name: str, value: Any) -> None:
-        """Put value into the collection, after checking that the name is valid and free."""
-        self._require_name(kind, name)
-        if name not in vars(self)[kind] and (name in vars(self) or hasattr(type(self), name) or self._kind_of(name)):
-            raise NameRefusedError(
-                f"{type(self).__name__} already has an attribute {name!r} that is not a {_WORDS[kind]}. Choose another "
-                "name, or delete that attribute first."
-            )
-        self._put(kind, name, value)
+    def _register(
+        self,
+        kind: Kind,
+        members: Mapping[str, Any],
+        over: Collection[str] = (),
+        gone: Collection[str] = (),
+        persistent: bool | None = None,
+    ) -> None:
+        """Put members into a collection, after checking that their names are valid and free.
+
+        over: names that may be attributes of this module of any kind, which are replaced. gone: names in the
+        collection that are removed first. persistent: of a buffer.
+        """
+        changes = Changes()
+        for name in gone:
+            changes.remove(self, kind, name)
+        for name, value in members.items():
+            self._require_kind(kind, name, value, _REGISTERED[kind])
+            self._require_name(kind, name)
+            held = self._kind_of(name)
+            if held != kind:
+                if hasattr(type(self), name) or (name not in over and (name in vars(self) or held)):
+                    raise NameRefusedError(
+                        f"{type(self).__name__} already has an attribute {name!r} that is not a {_WORDS[kind]}. Choose "
+                        "another name, or delete that attribute first."
+                    )
+                if held is not None:
+                    changes.remove(self, held, name)
+            changes.put(self, kind, name, value)
+            if persistent is not None:
+                changes.persist(self, name, persistent)
+        changes.make()
 
     def _require_name(self, kind: Kind, name: Any) -> None:
         if not isinstance(name, str):
@@ -238,44 +261,22 @@ class Registry:
                 "name must not be empty or contain a dot."
             )
 
-    def _put(self, kind: Kind, name: str, value: Any) -> None:
-        members = vars(self)[kind]
-        before = members.get(name)
-        dict.__setitem__(members, name, value)
-        vars(self)[name] = value
-        if before is not value:
-            _count(value, 1)
-            _count(before, -1)
-            self._note_replaced(name, before)
-
-    def _remove(self, kind: Kind, name: str) -> None:
-        before = dict.pop(vars(self)[kind], name)
-        if vars(self).get(name) is before:
-            vars(self).pop(name, None)
-        self._non_persistent_buffers_set.discard(name)
-        _count(before, -1)
-        if kind == "_modules":
-            self._note_replaced(name, before)
-        else:
-            self._replaced.pop(name, None)  # a parameter that is deleted first is untied on purpose
-
-    def _note_replaced(self, name: str, before: Any) -> None:
-        """Remember for the doctor the parameters that a name used to hold, without keeping them alive."""
-        gone = list(_parameters_in(before))
-        if gone:
-            alive = [reference for reference in self._replaced.get(name, ()) if reference() is not None]
-            self._replaced[name] = alive + [weakref.ref(parameter) for parameter in gone]
-
-    def _clear(self, name: str, keep: Kind) -> None:
-        """Remove anything under this name that is not in the collection `keep`."""
-        vars(self).pop(name, None)
-        kind = self._kind_of(name)
-        if kind is not None and kind != keep:
-            self._remove(kind, name)
+    def _change_members(self, kind: Kind, new: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
+        """Remove the names `gone` from a collection, and write `new` to it."""
+        changes = Changes()
+        for name in gone:
+            changes.remove(self, kind, name)
+        for name, value in new.items():
+            self._require_kind(kind, name, value, _ACCEPTED[kind])
+            self._require_name(kind, name)
+            if kind == "_buffers" and value is not None and not isinstance(value, Buffer):
+                value = Buffer(value, name not in self._non_persistent_buffers_set)
+            changes.put(self, kind, name, value)
+        changes.make()
 
     def _set_plain(self, name: str, value: Any) -> None:
         if name in KINDS:
-            self._replace_members(name, value)
+            self._change_members(name, value, tuple(vars(self)[name]))
             return
         if isinstance(value, Tensor) and value.requires_grad and not value._parents:
             raise RegistrationError(
@@ -287,11 +288,6 @@ class Registry:
             vars(self).setdefault("_containers", set()).add(name)
         super().__setattr__(name, value)
 
-    def _replace_members(self, kind: Kind, members: Mapping[str, Any]) -> None:
-        """Replace a whole collection, such as `_parameters`."""
-        vars(self)[kind].clear()
-        vars(self)[kind].update(members)
-
 
 # What a collection accepts besides None. As in torch, a tensor may temporarily stand in for a parameter.
 _ACCEPTED: dict[Kind, type | tuple[type, ...]] = {
@@ -299,24 +295,8 @@ _ACCEPTED: dict[Kind, type | tuple[type, ...]] = {
     "_buffers": (Tensor, np.ndarray, np.generic),
     "_modules": Registry,
 }
-
-
-def _count(held: Any, change: int) -> None:
-    """Add `change` to the number of names under which modules hold a module or a parameter."""
-    if isinstance(held, Registry):
-        vars(held)["_holders"] = vars(held).get("_holders", 0) + change
-    elif isinstance(held, Parameter):
-        held._holders += change
-
-
-def _parameters_in(before: Any) -> Iterator[Parameter]:
-    """Yield the parameter itself, or those of a module, each followed by the base that it is a view of."""
-    if isinstance(before, Parameter):
-        yield from (before,) if before.base is None else (before, before.base)
-    elif isinstance(before, Registry):
-        for _, module in before._walk("", set()):
-            for parameter in module._parameters.values():
-                yield from _parameters_in(parameter)
+# What the methods of a module register, besides None.
+_REGISTERED: dict[Kind, type | tuple[type, ...]] = {**_ACCEPTED, "_parameters": Parameter}
 
 
 # At the end, because it needs the class above.

@@ -1,0 +1,313 @@
+"""What changes models, optimizers and generators in memory, and how to see whether a change is there.
+
+A case makes something, returns what changes it, and what describes it. However the change ends, the description is that
+of before or that of after.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from statezoo import core as nn
+from statezoo.checkpoints import load_model, save_model
+from statezoo.checkpoints.runs.training import load_training, save_training
+from statezoo.core import Parameter, optim
+from statezoo.core.optim.lr_scheduler import Schedule
+
+
+class Case(NamedTuple):
+    """A change, and a function that describes what it changes."""
+
+    change: Callable[[], Any]
+    describe: Callable[[], Any]
+
+
+class Remembering(nn.Module):
+    """A module with extra state in attributes, a list and an array."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.scale = Parameter(np.full(3, seed, np.float32))
+        self.seen, self.words, self.table = seed, {"a": seed}, np.full(2, seed)
+
+    def get_extra_state(self) -> Any:
+        return {"seen": self.seen, "words": dict(self.words), "table": self.table.tolist()}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.seen = state["seen"]
+        self.words.clear()
+        self.words.update(state["words"])
+        self.table[...] = state["table"]
+
+
+class Net(nn.Module):
+    """A model with a tie, a view, buffers, a generator, several dtypes and layouts, and extra state."""
+
+    def __init__(self, seed: int = 1) -> None:
+        super().__init__()
+        random = np.random.default_rng(seed)
+        self.embedding = nn.Embedding(5, 3)
+        self.embedding.weight.data[...] = random.standard_normal((5, 3))
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+        self.back = Parameter(self.embedding.weight.T)
+        self.narrow = Parameter(random.standard_normal(4).astype(ml_dtypes.bfloat16))
+        self.register_buffer("big", np.arange(seed, seed + 6).astype(">i4").reshape(2, 3).T)
+        self.register_buffer("empty", np.zeros((0, 2)), persistent=False)
+        self.norm = nn.BatchNorm1d(3)
+        self.norm.register_buffer("running_mean", np.full(3, seed, np.float32))
+        self.memories = nn.ModuleList([Remembering(seed), Remembering(seed + 10)])
+        self.random = np.random.default_rng(seed)
+
+
+def describe(thing: Any, seen: dict[int, int] | None = None) -> Any:
+    """Return all that a thing holds, as comparable values. An object that comes a second time is a number."""
+    seen = {} if seen is None else seen
+    if isinstance(thing, np.ndarray):
+        return thing.dtype.str, thing.shape, thing.strides, thing.tobytes(), _number(_memory(thing), seen)
+    if isinstance(thing, np.random.Generator):
+        return describe(thing.bit_generator.state, seen)
+    if isinstance(thing, dict):
+        return [(describe(key, seen), describe(value, seen)) for key, value in thing.items()]
+    if isinstance(thing, list | tuple):
+        return [describe(value, seen) for value in thing]
+    if isinstance(thing, set):
+        return sorted(thing)
+    if not isinstance(thing, nn.Module | nn.Tensor | optim.Optimizer | Schedule):
+        return thing if isinstance(thing, int | float | str | bool | None) else type(thing).__name__
+    if id(thing) in seen:
+        return seen[id(thing)]
+    _number(id(thing), seen)
+    if isinstance(thing, nn.Tensor):
+        own = [getattr(thing, name, None) for name in ("data", "grad", "requires_grad", "_holders", "persistent")]
+        return describe([*own, thing._parents], seen)
+    return describe({name: vars(thing)[name] for name in sorted(vars(thing)) if name != "_memory"}, seen)
+
+
+def _memory(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0] if array.size else 0
+
+
+def _number(key: int, seen: dict[int, int]) -> int:
+    return seen.setdefault(key, len(seen))
+
+
+_SAVED: dict[Any, bytes] = {}
+
+
+def _saved(key: str, save: Callable[[io.BytesIO], None]) -> bytes:
+    if key not in _SAVED:
+        save(file := io.BytesIO())
+        _SAVED[key] = file.getvalue()
+    return _SAVED[key]
+
+
+def load_state_dict() -> Case:
+    model, state = Net(1), Net(2).state_dict()
+    return Case(lambda: model.load_state_dict(state), lambda: describe(model))
+
+
+def load_a_model() -> Case:
+    model, content = Net(1), _saved("model", lambda file: save_model(Net(2), file, format="safetensors"))
+    return Case(lambda: load_model(model, content), lambda: describe(model))
+
+
+class Untied(nn.Module):
+    """Parameters and buffers that a file can tie."""
+
+    def __init__(self, seed: int, tied: bool) -> None:
+        super().__init__()
+        for name in ("first", "second", "third"):
+            setattr(self, name, nn.Linear(2, 2))
+            for parameter in getattr(self, name).parameters():
+                parameter.data[...] = seed
+        self.register_buffer("a", np.full(4, seed))
+        self.register_buffer("b", np.full(4, seed))
+        if tied:
+            self.second.weight = self.first.weight
+            self.third.weight = Parameter(self.first.weight.T)
+            self.b = self.a
+
+
+def restore_ties() -> Case:
+    content = _saved("ties", lambda file: save_model(Untied(2, True), file, format="safetensors"))
+    model = Untied(1, False)
+    return Case(lambda: load_model(model, content, ties="restore"), lambda: describe(model))
+
+
+def copy_ties() -> Case:
+    content = _saved("ties", lambda file: save_model(Untied(2, True), file, format="safetensors"))
+    model = Untied(1, False)
+    return Case(lambda: load_model(model, content, ties="copy"), lambda: describe(model))
+
+
+def _training(seed: int, kind: type[optim.Adam] = optim.Adam) -> tuple[Any, ...]:
+    model = Net(seed)
+    groups = [[model.embedding.weight], [model.norm.weight, model.memories[0].scale]]
+    optimizer = kind([{"params": params, "lr": 0.1} for params in groups])
+    schedule, order = optim.CosineAnnealingLR(optimizer, 20), np.random.default_rng(seed)
+    for _ in range(seed):
+        for parameter in model.parameters():
+            parameter.grad = np.full(parameter.shape, seed, parameter.dtype)
+        optimizer.step()
+        schedule.step()
+    model.zero_grad()
+    nn.manual_seed(seed)
+    return model, optimizer, schedule, order
+
+
+def _save_training(file: io.BytesIO, seed: int, kind: type[optim.Adam]) -> None:
+    model, optimizer, schedule, order = _training(seed, kind)
+    parts = {"schedule": schedule, "generators": {"order": order}}
+    save_training(model, optimizer, file, **parts, progress={"step": seed}, format="safetensors")
+
+
+class OwnAdam(optim.Adam):
+    """An optimizer that loads its state itself, in place and step by step."""
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        super().load_state_dict({**state_dict, "state": {}})
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for position, arrays in state_dict["state"].items():
+            self.state[parameters[position]] = {}
+            for name, array in arrays.items():
+                self.state[parameters[position]][name] = array.copy()
+
+
+def load_a_training(kind: type[optim.Adam] = optim.Adam) -> Case:
+    content = _saved(f"training {kind}", lambda file: _save_training(file, 2, kind))
+    things = _training(1, kind)
+    model, optimizer, schedule, order = things
+
+    def change() -> None:
+        load_training(model, optimizer, content, schedule=schedule, generators={"order": order})
+
+    return Case(change, lambda: describe([*things, nn.random.default_generator()]))
+
+
+def load_a_training_with_own_optimizer() -> Case:
+    return load_a_training(OwnAdam)
+
+
+def load_an_optimizer() -> Case:
+    (model, optimizer, *_), state = _training(1), _training(2)[1].state_dict()
+    return Case(lambda: optimizer.load_state_dict(state), lambda: describe([model, optimizer]))
+
+
+def load_a_schedule() -> Case:
+    (_, optimizer, schedule, _), state = _training(1), _training(2)[2].state_dict()
+    return Case(lambda: schedule.load_state_dict(state), lambda: describe([optimizer, schedule]))
+
+
+def step_a_schedule() -> Case:
+    _, optimizer, schedule, _ = _training(1)
+    return Case(schedule.step, lambda: describe([optimizer, schedule]))
+
+
+def add_a_group() -> Case:
+    model, optimizer, _, _ = _training(1)
+    return Case(lambda: optimizer.add_param_group({"params": [model.narrow]}), lambda: describe(optimizer))
+
+
+def set_the_generator() -> Case:
+    generator, state = np.random.Generator(np.random.MT19937(1)), np.random.MT19937(2).state
+    return Case(lambda: nn.random.set_rng_state(state, generator), lambda: describe(generator))
+
+
+def seed_the_default_generator() -> Case:
+    nn.manual_seed(1)
+    return Case(lambda: nn.manual_seed(2), lambda: describe(nn.random.default_generator()))
+
+
+def _of_net(change: Callable[[Net], Any]) -> Callable[[], Case]:
+    def make() -> Case:
+        model = _training(1)[0]
+        for parameter in model.parameters():
+            parameter.grad = np.ones(parameter.shape, parameter.dtype)
+        return Case(lambda: change(model), lambda: describe(model))
+
+    return make
+
+
+class OwnTrain(nn.Linear):
+    """A module that stays in evaluation mode."""
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(False)
+
+
+def train_with_own_code() -> Case:
+    model = nn.Sequential(OwnTrain(1, 1), nn.Sequential(OwnTrain(1, 1), nn.Dropout())).eval()
+    return Case(model.train, lambda: describe(model))
+
+
+def _reassign(model: Any) -> None:
+    model.norm = nn.LayerNorm(3)
+
+
+def _reassign_buffer(model: Net) -> None:
+    model.register_buffer("big", np.zeros(3), persistent=False)
+
+
+def _unregister(model: Net) -> None:
+    del model.empty
+
+
+def _to_parameter(model: Any) -> None:
+    model.random = Parameter([1.0])  # in place of a plain attribute
+
+
+def _insert(model: Net) -> None:
+    model.memories.insert(0, nn.Dropout())
+
+
+def _extend(model: Net) -> None:
+    model.memories.extend([nn.Dropout(), model.norm])
+
+
+def _delete(model: Net) -> None:
+    del model.memories[0]
+
+
+def _replace_all(model: Net) -> None:
+    model.memories._modules = {"x": nn.Dropout()}  # pyright: ignore[reportAttributeAccessIssue]
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "load_state_dict": load_state_dict,
+    "load_model": load_a_model,
+    "load_model, ties restored": restore_ties,
+    "load_model, ties copied": copy_ties,
+    "load_training": load_a_training,
+    "load_training, own optimizer": load_a_training_with_own_optimizer,
+    "Optimizer.load_state_dict": load_an_optimizer,
+    "Optimizer.add_param_group": add_a_group,
+    "Schedule.load_state_dict": load_a_schedule,
+    "Schedule.step": step_a_schedule,
+    "set_rng_state": set_the_generator,
+    "manual_seed": seed_the_default_generator,
+    "Module.to": _of_net(lambda model: model.to(np.float64)),
+    "Module.eval": _of_net(lambda model: model.eval()),
+    "Module.train, own code": train_with_own_code,
+    "Module.requires_grad_": _of_net(lambda model: model.requires_grad_(False)),
+    "Module.zero_grad": _of_net(lambda model: model.zero_grad()),
+    "Module.__setattr__": _of_net(_reassign),
+    "Module.__setattr__, over an attribute": _of_net(_to_parameter),
+    "Module.__delattr__": _of_net(_unregister),
+    "Module.register_buffer": _of_net(_reassign_buffer),
+    "ModuleList.insert": _of_net(_insert),
+    "ModuleList.extend": _of_net(_extend),
+    "ModuleList.__delitem__": _of_net(_delete),
+    "Members": _of_net(_replace_all),
+}
+
+
+def make(name: str) -> Case:
+    """Return a new case of that name. All cases of one name are alike."""
+    nn.manual_seed(0)
+    return CASES[name]()
