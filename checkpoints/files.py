@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -117,9 +118,11 @@ class _Plan:
 
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
-    _save_to_path(_Plan(packed, form, metadata), path, durable)
-    if form.shards and os.path.lexists(path + INDEX_SUFFIX):
-        writer.remove_shards(path)
+    target = writer.followed(path)
+    like = writer.status_to_keep(target) if form.shards else None
+    _write(_Plan(packed, form, metadata), replace(path, durable, like))
+    if form.shards:
+        _remove_shards(path, target)
 
 
 def _save_in_shards(
@@ -138,18 +141,33 @@ def _save_in_shards(
     if len(parts) < 2:
         _save_whole(packed, form, metadata, path, durable)
         return
-    writer.refuse_impossible(path)
-    plans = [_Plan(part, form, index.shard_metadata(path)) for part in parts]
+    target = writer.followed(path)
+    writer.refuse_impossible(target)
+    plans = [_Plan(part, form, index.shard_metadata(target)) for part in parts]
     digests: dict[str, str] = {}
-    with writer.replace_shards(path, len(plans), durable) as new:
+    with writer.replace_shards(target, len(plans), durable) as new:
         for plan, shard in zip(plans, new.paths, strict=True):
-            digests |= _save_to_path(plan, shard, durable)
+            digests |= _write(plan, new.file(shard))
         new.index = index.index_text(packed, metadata, digests, dict(zip(new.names, parts, strict=True)))
+    if target != path:
+        _remove_shards(path)
 
 
-def _save_to_path(plan: _Plan, path: str, durable: bool) -> dict[str, str]:
-    """Write a file. Return the digest of each tensor."""
-    with replace(path, durable) as descriptor:
+def _remove_shards(*paths: str) -> None:
+    """Remove the shards that a save has replaced, of a symbolic link and of its target."""
+    for path in dict.fromkeys(paths):
+        if os.path.lexists(path + INDEX_SUFFIX):
+            writer.remove_shards(path)
+
+
+def write_shard(part: Packed, target: str, shard: AbstractContextManager[int]) -> dict[str, str]:
+    """Write a part of the state at `target` to one of `NewShards`. Return the digest of each tensor."""
+    return _write(_Plan(part, DEFAULT, index.shard_metadata(target)), shard)
+
+
+def _write(plan: _Plan, opened: AbstractContextManager[int]) -> dict[str, str]:
+    """Write a file that is open for writing. Return the digest of each tensor."""
+    with opened as descriptor:
         return plan.write(descriptor)
 
 
@@ -207,7 +225,10 @@ def open_header(file: Any) -> Header:
             return open_one(path, format_of(path))
         except MissingFileError:
             if not _is_saved(path):
-                raise
+                if not os.path.islink(path):
+                    raise
+                path = os.path.realpath(path)  # the target may be in shards
+                continue
         except (FormatError, ReadError) as error:
             if os.path.isdir(path):
                 path = checkpoint_in(path)

@@ -4,40 +4,36 @@ No file of the old state is touched before all shards of the new one are written
 replaces the index, and a plain file at the path, which readers prefer to an index, is removed: the last of these two
 steps makes the new state visible. Then the old shards are removed. For a time, both states take up space.
 
-A writer of shards holds a lock on the folder, which the system releases when the process dies. Under the lock, any of
-our files that no index in the folder names were left by a dead writer, and the next writer removes them. Where there
-are no locks (Windows, some network file systems) they are kept, and only one writer at a time may save to a path.
-Writers of shards to the same folder wait for each other.
+A symbolic link at the path is followed: the shards and the index go next to its target. A new shard gets the owner and
+the permissions of the plain file or the shards that it replaces.
+
+A writer of shards holds a lock on the folder, which the system releases when the process dies. It notes in a mark which
+files it writes and which it will remove. If it dies, the next writer removes those that no index names. Nothing else is
+removed, whatever its name (see ownership.py). Where there are no locks (Windows, some network file systems) leftovers
+are kept, and only one writer at a time may save to a path. Writers of shards to the same folder wait for each other.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Any
 
-from ..errors import ArgumentError, CheckpointError, LockedError, MissingFileError, WriteError
-from ..formats import format_of
+from ..errors import ArgumentError, LockedError, WriteError
+from ..formats import DEFAULT
 from ..storage import durable as files
 from ..storage import marks
-from ..storage.locks import locked
-from ..storage.source import FileSource
-from .index import (
-    INDEX_SUFFIX,
-    is_numbered,
-    is_shard_name,
-    is_shard_of,
-    parse_index,
-    read_index,
-    shard_metadata,
-    shard_names,
-)
+from ..storage.identity import Identity, identity_of
+from ..storage.locks import OwnFile, locked
+from . import ownership
+from .index import INDEX_SUFFIX, is_shard_name, shard_names
 
-# More shards than anyone writes. A mark is a file, and may say anything.
-_MOST_SHARDS = 100_000
+
+def followed(path: str) -> str:
+    """Return the path that a save to `path` replaces: the target of a symbolic link."""
+    return os.path.realpath(path) if os.path.islink(path) else path
 
 
 def refuse_impossible(path: str) -> None:
@@ -45,8 +41,8 @@ def refuse_impossible(path: str) -> None:
     name = os.path.basename(path)
     if not is_shard_name(name) or not name.isprintable():
         raise ArgumentError(
-            f"{path!r} cannot be saved in shards: the index with their names allows no /, no \\ and no characters that "
-            "cannot be printed. Choose another name, or leave out max_shard_size."
+            f"{path!r} cannot be saved in shards: the index with their names allows no /, no \\, no characters that "
+            f"cannot be printed, and no suffix but {DEFAULT.suffix}. Choose another name, or leave out max_shard_size."
         )
     for target in (path, path + INDEX_SUFFIX):
         try:
@@ -59,55 +55,129 @@ def refuse_impossible(path: str) -> None:
 
 
 class NewShards:
-    """The shards to write. names, paths: in order. index: the bytes of the index, set once the shards are written."""
+    """The shards to write. names, paths: in order. index: the bytes of the index, set once the shards are written.
 
-    def __init__(self, path: str, number: int, mark: int) -> None:
-        self.mark, self.names = mark, shard_names(path, number, mark)
+    written, old: the new shards, and the shards to remove once the index is in place.
+    """
+
+    def __init__(self, path: str, number: int, number_in_names: int) -> None:
+        self.path, self.number_in_names = path, number_in_names
+        self.names = shard_names(path, number, number_in_names)
         self.paths = [os.path.join(os.path.dirname(path), name) for name in self.names]
         self.index = b""
-        self.is_interrupted = False  # by a signal handler that saved another set
+        self.written: dict[str, Identity] = {}
+        self.old: dict[str, Identity] = {}
+        self._mark, self._durable, self._like = marks.Mark(-1), True, None
+
+    def begin(self, mark: marks.Mark, durable: bool, like: os.stat_result | None) -> None:
+        """Note in a mark what is written and replaced from here on. like: gives new shards their owner and mode."""
+        self._mark, self._durable, self._like = mark, durable, like
+
+    @contextmanager
+    def file(self, path: str) -> Iterator[int]:
+        """Yield the descriptor of one of the shards, as durable.replace does.
+
+        Raises WriteError if another program has put something at its path meanwhile.
+        """
+        with files.replace(path, self._durable, self._like) as descriptor:
+            yield descriptor
+            if os.path.lexists(path):
+                raise WriteError(f"{path} was made by another program during the save. Save again.")
+            self._note(path, Identity.of(os.fstat(descriptor)))
+
+    def link(self, earlier: str, path: str) -> bool:
+        """Make one of the shards a second name of an earlier file. Return False if that fails."""
+        identity = identity_of(earlier)
+        if identity is None:
+            return False
+        self._note(path, identity)
+        try:
+            os.link(earlier, path)
+        except OSError:  # no hard links here, too many links to this file, or the file was removed meanwhile
+            return False
+        try:
+            if identity_of(path) == identity:
+                if self._durable:  # its writer may not have flushed it
+                    _flush(path)
+                return True
+        except OSError:
+            pass
+        return self.unlink(path)
+
+    def unlink(self, path: str) -> bool:
+        """Remove one of the shards again, which is a link. Return False."""
+        with suppress(OSError):
+            os.unlink(path)
+        self.written.pop(os.path.basename(path), None)
+        return False
+
+    def replace(self, old: ownership.Files) -> None:
+        """Remove shards once the new index is in place."""
+        self.old.update(old)
+        ownership.note(self._mark, old)
+
+    def _note(self, path: str, identity: Identity) -> None:
+        name = os.path.basename(path)
+        self.written[name] = identity
+        ownership.note(self._mark, {name: identity})
 
 
-# The files that this process is writing and removing. A signal handler that saves meanwhile must not touch them.
+# What this process is writing. A signal handler that saves meanwhile must not use the same names.
 _writing: list[NewShards] = []
-_removing: list[set[str]] = []
 
 
 @contextmanager
 def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
     """Yield `count` shards to write, which replace the state at `path` if the block succeeds.
 
-    The block writes each shard like any file, then sets the index. durable: as for durable.replace. If anything fails,
-    the state at `path` is unchanged, and the shards written so far are removed.
+    The block writes each shard with `NewShards.file`, then sets the index. durable: as for durable.replace. If anything
+    fails, the state at `path` is unchanged, and the shards written so far are removed.
     Raises WriteError, with advice, if the system refuses.
     """
     path = os.path.abspath(path)  # the program may change its working directory while it computes arrays
-    folder, index_path = os.path.dirname(path), path + INDEX_SUFFIX
-    with locked(folder) as is_locked:
+    with locked(os.path.dirname(path)) as is_locked:
         if is_locked:
-            _remove_leftovers(path)
+            ownership.clear_leftovers(path)
         new = _new_shards(path, count)
         try:
-            with marks.marked(index_path, {"shards": count, "mark": new.mark}):
-                yield new
-            old = _named_by(index_path) or set()
-            with files.replace(index_path, durable) as descriptor:
-                files.write_all(descriptor, new.index, 0)
-        except BaseException as error:
-            named = _named_by(index_path)  # the new shards, if it failed after the rename
-            if named is not None:
-                _remove(new.paths, {os.path.join(folder, name) for name in named})
-            if isinstance(error, WriteError):
-                raise _explained(path, error, named is not None and named >= set(new.names)) from error
-            raise
+            with marks.marked(path + INDEX_SUFFIX, {"shards": count, "mark": new.number_in_names}) as mark:
+                new.begin(mark, durable, status_to_keep(path))
+                yield from _committed(new, mark, durable)
         finally:
             _writing.remove(new)
-            for other in _writing:
-                other.is_interrupted = True
-        _remove_plain(path, durable)
-        _remove_unneeded(folder, old)
-        if is_locked and new.is_interrupted:
-            _remove_leftovers(path)
+            for other in _writing:  # which a signal handler interrupted for this one, and which replaces it
+                other.replace(new.written)
+
+
+def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewShards]:
+    try:
+        yield new
+        index = ownership.index_at(new.path)
+        if index is not None:
+            new.replace(ownership.replaced_shards(new.path, index))
+        with files.replace(new.path + INDEX_SUFFIX, durable, status_to_keep(new.path)) as descriptor:
+            files.write_all(descriptor, new.index, 0)
+    except BaseException as error:
+        named = ownership.named_by(new.path + INDEX_SUFFIX)  # the new shards, if it failed after the rename
+        is_set = named is not None and named >= set(new.names)
+        if named is not None and not is_set:
+            ownership.remove_files(new.path, {name: new.written[name] for name in new.written.keys() - named})
+            mark.is_settled = not any(map(os.path.lexists, new.paths))
+        if isinstance(error, WriteError):
+            raise _explained(new.path, error, is_set) from error
+        raise
+    _remove_plain(new.path, durable)
+    mark.is_settled = ownership.remove_unnamed(new.path, new.old)
+
+
+def status_to_keep(path: str) -> os.stat_result | None:
+    """Return the status of the file whose owner and mode a new one gets: the plain file or a shard at `path`."""
+    index = None if os.path.exists(path) else ownership.index_at(path)
+    shards = sorted(set(index.weight_map.values())) if index else []
+    for name in [os.path.basename(path), *shards]:
+        with suppress(OSError):
+            return os.stat(os.path.join(os.path.dirname(path), name))
+    return None
 
 
 def _explained(path: str, error: WriteError, is_set: bool) -> WriteError:
@@ -134,75 +204,47 @@ def remove_shards(path: str) -> None:
     """Remove the index and the shards at a path after a plain file, which readers prefer, was saved there.
 
     If another process keeps the folder locked, they are kept: the state is saved, and the next save removes them.
+    A set of another library stays.
     """
     with suppress(LockedError), locked(os.path.dirname(path) or os.curdir) as is_locked:
-        if os.path.exists(path):  # otherwise a writer of shards has replaced the plain file since
-            _remove_set(path, is_locked)
-
-
-def remove_set(path: str) -> None:
-    """Remove a checkpoint in shards, index first: shards without an index are no longer a checkpoint."""
-    with locked(os.path.dirname(path)) as is_locked:
-        _remove_set(path, is_locked)
-
-
-def remove_leftovers(path: str) -> None:
-    """Remove what dead writers of shards left at a path."""
-    with locked(os.path.dirname(path)) as is_locked:
+        index_path = path + INDEX_SUFFIX
+        seen, index = identity_of(index_path), ownership.index_at(path)
+        if seen is None or index is None or not os.path.lexists(path):  # a writer of shards came in between
+            return
+        shards = ownership.own_shards(path, index)
+        if index.manifest is not None or shards.keys() == set(index.shards):
+            ownership.remove_set(path, {**shards, os.path.basename(index_path): seen})
         if is_locked:
-            _remove_leftovers(path)
+            ownership.clear_leftovers(path)
 
 
-def _remove_set(path: str, is_locked: bool) -> None:
-    old = _named_by(path + INDEX_SUFFIX)
-    if old is None:  # not an index
-        return
-    with suppress(OSError):
-        os.unlink(path + INDEX_SUFFIX)
-    _remove_unneeded(os.path.dirname(path), old)
-    if is_locked:
-        _remove_leftovers(path)
+def remove_set(path: str, seen: ownership.Files) -> None:
+    """Remove a checkpoint in shards. seen: its files when it was last known to be ours, by name."""
+    with locked(os.path.dirname(path)):
+        index = ownership.index_at(path)
+        if index is not None:
+            names = {*index.shards, os.path.basename(path) + INDEX_SUFFIX}
+            ownership.remove_set(path, {name: identity for name, identity in seen.items() if name in names})
+
+
+def clear_leftovers(path: str) -> bool:
+    """Remove what dead writers of shards left at a path. Return False if something is left."""
+    with locked(os.path.dirname(path)) as is_locked:
+        return bool(is_locked) and ownership.clear_leftovers(path)
 
 
 def _new_shards(path: str, number: int) -> NewShards:
-    """Return new shards with free names, the usual ones or names with a mark, and add them to `_writing`."""
-    for mark in count():
-        new = NewShards(path, number, mark)
-        taken = {path for other in _writing for path in other.paths}.union(*_removing)
+    """Return new shards with free names, the usual ones or names with a number, and add them to `_writing`."""
+    # Named, but not there: an index may be copied before its shards.
+    named = ownership.named_in(os.path.dirname(path)) or set()
+    for number_in_names in count():
+        new = NewShards(path, number, number_in_names)
+        taken = {path for other in _writing for path in other.paths}
         _writing.append(new)  # before checking the disk: a signal handler may write in between
-        if taken.isdisjoint(new.paths) and not any(map(os.path.lexists, new.paths)):
+        if taken.isdisjoint(new.paths) and named.isdisjoint(new.names) and not any(map(os.path.lexists, new.paths)):
             return new
         _writing.remove(new)
     raise AssertionError("unreachable")
-
-
-def _named_by(index_path: str) -> set[str] | None:
-    """Return the shards that an index names, an empty set if it is missing, or None if it cannot be read."""
-    try:
-        return set(parse_index(read_index(index_path), index_path).shards)
-    except MissingFileError:
-        return set()
-    except CheckpointError:
-        return None
-
-
-def _named_in(folder: str) -> set[str] | None:
-    """Return the shards that the indexes in a folder name, or None if one of them cannot be read."""
-    named: set[str] = set()
-    for name in _listed(folder):
-        if name.endswith(INDEX_SUFFIX):
-            shards = _named_by(os.path.join(folder, name))
-            if shards is None:
-                return None
-            named |= shards
-    return named
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder or os.curdir)
-    except OSError:
-        return []
 
 
 def _remove_plain(path: str, durable: bool) -> None:
@@ -218,63 +260,10 @@ def _remove_plain(path: str, durable: bool) -> None:
         files.flush_folder(path, os.path.dirname(path))
 
 
-def _remove_unneeded(folder: str, old: set[str]) -> None:
-    """Remove numbered shards of an index that is gone, unless another index names them."""
-    _remove_unnamed(folder, {name for name in old if is_numbered(name)})
-
-
-def _remove_leftovers(path: str) -> None:
-    """Remove what dead writers of shards left: temporary files, and shards of this path that no index names."""
-    folder = os.path.dirname(path)
-    for dead, content in marks.dead_marks(path + INDEX_SUFFIX):
-        for name in _marked_names(path, content):
-            files.remove_leftovers(os.path.join(folder, name))
-        files.remove_dead(dead)
-    files.remove_leftovers(path)
-    suspects = {name for name in _listed(folder) if is_shard_of(path, name)}
-    if suspects:
-        suspects -= _named_in(folder) or set()
-        _remove_unnamed(folder, {name for name in suspects if _is_ours(path, name)})
-
-
-def _marked_names(path: str, content: Any) -> list[str]:
-    """Return the names of the shards that a dead writer was writing, from its mark."""
-    number, mark = (content.get(key) for key in ("shards", "mark")) if isinstance(content, dict) else (0, 0)
-    if type(number) is not int or type(mark) is not int or not (0 < number <= _MOST_SHARDS and 0 <= mark < 1 << 32):
-        return []
-    return shard_names(path, number, mark)
-
-
-def _remove_unnamed(folder: str, names: set[str]) -> None:
-    """Remove shards, except those that an index names or that are being written. Keep all if an index is unreadable."""
-    paths = {os.path.join(folder, name) for name in names}
-    if not paths:
-        return
-    _removing.append(paths)  # before the look at the indexes: a signal handler must not use these names from here on
+def _flush(path: str) -> None:
+    file = OwnFile()
     try:
-        named = _named_in(folder)
-        if named is not None:
-            written = {path for new in _writing for path in new.paths}
-            _remove(paths, {os.path.join(folder, name) for name in named} | written)
+        file.open(path, os.O_RDONLY)
+        os.fsync(file.number)
     finally:
-        _removing.remove(paths)
-
-
-def _is_ours(path: str, name: str) -> bool:
-    """Whether a file is a shard that was written for this path, and no checkpoint of another kind or writer."""
-    try:
-        source = FileSource(os.path.join(os.path.dirname(path), name))
-        try:
-            opened = format_of(name).codec.open_source(source)
-        finally:
-            source.close()
-    except CheckpointError:
-        return False
-    return opened.manifest is not None and shard_metadata(path).items() <= opened.metadata.items()
-
-
-def _remove(paths: Iterable[str], kept: set[str]) -> None:
-    for path in paths:
-        if path not in kept:
-            with suppress(OSError):
-                os.unlink(path)
+        file.close()

@@ -67,17 +67,17 @@ class NotFlushedError(WriteError):
 
 
 @contextlib.contextmanager
-def replace(path: str, durable: bool = True) -> Iterator[int]:
+def replace(path: str, durable: bool = True, like: os.stat_result | None = None) -> Iterator[int]:
     """Yield the descriptor of an empty file that replaces `path` if the block succeeds.
 
-    A symbolic link is followed. The permissions are those of the file replaced, or what the umask allows; the owner is
-    kept where the process may do that.
+    A symbolic link is followed. The permissions are those of the file replaced, of the file with the status `like` if
+    none is replaced, or what the umask allows; the owner is kept where the process may do that.
     durable=False skips fsync: the file is still replaced atomically, but a power cut may lose it.
     Raises WriteError if the system refuses. After any exception the old file is unchanged.
     """
     try:
         target, replaced = _target_of(path)
-        temporary = open_temporary(target, replaced)
+        temporary = open_temporary(target, replaced or like)
         try:
             yield temporary.descriptor
             if durable:

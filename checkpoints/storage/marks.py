@@ -1,6 +1,6 @@
 """Marks: a process notes what it is about to write or remove, so that the next one can clean up if it dies.
 
-A mark is a temporary file (see durable.py) whose content is a JSON object. Its process holds a lock on it: a mark that
+A mark is a temporary file (see durable.py) with a JSON object on each line. Its process holds a lock on it: a mark that
 nobody has locked belongs to a dead process. Only what a mark names is removed: files of other programs, and copies in
 progress, may look the same as what a dead process left.
 """
@@ -14,39 +14,77 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from . import durable
+from .identity import Identity, remove
 
-_MOST_BYTES = 1 << 12
+_MOST_BYTES = 1 << 24
+
+
+class Mark:
+    """A mark of this process. Where the system refuses one, it notes nothing.
+
+    is_settled: nothing that it names is left to be removed. None: if the block succeeds.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.is_settled: bool | None = None
+
+    def add(self, content: dict[str, Any]) -> None:
+        """Add a line. Leave it out if the system refuses: what it would name is not cleaned up then."""
+        with suppress(OSError):
+            # In one write at the end of the file: a signal handler may add a line in between.
+            os.write(self._descriptor, b"\n" + json.dumps(content).encode())
 
 
 @contextmanager
-def marked(path: str, content: dict[str, Any]) -> Iterator[None]:
-    """Keep a mark next to `path` during the block. Continue without one if the system refuses it."""
-    mark = None
+def marked(path: str, content: dict[str, Any]) -> Iterator[Mark]:
+    """Keep a mark next to `path` during the block.
+
+    If it is not settled then, it stays: the next process cleans up as if this one had died.
+    """
+    temporary = None
+    mark = Mark(-1)
     try:
         with suppress(OSError):
-            mark = durable.open_temporary(path, None)
-            durable.write_all(mark.descriptor, json.dumps(content).encode(), 0)
-        yield
+            temporary = durable.open_temporary(path, None)
+            mark = Mark(temporary.descriptor)
+        mark.add(content)
+        yield mark
+        if mark.is_settled is None:
+            mark.is_settled = True
     finally:
-        if mark is not None:
+        if temporary is not None:
+            if not mark.is_settled:
+                with suppress(OSError):
+                    temporary.file.close()
             try:
-                mark.discard()
+                temporary.discard()
             finally:  # an interrupt may have ended the first attempt
-                mark.discard()
+                temporary.discard()
 
 
-def dead_marks(path: str) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the content, or None if it is invalid, of each mark next to `path` whose process has died."""
+def dead_marks(path: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield the path and the lines of each mark next to `path` whose process has died. Invalid lines are left out."""
     folder, prefix = os.path.split(durable.temporary_stem(path))
     with suppress(OSError):
         for name in sorted(os.listdir(folder)):
             mark = os.path.join(folder, name)
             if name.startswith(prefix) and (text := durable.read_dead(mark, _MOST_BYTES)) is not None:
-                yield mark, _parsed(text)
+                yield mark, [content for line in text.split(b"\n") if (content := _parsed(line)) is not None]
 
 
-def _parsed(text: bytes) -> Any:
+def remove_marked(path: str, target: str, identity: Identity) -> bool:
+    """Remove the file at `target` if it has this identity. Return True if it is removed. Raises OSError.
+
+    The next process clears what is left if this one dies halfway, as it does with the marks next to `path`, which is
+    in the same folder.
+    """
+    return remove(target, identity, f"{durable.temporary_stem(path)}removed-{identity.inode}.tmp")
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        return json.loads(text)
+        content = json.loads(line)
     except (ValueError, RecursionError):
         return None
+    return content if isinstance(content, dict) else None

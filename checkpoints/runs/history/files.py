@@ -21,22 +21,26 @@ from ...errors import ArgumentError, CheckpointError, ReadError, WriteError
 from ...files import read_metadata
 from ...formats import DEFAULT, known_formats
 from ...sharding.index import INDEX_SUFFIX
+from ...storage.identity import Identity, identity_of
+from .log import NAME as LOG_NAME
 from .log import Record
 from .metrics import numbers_from_json, numbers_to_json
 
 KEY = "history"
 _NAME = re.compile(r"step-([0-9]{8,})(\..+)?")
 _MOST_DIGITS = 100
+# How often to look again at a folder that another process changes meanwhile.
+MOST_LOOKS = 100
 _IN_FOLDER = f"model{DEFAULT.suffix}"
+_UNKNOWN = Identity(0, 0, 0, 0)
 
 
 class Entry(NamedTuple):
-    """A checkpoint in the folder. path: what `load_file` takes. inode, modified_ns: tell it from a later file there."""
+    """A checkpoint in the folder. path: what `load_file` takes. identity: tells it from a later file there."""
 
     step: int
     path: str
-    inode: int
-    modified_ns: int
+    identity: Identity
 
     @property
     def is_folder(self) -> bool:
@@ -49,10 +53,15 @@ class Entry(NamedTuple):
         return name_of(self.path)
 
     @property
+    def is_visible(self) -> bool:
+        """Whether the system lets us look at the checkpoint."""
+        return self.identity != _UNKNOWN
+
+    @property
     def record(self) -> Record:
         """The checkpoint's line in the log. It has no metrics if the checkpoint is damaged or gone."""
-        saved = datetime.fromtimestamp(self.modified_ns // 10**9, UTC).isoformat()
-        return Record(self.step, self.name, saved, _metrics(self.path))
+        saved = datetime.fromtimestamp(self.identity.modified_ns // 10**9, UTC).isoformat()
+        return Record(self.step, self.name, saved, metrics_of(self.path) or {})
 
 
 def make_folder(folder: str, make: Callable[[str, bool], None], durable: bool) -> None:
@@ -112,11 +121,11 @@ def entry_at(step: int, path: str) -> Entry | None:
     """Return the checkpoint at a path, or None if there is none."""
     try:
         status = os.stat(path + INDEX_SUFFIX if is_in_folder(path) else path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return Entry(step, path, status.st_ino, status.st_mtime_ns)
+    except OSError:  # there may be one, which is not to be passed over without a word
+        return Entry(step, path, _UNKNOWN)
+    return Entry(step, path, Identity.of(status)) if stat.S_ISREG(status.st_mode) else None
 
 
 def names(folder: str) -> list[str]:
@@ -129,23 +138,27 @@ def names(folder: str) -> list[str]:
 
 
 def entries(folder: str) -> list[Entry]:
-    """Return the checkpoints in a folder, ordered by step. Raises ReadError if the folder cannot be read."""
-    steps = filter(None, map(parsed_name, names(folder)))
-    found = [entry_at(step, path_of(folder, step, suffix)) for step, suffix in steps]
-    return sorted(entry for entry in found if entry is not None)
+    """Return the checkpoints in a folder, ordered by step. Raises ReadError if the folder cannot be read.
+
+    Another process may save and remove meanwhile. It adds a line to the log in between: if the log did not grow, no
+    checkpoint was missed because it came after the look at its name while the one before it went.
+    """
+    log, found = os.path.join(folder, LOG_NAME), []
+    for _ in range(MOST_LOOKS):
+        before = identity_of(log)
+        steps = filter(None, map(parsed_name, names(folder)))
+        looked = [entry_at(step, path_of(folder, step, suffix)) for step, suffix in steps]
+        found = sorted(entry for entry in looked if entry is not None)
+        if identity_of(log) == before:
+            break
+    return found
 
 
-def is_readable(path: str) -> bool:
-    """Return True if the metadata of a checkpoint can be read."""
-    try:
-        read_metadata(path)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _metrics(path: str) -> dict[str, float]:
+def metrics_of(path: str) -> dict[str, float] | None:
+    """Return the metrics of a checkpoint, which may be none. Return None if its metadata cannot be read."""
     try:
         return numbers_from_json(json.loads(read_metadata(path)[KEY])["metrics"])
-    except (CheckpointError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except CheckpointError:
+        return None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}

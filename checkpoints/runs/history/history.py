@@ -17,23 +17,25 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeVar
 
-from ...errors import ArgumentError, CorruptError, FormatError, MissingFileError, ReadError, StateError, VersionError
+from ...errors import ArgumentError, MissingFileError, StateError
 from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named
 from ...state.validation import checked_metadata
 from ...storage.folders import make_folder, make_folders
+from ...storage.identity import Identity
 from . import files, removal
 from .background import Background, Snapshot, SnapshotMemory
-from .linked import save_linked
+from .intact import check, first_intact
+from .linked import Checks, save_linked
 from .log import Log, Record
 from .metrics import checked_metrics
 from .retention import Mode, Retention, Saved
+from .savers import is_another_alive, this_process
 
 if TYPE_CHECKING:
     from ....core.nn.module.module import Module
@@ -41,8 +43,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class DamagedWarning(UserWarning):
-    """A warning that a damaged checkpoint was skipped and another one is used."""
+class _Seen(NamedTuple):
+    """A checkpoint that this history may remove. files: those it had when it was saved or first seen.
+
+    saver: the process that saved it, see savers.py; None until it is looked up in the log.
+    """
+
+    files: Mapping[str, Identity]
+    saver: str | None
 
 
 class History:
@@ -82,9 +90,10 @@ class History:
         # Imported now: a signal handler must not find a half-imported module.
         self._codec, self._durable, self._log = form.codec, durable, Log(self.folder)
         self._background, self._snapshots = Background(), SnapshotMemory() if background else None
+        self._checks = Checks()
         self._saving = threading.RLock()  # for threads; a signal handler may save during a save
         # A checkpoint that appears later belongs to another process, which removes it itself.
-        self._known = set(files.entries(self.folder))
+        self._known = {entry: _Seen(removal.files_of(entry), None) for entry in files.entries(self.folder)}
         self._saved: dict[files.Entry, Saved] = {}
         self._unlogged_names: list[str] = []  # of the saves in progress, whose lines are not yet written
         self._is_log_complete = False
@@ -123,7 +132,7 @@ class History:
 
         Damaged checkpoints are skipped with a DamagedWarning. Raises CorruptError if all are damaged.
         """
-        found = self._first_intact(lambda: list(self)[::-1], _check)
+        found = first_intact(self.folder, self._newest_first, self._described, check)
         return found[0] if found else None
 
     def best(self) -> Saved | None:
@@ -134,7 +143,7 @@ class History:
         """
         if self._retention.metric is None:
             raise ArgumentError('best() needs a metric: give History a metric, and "min" or "max" as its mode.')
-        found = self._first_intact(self._ranked, _check)
+        found = first_intact(self.folder, self._best_first, self._described, check)
         return found[0] if found else None
 
     def load(self, read: Callable[[str], T] = load_file) -> tuple[Saved, T] | None:
@@ -143,11 +152,11 @@ class History:
         read: `load_file`, or a function such as lambda path: load_model(model, path). Otherwise as `latest()`, which
         reads twice as much if the checkpoint is loaded afterwards.
         """
-        return self._first_intact(lambda: list(self)[::-1], read)
+        return first_intact(self.folder, self._newest_first, self._described, read)
 
     def __iter__(self) -> Iterator[Saved]:
         self._background.wait()
-        return iter([self._described(entry) for entry in files.entries(self.folder)])
+        return iter([self._described(entry) for entry in self._entries()])
 
     def log(self) -> list[Record]:
         """Return a record of every save so far, in order: step, file, time, metrics. See log.py."""
@@ -199,15 +208,11 @@ class History:
                 removal.clear_unfinished(self.folder)
                 before = files.entries(self.folder)
                 unlogged = self._unlogged(before)
-                with removal.in_progress(self.folder, path):
-                    if self._suffix:
-                        save_file(state, path, metadata, durable=self._durable)
-                    else:
-                        self._write_sharing(path, state, metadata, before)
+                self._write_checkpoint(path, state, metadata, before)
                 written = files.entry_at(step, path)
                 if written is None:
                     raise MissingFileError(f"{path} was removed by another program right after the save. Save again.")
-                self._known.add(written)
+                self._known[written] = _Seen(removal.files_of(written), this_process())
                 self._saved.pop(written, None)  # may describe an earlier file at this path
                 log.append([*unlogged, written.record])
                 self._is_log_complete = True
@@ -218,13 +223,19 @@ class History:
                 self._unlogged_names.remove(files.name_of(path))
             self._remove_old(written)
 
-    def _write_sharing(
+    def _write_checkpoint(
         self, path: str, state: Mapping[str, Any], metadata: Mapping[str, str], before: list[files.Entry]
     ) -> None:
-        files.make_folder(os.path.dirname(path), make_folder, self._durable)
-        since = next((entry.path for entry in reversed(before) if entry.is_folder), None)
-        with removal.in_progress(self.folder, path):  # again, now that the folder exists
-            save_linked(state, path, metadata, since=since, durable=self._durable)
+        target = os.path.join(self.folder, files.name_of(path))
+        is_new = not os.path.lexists(target)
+        with removal.in_progress(self.folder, path, is_new):
+            if self._suffix:
+                save_file(state, path, metadata, durable=self._durable)
+                return
+            files.make_folder(target, make_folder, self._durable)
+            since = next((entry.path for entry in reversed(before) if entry.is_folder), None)
+            with removal.in_progress(self.folder, path, is_new):  # again, now that the folder exists
+                save_linked(state, path, metadata, since=since, checks=self._checks, durable=self._durable)
 
     def _unlogged(self, entries: list[files.Entry]) -> list[Record]:
         """Return the lines missing from a log that was lost, or whose writer was killed between a save and its line."""
@@ -232,56 +243,55 @@ class History:
             return []
         logged = {record.file: repr(record.metrics) for record in self._log.records()}  # as text, NaN equals NaN
         no_metrics = repr({})  # read from a damaged checkpoint, whose line in the log is right
-        records = [entry.record for entry in entries if entry.name not in self._unlogged_names]
+        records = [entry.record for entry in entries if entry.name not in self._unlogged_names and entry.is_visible]
         return [r for r in records if r.file not in logged or repr(r.metrics) not in (logged[r.file], no_metrics)]
 
     def _remove_old(self, written: files.Entry) -> None:
-        entries = files.entries(self.folder)
+        entries = self._entries()
         kept = self._retention.kept(map(self._described, entries))
+        savers: dict[str, str] | None = None
         for entry in entries:
+            seen = self._known.get(entry)
             is_replaced = entry.step == written.step and entry.path != written.path  # the same step in another format
-            if entry in self._known - {written} and (is_replaced or entry.step not in kept):
-                removal.remove(self.folder, entry)
+            if seen is None or entry == written or (entry.step in kept and not is_replaced):
+                continue
+            if seen.saver is None:
+                savers = self._log.savers() if savers is None else savers
+                self._known[entry] = seen = seen._replace(saver=savers.get(entry.name, ""))
+            if not is_another_alive(seen.saver or ""):  # a living process removes its own
+                removal.remove(self.folder, entry, seen.files)
         known = self._known.copy()  # before the names are listed: a handler may save in between
         names = set(files.names(self.folder))
-        gone = [entry for entry in known if entry.name not in names]
-        self._known.difference_update(gone)
-        for entry in gone:
-            self._saved.pop(entry, None)
+        for entry in known:
+            if entry.name not in names:
+                self._known.pop(entry, None)
+
+    def _entries(self) -> list[files.Entry]:
+        entries = files.entries(self.folder)
+        for gone in self._saved.keys() - set(entries):
+            self._saved.pop(gone, None)
+        return entries
 
     def _described(self, entry: files.Entry) -> Saved:
         """Return step, path and metrics. The metrics of a checkpoint are read once."""
         saved = self._saved.get(entry)
         if saved is None:
-            self._saved[entry] = saved = Saved(entry.step, entry.path, entry.record.metrics)
+            metrics = files.metrics_of(entry.path)
+            saved = Saved(entry.step, entry.path, metrics or {})
+            if metrics is not None:
+                self._saved[entry] = saved
         return saved
 
-    def _ranked(self) -> list[Saved]:
-        """Return the checkpoints that may be the best: first those whose metrics cannot be read, then the best."""
-        saves = list(self)
-        unreadable = [saved for saved in saves if not saved.metrics and not files.is_readable(saved.path)]
-        return unreadable + self._retention.ranked(saves)
+    def _newest_first(self) -> list[files.Entry]:
+        self._background.wait()
+        return self._entries()[::-1]
 
-    def _first_intact(self, candidates: Callable[[], list[Saved]], read: Callable[[str], T]) -> tuple[Saved, T] | None:
-        """Return the first candidate that can be read. Start again if another process removes one meanwhile."""
-        problems: dict[str, str] = {}
-        waiting = candidates()
-        while waiting:
-            saved = waiting.pop(0)
-            try:
-                return saved, read(saved.path)
-            except VersionError:
-                raise
-            except (FormatError, ReadError, MissingFileError) as error:
-                if files.entry_at(saved.step, saved.path) is None:
-                    waiting, problems = candidates(), {}
-                elif saved.path not in problems:
-                    problems[saved.path] = str(error)
-                    warnings.warn(DamagedWarning(f"skipped a damaged checkpoint. {error}"), stacklevel=3)
-        if problems:
-            lines = "\n".join(f"{path}: {problem}" for path, problem in problems.items())
-            raise CorruptError(f"none of the {len(problems):,} checkpoints in {self.folder} is intact.\n{lines}")
-        return None
+    def _best_first(self) -> list[files.Entry]:
+        """Return the checkpoints that may be the best: first those whose metrics cannot be read, then the best."""
+        entries = {entry.path: entry for entry in self._newest_first()[::-1]}
+        saves = list(map(self._described, entries.values()))
+        unreadable = [entry for entry in entries.values() if entry not in self._saved]
+        return unreadable + [entries[saved.path] for saved in self._retention.ranked(saves)]
 
 
 def _state_dict_of(state: Any) -> Mapping[str, Any]:
@@ -290,12 +300,3 @@ def _state_dict_of(state: Any) -> Mapping[str, Any]:
             f"a history saves a dict of arrays by name, or an object with a state_dict(), not {type(state).__name__}."
         )
     return state.state_dict()
-
-
-def _check(path: str) -> None:
-    """Raise CorruptError or another CheckpointError unless every byte of a file is what was written."""
-    from ...tools.verification import verify
-
-    found = verify(path)
-    if not found.intact:
-        raise CorruptError(str(found), found.damaged)

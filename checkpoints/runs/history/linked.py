@@ -9,29 +9,67 @@ shards of their own, so that the next save can link to these. Frozen tensors are
     step 200   embedding, backbone | head                  (written, now apart)
     step 300   embedding, backbone | head                  (linked | written)
 
+A shard is linked to only if it still holds what was written. Its bytes are compared with their digests when this
+process first links to it, whenever the file has changed, and again every `_SAVES` saves or `_SECONDS` seconds. If they
+differ, the tensors are written.
+
 Where the file system has no hard links, everything is written. Damage to a shared shard damages every checkpoint that
 shares it. So does a program that writes into the shard in place, which statezoo never does.
 """
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Mapping
+from contextlib import closing
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from ...errors import CheckpointError
-from ...files import open_header, packed_of, save_file
+from ...files import open_header, packed_of, write_shard
+from ...reading.lazy import LazyTensor
+from ...reading.reader import Reader
 from ...sharding import index as shards
 from ...sharding import writer as shard_set
 from ...state import dtypes
+from ...state.deferred import Deferred
 from ...state.manifest import TensorSpec
 from ...state.sharing import Packed
 from ...state.validation import checked_metadata
 from ...storage import streams
+from ...storage.identity import Identity, identity_of
 
 # A shard costs a block or two of its own, and an entry in the index: smaller runs of tensors are written again.
 _LEAST_BYTES = 1 << 16
+_SAVES = 8
+_SECONDS = 600.0
+
+
+class Checks:
+    """The shards that were compared with their digests, and when. One for all saves of a run."""
+
+    def __init__(self) -> None:
+        self._saves = 0
+        self._passed: dict[Identity, tuple[int, float]] = {}
+
+    def next_save(self) -> None:
+        """Count a save, and forget the checks that are too old."""
+        self._saves += 1
+        now = time.monotonic()
+        for identity, (save, at_s) in self._passed.copy().items():
+            if self._saves - save >= _SAVES or now - at_s >= _SECONDS:
+                self._passed.pop(identity, None)
+
+    def pass_if(self, path: str, contents: Mapping[str, _Content]) -> bool:
+        """Return True if the shard at `path` holds these tensors, in order. Read it only if a check is due."""
+        identity = identity_of(path)
+        if identity is None:
+            return False
+        if identity not in self._passed:
+            if not _holds(path, contents):
+                return False
+            self._passed[identity] = self._saves, time.monotonic()
+        return True
 
 
 def save_linked(
@@ -40,29 +78,39 @@ def save_linked(
     metadata: Mapping[str, str] | None = None,
     *,
     since: str | None = None,
+    checks: Checks | None = None,
     durable: bool = True,
 ) -> None:
     """Write a state in shards. Shards unchanged since an earlier checkpoint become links to the shards of that one.
 
     path: ends in .safetensors; `load_file` takes it. since: the path of the earlier checkpoint, or None. It is ignored
-    if it is damaged or gone. For the other arguments and the errors, see `save_file`.
+    if it is damaged or gone. checks: those of the saves before. For the other arguments and the errors, see
+    `save_file`.
     """
+    checks = checks or Checks()
+    checks.next_save()
     strings = checked_metadata(metadata or {})
     packed = packed_of(state)
     shard_set.refuse_impossible(path)
     contents = _contents_of(packed)
     pieces = _pieces(packed, contents, _shards_of(since))
+    digests = {name: content.digest for name, content in contents.items()}
     with shard_set.replace_shards(path, len(pieces), durable) as new:
         for piece, target in zip(pieces, new.paths, strict=True):
-            if piece.earlier is None or not _link(piece.earlier, target, durable):
-                save_file(piece.part.stored, target, shards.shard_metadata(path), durable=durable)
-        digests = {name: content.digest for name, content in contents.items()}
+            if piece.earlier is not None and new.link(piece.earlier, target):
+                if checks.pass_if(target, {name: contents[name] for name in piece.part.names}):
+                    continue
+                new.unlink(target)
+            digests |= write_shard(piece.part, path, new.file(target))
         parts = [piece.part for piece in pieces]
         new.index = shards.index_text(packed, strings, digests, dict(zip(new.names, parts, strict=True)))
 
 
 class _Content(NamedTuple):
-    """The parts of a tensor that must be equal for two to be the same. A digest does not cover dtype and shape."""
+    """The parts of a tensor that must be equal for two to be the same. A digest does not cover dtype and shape.
+
+    digest: "" if it is not known before the tensor is written.
+    """
 
     tensor: TensorSpec
     digest: str
@@ -83,7 +131,25 @@ def _contents_of(packed: Packed) -> dict[str, _Content]:
     tensors = {
         name: TensorSpec(dtypes.name_of(array.dtype, name), array.shape) for name, array in packed.stored.items()
     }
-    return {name: _Content(tensor, streams.digest_of(packed.stored[name])) for name, tensor in tensors.items()}
+    return {name: _Content(tensor, _digest_of(packed.stored[name])) for name, tensor in tensors.items()}
+
+
+def _digest_of(array: Any) -> str:
+    if isinstance(array, LazyTensor):
+        return array.digest or ""
+    return "" if isinstance(array, Deferred) else streams.digest_of(array)  # a Deferred is computed once, when written
+
+
+def _holds(path: str, contents: Mapping[str, _Content]) -> bool:
+    """Return True if a shard can be read and holds these tensors, in order, bit by bit."""
+    try:
+        with closing(Reader(open_header(path), verify=False)) as reader:
+            tensors = reader.header.tensors
+            if list(tensors.items()) != [(name, content.tensor) for name, content in contents.items()]:
+                return False
+            return all(reader.digest_of(name) == content.digest for name, content in contents.items())
+    except CheckpointError:
+        return False
 
 
 def _shards_of(path: str | None) -> _Shards:
@@ -96,7 +162,7 @@ def _shards_of(path: str | None) -> _Shards:
     except CheckpointError:
         return {}
     return {
-        shard: {name: _Content(tensor, digests.get(name, "")) for name, tensor in tensors.items()}
+        shard: {name: _Content(tensor, digests.get(name, "unknown")) for name, tensor in tensors.items()}
         for shard, tensors in found.items()
     }
 
@@ -127,15 +193,3 @@ def _pieces(packed: Packed, contents: Mapping[str, _Content], earlier: _Shards) 
 def _runs(packed: Packed, shard_of: Mapping[str, str | None]) -> list[list[str]]:
     """Return the names of the stored tensors, in order, in runs that come from one earlier shard or from none."""
     return [list(names) for _, names in groupby(packed.stored, key=lambda name: shard_of.get(name, ""))]
-
-
-def _link(earlier: str, target: str, durable: bool) -> bool:
-    """Give a file a second name. Return False if that fails. durable: flush the file, as its writer may not have."""
-    try:
-        os.link(earlier, target)
-        if durable:
-            with open(target, "r+b") as file:
-                os.fsync(file.fileno())
-    except OSError:  # no hard links here, too many links to this file, or the file was removed meanwhile
-        return False
-    return True

@@ -1,10 +1,13 @@
 """The log of a history: history.jsonl next to the checkpoints, with one line of JSON for each save.
 
-    {"step": 1200, "file": "step-00001200.safetensors", "saved": "2026-01-31T09:20:22+00:00", "metrics": {"loss": 0.25}}
+    {"step": 1200, "file": "step-00001200.safetensors", "saved": "2026-01-31T09:20:22+00:00", "metrics": {"loss": 0.25},
+     "process": "host/4242/1234567"}
 
-It is for people and their tools: the checkpoints hold the same data, and missing lines are added from them. Lines are
-only appended, in one write for each save. A line torn by a crash is skipped. If there are several lines for a file, the
-last one counts. NaN and the infinities are the texts "NaN", "Infinity" and "-Infinity", see metrics.py.
+`process` names the process that saved it, or that added the missing line later (see savers.py).
+
+The log is for people and their tools: the checkpoints hold the same data, and missing lines are added from them. Lines
+are only appended, in one write for each save. A line torn by a crash is skipped. If there are several lines for a file,
+the last one counts. NaN and the infinities are the texts "NaN", "Infinity" and "-Infinity", see metrics.py.
 
 Writers also lock the log, so that only one at a time changes the folder. Where there are no locks (Windows, some
 network file systems), only one writer may save.
@@ -23,6 +26,7 @@ from typing import NamedTuple
 from ...errors import ReadError, WriteError
 from ...storage.locks import locked
 from .metrics import numbers_from_json, numbers_to_json
+from .savers import this_process
 
 NAME = "history.jsonl"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -45,6 +49,13 @@ class Log:
 
     def records(self) -> list[Record]:
         """Return every line that can be parsed, in the order written. Raises ReadError if the file cannot be read."""
+        return [record for line in self._lines() if (record := _parsed(line)) is not None]
+
+    def savers(self) -> dict[str, str]:
+        """Return the process that saved each file, or "" if it is not known. Raises ReadError."""
+        return {file: saver for line in self._lines() for file, saver in _saver(line)}
+
+    def _lines(self) -> list[bytes]:
         try:
             with open(self.path, "rb", opener=_open_regular) as file:
                 lines = file.read().split(b"\n")
@@ -52,7 +63,7 @@ class Log:
             return []
         except OSError as error:
             raise ReadError(f"{self.path} could not be read: {_reason(error)}.", error) from error
-        return [record for line in lines if (record := _parsed(line)) is not None]
+        return lines
 
     @contextmanager
     def locked(self) -> Iterator[OpenLog]:
@@ -112,7 +123,17 @@ def _reason(error: OSError) -> str:
 
 
 def _line(record: Record) -> bytes:
-    return json.dumps(record._asdict() | {"metrics": numbers_to_json(record.metrics)}).encode() + b"\n"
+    content = record._asdict() | {"metrics": numbers_to_json(record.metrics), "process": this_process()}
+    return json.dumps(content).encode() + b"\n"
+
+
+def _saver(line: bytes) -> list[tuple[str, str]]:
+    """Return the file of a line with its saver, or nothing if the line cannot be parsed."""
+    try:
+        content = json.loads(line)
+        return [(str(content["file"]), str(content.get("process", "")))]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return []
 
 
 def _parsed(line: bytes) -> Record | None:

@@ -1,9 +1,11 @@
 """The removal of checkpoints, and the proof that they belong to the history.
 
-- A checkpoint belongs to it if the metadata contains the step and the manifest is ours. A link is never removed, nor is
-  its target.
-- The remains of a killed process belong to it if a mark in the folder of the history names the file or folder that the
-  process was writing or removing; for a folder, its inode too. A checkpoint being copied into the history has no mark.
+- A checkpoint belongs to it if the metadata contains the step and the manifest is ours. Each of its files must be the
+  one that was there when the checkpoint was saved or first seen: of a folder, whatever else is in it stays. A link is
+  never removed, nor is its target.
+- The remains of a killed process belong to it if a mark names them: in the folder of the history, the file or folder
+  that the process was writing or removing; in the folder, each file of it. A checkpoint being copied into the history
+  has no mark.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,44 +22,59 @@ from ...files import open_header
 from ...sharding import writer
 from ...sharding.index import INDEX_SUFFIX, parse_index, read_index
 from ...storage import durable, marks
+from ...storage.identity import Identity, identities_in, identity_of
 from . import files
 from .log import NAME as LOG_NAME
 
 
+def files_of(entry: files.Entry) -> dict[str, Identity]:
+    """Return the identities of the files that a checkpoint has now, by name: all in its folder, or the file itself."""
+    if entry.is_folder:
+        return identities_in(os.path.dirname(entry.path))
+    identity = identity_of(entry.path)
+    return {} if identity is None else {entry.name: identity}
+
+
 @contextmanager
-def in_progress(history: str, path: str) -> Iterator[None]:
+def in_progress(history: str, path: str, is_new: bool = True) -> Iterator[None]:
     """Mark the checkpoint at `path` as being written or removed. Remove what is unfinished if the block fails.
 
-    If the process dies, the mark lets the next writer remove it.
+    If the process dies, the mark lets the next writer remove it. is_new: the folder of the checkpoint is ours to
+    remove, or it does not exist yet.
     """
     target = files.name_of(path)
-    content = {"target": target, "inode": _inode_of_folder(os.path.join(history, target))}
-    with marks.marked(os.path.join(history, LOG_NAME), content):
+    content: dict[str, Any] = {"target": target}
+    if is_new:
+        content["inode"] = _inode_of_folder(os.path.join(history, target))
+    with marks.marked(os.path.join(history, LOG_NAME), content) as mark:
         try:
             yield
         except BaseException:
-            _clear(history, content)
+            mark.is_settled = _clear(history, content)
             raise
 
 
 def clear_unfinished(history: str) -> None:
     """Remove what killed processes left unfinished in the folder of a history."""
-    for mark, content in marks.dead_marks(os.path.join(history, LOG_NAME)):
-        _clear(history, content)
-        durable.remove_dead(mark)
+    for mark, lines in marks.dead_marks(os.path.join(history, LOG_NAME)):
+        if all(_clear(history, content) for content in lines):
+            durable.remove_dead(mark)
 
 
-def remove(history: str, entry: files.Entry) -> None:
-    """Remove a checkpoint if it belongs to the history. If the system refuses, the next save tries again."""
+def remove(history: str, entry: files.Entry, seen: Mapping[str, Identity]) -> None:
+    """Remove a checkpoint if it belongs to the history. If the system refuses, the next save tries again.
+
+    seen: its files when it was saved or first seen.
+    """
     if not _is_own(entry):
         return
     with suppress(OSError):
         if entry.is_folder:
             with in_progress(history, entry.path):
-                writer.remove_set(entry.path)
+                writer.remove_set(entry.path, seen)
                 os.rmdir(os.path.dirname(entry.path))
-        else:
-            os.unlink(entry.path)
+        elif entry.name in seen:
+            marks.remove_marked(os.path.join(history, LOG_NAME), entry.path, seen[entry.name])
 
 
 def _is_own(entry: files.Entry) -> bool:
@@ -75,21 +92,26 @@ def _is_own(entry: files.Entry) -> bool:
         return False
 
 
-def _clear(history: str, content: Any) -> None:
-    """Remove the unfinished files of the checkpoint that a mark names."""
-    name = content.get("target") if isinstance(content, dict) else None
+def _clear(history: str, content: Mapping[str, Any]) -> bool:
+    """Remove the unfinished files of the checkpoint that a mark names. Return False if some stay for now."""
+    name = content.get("target")
     parsed = files.parsed_name(name) if isinstance(name, str) else None
     if parsed is None:
-        return
+        return True
     path = files.path_of(history, *parsed)
-    with suppress(OSError):
-        if not files.is_in_folder(path):
-            durable.remove_leftovers(path)
-            return
-        folder = os.path.dirname(path)
-        if content.get("inode") is not None and content["inode"] == _inode_of_folder(folder):
-            writer.remove_leftovers(path)
-        os.rmdir(folder)  # only if it is empty
+    if not files.is_in_folder(path):
+        durable.remove_leftovers(path)
+        return True
+    folder = os.path.dirname(path)
+    inode = _inode_of_folder(folder)
+    if inode is None:
+        return True
+    is_done = writer.clear_leftovers(path)
+    # None: the folder did not exist, and the process may have died before it could note that it made one.
+    if content.get("inode", 0) in (None, inode):
+        with suppress(OSError):
+            os.rmdir(folder)  # only if it is empty
+    return is_done
 
 
 def _inode_of_folder(path: str) -> int | None:

@@ -160,10 +160,6 @@ def test_a_process_killed_at_any_step_leaves_the_old_or_the_new_state(path: Path
             os._exit(0)
         _, status = os.waitpid(process, 0)
         assert_old_or_new(path)
-        path.with_name(INDEX).unlink()
-        save_file(OLD, path)  # no index names the shards now, and the next writer of shards removes them
-        save_shards(OLD, path)
-        assert len(names(path)) == 4
     assert status == 0  # so every step was tested
 
 
@@ -207,28 +203,33 @@ def test_a_plain_file_that_cannot_be_removed_is_an_error_that_says_which_state_i
     assert list(compare_states(NEW, load_file(path.with_name(INDEX)))) == []
 
 
-def test_only_our_shards_that_no_index_names_are_removed(path: Path):
+def test_shards_that_another_index_or_none_names_are_kept(path: Path):
     save_shards(OLD, path)
     other = path.with_name("best.safetensors.index.json")
     other.write_bytes(path.with_name(INDEX).read_bytes())  # keeps the shards that it names
-    (ours,) = {"model-00000009-00001-of-00002.safetensors"}
-    path.with_name(ours).write_bytes(path.with_name(USUAL[0]).read_bytes())
-    plain, foreign = (
-        path.with_name("model-00001-of-00009.safetensors"),
-        path.with_name("model-00002-of-00009.safetensors"),
-    )
+    # Named as ours, written by us, and not finished: all of them may belong to a copy whose index comes last.
+    copied, plain, unfinished = (path.with_name(f"model-0000{number}-of-00009.safetensors") for number in (1, 2, 3))
+    copied.write_bytes(path.with_name(USUAL[0]).read_bytes())
     save_file(OLD, plain, {"format": "pt"})
-    foreign.write_bytes(b"not finished")
+    unfinished.write_bytes(b"not finished")
+    there = [USUAL[0].replace("-", "-00000009-", 1), copied.name, plain.name, unfinished.name]
+    path.with_name(there[0]).write_bytes(path.with_name(USUAL[0]).read_bytes())
     save_shards(NEW, path)
-    assert names(path) == sorted([*USUAL, *MARKED, INDEX, other.name, plain.name, foreign.name])
+    assert names(path) == sorted([*USUAL, *MARKED, INDEX, other.name, *there])
     assert list(compare_states(OLD, load_file(other))) == []
 
 
-def test_nothing_is_removed_while_an_index_in_the_folder_cannot_be_read(path: Path):
+def test_nothing_is_removed_while_an_index_in_the_folder_cannot_be_read_and_the_rest_is_removed_later(path: Path):
     save_shards(OLD, path)
     path.with_name("other.index.json").write_text("{")
     save_shards(NEW, path)
-    assert names(path) == sorted([*USUAL, *MARKED, INDEX, "other.index.json"])
+    there = [name for name in names(path) if not name.startswith(".statezoo")]
+    assert there == sorted([*USUAL, *MARKED, INDEX, "other.index.json"])
+    assert list(compare_states(NEW, load_file(path))) == []
+    path.with_name("other.index.json").unlink()
+    save_shards(OLD, path)
+    assert len(names(path)) == 4
+    assert holds(path, OLD)
 
 
 def test_files_in_an_old_index_without_shard_names_are_kept(path: Path):
@@ -388,14 +389,80 @@ def test_a_reader_that_a_writer_overtakes_tries_again(path: Path, monkeypatch: p
     assert names(path) == [path.name]
 
 
-def test_a_symbolic_link_at_the_path_is_replaced_and_its_target_is_kept(path: Path):
-    target = path.with_name("blob")
-    save_file(OLD, path.with_name("x.safetensors"))
-    path.with_name("x.safetensors").rename(target)
+@BEFORE
+@AFTER
+def test_a_symbolic_link_is_followed_by_every_kind_of_save(path: Path, before: Callable, after: Callable):
+    disk = path.parent / "disk"
+    disk.mkdir()
+    path.symlink_to(disk / "weights.safetensors")
+    for save, state in ((before, OLD), (after, NEW), (before, OLD)):
+        save(state, path)
+        assert list(compare_states(state, load_file(path))) == []
+        assert list(compare_states(state, load_file(disk / "weights.safetensors"))) == []
+        assert list(compare_states(state, load_file(path.parent))) == []
+        assert len(list(disk.iterdir())) == (1 if save is save_plain else 4)
+        assert names(path) == ["disk", path.name]
+        assert path.is_symlink()
+
+
+def test_shards_replace_those_beside_a_link_and_those_of_its_target(path: Path):
+    save_shards(OLD, path)
+    target = path.parent / "disk" / "weights.safetensors"
+    target.parent.mkdir()
     path.symlink_to(target)
     save_shards(NEW, path)
-    assert names(path) == sorted(["blob", *USUAL, INDEX])
-    assert holds(path, NEW)
+    assert names(path) == ["disk", path.name]
+    assert list(compare_states(NEW, load_file(path))) == []
+
+
+def test_a_link_at_the_path_of_an_index_is_followed(path: Path):
+    index = path.parent / "disk" / "index"
+    index.parent.mkdir()
+    index.touch()
+    path.with_name(INDEX).symlink_to(index)
+    for state in (OLD, NEW):
+        save_shards(state, path)
+        assert holds(path, state)
+        assert path.with_name(INDEX).is_symlink()
+        assert set(json.loads(index.read_text())["weight_map"]) == set(state)
+
+
+def test_a_link_to_a_file_that_no_shards_can_be_named_after_is_refused_and_kept(path: Path):
+    blob = path.with_name("blob")  # as in Hugging Face's cache
+    save_file(OLD, path)
+    path.rename(blob)
+    path.symlink_to(blob)
+    with pytest.raises(
+        ArgumentError, match=r"blob' cannot be saved in shards: .* no suffix but \.safetensors\. Choose"
+    ):
+        save_shards(NEW, path)
+    assert names(path) == ["blob", path.name]
+    assert list(compare_states(OLD, load_file(path))) == []
+
+
+@BEFORE
+@AFTER
+def test_the_mode_and_the_owner_of_the_files_replaced_are_kept(path: Path, before: Callable, after: Callable):
+    before(OLD, path)
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    for file in path.parent.iterdir():
+        file.chmod(0o640)
+        if is_root:
+            os.chown(file, 12, 34)
+    after(NEW, path)
+    for file in path.parent.iterdir():
+        status = file.stat()
+        assert status.st_mode & 0o777 == 0o640, file
+        assert not is_root or (status.st_uid, status.st_gid) == (12, 34)
+
+
+def test_the_mode_of_new_shards_follows_the_umask(path: Path):
+    before = os.umask(0o027)
+    try:
+        save_shards(OLD, path)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o640}
 
 
 @pytest.mark.parametrize("which", range(4))
