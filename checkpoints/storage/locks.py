@@ -16,8 +16,8 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from ..errors import LockedError
@@ -91,15 +91,14 @@ _threads: dict[_Key, int] = {}  # the thread that has each lock
 _awaited: dict[int, int] = {}  # the thread that each thread waits for
 
 
-@contextmanager
-def awaiting(thread: int) -> Iterator[None]:
-    """Tell the locks that this thread waits for another one, which must then not wait for a lock that this one has."""
+def await_thread(thread: int, step: Callable[[], object]) -> None:
+    """Call a step that waits for a thread. Meanwhile that thread does not wait for a lock that this one has."""
     me = threading.get_ident()
     before = _awaited.get(me)
     try:
         _awaited[me] = thread
-        yield
-    finally:
+        step()
+    finally:  # as the first step: an interrupt comes after it
         if before is None:
             _awaited.pop(me, None)
         else:
@@ -236,7 +235,7 @@ def _note_time(descriptor: int) -> None:
 
     The file need not have that byte. Such a lock belongs to the open file, so it ends with it.
     """
-    if hasattr(fcntl, "F_OFD_SETLK"):
+    if fcntl is not None and hasattr(fcntl, "F_OFD_SETLK"):
         with suppress(OSError):
             note = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, int(time.time()), 1, 0)
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, note)

@@ -5,15 +5,21 @@ its memory: a run needs room for one more state.
 
 Each job has its own thread, which the interpreter waits for when it exits: no thread idles or has to be stopped. A
 forked process has none of these threads, and leaves it to its parent to finish writing.
+
+The thread owns the snapshot until it has written it. One C call starts the thread and makes the job known to those who
+wait for it: whatever an interrupt ends, no memory is reused while it is being written.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +27,7 @@ import numpy as np
 from ...files import packed_of
 from ...state.sharing import unpack
 from ...state.snapshot import copied_at_once
+from ...storage.locks import await_thread
 
 
 class Snapshot(NamedTuple):
@@ -56,79 +63,86 @@ class SnapshotMemory:
 class Background:
     """A runner of one job at a time, on a thread. The next call raises what a job raised.
 
-    A signal handler may interrupt a call and make another. It does not wait for a job whose start it interrupted.
+    A signal handler may interrupt a call and make another: nothing here waits for the code that it interrupted.
     """
 
-    def __init__(self) -> None:
-        self._jobs: list[_Job] = []  # more than one only if a signal handler starts one
-
     def start(self, work: Callable[[], None]) -> None:
-        """Wait for the last job, then start another. If the last job raised, raise that instead of starting."""
+        """Wait for the last job, then start another. If the last job raised, raise that instead of starting.
+
+        If the system starts no thread, or the interpreter is exiting and waits for none, run the job here.
+        """
         self.wait()
-        if not threading.main_thread().is_alive():  # the interpreter is exiting, and waits for no more threads
-            work()
-            return
-        job = _Job(work)
-        atexit.register(job.raise_error)  # a failure must not go unnoticed if nobody waits for the job
-        self._jobs.append(job)
-        job.start()
+        if threading.main_thread().is_alive():
+            job = _Job(self, work)
+            with suppress(RuntimeError):
+                _started.extend(zip((job,), map(start_new_thread, (job.run,), ((),)), strict=False))
+                return
+        work()
 
     def wait(self) -> None:
         """Wait until no job is running. Raises once what the last job raised."""
-        for job in list(self._jobs):
-            if job.join():
-                with suppress(ValueError):  # another thread, or a signal handler, was faster
-                    self._jobs.remove(job)
-                atexit.unregister(job.raise_error)
-                job.raise_error()
+        for entry in _started.copy():
+            job, thread = entry
+            if job.owner is not self and not job.is_done:
+                continue
+            try:
+                job.wait(thread)
+                if job.error is not None and entry in _started:
+                    raise job.error
+            finally:
+                if job.has_ended:
+                    with suppress(ValueError):  # another thread, or a signal handler, was faster
+                        _started.remove(entry)
 
 
 class _Job:
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._errors: list[BaseException] = []
-        self._process = os.getpid()
-        self._runner: int | None = None
-        self._is_started = False
-        # Neither Thread.join nor an Event: after Ctrl-C the first returns too early (CPython issue 90882), and a signal
-        # handler that waits for the second may wait for the code that it interrupted.
-        self._ended, self._is_running = False, threading.Lock()
+    """A job of a runner, on a thread of its own. error: what it raised."""
+
+    def __init__(self, owner: Background, work: Callable[[], None]) -> None:
+        self.owner, self._work, self._process = owner, work, os.getpid()
+        self.error: BaseException | None = None
+        self.has_ended, self._is_running = False, allocate_lock()
         self._is_running.acquire()
-        self._thread = threading.Thread(target=self.run, name="statezoo-save", daemon=False)
 
-    def start(self) -> None:
-        """Run the work on a thread, or here if the system cannot start another thread."""
-        try:
-            self._thread.start()
-            self._is_started = True
-        except RuntimeError:
-            self.run()
-
-    def join(self) -> bool:
-        """Wait until the job ends. Return False if the caller is a signal handler that interrupted its start or run."""
-        if os.getpid() != self._process:
-            return True
-        # A new thread waits for the code that starts it. Once the work has begun, nothing holds it up.
-        is_interrupted = self._runner == threading.get_ident() or (self._runner is None and not self._is_started)
-        if is_interrupted and not self._ended:
-            return False
-        while not self._ended:
-            if self._is_running.acquire(timeout=1):
-                self._is_running.release()
-        return True
-
-    def raise_error(self) -> None:
-        """Raise once, in the process that started the job, what the job raised."""
-        if self._errors and os.getpid() == self._process:
-            raise self._errors.pop()
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended well."""
+        return self.has_ended and self.error is None
 
     def run(self) -> None:
-        self._runner = threading.get_ident()
         try:
             self._work()
         except BaseException as error:  # for the next call, whatever it is
-            self._errors.append(error)
+            self.error = error
         finally:
             del self._work  # and the state that it saves
-            self._ended = True
+            self.has_ended = True
             self._is_running.release()
+
+    def wait(self, thread: int) -> None:
+        """Wait until it ends. A forked process has no such thread, and does not wait."""
+        while not self.has_ended and os.getpid() == self._process:
+            await_thread(thread, partial(self._is_running.acquire, timeout=1))
+
+
+# The jobs whose end nobody has seen, with their threads.
+_started: list[tuple[_Job, int]] = []
+
+
+def _finish() -> None:
+    """Wait for all jobs, and report what they raised as what the main thread raises is reported."""
+    for entry in _started.copy():
+        job, thread = entry
+        job.wait(thread)
+        with suppress(ValueError):
+            _started.remove(entry)
+            if job.error is not None:
+                sys.excepthook(type(job.error), job.error, job.error.__traceback__)
+
+
+# Processes of multiprocessing end without atexit, but wait for threads first. A thread may save while they wait.
+with suppress(AttributeError, RuntimeError):
+    threading._register_atexit(_finish)  # pyright: ignore[reportAttributeAccessIssue]
+atexit.register(_finish)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_started.clear)

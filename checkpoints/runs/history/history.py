@@ -91,7 +91,8 @@ class History:
         self._codec, self._durable, self._log = form.codec, durable, Log(self.folder)
         self._background, self._snapshots = Background(), SnapshotMemory() if background else None
         self._checks = Checks()
-        self._saving = threading.RLock()  # for threads; a signal handler may save during a save
+        # Of each process: a thread that held it does not exist in a forked one. A handler may save during a save.
+        self._saving: dict[int, Any] = {}
         # A checkpoint that appears later belongs to another process, which removes it itself.
         self._known = {entry: _Seen(removal.files_of(entry), None) for entry in files.entries(self.folder)}
         self._saved: dict[files.Entry, Saved] = {}
@@ -114,7 +115,7 @@ class History:
         thread fails, the next call or `close()` raises the error.
         Raises StateError or UnsupportedTypeError if the state cannot be saved, WriteError if the system refuses.
         """
-        with self._saving:
+        with self._saving.setdefault(os.getpid(), threading.RLock()):
             self._background.wait()
             files.check_step(step)
             strings = self._metadata(step, metrics or {}, metadata or {})

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import CheckpointError, Deferred, History, WriteError, load_file, open_checkpoint, save_file
+from statezoo.checkpoints.runs.history import background as module
 from statezoo.checkpoints.runs.history.background import Background, SnapshotMemory
 from statezoo.checkpoints.testing import compare_states
 from statezoo.core import Linear
@@ -142,16 +143,16 @@ def test_jobs_run_one_at_a_time():
 
 
 def test_a_job_runs_at_once_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch):
-    def refuse(_: threading.Thread) -> None:
+    def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(module, "start_new_thread", refuse)
     background, done = Background(), []
     background.start(partial(done.append, 1))
     assert done == [1]
-    background.start(partial(fail, "without a thread"))
     with pytest.raises(WriteError, match="without a thread"):
-        background.wait()
+        background.start(partial(fail, "without a thread"))
+    background.wait()
 
 
 def fail(text: str) -> None:

@@ -399,8 +399,7 @@ def test_a_thread_that_is_waited_for_does_not_wait_for_a_lock_of_the_waiting_one
     with locked(tmp_path):
         thread.start()
         begun.wait()
-        with locks.awaiting(ident[0]):
-            thread.join(30)
+        locks.await_thread(ident[0], lambda: thread.join(30))
         assert not thread.is_alive()
     assert "is locked by code of this process that waits for this call to end.\n" in str(errors[0])
 
@@ -413,11 +412,11 @@ def test_a_child_forked_while_it_waits_for_a_lock_goes_on_waiting_like_another_p
     def fork(*_: Any) -> None:
         children.append(os.fork())
 
+    outcome = 1
     original, parent = signal.signal(signal.SIGALRM, fork), os.getpid()
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         enter(tmp_path, wait_s=0.5)
-        outcome = 1
     except LockedError as error:
         outcome = 7 if f"process {holder.pid}" in str(error) else 2
     finally:
