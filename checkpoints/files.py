@@ -27,7 +27,6 @@ from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import checkpoint_in, open_sharded
 from .state import dtypes
 from .state import validation as state
-from .state.digests import block_bytes_of
 from .state.manifest import Manifest, TensorSpec
 from .state.sharing import Packed, pack
 from .state.snapshot import copied_at_once
@@ -110,7 +109,7 @@ class _Plan:
 
     def write(self, descriptor: int) -> dict[str, str]:
         """Write all of the file. Return the digest of each tensor."""
-        blocks = streams.write_tensors(descriptor, self.placed, block_bytes_of)
+        blocks = streams.write_tensors(descriptor, self.placed)
         manifest = self._blank.with_blocks(self._tensors, blocks)
         for offset, content in self._layout.seal(manifest.text(self._metadata)):
             write_all(descriptor, content, offset)

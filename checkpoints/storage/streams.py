@@ -7,7 +7,6 @@ more than copying them.
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,7 +22,7 @@ from ..state.deferred import Deferred
 from ..state.digests import Hasher
 from .durable import write_all
 from .source import Source
-from .threads import Task, run_lanes, run_on_threads
+from .threads import Task, run_on_threads
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -99,15 +98,14 @@ def digest_of(array: np.ndarray | Deferred) -> str:
     return digests.digest_of(memory_of(array))
 
 
-def write_tensors(descriptor: int, placed: list[Placed], block_bytes_of: Callable[[int], int]) -> dict[str, bytes]:
+def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
     """Write the bytes of each array to its place. Return the digests of its blocks, one after the other, by name.
 
     Every byte is copied into private memory once, and hashed and written from there. So the digests fit the file even
     if another thread changes the arrays meanwhile. Deferred arrays are computed on this thread, each after the bytes of
     the one before have been written.
-    block_bytes_of: returns the size of the blocks of a tensor of a given size.
     """
-    writer = _Writer(descriptor, block_bytes_of)
+    writer = _Writer(descriptor)
     runs = list(_runs(placed))
     in_place = list(map(_is_in_place, runs))
     together = list(compress(runs, in_place))
@@ -124,10 +122,10 @@ class _Writer:
     digests: those of small arrays, by name. parts: those of the blocks of large arrays, in parts, by name.
     """
 
-    def __init__(self, descriptor: int, block_bytes_of: Callable[[int], int]) -> None:
+    def __init__(self, descriptor: int) -> None:
         self.digests: dict[str, bytes] = {}
         self.parts: dict[str, list[bytes]] = {}
-        self._descriptor, self._block_bytes_of = descriptor, block_bytes_of
+        self._descriptor = descriptor
         self._free: list[np.ndarray] = []  # buffers that no thread uses
 
     def tasks(self, run: list[Placed]) -> list[Task]:
@@ -136,13 +134,15 @@ class _Writer:
             return [partial(self._write_small, run)]
         (item,) = run
         memory = np.frombuffer(memory_of(item.array), np.uint8)
-        block_bytes = self._block_bytes_of(item.size_bytes)
+        block_bytes = digests.block_bytes_of(item.size_bytes)
         part_bytes = block_bytes * max(1, _CHUNK_BYTES // block_bytes)
         starts = range(0, item.size_bytes, part_bytes)
-        digests = self.parts[item.name] = [b""] * len(starts)
+        found = self.parts[item.name] = [b""] * len(starts)
         return [
-            partial(self._write_part, memory[start : start + part_bytes], item.offset + start, block_bytes, digests, n)
-            for n, start in enumerate(starts)
+            partial(
+                self._write_part, memory[start : start + part_bytes], item.offset + start, block_bytes, found, number
+            )
+            for number, start in enumerate(starts)
         ]
 
     def _write_small(self, run: list[Placed]) -> None:
@@ -153,8 +153,11 @@ class _Writer:
         slices = [view[offset - start : offset - start + size] for offset, size in zip(offsets, sizes, strict=True)]
         self.digests.update(zip(names, map(xxh3_128_digest, slices), strict=True))
 
-    def _write_part(self, memory: np.ndarray, offset: int, block_bytes: int, digests: list[bytes], number: int) -> None:
-        """Write a part of a large array that consists of whole blocks, in chunks that stay in the cache."""
+    def _write_part(self, memory: np.ndarray, offset: int, block_bytes: int, found: list[bytes], number: int) -> None:
+        """Write a part of a large array that consists of whole blocks, in chunks that stay in the cache.
+
+        found, number: where the digests of the blocks go.
+        """
         buffer = self._buffer()
         hasher = Hasher(block_bytes)
         for start in range(0, len(memory), len(buffer)):
@@ -163,7 +166,7 @@ class _Writer:
             chunk[...] = live
             hasher.update(chunk.data)
             write_all(self._descriptor, chunk.data, offset + start)
-        digests[number] = hasher.blocks()
+        found[number] = hasher.blocks()
         self._free.append(buffer)
 
     def _buffer(self) -> np.ndarray:
@@ -247,11 +250,8 @@ Item = TypeVar("Item", Placed, Wanted)
 
 
 def _run(tasks: Sequence[Task], size_bytes: int) -> None:
-    """Run tasks that process `size_bytes` in total, on threads where that helps."""
-    if size_bytes < _BYTES_WORTH_A_THREAD:
-        run_lanes([deque(tasks)])
-    else:
-        run_on_threads(tasks)
+    """Run tasks that process `size_bytes` in total, on several threads where that helps."""
+    run_on_threads(tasks, 1 if size_bytes < _BYTES_WORTH_A_THREAD else None)
 
 
 def _runs(items: list[Item]) -> Iterator[list[Item]]:

@@ -15,26 +15,19 @@ from contextlib import suppress
 from ..errors import CheckpointError
 
 Task = Callable[[], object]
-MOST_THREADS = 4
+_MOST_THREADS = 4
 
 
-def run_on_threads(tasks: Iterable[Task]) -> None:
-    """Run each task on the next free thread. Raises as run_lanes does."""
-    lane = deque(tasks)
-    run_lanes([lane] * min(len(lane), os.cpu_count() or 1, MOST_THREADS))
+def run_on_threads(tasks: Iterable[Task], number: int | None = None) -> None:
+    """Run tasks in order, each on the next free thread. This thread is one of them.
 
-
-def run_lanes(lanes: list[deque[Task]]) -> None:
-    """Run the tasks of each lane in order on a thread of its own, those of the first on this one; empty the lanes.
-
-    Threads may share a lane. If the system starts no more threads, this one runs the lanes that are left. Raises the
-    exception of the first task that failed, or an interrupt; the rest is skipped.
+    number: how many threads to use, or None for one a processor, up to 4. Fewer are used if the system starts no more.
+    Raises the exception of the first task that failed, or an interrupt; the tasks that are left are not run.
     """
-    work = _Work()
+    work = _Work(tasks)
     try:
-        work.start(lanes[1:])
-        for lane in lanes[:1] + lanes[1 + len(work.started) :]:
-            work.run(lane)
+        work.start(min(work.count, _processors() if number is None else number) - 1)
+        work.run()
     except BaseException as error:  # an interrupt
         work.errors.append(error)
     finally:
@@ -46,37 +39,48 @@ def run_lanes(lanes: list[deque[Task]]) -> None:
         raise work.errors.pop(0)
 
 
-class _Work:
-    """The threads of one call. started: their identifiers. errors: what they raised, and the interrupts."""
+def _processors() -> int:
+    """Return how many processors this process may use, up to the most threads that are worth it."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return min(len(allowed(0)) if allowed else os.cpu_count() or 1, _MOST_THREADS)
 
-    def __init__(self) -> None:
-        self.started: list[int] = []
+
+class _Work:
+    """The tasks of one call, and the threads that run them.
+
+    count: how many tasks there were. errors: what they raised, and the interrupts.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks = deque(tasks)
+        self.count = len(self._tasks)
         self.errors: list[BaseException] = []
+        self._started: list[int] = []
         self._ended: list[None] = []
         self._bell, self._process = allocate_lock(), os.getpid()
         self._bell.acquire()
 
-    def start(self, lanes: list[deque[Task]]) -> None:
-        """Start a thread for each lane, or fewer if the system starts no more."""
-        with suppress(RuntimeError):
-            for lane in lanes:
+    def start(self, number: int) -> None:
+        """Start that many threads, or fewer if the system starts no more."""
+        with suppress(RuntimeError, MemoryError):
+            for _ in range(number):
                 # In one C call: an interrupt between the start and an assignment would lose a running thread.
-                self.started.extend(map(start_new_thread, (self._run_and_ring,), ((lane,),)))
+                self._started.extend(map(start_new_thread, (self._run_and_ring,), ((),)))
 
-    def run(self, lane: deque[Task]) -> None:
-        """Run the tasks of a lane until it is empty or something has failed."""
-        while lane and not self.errors:
+    def run(self) -> None:
+        """Run tasks until none is left or something has failed."""
+        while not self.errors:
             try:
-                task = lane.popleft()
-            except IndexError:  # another thread took the last
+                task = self._tasks.popleft()
+            except IndexError:  # none is left
                 return
             try:
                 task()
             except BaseException as error:
                 self.errors.append(error)
 
-    def _run_and_ring(self, lane: deque[Task]) -> None:
-        self.run(lane)
+    def _run_and_ring(self) -> None:
+        self.run()
         self._ended.append(None)
         with suppress(RuntimeError):  # it has rung already
             self._bell.release()
@@ -85,11 +89,11 @@ class _Work:
         """Wait for the threads. None may outlive the call: it would use freed memory, or write into another file."""
         while True:
             try:
-                while len(self._ended) < len(self.started) and os.getpid() == self._process:
+                while len(self._ended) < len(self._started) and os.getpid() == self._process:
                     self._bell.acquire(timeout=1)
                 break
             except BaseException as error:
                 self.errors.append(error)
-        if len(self._ended) < len(self.started):
+        if len(self._ended) < len(self._started):
             text = "this process was forked while threads of its parent were at work. Call again here."
             self.errors.append(CheckpointError(text))

@@ -27,7 +27,7 @@ from statezoo.checkpoints import (
     open_checkpoint,
     save_file,
 )
-from statezoo.checkpoints.storage import durable
+from statezoo.checkpoints.storage import durable, threads
 from statezoo.checkpoints.storage.source import FileSource
 from statezoo.checkpoints.testing import compare_states
 
@@ -262,10 +262,10 @@ def test_many_threads_save_and_load_large_states_without_mixing_them(path: Path)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
-    for thread in threads:
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in workers:
         thread.start()
-    for thread in threads:
+    for thread in workers:
         thread.join()
     assert errors == []
 
@@ -291,7 +291,7 @@ def test_no_thread_continues_reading_after_a_load_is_interrupted(path: Path, mon
         original(source, offset, *buffers)
 
     save_file({"a": np.ones(1_000_000), "b": np.ones(1_000_000)}, path, durable=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads, "_processors", lambda: 2)
     monkeypatch.setattr(FileSource, "read_into", read_slowly)
     with pytest.raises(KeyboardInterrupt):
         load_file(path)
@@ -309,7 +309,7 @@ def test_no_thread_continues_writing_after_a_save_is_interrupted(path: Path, mon
         return os.pwrite(descriptor, view, offset)
 
     written: list[int] = []
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads, "_processors", lambda: 2)
     monkeypatch.setattr(durable, "_write_at", write_slowly)
     timer = threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()

@@ -1,9 +1,8 @@
-"""Tasks in lanes: one thread works through each lane, and none outlives the call."""
+"""Tasks on several threads, none of which outlives the call."""
 
 import os
 import threading
 import time
-from collections import deque
 from functools import partial
 from typing import Any
 
@@ -12,36 +11,35 @@ import pytest
 
 from statezoo.checkpoints import CheckpointError, Deferred, load_file, save_file
 from statezoo.checkpoints.storage import streams, threads
-from statezoo.checkpoints.storage.threads import run_lanes, run_on_threads
+from statezoo.checkpoints.storage.threads import run_on_threads
 
 
-def test_each_lane_runs_in_order_with_the_first_on_the_calling_thread():
-    done: list[tuple[str, int, bool]] = []
+def test_tasks_run_once_each_in_order_on_this_thread_and_others():
     here = threading.get_ident()
-
-    def note(lane: str, number: int) -> None:
-        done.append((lane, number, threading.get_ident() == here))
-
-    run_lanes([deque(partial(note, lane, number) for number in range(50)) for lane in "ab"])
-    for lane, is_here in ("a", True), ("b", False):
-        assert [entry for entry in done if entry[0] == lane] == [(lane, number, is_here) for number in range(50)]
-
-
-def test_each_shared_task_runs_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    both = threading.Barrier(2)
     done: list[int] = []
-    run_on_threads(partial(done.append, number) for number in range(1000))
+    idents: set[int] = set()
+
+    def meet() -> None:
+        both.wait()
+        idents.add(threading.get_ident())
+
+    run_on_threads([meet, meet, *(partial(done.append, number) for number in range(1000))], 2)
     assert sorted(done) == list(range(1000))
+    assert here in idents
+    assert len(idents) == 2
+    done.clear()
+    run_on_threads([partial(done.append, number) for number in range(1000)], 1)
+    assert done == list(range(1000))
 
 
 def test_an_empty_list_of_tasks_is_not_an_error():
-    run_lanes([])
-    run_lanes([deque(), deque()])
     run_on_threads([])
+    run_on_threads([], 3)
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_after_an_error_in_one_lane_no_lane_starts_another_task(failing: int):
+def test_after_an_error_no_thread_starts_another_task(failing: int):
     begun, failed = threading.Event(), threading.Event()
     done: list[str] = []
     outlasted: list[bool] = []
@@ -57,28 +55,31 @@ def test_after_an_error_in_one_lane_no_lane_starts_another_task(failing: int):
         time.sleep(0.2)
         outlasted.append(True)
 
-    lanes: list[deque[Any]] = [deque([outlast_the_error, partial(done.append, "late")]) for _ in range(2)]
-    lanes[failing][0] = fail
+    tasks = [outlast_the_error, outlast_the_error, *[partial(done.append, "late")] * 2]
+    tasks[failing] = fail
     with pytest.raises(ValueError, match="on purpose"):
-        run_lanes(lanes)
+        run_on_threads(tasks, 2)
     assert done == []
     assert outlasted == [True]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 @pytest.mark.parametrize("most", [0, 1, 2])
-def test_if_the_system_starts_no_more_threads_fewer_run_all_lanes(monkeypatch: pytest.MonkeyPatch, most: int):
+def test_if_the_system_starts_no_more_threads_fewer_do_the_work(
+    monkeypatch: pytest.MonkeyPatch, most: int, error: Exception
+):
     started: list[int] = []
     start = threads.start_new_thread
 
     def start_few(*arguments: Any) -> int:
         if len(started) == most:
-            raise RuntimeError("can't start new thread")
+            raise error
         started.append(start(*arguments))
         return started[-1]
 
     monkeypatch.setattr(threads, "start_new_thread", start_few)
     done: list[int] = []
-    run_lanes([deque([partial(done.append, number)]) for number in range(4)])
+    run_on_threads([partial(done.append, number) for number in range(4)], 4)
     assert sorted(done) == [0, 1, 2, 3]
     assert len(started) == most
 
@@ -94,9 +95,13 @@ def test_a_fork_in_a_signal_handler_does_not_wait_for_the_threads_of_its_parent(
             done.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             go_on.set()
 
-    parent = os.getpid()
+    def fork_here() -> None:
+        both.wait()
+        fork() if threading.get_ident() == here else go_on.wait()
+
+    both, here, parent = threading.Barrier(2), threading.get_ident(), os.getpid()
     try:
-        run_lanes([deque([fork]), deque([go_on.wait])])
+        run_on_threads([fork_here, fork_here], 2)
     except CheckpointError as error:
         if os.getpid() != parent:
             os._exit(7 if "this process was forked while" in str(error) else 1)
