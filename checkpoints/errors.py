@@ -1,15 +1,61 @@
 """Every error that checkpoints raises on purpose. All share a base class, and each is also the builtin one expects.
 
 All survive pickling unchanged, so that a worker process can pass them on.
+
+Messages quote names from files, and a traceback prints them on a terminal. Control characters and escapes would move
+its cursor, marks of direction turn text around, and invisible characters make two names look the same. So the text of
+every error is `printable`, as is all that the tools and the command line print. `args` and attributes are exact.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# These show nothing, although Python counts them as printable.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_LINE_START, _LINE_END = 1000, 500
+
+
+def printable(text: str) -> str:
+    """Return text in which every character but a line break is visible: what is not is written as an escape."""
+    if text.isprintable() and not _INVISIBLE.search(text):
+        return text
+    return "".join(char if char == "\n" or _is_visible(char) else _escape(char) for char in text)
+
+
+def on_one_line(text: str) -> str:
+    """Return text as `printable` does, with its line breaks escaped too: a name must not look like a line of ours."""
+    return printable(text).replace("\n", "\\n")
+
+
+def shortened(text: str) -> str:
+    """Return text with the middle of each very long line left out."""
+    most = _LINE_START + _LINE_END
+    if len(text) <= most:
+        return text
+    return "\n".join(
+        f"{line[:_LINE_START]} ... ({len(line) - most:,} characters) ... {line[-_LINE_END:]}"
+        if len(line) > most
+        else line
+        for line in text.split("\n")
+    )
+
+
+def _is_visible(char: str) -> bool:
+    return char.isprintable() and not _INVISIBLE.match(char)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
 
 class CheckpointError(Exception):
     """The base class of all errors about files, their content, and states that do not match."""
+
+    def __str__(self) -> str:
+        # Not as KeyError and OSError do, which show the repr of their message or their errno.
+        return printable(shortened(str(self.args[0]))) if self.args else ""
 
 
 class ArgumentError(CheckpointError, ValueError, TypeError):
@@ -55,9 +101,6 @@ class _SystemError(CheckpointError, OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.args[0], self._cause)
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class MissingFileError(_SystemError, FileNotFoundError):
@@ -112,9 +155,6 @@ class UnknownTensorError(CheckpointError, KeyError):
     def __reduce__(self) -> tuple[Any, ...]:
         return CheckpointError.__new__, (type(self),), {"args": self.args}
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the closest known name, or None if none is close."""
@@ -131,15 +171,10 @@ class MismatchError(CheckpointError, ValueError):
     """
 
     def __init__(self, source: str, model: str, problems: list[str], advice: str) -> None:
-        problems = list(map(_on_one_line, problems))
+        problems = list(map(on_one_line, problems))
         self.source, self.model, self.problems, self.advice = source, model, problems, advice
         lines = [f"{source} does not fit {model}; nothing was changed.", *(f"  {line}" for line in problems), advice]
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self.model, self.problems, self.advice)
-
-
-def _on_one_line(text: str) -> str:
-    """Return text with its control characters escaped: names from a file must not mislead a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -6,6 +6,11 @@ from collections.abc import Iterable
 class ModuleError(Exception):
     """The base class of all errors about tensors, modules, losses and optimizers."""
 
+    def __str__(self) -> str:
+        # Not in quotes, as KeyError shows it. A name may come from a file: its control characters must not reach a
+        # terminal with the traceback.
+        return _printable(str(self.args[0])) if self.args else ""
+
 
 class ShapeError(ModuleError, ValueError):
     """Shapes that do not fit together."""
@@ -40,7 +45,7 @@ class StateDictError(ModuleError, RuntimeError):
         super().__init__(model, problems, advice, source)  # copy and pickle create the error from these
 
     def __str__(self) -> str:
-        return self._text
+        return _printable(self._text)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -57,3 +62,10 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return " Did you mean 'x'?" for the nearest known name, or "" if none is similar."""
     near = nearest(name, known, cutoff)
     return "" if near is None else f" Did you mean {near!r}?"
+
+
+def _printable(text: str) -> str:
+    """Return text with line breaks, and every other character that cannot be seen as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -4,6 +4,7 @@ A known error is one message on stderr and exit status 1; wrong usage is status 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -53,11 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_program(words: Sequence[str]) -> int:
     """Run the command line that started this process, pinned to one BLAS kernel if the verb needs that."""
+    _occupy_standard_streams()
     if parse(words).chosen.pinned:
         from statezoo.zoo.training.run.determinism import run_pinned
 
         run_pinned()
     return main(words)
+
+
+def _occupy_standard_streams() -> None:
+    """Open the null device for each standard stream that is closed: a file that is opened must not take its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

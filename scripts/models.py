@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any
 
 from statezoo.checkpoints import load_file
+from statezoo.checkpoints.errors import on_one_line
 from statezoo.core import Module
 from statezoo.scripts.verbs import NAME, Outcome, Verb, add_json, outcome
 from statezoo.zoo.entry import CARD, GOLDEN, Entry
@@ -65,7 +66,7 @@ def _description(name: str, entry: Entry) -> str:
         ("card", str(entry.path(CARD))),
     ]
     rows = [row for row in rows if row[1]]
-    return f"{manifest['name']}\n{table(rows)}\n\n{_structure(entry)}"
+    return f"{on_one_line(manifest['name'])}\n{table(rows)}\n\n{_structure(entry)}"
 
 
 def _structure(entry: Entry) -> str:

@@ -4,6 +4,7 @@ Text and messages may quote names from foreign files, so control characters are 
 """
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 # Anything smaller is done before anyone could read a progress bar.
@@ -63,6 +64,12 @@ class Parser(argparse.ArgumentParser):
         """Print the usage and the message, and exit with status 2."""
         super().error(printable(message))
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help as all other output. Exit with status 1 if that fails."""
+        status = _show(self.format_help().rstrip("\n"))
+        if status:
+            self.exit(status)
+
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the option --json."""
@@ -75,8 +82,8 @@ def outcome(found: Any, as_json: bool, status: int = 0) -> Outcome:
 
 
 def json_text(content: Any) -> str:
-    """Return the JSON that verbs print."""
-    return json.dumps(content, indent=1)
+    """Return the JSON that verbs print: ASCII, with every control character as JSON's own escape."""
+    return json.dumps(content, indent=1).replace("\x7f", "\\u007f")
 
 
 def finish(run: Callable[[], Outcome], options: Mapping[str, str]) -> int:
@@ -94,6 +101,8 @@ def finish(run: Callable[[], Outcome], options: Mapping[str, str]) -> int:
             text, status, note = run()
         except KeyboardInterrupt:
             text, status, note = "", 130, "interrupted"
+        except MemoryError:
+            text, status, note = "", 1, "there is not enough memory"
         except _known_errors() as error:
             text, status, note = "", 1, spoken(error, options)
     if note:
@@ -105,7 +114,7 @@ def spoken(error: Exception, options: Mapping[str, str]) -> str:
     """Return an error's message for a person at a terminal. The library speaks Python: `force=True` is --force here."""
     from statezoo.zoo.errors import UnfinishedRunError
 
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}."
     if isinstance(error, UnfinishedRunError):
         command = ["statezoo", "train", error.recipe, "--out", str(error.folder), "--resume"]
@@ -130,15 +139,19 @@ def _with_verbs(text: str) -> str:
 
 
 def complain(message: str) -> None:
-    """Print one message on stderr."""
-    print(f"statezoo: {printable(message)}", file=sys.stderr)
+    """Print one message on stderr, if there is one."""
+    if sys.stderr is not None:
+        with suppress(OSError):  # nobody is left to tell
+            print(f"statezoo: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """Return text with control characters escaped and line breaks kept: others could move a terminal's cursor."""
-    if text.isprintable():
+    """Return text that may be printed on a terminal, with line breaks: see checkpoints/errors.py."""
+    if text.isascii() and text.replace("\n", "").isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    from statezoo.checkpoints import errors  # imports NumPy, which help and usage do not need
+
+    return errors.printable(text)
 
 
 @contextmanager
@@ -156,15 +169,24 @@ def progress(verb: str, total_bytes: int) -> Iterator[Callable[[int], object] | 
 def _show(text: str) -> int:
     """Print text on stdout and return the exit status."""
     try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "standard output is closed")
         print(printable(text), flush=True)
     except OSError as error:
-        # Python flushes what is still buffered when it exits: without this, it would fail again with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in `statezoo list | head -1`
             return 0
         complain(f"the output could not be written: {error}")
         return 1
     return 0
+
+
+def _discard(stream: Any) -> None:
+    """Send what a stream still holds nowhere: when Python exits, it would fail again, with a traceback."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

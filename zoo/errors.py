@@ -1,6 +1,11 @@
-"""The errors of the zoo: one base class, and each subclass is also the builtin exception that people expect."""
+"""The errors of the zoo: one base class, and each subclass is also the builtin exception that people expect.
+
+As those of checkpoints, their text may be printed on a terminal, whatever an entry holds.
+"""
 
 from pathlib import Path
+
+from ..checkpoints.errors import printable, shortened
 
 
 class ZooError(Exception):
@@ -8,7 +13,7 @@ class ZooError(Exception):
 
     def __str__(self) -> str:
         # KeyError would show the repr of its message, with the line breaks escaped.
-        return str(self.args[0]) if self.args else ""
+        return printable(shortened(str(self.args[0]))) if self.args else ""
 
 
 class UnknownNameError(ZooError, KeyError):
@@ -39,9 +44,8 @@ class UnfinishedRunError(RunError):
         self.problem, self.recipe, self.folder = problem, recipe, Path(folder)
 
     def __str__(self) -> str:
-        return (
-            f"{self.problem} Resume it: zoo.train(zoo.get_recipe({self.recipe!r}), {str(self.folder)!r}, resume=True)."
-        )
+        advice = f"Resume it: zoo.train(zoo.get_recipe({self.recipe!r}), {str(self.folder)!r}, resume=True)."
+        return f"{printable(shortened(self.problem))} {advice}"
 
 
 class StoppedError(UnfinishedRunError):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import on_one_line
 from ..state.manifest import TensorSpec
 
 _MOST_CHARACTERS = 200
 
 
 def printable(text: str) -> str:
-    """Return text on one line, with control characters escaped: a file may use them to mislead a terminal."""
-    return text if text.isprintable() and len(text) <= _MOST_CHARACTERS else ascii(text[:_MOST_CHARACTERS])
+    """Return text that fits a table: on one line, cut to some length, in quotes if anything had to be escaped."""
+    return text if on_one_line(text) == text and len(text) <= _MOST_CHARACTERS else ascii(text[:_MOST_CHARACTERS])
 
 
 def rows_of(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...checkpoints.errors import printable
 from ..data.images import render_image
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def render(prediction: object) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text as aligned columns."""
+    """Return rows of text as aligned columns. Each cell is on one line, so that none looks like another row."""
+    rows = [[printable(" ".join(cell.splitlines())) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -10,7 +10,7 @@ from ...errors import CheckpointError, CorruptError
 from ...state import dtypes
 from ...state.manifest import TensorSpec
 from ...storage.source import Source
-from .process import nonsense, printable
+from .process import nonsense
 
 _MOST_AXES = 32
 _MOST_REASON_LENGTH = 300
@@ -133,7 +133,7 @@ def _path(parts: Any) -> Path:
 def _reason(text: Any) -> str:
     if not isinstance(text, str):
         raise TypeError
-    return printable(text[:_MOST_REASON_LENGTH])
+    return text[:_MOST_REASON_LENGTH]
 
 
 def _shape(lengths: Any) -> tuple[int, ...]:

@@ -162,7 +162,7 @@ class Hdf5Process:
         if letter == b"M":
             return invalid(self._source, "reading it took more memory than a file of its size should")
         if letter == b"?":
-            return invalid(self._source, printable(content.decode(errors="replace")[:200]))
+            return invalid(self._source, content.decode(errors="replace")[:200])
         self._end()
         return nonsense(self._source)
 
@@ -255,8 +255,3 @@ def _not_started(source: Source, reason: str) -> ReadError:
         f"{source.name} cannot be read here: foreign HDF5 files are read in a separate process, and "
         f"{sys.executable!r} {reason}. Check that `{sys.executable} -I -c 'import h5py'` works."
     )
-
-
-def printable(text: str) -> str:
-    """Return text without control characters, which could mislead a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -17,8 +17,6 @@ from ..module.registration import Kind, NameRefusedError, UnknownMemberError
 class UnknownKeyError(UnknownMemberError, KeyError):
     """A key that a ModuleDict does not have."""
 
-    __str__ = Exception.__str__  # KeyError would put the message in quotes
-
 
 class MemberIndexError(ModuleError, IndexError):
     """An index that is out of range for a container."""

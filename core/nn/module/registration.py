@@ -34,8 +34,6 @@ _WORDS = {"_parameters": "parameter", "_buffers": "buffer", "_modules": "module"
 class NameRefusedError(RegistrationError, KeyError):
     """A name that a parameter, buffer or module cannot have here."""
 
-    __str__ = Exception.__str__  # KeyError would put the message in quotes
-
 
 class UnknownMemberError(ModuleError, AttributeError):
     """A name that no attribute, parameter, buffer or module has."""
