@@ -9,7 +9,7 @@ index in the folder names. While one of them cannot be read, everything stays, a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import Any
 
@@ -26,13 +26,9 @@ from .index import (
     parse_index,
     read_index,
     shard_metadata,
-    shard_names,
 )
 
 Files = Mapping[str, Identity]
-
-# More shards than anyone writes. A mark is a file, and may say anything.
-_MOST_SHARDS = 100_000
 
 
 def index_at(path: str) -> Index | None:
@@ -139,24 +135,13 @@ def clear_leftovers(path: str) -> bool:
     """Remove what dead writers of shards noted in their marks, and their temporary files. Return False if some stay."""
     is_done = True
     for dead, lines in marks.dead_marks(path + INDEX_SUFFIX):
-        for name in _planned(path, lines):
-            durable.remove_leftovers(os.path.join(os.path.dirname(path), name))
         noted = dict(file for line in lines for file in _noted(line))
         if remove_unnamed(path, noted):
             durable.remove_dead(dead)
         else:
             is_done = False
-    durable.remove_leftovers(path)
+    durable.remove_leftovers(os.path.dirname(path))
     return is_done
-
-
-def _planned(path: str, lines: Iterable[dict[str, Any]]) -> list[str]:
-    """Return the names of the shards that a dead writer meant to write."""
-    for line in lines:
-        number, mark = line.get("shards"), line.get("mark")
-        if type(number) is int and type(mark) is int and 0 < number <= _MOST_SHARDS and 0 <= mark < 1 << 32:
-            return shard_names(path, number, mark)
-    return []
 
 
 def _noted(line: dict[str, Any]) -> list[tuple[str, Identity]]:

@@ -61,7 +61,7 @@ class NewShards:
     """
 
     def __init__(self, path: str, number: int, number_in_names: int) -> None:
-        self.path, self.number_in_names = path, number_in_names
+        self.path = path
         self.names = shard_names(path, number, number_in_names)
         self.paths = [os.path.join(os.path.dirname(path), name) for name in self.names]
         self.index = b""
@@ -79,6 +79,7 @@ class NewShards:
 
         Raises WriteError if another program has put something at its path meanwhile.
         """
+        files.refuse_forked(path, self._mark.process)
         with files.replace(path, self._durable, self._like) as descriptor:
             yield descriptor
             if os.path.lexists(path):
@@ -140,7 +141,7 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
             ownership.clear_leftovers(path)
         new = _new_shards(path, count)
         try:
-            with marks.marked(path + INDEX_SUFFIX, {"shards": count, "mark": new.number_in_names}) as mark:
+            with marks.marked(path + INDEX_SUFFIX, {}) as mark:
                 new.begin(mark, durable, status_to_keep(path))
                 yield from _committed(new, mark, durable)
         finally:
@@ -152,6 +153,7 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
 def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewShards]:
     try:
         yield new
+        files.refuse_forked(new.path, mark.process)
         index = ownership.index_at(new.path)
         if index is not None:
             new.replace(ownership.replaced_shards(new.path, index))
@@ -160,7 +162,7 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
     except BaseException as error:
         named = ownership.named_by(new.path + INDEX_SUFFIX)  # the new shards, if it failed after the rename
         is_set = named is not None and named >= set(new.names)
-        if named is not None and not is_set:
+        if mark.is_own and named is not None and not is_set:
             ownership.remove_files(new.path, {name: new.written[name] for name in new.written.keys() - named})
             mark.is_settled = not any(map(os.path.lexists, new.paths))
         if isinstance(error, WriteError):

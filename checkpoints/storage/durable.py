@@ -3,9 +3,9 @@
 The new content goes to a temporary file in the same folder and is flushed to the disk. One rename then replaces the old
 file, and the folder is flushed too. A process that has the old file open or mapped keeps the old content.
 
-The temporary files of a target are `.statezoo-<xxh3_64 of its name>-<k>.tmp`, k = 0, 1, ... A writer holds a lock on
-the one it writes, which the system releases when the process dies. A temporary file without a lock was therefore left
-by a dead writer, and the next save removes it.
+The temporary files in a folder are `.statezoo-<k>.tmp`, k = 0, 1, ..., whatever the names of their targets. A writer
+holds a lock on the one it writes, which the system releases when the process dies. A temporary file without a lock was
+therefore left by a dead writer, and the next save in the folder removes it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator, Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING
-
-from xxhash import xxh3_64_hexdigest
 
 from ..errors import CheckpointError, WriteError
 from . import locks
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 # Anything may be at the name of a leftover: opening it must neither wait nor follow a link.
 _LEFT = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# Writers that have finished leave gaps in the numbers below those of others that are killed.
+_MOST_GAPS = 16
 # Some systems refuse to write 2 GiB at a time.
 _MOST_BYTES = 1 << 30
 
@@ -66,36 +67,62 @@ class NotFlushedError(WriteError):
         return os.strerror(self.errno or errno.EIO).lower()
 
 
-@contextlib.contextmanager
-def replace(path: str, durable: bool = True, like: os.stat_result | None = None) -> Iterator[int]:
-    """Yield the descriptor of an empty file that replaces `path` if the block succeeds.
+class replace:  # used as a function
+    """Yield the descriptor of an empty file that replaces `path` if the `with` block succeeds.
 
     A symbolic link is followed. The permissions are those of the file replaced, of the file with the status `like` if
     none is replaced, or what the umask allows; the owner is kept where the process may do that.
     durable=False skips fsync: the file is still replaced atomically, but a power cut may lose it.
     Raises WriteError if the system refuses. After any exception the old file is unchanged.
     """
-    try:
-        target, replaced = _target_of(path)
-        temporary = open_temporary(target, replaced or like)
+
+    def __init__(self, path: str, durable: bool = True, like: os.stat_result | None = None) -> None:
+        self._path, self._durable, self._like = path, durable, like
+        self._target, self._temporary = path, Temporary()
+
+    def __enter__(self) -> int:
         try:
-            yield temporary.descriptor
-            if durable:
-                os.fsync(temporary.descriptor)
-            else:  # a network file system reports a full disk only when a descriptor is closed
-                deque(map(os.close, map(os.dup, (temporary.descriptor,))), maxlen=0)  # no interrupt in between
-            _put(temporary, target, path)
-        except BaseException:
-            temporary.discard()
+            self._target, replaced = _target_of(self._path)
+            self._temporary.create_in(os.path.dirname(self._target), replaced or self._like)
+            return self._temporary.descriptor
+        except BaseException as error:
+            self._temporary.discard()
+            self._explain(error)
             raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._put()
+            else:
+                self._explain(error)
+        except BaseException as refusal:
+            self._explain(refusal)
+            raise
+        finally:
+            try:
+                self._temporary.discard()
+            finally:  # an interrupt may have ended the first attempt
+                self._temporary.discard()
+        if error is None and self._durable:
+            flush_folder(self._path, os.path.dirname(self._target))
+
+    def _put(self) -> None:
+        descriptor = self._temporary.descriptor
+        if self._durable:
+            os.fsync(descriptor)
+        else:  # a network file system reports a full disk only when a descriptor is closed
+            deque(map(os.close, map(os.dup, (descriptor,))), maxlen=0)  # no interrupt in between
+        _put(self._temporary, self._target, self._path)
         with contextlib.suppress(OSError):
-            temporary.file.close()
-    except OSError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise _explained(path, error, _ADVICE) from error
-    if durable:
-        flush_folder(path, os.path.dirname(target))
+            self._temporary.file.close()
+
+    def _explain(self, error: BaseException) -> None:
+        """Raise a WriteError for an error of the system."""
+        if isinstance(error, OSError) and not isinstance(error, CheckpointError):
+            raise _explained(self._path, error, _ADVICE) from error
 
 
 def write_all(descriptor: int, buffer: ReadableBuffer, offset: int) -> None:
@@ -138,17 +165,47 @@ def _target_of(path: str) -> tuple[str, os.stat_result | None]:
     return target, status
 
 
-class _Temporary:
-    """A temporary file next to the target, removed at the latest when the object is freed."""
+class Temporary:
+    """A temporary file, removed at the latest when the object is freed. Its path is known once it is created."""
 
     __slots__ = ("file", "path", "process")
 
-    def __init__(self, path: str) -> None:
-        self.path, self.file, self.process = path, OwnFile(), os.getpid()
+    def __init__(self) -> None:
+        self.path, self.file, self.process = "", OwnFile(), os.getpid()
 
     @property
     def descriptor(self) -> int:
         return self.file.number
+
+    def create_in(self, folder: str, replaced: os.stat_result | None) -> None:
+        """Create the file in a folder, and remove what dead writers left there. Otherwise as `create`."""
+        paths = _temporary_paths(folder)
+        for path in paths:
+            if self.create(path, replaced) or (remove_dead(path) and self.create(path, replaced)):
+                break
+        for path in itertools.islice(paths, _MOST_GAPS):
+            remove_dead(path)
+
+    def create(self, path: str, replaced: os.stat_result | None = None) -> bool:
+        """Create the file at `path` and lock it. Return False if one exists.
+
+        It gets the permissions of the file that it replaces, and its owner if this process may set it.
+        """
+        mode = None if replaced is None else stat.S_IMODE(replaced.st_mode)
+        self.path = path
+        try:
+            self.file.open(path, _NEW, 0o666 if mode is None else mode & 0o777)
+        except FileExistsError:
+            return False
+        locked, status = locks.try_lock(self.descriptor), os.fstat(self.descriptor)
+        if locked is False or not status.st_nlink:  # another writer took it for a leftover before it was locked
+            self.file.close()
+            return False
+        if replaced is not None and (replaced.st_uid, replaced.st_gid) != (status.st_uid, status.st_gid):
+            _give_to_owner(self.descriptor, replaced)
+        if mode is not None and stat.S_IMODE(os.fstat(self.descriptor).st_mode) != mode:
+            os.chmod(self.descriptor if os.chmod in os.supports_fd else path, mode)
+        return True
 
     def is_there(self) -> bool:
         """Return whether the file at the path is the open one: another program may have replaced it."""
@@ -158,13 +215,16 @@ class _Temporary:
             return False
 
     def discard(self) -> None:
-        """Remove the file, unless it has been renamed: its old name may belong to another writer by now."""
+        """Remove the file, unless it has been renamed: its old name may belong to another writer by now.
+
+        A forked child leaves it to its parent.
+        """
         if self.descriptor < 0:
             return
         with contextlib.suppress(OSError):
             if locks.fcntl is None:  # Windows removes no open file
                 self.file.close()
-            if self.is_there():
+            if self.process == os.getpid() and self.is_there():
                 os.unlink(self.path)
         with contextlib.suppress(OSError):
             self.file.close()
@@ -173,59 +233,9 @@ class _Temporary:
         self.discard()
 
 
-def temporary_stem(target: str) -> str:
-    """Return the common start of the paths of a target's temporary files."""
-    folder, name = os.path.split(target)
-    return os.path.join(folder, f".statezoo-{xxh3_64_hexdigest(os.fsencode(name))}-")
-
-
-def _temporary_paths(target: str) -> Iterator[str]:
-    stem = temporary_stem(target)
+def _temporary_paths(folder: str) -> Iterator[str]:
+    stem = os.path.join(folder, ".statezoo-")
     return (f"{stem}{number}.tmp" for number in itertools.count())
-
-
-def open_temporary(target: str, replaced: os.stat_result | None) -> _Temporary:
-    """Create a locked file next to `target`, at the first k without a living writer. Remove what dead writers left."""
-    paths = _temporary_paths(target)
-    temporary = None
-    while temporary is None:
-        path = next(paths)
-        temporary = _create(path, replaced)
-        if temporary is None and remove_dead(path):
-            temporary = _create(path, replaced)
-    try:
-        while remove_dead(next(paths)):
-            pass
-    except BaseException:
-        temporary.discard()
-        raise
-    return temporary
-
-
-def _create(path: str, replaced: os.stat_result | None) -> _Temporary | None:
-    """Create a file at `path` and lock it. Return None if one exists.
-
-    It gets the permissions of the file that it replaces, and its owner if this process may set it.
-    """
-    temporary = _Temporary(path)
-    mode = None if replaced is None else stat.S_IMODE(replaced.st_mode)
-    try:
-        temporary.file.open(path, _NEW, 0o666 if mode is None else mode & 0o777)
-    except FileExistsError:
-        return None
-    try:
-        locked, status = locks.try_lock(temporary.descriptor), os.fstat(temporary.descriptor)
-        if locked is False or not status.st_nlink:  # another writer took it for a leftover before it was locked
-            temporary.file.close()
-            return None
-        if replaced is not None and (replaced.st_uid, replaced.st_gid) != (status.st_uid, status.st_gid):
-            _give_to_owner(temporary.descriptor, replaced)
-        if mode is not None and stat.S_IMODE(os.fstat(temporary.descriptor).st_mode) != mode:
-            os.chmod(temporary.descriptor if os.chmod in os.supports_fd else path, mode)
-    except BaseException:
-        temporary.discard()
-        raise
-    return temporary
 
 
 def _give_to_owner(descriptor: int, replaced: os.stat_result) -> None:
@@ -240,6 +250,8 @@ def _give_to_owner(descriptor: int, replaced: os.stat_result) -> None:
 
 def remove_dead(path: str) -> bool:
     """Remove the temporary file of a dead writer at path. Return whether there was one."""
+    if not os.access(path, os.F_OK):
+        return False
     with contextlib.suppress(OSError), _dead(path) as descriptor:
         if descriptor is not None:
             os.unlink(path)
@@ -254,9 +266,13 @@ def read_dead(path: str, size_bytes: int) -> bytes | None:
     return None
 
 
-def remove_leftovers(target: str) -> None:
-    """Remove every temporary file of a target whose writer has died."""
-    for path in itertools.takewhile(os.path.lexists, _temporary_paths(target)):
+def remove_leftovers(folder: str) -> None:
+    """Remove every temporary file in a folder whose writer has died."""
+    gaps = 0
+    for path in _temporary_paths(folder):
+        gaps = 0 if os.path.lexists(path) else gaps + 1
+        if gaps > _MOST_GAPS:
+            return
         remove_dead(path)
 
 
@@ -273,13 +289,9 @@ def _dead(path: str) -> Iterator[int | None]:
         left.close()
 
 
-def _put(temporary: _Temporary, target: str, path: str) -> None:
+def _put(temporary: Temporary, target: str, path: str) -> None:
     """Rename a finished temporary file to target; path is for messages."""
-    if temporary.process != os.getpid():
-        raise WriteError(
-            f"{path} was not written: this process was forked from the one that is saving it, which goes on.\n"
-            "Save again in this process if you need to."
-        )
+    refuse_forked(path, temporary.process)
     if not temporary.is_there():
         raise WriteError(
             f"{path} could not be written: its temporary file {temporary.path} was removed meanwhile, by a program "
@@ -291,6 +303,15 @@ def _put(temporary: _Temporary, target: str, path: str) -> None:
         os.replace(temporary.path, target)
     except OSError as error:
         raise _explained(path, error, _ADVICE | _RENAME_ADVICE) from error
+
+
+def refuse_forked(path: str, process: int) -> None:
+    """Raise WriteError unless this is the process that began to write `path`."""
+    if process != os.getpid():
+        raise WriteError(
+            f"{path} was not written: this process was forked from the one that is saving it, which goes on.\n"
+            "Save again in this process if you need to."
+        )
 
 
 def flush_folder(path: str, folder: str) -> None:

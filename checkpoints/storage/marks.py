@@ -11,7 +11,10 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
+
+from xxhash import xxh3_64_hexdigest
 
 from . import durable
 from .identity import Identity, remove
@@ -22,12 +25,18 @@ _MOST_BYTES = 1 << 24
 class Mark:
     """A mark of this process. Where the system refuses one, it notes nothing.
 
-    is_settled: nothing that it names is left to be removed. None: if the block succeeds.
+    is_settled: nothing that it names is left to be removed. None: if the block succeeds. process: the one whose mark it
+    is. A forked child that leaves the block must remove nothing.
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor, self.process = descriptor, os.getpid()
         self.is_settled: bool | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the mark of this process, not of the parent that this process was forked from."""
+        return self.process == os.getpid()
 
     def add(self, content: dict[str, Any]) -> None:
         """Add a line. Leave it out if the system refuses: what it would name is not cleaned up then."""
@@ -42,30 +51,30 @@ def marked(path: str, content: dict[str, Any]) -> Iterator[Mark]:
 
     If it is not settled then, it stays: the next process cleans up as if this one had died.
     """
-    temporary = None
+    temporary = durable.Temporary()
     mark = Mark(-1)
     try:
         with suppress(OSError):
-            temporary = durable.open_temporary(path, None)
+            # At a name of its own: a dead one may still be needed.
+            next(filter(temporary.create, (f"{_stem(path)}{number}.tmp" for number in count())))
             mark = Mark(temporary.descriptor)
         mark.add(content)
         yield mark
         if mark.is_settled is None:
             mark.is_settled = True
     finally:
-        if temporary is not None:
-            if not mark.is_settled:
-                with suppress(OSError):
-                    temporary.file.close()
-            try:
-                temporary.discard()
-            finally:  # an interrupt may have ended the first attempt
-                temporary.discard()
+        if not mark.is_settled:
+            with suppress(OSError):
+                temporary.file.close()
+        try:
+            temporary.discard()
+        finally:  # an interrupt may have ended the first attempt
+            temporary.discard()
 
 
 def dead_marks(path: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Yield the path and the lines of each mark next to `path` whose process has died. Invalid lines are left out."""
-    folder, prefix = os.path.split(durable.temporary_stem(path))
+    folder, prefix = os.path.split(_stem(path))
     with suppress(OSError):
         for name in sorted(os.listdir(folder)):
             mark = os.path.join(folder, name)
@@ -79,7 +88,13 @@ def remove_marked(path: str, target: str, identity: Identity) -> bool:
     The next process clears what is left if this one dies halfway, as it does with the marks next to `path`, which is
     in the same folder.
     """
-    return remove(target, identity, f"{durable.temporary_stem(path)}removed-{identity.inode}.tmp")
+    return remove(target, identity, f"{_stem(path)}removed-{identity.inode}.tmp")
+
+
+def _stem(path: str) -> str:
+    """Return the common start of the paths of the marks next to `path`."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".statezoo-{xxh3_64_hexdigest(os.fsencode(name))}-")
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from .locks import OwnFile
+from .forks import OwnFile
 
 _READ_BYTES = 1 << 20
 _NAMELESS = getattr(os, "O_TMPFILE", 0)  # Linux

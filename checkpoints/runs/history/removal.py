@@ -50,7 +50,8 @@ def in_progress(history: str, path: str, is_new: bool = True) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            mark.is_settled = _clear(history, content)
+            if mark.is_own:
+                mark.is_settled = _clear(history, content)
             raise
 
 
@@ -100,7 +101,7 @@ def _clear(history: str, content: Mapping[str, Any]) -> bool:
         return True
     path = files.path_of(history, *parsed)
     if not files.is_in_folder(path):
-        durable.remove_leftovers(path)
+        durable.remove_leftovers(history)
         return True
     folder = os.path.dirname(path)
     inode = _inode_of_folder(folder)
