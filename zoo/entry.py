@@ -1,7 +1,8 @@
 """A published entry: a folder with a model's weights, golden values, card, and a manifest that describes them.
 
     tense-mlp/
-      manifest.json             what the entry is: architecture, configuration, files with SHA-256, metrics, recipe
+      manifest.json             what the entry is: architecture, configuration, files with SHA-256, metrics, recipe; and
+                                a checksum of all this, which tells a damaged version number from a later version
       model.safetensors         the weights
       model.h5                  the same weights in HDF5
       golden.safetensors        an input, and the output, loss and gradients that the weights give for it
@@ -33,6 +34,7 @@ WEIGHTS = {"safetensors": "model.safetensors", "hdf5": "model.h5"}
 
 # A manifest is a few KB. A much larger file cannot be one, and is refused before it is read.
 _MAX_MANIFEST_BYTES = 1 << 20
+_WITHOUT_CHECKSUM = (1, 2)
 _AGAIN = "Publish or download the entry again."
 _TEXTS = ("name", "architecture", "summary", "licence", "fingerprint", "task", "details", "prediction", "target")
 _OBJECTS = ("config", "files", "metrics", "tolerances", "recipe", "training", "data", "environment", "pictures")
@@ -60,12 +62,13 @@ class Entry(NamedTuple):
         expected = self.manifest["files"][filename]
         path = _inside(self.folder, filename)
         with _readable(path):
-            size_bytes, sha256 = path.stat().st_size, sha256_of_file(path)
-        if size_bytes != expected["bytes"]:
-            raise EntryError(
-                f"{path} has {size_bytes} bytes, the manifest says {expected['bytes']}: it is truncated or changed. "
-                f"{_AGAIN}"
-            )
+            size_bytes = path.stat().st_size
+            if size_bytes != expected["bytes"]:  # before its bytes are read, which may be far too many
+                raise EntryError(
+                    f"{path} has {size_bytes} bytes, the manifest says {expected['bytes']}: it is truncated or "
+                    f"changed. {_AGAIN}"
+                )
+            sha256 = sha256_of_file(path)
         if sha256 != expected["sha256"]:
             raise EntryError(f"{path} is not the published file: its SHA-256 differs from the manifest. {_AGAIN}")
         return path
@@ -102,16 +105,51 @@ def _read_manifest(path: Path) -> Any:
             raise EntryError(f"{path} has {size_bytes} bytes; a manifest has at most {_MAX_MANIFEST_BYTES}.")
         content = path.read_bytes()
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise EntryError(f"{path} is not JSON: {error}. {_AGAIN}") from None
 
 
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError if a name occurs twice: other readers might see the other value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return found
+
+
 def _refuse_other_version(path: Path, manifest: Any) -> None:
+    """Raise EntryError if the manifest has another version, or if its version number is damaged.
+
+    Every later version must therefore keep "checksum" as it is now.
+    """
     version = manifest.get("manifest_version") if isinstance(manifest, dict) else None
-    if type(version) is int and version != MANIFEST_VERSION:
-        advice = "Run pip install --upgrade statezoo." if version > MANIFEST_VERSION else _AGAIN
-        raise EntryError(f"{path} has manifest version {version}; this statezoo reads {MANIFEST_VERSION}. {advice}")
+    if type(version) is not int or version == MANIFEST_VERSION:
+        return
+    is_old = version in _WITHOUT_CHECKSUM and "checksum" not in manifest
+    if not is_old and not has_valid_checksum(manifest):
+        raise EntryError(f"{path} is damaged: its version or its content is not what was published. {_AGAIN}")
+    advice = "Run pip install --upgrade statezoo." if version > MANIFEST_VERSION else _AGAIN
+    raise EntryError(f"{path} has manifest version {version}; this statezoo reads {MANIFEST_VERSION}. {advice}")
+
+
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """Return the text of a manifest, with its checksum."""
+    return json.dumps({**manifest, "checksum": _checksum_of(manifest)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def has_valid_checksum(manifest: dict[str, Any]) -> bool:
+    """Return whether a manifest is what was published, judging by its checksum."""
+    try:
+        return manifest.get("checksum") == _checksum_of(manifest)
+    except (RecursionError, UnicodeEncodeError):
+        return False
+
+
+def _checksum_of(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 of a manifest without its checksum, as JSON with sorted keys."""
+    content = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def listed_files(folder: Path) -> set[str] | None:
@@ -184,6 +222,8 @@ def _problem(manifest: object) -> str | None:
         for key in keys:
             if type(manifest.get(key)) is not kind:
                 return f"{key!r} is missing or not of type {kind.__name__}"
+    if not all(map(str.isidentifier, manifest["config"])):
+        return "'config' names an option that is no identifier"
     for name, file in manifest["files"].items():
         if not isinstance(file, dict) or type(file.get("bytes")) is not int or type(file.get("sha256")) is not str:
             return f"the file {name!r:.200} has no 'bytes' or no 'sha256'"

@@ -12,13 +12,13 @@ import pytest
 
 from statezoo import zoo
 from statezoo.checkpoints import load_file, read_metadata, save_file
-from statezoo.zoo.entry import describe_files, open_entry
+from statezoo.zoo.entry import MANIFEST_VERSION, describe_files, manifest_text, open_entry
 from statezoo.zoo.loading import find
 
 
 def change_manifest(entry: Path, **changes: Any) -> None:
     path = entry / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(manifest_text(json.loads(path.read_text()) | changes))
 
 
 def test_an_entry_loads_in_eval_mode_with_its_published_weights(tiny_entry: Path, tiny_run: Path):
@@ -100,18 +100,59 @@ def test_an_enormous_manifest_is_refused_before_it_is_read(tiny_entry: Path):
 
 
 def test_a_manifest_of_a_later_version_says_to_upgrade(tiny_entry: Path):
-    change_manifest(tiny_entry, manifest_version=3)
+    change_manifest(tiny_entry, manifest_version=MANIFEST_VERSION + 1)
     with pytest.raises(
-        zoo.EntryError, match=r"version 3; this statezoo reads 2\. Run pip install --upgrade statezoo\."
+        zoo.EntryError,
+        match=rf"version {MANIFEST_VERSION + 1}; this statezoo reads {MANIFEST_VERSION}\. Run pip install --upgrade",
     ):
         zoo.load(f"file:{tiny_entry}")
 
 
-def test_a_manifest_of_an_earlier_version_says_to_publish_again(tiny_entry: Path):
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_a_manifest_of_an_earlier_version_says_to_publish_again(tiny_entry: Path, has_checksum: bool):
     change_manifest(tiny_entry, manifest_version=1)
+    path = tiny_entry / "manifest.json"
+    if not has_checksum:
+        content = json.loads(path.read_text())
+        del content["checksum"]
+        path.write_text(json.dumps(content))
     with pytest.raises(
-        zoo.EntryError, match=r"version 1; this statezoo reads 2\. Publish or download the entry again\."
+        zoo.EntryError,
+        match=rf"version 1; this statezoo reads {MANIFEST_VERSION}\. Publish or download the entry again\.",
     ):
+        zoo.load(f"file:{tiny_entry}")
+
+
+@pytest.mark.parametrize("version", [MANIFEST_VERSION + 1, MANIFEST_VERSION + 64, -1, 10**4000])
+def test_a_version_that_does_not_fit_the_checksum_is_damage_and_not_a_reason_to_upgrade(tiny_entry: Path, version: int):
+    path = tiny_entry / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"manifest_version": version}))
+    with pytest.raises(
+        zoo.EntryError, match=r"is damaged: its version or its content .* Publish or download the"
+    ) as caught:
+        zoo.load(f"file:{tiny_entry}")
+    assert "upgrade" not in str(caught.value)
+
+
+def test_a_manifest_that_was_changed_fails_verification(tiny_entry: Path):
+    path = tiny_entry / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"summary": "Something else."}))
+    (check,) = zoo.verify(f"file:{tiny_entry}")
+    assert not check.passed
+    assert "its checksum differs" in check.found
+
+
+def test_a_manifest_with_two_values_for_a_name_is_refused(tiny_entry: Path):
+    path = tiny_entry / "manifest.json"
+    path.write_text(path.read_text().replace("{", '{"name": "other",', 1))
+    with pytest.raises(zoo.EntryError, match="a name occurs twice"):
+        zoo.load(f"file:{tiny_entry}")
+
+
+def test_a_file_of_another_size_is_refused_before_it_is_read(tiny_entry: Path):
+    with (tiny_entry / "model.safetensors").open("r+b") as file:
+        file.truncate(1 << 40)  # a sparse file: hashing it would take an hour
+    with pytest.raises(zoo.EntryError, match="it is truncated or changed"):
         zoo.load(f"file:{tiny_entry}")
 
 

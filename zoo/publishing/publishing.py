@@ -1,6 +1,5 @@
 """Publishing: a finished run becomes an entry, complete and checked before it appears."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,18 @@ from ... import checkpoints
 from ...checkpoints import CheckpointError, save_file, save_model
 from ...checkpoints.storage import durable
 from ..data import Split
-from ..entry import CARD, GOLDEN, MANIFEST, MANIFEST_VERSION, TRAJECTORY, WEIGHTS, Entry, describe_files, open_entry
+from ..entry import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MANIFEST_VERSION,
+    TRAJECTORY,
+    WEIGHTS,
+    Entry,
+    describe_files,
+    manifest_text,
+    open_entry,
+)
 from ..errors import EntryError, RunError
 from ..loading import describe
 from ..training.recipe import Recipe
@@ -105,9 +115,8 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
     manifest["files"] = describe_files(folder, sorted(path.name for path in folder.iterdir()))
     (folder / CARD).write_text(render_card(manifest), encoding="utf-8")
     manifest["files"] |= describe_files(folder, [CARD])
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
     with durable.replace(str(folder / MANIFEST)) as descriptor:  # whole or missing: it says that the folder is finished
-        durable.write_all(descriptor, f"{text}\n".encode(), 0)
+        durable.write_all(descriptor, manifest_text(manifest).encode(), 0)
 
 
 def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any]:

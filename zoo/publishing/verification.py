@@ -9,7 +9,7 @@ import numpy as np
 from ...checkpoints import CheckpointError, load_file
 from ...checkpoints.testing import compare_states
 from ...core import Module, ModuleError
-from ..entry import GOLDEN, TRAJECTORY, WEIGHTS, Entry
+from ..entry import GOLDEN, MANIFEST, TRAJECTORY, WEIGHTS, Entry, has_valid_checksum
 from ..errors import EntryError, MissingExtraError
 from ..loading import find, load_entry
 from ..training.recipe import Recipe, get_recipe
@@ -99,6 +99,8 @@ def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -
         golden = load_file(entry.path(GOLDEN))
     except (CheckpointError, EntryError) as error:
         return [Check("files", False, str(error))]
+    if "checksum" in entry.manifest and not has_valid_checksum(entry.manifest):
+        return [Check("files", False, f"{entry.folder / MANIFEST} is not what was published: its checksum differs")]
     files = Check("files", True, f"{len(entry.manifest['files'])} files with their sizes and hashes")
     checks = [files, _weights(models, original), _golden(recipe, models[0], golden)]
     if TRAJECTORY in entry.manifest["files"]:
