@@ -5,6 +5,7 @@
                                 a checksum of all this, which tells a damaged version number from a later version
       model.safetensors         the weights
       model.h5                  the same weights in HDF5
+      model.onnx                the model for other runtimes, if it was published with the extra onnx
       golden.safetensors        an input, and the output, loss and gradients that the weights give for it
       trajectory.safetensors    the weights after each epoch, if the recipe keeps them
       README.md                 the card, made from the manifest alone, with its pictures in the same folder
@@ -24,12 +25,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import EntryError
+from .interface.checking import problem_of_interface
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 CARD = "README.md"
 GOLDEN = "golden.safetensors"
 TRAJECTORY = "trajectory.safetensors"
+ONNX = "model.onnx"
 WEIGHTS = {"safetensors": "model.safetensors", "hdf5": "model.h5"}
 
 # A manifest is a few KB. A much larger file cannot be one, and is refused before it is read.
@@ -38,7 +41,8 @@ _WITHOUT_CHECKSUM = (1, 2)
 _AGAIN = "Publish or download the entry again."
 _TEXTS = ("name", "architecture", "summary", "licence", "fingerprint", "task", "details", "prediction", "target")
 _OBJECTS = ("config", "files", "metrics", "tolerances", "recipe", "training", "data", "environment", "pictures")
-_LISTS = ("example", "labels")
+_OBJECTS += ("input", "output", "onnx")
+_LISTS = ("example", "labels", "preprocessing", "postprocessing")
 _COUNTS = ("manifest_version", "parameters")
 
 
@@ -227,13 +231,13 @@ def _problem(manifest: object) -> str | None:
     for name, file in manifest["files"].items():
         if not isinstance(file, dict) or type(file.get("bytes")) is not int or type(file.get("sha256")) is not str:
             return f"the file {name!r:.200} has no 'bytes' or no 'sha256'"
-    for key in ("environment", "pictures"):
+    for key in ("environment", "pictures", "onnx"):
         if not all(isinstance(text, str) for text in manifest[key].values()):
             return f"{key!r} holds a value that is not text"
     for key, field in (("recipe", "command"), ("recipe", "first_epoch"), ("data", "source"), ("data", "sha256")):
         if type(manifest[key].get(field)) is not str:
             return f"{key!r} has no {field!r}"
-    return _problem_of_numbers(manifest)
+    return problem_of_interface(manifest) or _problem_of_numbers(manifest)
 
 
 def _problem_of_numbers(manifest: dict[str, Any]) -> str | None:

@@ -1,13 +1,14 @@
 """Images as text: eight typed rows become a digit, and a digit becomes text."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...core import Module, Tensor, no_grad
 from ...core import functional as F
 from ..errors import InputError
+from ..interface.applying import Fields, prepare
 from . import enlarge
 
 # From blank to full ink. Digits work too: 0 is blank, 9 is full.
@@ -15,6 +16,12 @@ SHADES = " .:-=+*#%@"
 
 # A held-out 4 from scikit-learn's digits, as a user would type it.
 EXAMPLE = "00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"
+
+
+def image_field(side: int, *steps: str) -> dict[str, Any]:
+    """Return the declared field of a square image, with these steps (see interface)."""
+    size = {"height": side, "width": side, "range": [0, 1]}
+    return {"name": "image", "kind": "image", **size, "steps": [{"op": step} for step in steps]}
 
 
 class DigitPrediction(NamedTuple):
@@ -52,10 +59,15 @@ def render_image(pixels: np.ndarray) -> str:
     return "\n".join("".join(SHADES[shade] for shade in row) for row in shades)
 
 
-def classify(model: Module, pixels: np.ndarray) -> list[DigitPrediction]:
-    """Return every class with its probability, the likeliest first. pixels: one input, without a batch axis."""
+# The answer of an image classifier: a probability for each class.
+CLASS_PROBABILITIES = ({"op": "softmax", "axis": "class"},)
+
+
+def classify(model: Module, fields: Fields, pixels: np.ndarray) -> list[DigitPrediction]:
+    """Return every class with its probability, the likeliest first. fields: what the model declares for its image."""
+    x = prepare(fields, {"image": pixels}, np.float32)
     with no_grad():
-        probabilities = F.softmax(model(Tensor(pixels[None])), dim=-1).data[0]
+        probabilities = F.softmax(model(Tensor(x[None])), dim=-1).data[0]
     best_first = np.argsort(-probabilities, kind="stable")
     return [DigitPrediction(int(label), float(probabilities[label])) for label in best_first]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..entry import CARD, TRAJECTORY
+from ..entry import CARD, MANIFEST, ONNX, TRAJECTORY
 from ..training.run.environment import is_pinned
 from .text import command_line
 
@@ -20,6 +20,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         _metrics(manifest),
         manifest["details"],
         "\n\n".join(f"![{caption}]({name})\n\n*{caption}*" for name, caption in manifest["pictures"].items()),
+        _interface(manifest),
         _trajectory(manifest),
         _training(manifest),
         _reproduction(manifest),
@@ -84,6 +85,28 @@ def _metrics(manifest: Mapping[str, Any]) -> str:
     target = f"\n\nThe recipe requires {manifest['target']}." if manifest["target"] else ""
     check = f"`statezoo verify {manifest['name']} --metrics` computes them again."
     return f"## What it reaches\n\n| metric | value |\n|---|---|\n{rows}{target}\n\n{check}"
+
+
+def _interface(manifest: Mapping[str, Any]) -> str:
+    rows = []
+    for side in ("input", "output"):
+        about = manifest[side]
+        sizes = ", ".join("any" if size is None else str(size) for size in about["shape"])
+        rows.append(f"| {side} | `{about['name']}` | {about['dtype']} | ({', '.join(about['axes'])}) | ({sizes}) |")
+    onnx = manifest["onnx"]
+    runs = (
+        f"`{ONNX}` (opset {onnx['opset']}) computes the same in ONNX Runtime, for any batch size."
+        if ONNX in manifest["files"]
+        else f"It was published without `{ONNX}`. {onnx.get('missing', '')}"
+    )
+    table = "\n".join(rows)
+    return f"""## Elsewhere
+
+{runs} `{MANIFEST}` says what turns a raw input into this input, and this output into an answer.
+
+| | name | dtype | axes | shape |
+|---|---|---|---|---|
+{table}"""
 
 
 def _trajectory(manifest: Mapping[str, Any]) -> str:

@@ -1,17 +1,22 @@
 """Publishing: a finished run becomes an entry, complete and checked before it appears."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ... import checkpoints
 from ...checkpoints import CheckpointError, save_file, save_model
 from ...checkpoints.storage import durable
+from ...core import Module
 from ..data import Split
 from ..entry import (
     CARD,
     GOLDEN,
     MANIFEST,
     MANIFEST_VERSION,
+    ONNX,
     TRAJECTORY,
     WEIGHTS,
     Entry,
@@ -19,7 +24,8 @@ from ..entry import (
     manifest_text,
     open_entry,
 )
-from ..errors import EntryError, RunError
+from ..errors import EntryError, ExportError, MissingExtraError, RunError
+from ..interface.applying import Interface
 from ..loading import describe
 from ..training.recipe import Recipe
 from ..training.run.determinism import one_thread
@@ -28,6 +34,8 @@ from ..training.train import Run, evaluate, open_run
 from ..versions import place_of, whole
 from .card import render_card
 from .golden import golden_examples, golden_values
+from .onnx.exporter import OUTPUT, export, input_names
+from .onnx.graph import OPSET
 from .pictures import draw_curves, save_picture
 from .placing import placed
 from .text import render, train_command
@@ -105,10 +113,12 @@ def _refuse_differences(entry: Entry, run: Run) -> None:
 
 
 def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float]) -> None:
-    manifest = _manifest(run, data, metrics)
+    golden = golden_values(run.recipe, run.model, *golden_examples(data))
+    manifest = _manifest(run, data, metrics, golden)
     for filename in WEIGHTS.values():
         save_model(run.model, folder / filename, metadata=describe(manifest))
-    save_file(golden_values(run.recipe, run.model, *golden_examples(data)), folder / GOLDEN)
+    save_file(golden, folder / GOLDEN)
+    manifest["onnx"] = _write_onnx(folder / ONNX, run.model, golden["input"])
     learnt = _save_trajectory(folder, run) if run.recipe.keeps_trajectory else {}
     manifest["fingerprint"] = checkpoints.inspect(folder / WEIGHTS["safetensors"]).fingerprint
     manifest["pictures"] = _draw_pictures(folder, run, data, learnt)
@@ -119,7 +129,30 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
         durable.write_all(descriptor, manifest_text(manifest).encode(), 0)
 
 
-def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any]:
+def _write_onnx(path: Path, model: Module, example: np.ndarray) -> dict[str, str]:
+    """Write the model as an ONNX file and return what it was made with, or why there is none."""
+    try:
+        export(model, path, example)
+    except (ExportError, MissingExtraError) as error:
+        return {"missing": str(error)}
+    return {"opset": str(OPSET), **{name: version(name) for name in ("onnx", "onnxruntime")}}
+
+
+def _interface(model: Module, golden: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the interface in a manifest: what the model declares, with the shapes and dtypes of golden values."""
+    arrays = {"input": golden["input"], "output": golden["output"]}
+    plain = {side: ("batch", *(f"axis_{axis}" for axis in range(1, array.ndim))) for side, array in arrays.items()}
+    declared = getattr(model, "interface", None) or Interface(plain["input"], plain["output"])
+    names, axes = {"input": input_names(model, 1)[0], "output": OUTPUT}, (declared.input_axes, declared.output_axes)
+    sides = {
+        side: {"name": names[side], "dtype": str(array.dtype), "axes": list(named), "shape": [None, *array.shape[1:]]}
+        for (side, array), named in zip(arrays.items(), axes, strict=True)
+    }
+    steps = {"preprocessing": declared.preprocessing, "postprocessing": declared.postprocessing}
+    return sides | {key: [dict(step) for step in value] for key, value in steps.items()}
+
+
+def _manifest(run: Run, data: Split, metrics: dict[str, float], golden: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return the manifest without its files and the values computed from them."""
     recipe, model = run.recipe, run.model
     return {
@@ -134,6 +167,7 @@ def _manifest(run: Run, data: Split, metrics: dict[str, float]) -> dict[str, Any
         "example": list(recipe.example),
         "prediction": render(model.predict(*recipe.example)) if recipe.example else "",
         "labels": list(recipe.labels),
+        **_interface(model, golden),
         "licence": LICENCE,
         "metrics": metrics,
         "target": str(recipe.target or ""),

@@ -49,7 +49,7 @@ class Computes(Module):
         return self.function(*inputs)
 
 
-def run(path: Path, *inputs: np.ndarray) -> list[np.ndarray]:
+def run(path: Path, *inputs: np.ndarray) -> Any:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike
 
 from ....core import Linear, Tensor, no_grad
 from ...errors import InputError
+from ...interface.applying import Interface
 from ...registry import register
 
 
@@ -14,6 +15,12 @@ class LinearRegression(Linear):
 
     def __init__(self, in_features: int = 2, out_features: int = 1):
         super().__init__(in_features, out_features)
+
+    @property
+    def interface(self) -> Interface:
+        """What turns the numbers of a point into the input. The output is the answer."""
+        fields = ({"name": "point", "kind": "numbers", "length": self.in_features, "steps": []},)
+        return Interface(("batch", "coordinate"), ("batch", "value"), fields)
 
     def predict(self, *inputs: ArrayLike) -> np.ndarray:
         """Return the value at each point: predict(3, 4), predict([3, 4]), or an array (N, in_features) for N points.

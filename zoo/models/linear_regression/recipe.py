@@ -24,6 +24,7 @@ class LinearRegressionRecipe(Recipe):
     summary = "The plane y = 2*x1 + 3*x2, recovered from 256 points by gradient descent."
     task = "tabular-regression"
     example = (3, 4)
+    labels = ("y",)
     weight_tolerance = 1e-5
 
     def details(self) -> str:

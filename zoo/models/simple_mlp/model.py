@@ -1,7 +1,8 @@
 """SimpleMLP: three linear layers with ReLU between them, optionally with batch norm and dropout."""
 
 from ....core import BatchNorm1d, Dropout, Linear, Module, ReLU, Sequential, Tensor
-from ...data.images import DigitPrediction, classify, parse_image
+from ...data.images import CLASS_PROBABILITIES, DigitPrediction, classify, image_field, parse_image
+from ...interface.applying import Interface
 from ...registry import register
 
 
@@ -30,7 +31,16 @@ class SimpleMLP(Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)  # (N, in_dim) -> (N, out_dim)
 
+    @property
+    def interface(self) -> Interface:
+        """What turns an image into the input, and the output into an answer."""
+        fields = (image_field(self._side, "flatten"),)
+        return Interface(("batch", "pixel"), ("batch", "class"), fields, CLASS_PROBABILITIES)
+
     def predict(self, image: object) -> list[DigitPrediction]:
         """Return every class with its probability, the likeliest first. image: see `parse_image`."""
-        side = round(self.layers[0].in_features ** 0.5)
-        return classify(self, parse_image(image, side).reshape(-1))
+        return classify(self, self.interface.preprocessing, parse_image(image, self._side))
+
+    @property
+    def _side(self) -> int:
+        return round(self.layers[0].in_features ** 0.5)

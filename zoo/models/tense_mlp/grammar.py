@@ -21,6 +21,7 @@ import numpy as np
 
 from ....core.errors import nearest
 from ...errors import DataError, InputError
+from ...interface.applying import prepare
 
 TENSES: tuple[str, ...] = ("presente", "preterito", "imperfecto", "futuro", "condicional")
 PERSONS: tuple[str, ...] = ("yo", "tu", "el/ella")
@@ -66,6 +67,12 @@ PERSON_FACTORS = {
     "tu": (4, 4, 4, 4, 7),
     "el/ella": (4, 7, 5, 3, 3),
 }
+
+# The declared preprocessing of a pair: see interface.
+FIELDS = (
+    {"name": "verb", "kind": "choice", "options": list(VERBS), "steps": [{"op": "one_hot"}]},
+    {"name": "person", "kind": "choice", "options": list(PERSONS), "steps": [{"op": "one_hot"}]},
+)
 
 _CSV_PATH = Path(__file__).parent / "grammar.csv"
 _COLUMNS = ["verb", "person", "tense", "form", "weight"]
@@ -130,10 +137,7 @@ def encode(verb: str, person: str) -> np.ndarray:
     Accents, upper case and surrounding spaces do not matter; `él` and `ella` alone mean `el/ella`.
     Raises InputError, with the nearest known word and all choices, if a word is unknown.
     """
-    x = np.zeros(len(VERBS) + len(PERSONS), dtype=np.float32)
-    x[VERBS.index(_find_verb(verb))] = 1
-    x[len(VERBS) + PERSONS.index(_find_person(person))] = 1
-    return x
+    return prepare(FIELDS, {"verb": _find_verb(verb), "person": _find_person(person)}, np.float32)
 
 
 def form(verb: str, person: str, tense: str) -> str:

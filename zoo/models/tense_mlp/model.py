@@ -6,8 +6,9 @@ import numpy as np
 
 from ....core import Linear, Module, Tensor, no_grad
 from ....core import functional as F
+from ...interface.applying import Interface
 from ...registry import register
-from .grammar import TENSES, encode, form
+from .grammar import FIELDS, TENSES, encode, form
 
 
 class TensePrediction(NamedTuple):
@@ -29,6 +30,11 @@ class TenseMLP(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.relu(self.fc1(x)))  # (N, 23) -> (N, 5)
+
+    @property
+    def interface(self) -> Interface:
+        """What turns a verb and a person into the input, and the output into an answer."""
+        return Interface(("batch", "word"), ("batch", "tense"), FIELDS, ({"op": "softmax", "axis": "tense"},))
 
     def predict(self, verb: str, person: str) -> list[TensePrediction]:
         """Return every tense with its probability and the verb's form, the likeliest first: predict("hablar", "yo").

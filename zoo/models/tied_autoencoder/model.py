@@ -4,7 +4,8 @@ import numpy as np
 
 from ....core import Linear, Module, Parameter, Tensor, no_grad
 from ....core import functional as F
-from ...data.images import parse_image
+from ...data.images import image_field, parse_image
+from ...interface.applying import Interface, prepare
 from ...registry import register
 
 
@@ -23,9 +24,18 @@ class TiedAutoencoder(Module):
         code = F.gelu(self.encoder(x))  # (N, in_features) -> (N, width)
         return F.sigmoid(self.decoder(code))  # -> (N, in_features)
 
+    @property
+    def interface(self) -> Interface:
+        """What turns an image into the input, and the output into an image."""
+        fields, axes = (image_field(self._side, "flatten"),), ("batch", "pixel")
+        return Interface(axes, axes, fields, ({"op": "reshape", "shape": [self._side, self._side]},))
+
     def predict(self, image: object) -> np.ndarray:
         """Return the reconstruction (8, 8) of an image. image: see `parse_image`."""
-        side = round(self.encoder.in_features**0.5)
-        pixels = parse_image(image, side)
+        x = prepare(self.interface.preprocessing, {"image": parse_image(image, self._side)}, np.float32)
         with no_grad():
-            return self(Tensor(pixels.reshape(1, -1))).data.reshape(side, side)
+            return self(Tensor(x[None])).data.reshape(self._side, self._side)
+
+    @property
+    def _side(self) -> int:
+        return round(self.encoder.in_features**0.5)

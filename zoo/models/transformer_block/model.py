@@ -6,6 +6,7 @@ import numpy as np
 
 from ....core import Embedding, LayerNorm, Linear, Module, Tensor, TransformerBlock, no_grad
 from ...errors import InputError
+from ...interface.applying import Interface, prepare
 from ...registry import register
 
 SEPARATOR = 10  # the token between the input and the answer
@@ -35,13 +36,26 @@ class SortingTransformer(Module):
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
         return self.head(self.ln(self.block(x, is_causal=True)))
 
+    @property
+    def interface(self) -> Interface:
+        """What turns digits into the input: the digits, a separator, and places that the answer fills one by one."""
+        filled = {"op": "append", "values": [SEPARATOR] * self.length}
+        digits = {"name": "digits", "kind": "text", "options": list("0123456789"), "length": self.length}
+        answer = {"op": "generate", "start": self.length, "count": self.length}
+        axes = ("batch", "position")
+        return Interface(axes, (*axes, "token"), ({**digits, "steps": [filled]},), (answer,))
+
     def sort(self, digits: np.ndarray) -> np.ndarray:
         """Return the sorted digits (B, length) as the model writes them: greedily, one at a time."""
-        tokens = np.concatenate([digits, np.full((len(digits), 1), SEPARATOR)], axis=1)
+        return self._answer(np.concatenate([digits, np.full(digits.shape, SEPARATOR)], axis=1))
+
+    def _answer(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the answer (B, length) to tokens (B, 2 length), as `interface` describes it."""
+        tokens = np.concatenate([tokens, tokens[:, :1]], axis=1)  # a place for the last token of the answer
         with no_grad():
-            for _ in range(self.length):
-                following = self(tokens).data[:, -1].argmax(axis=-1)
-                tokens = np.concatenate([tokens, following[:, None]], axis=1)
+            for position in range(self.length, 2 * self.length):
+                # What comes later does not matter, because a position attends only to those before it.
+                tokens[:, position + 1] = self(tokens[:, : position + 1]).data[:, -1].argmax(axis=-1)
         return tokens[:, self.length + 1 :]
 
     def predict(self, digits: str | Iterable[int]) -> list[int]:
@@ -56,4 +70,5 @@ class SortingTransformer(Module):
             values = []
         if len(values) != self.length or not all(0 <= value <= 9 for value in values):
             raise InputError(f"The input must be {self.length} digits from 0 to 9, such as 352914, not {digits!r}.")
-        return self.sort(np.array([values]))[0].tolist()
+        x = prepare(self.interface.preprocessing, {"digits": list(map(str, values))}, np.int64)
+        return self._answer(x[None])[0].tolist()

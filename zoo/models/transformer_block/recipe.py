@@ -26,6 +26,7 @@ class SortRecipe(Recipe):
     summary = "One transformer block that sorts six digits, writing one after the other."
     task = "text-generation"
     example = ("352914",)
+    labels = (*"0123456789", "|")
 
     def details(self) -> str:
         return (

@@ -23,6 +23,7 @@ from .tracing import Operation, Trace, evaluating, other_batch, trace
 
 # The largest difference of an output, as a part of the largest value of that output.
 RELATIVE_TOLERANCE = 1e-5
+OUTPUT = "output"
 _CHECKED_BATCHES = (1, 3)
 
 Example = np.ndarray | Tensor | Sequence[np.ndarray | Tensor]
@@ -57,7 +58,7 @@ def export(model: Module | Entry | str, path: str | os.PathLike[str], example: E
 def onnx_bytes(model: Module, example: Example) -> bytes:
     """Return the content of the file that `export` writes."""
     inputs = _inputs(example)
-    names = _input_names(model, len(inputs))
+    names = input_names(model, len(inputs))
     traces = trace(model, inputs), trace(model, other_batch(inputs))
     content = _translated(model, traces, names)
     _check(content, model, inputs, names)
@@ -84,8 +85,8 @@ def _inputs(example: Example) -> list[np.ndarray]:
     return inputs
 
 
-def _input_names(model: Module, count: int) -> list[str]:
-    """Return the names of the arguments of forward, for as many inputs."""
+def input_names(model: Module, count: int) -> list[str]:
+    """Return the names of the inputs in a file: those of the first arguments of forward."""
     names = list(inspect.signature(model.forward).parameters)[:count]
     return names if len(names) == count else [f"input_{number}" for number in range(count)]
 
@@ -102,7 +103,7 @@ def _translated(model: Module, traces: tuple[Trace, Trace], names: Sequence[str]
             )
         graph.define(step.out, TABLE[step.name](graph, step))
     pairs = list(zip(traces[0].outputs, traces[1].outputs, strict=True))
-    outputs = ["output"] if len(pairs) == 1 else [f"output_{number}" for number in range(len(pairs))]
+    outputs = [OUTPUT] if len(pairs) == 1 else [f"{OUTPUT}_{number}" for number in range(len(pairs))]
     for name, pair in zip(outputs, pairs, strict=True):
         graph.name_output(graph.value(pair), name)
     return graph.content(type(model).__name__, list(zip(outputs, pairs, strict=True)))
