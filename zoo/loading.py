@@ -103,9 +103,9 @@ def _refuse_strangers(entry: Entry, weights: Path) -> None:
 
 
 def _published() -> dict[str, Path]:
-    # Where two folders cannot be exchanged, an entry that is being replaced may be aside for a moment.
-    aside = {
-        path.parents[1].name[1 : -len(SUFFIX)]: path.parents[2] for path in HERE.glob(f"*/.*{SUFFIX}/{OLD}/{MANIFEST}")
-    }
-    moved = {name: parent / name for name, parent in aside.items()}
-    return moved | {path.parent.name: path.parent for path in HERE.glob(f"*/*/{MANIFEST}")}
+    # Where two folders cannot be exchanged, an entry that is being replaced is aside for a moment.
+    before = [path.parent for path in HERE.glob(f"*/*/{MANIFEST}")]
+    works = [path.parents[1] for path in HERE.glob(f"*/.*{SUFFIX}/{OLD}/{MANIFEST}")]
+    aside = [work.with_name(work.name[1 : -len(SUFFIX)]) for work in works]
+    after = [path.parent for path in HERE.glob(f"*/*/{MANIFEST}")]
+    return {folder.name: folder for folder in (*before, *aside, *after)}

@@ -108,9 +108,10 @@ def test_a_manifest_of_a_later_version_says_to_upgrade(tiny_entry: Path):
         zoo.load(f"file:{tiny_entry}")
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("has_checksum", [True, False])
-def test_a_manifest_of_an_earlier_version_says_to_publish_again(tiny_entry: Path, has_checksum: bool):
-    change_manifest(tiny_entry, manifest_version=1)
+def test_a_manifest_of_an_earlier_version_says_to_publish_again(tiny_entry: Path, has_checksum: bool, version: int):
+    change_manifest(tiny_entry, manifest_version=version)
     path = tiny_entry / "manifest.json"
     if not has_checksum:
         content = json.loads(path.read_text())
@@ -118,7 +119,7 @@ def test_a_manifest_of_an_earlier_version_says_to_publish_again(tiny_entry: Path
         path.write_text(json.dumps(content))
     with pytest.raises(
         zoo.EntryError,
-        match=rf"version 1; this statezoo reads {MANIFEST_VERSION}\. Publish or download the entry again\.",
+        match=rf"version {version}; this statezoo reads {MANIFEST_VERSION}\. Publish or download the entry again\.",
     ):
         zoo.load(f"file:{tiny_entry}")
 

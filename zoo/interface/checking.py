@@ -31,7 +31,8 @@ def problem_of_interface(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _problem_of_side(side: Mapping[str, Any]) -> str | None:
-    axes, shape = side.get("axes"), side.get("shape")
+    axes: Any = side.get("axes")
+    shape: Any = side.get("shape")
     if type(side.get("name")) is not str or side.get("dtype") not in _DTYPES:
         return "no name, or an unknown dtype"
     if not _are_texts(axes) or len(set(axes)) != len(axes) or not 1 <= len(axes) <= _MOST_AXES:

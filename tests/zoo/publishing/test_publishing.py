@@ -14,7 +14,7 @@ import yaml
 
 from statezoo import zoo
 from statezoo.checkpoints import inspect, load_file
-from statezoo.zoo.entry import describe_files
+from statezoo.zoo.entry import describe_files, open_entry
 from statezoo.zoo.publishing import publishing
 from statezoo.zoo.publishing.card import render_card
 from statezoo.zoo.training.run.determinism import PINNED
@@ -26,7 +26,32 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_an_entry_holds_weights_in_both_formats_golden_values_manifest_card_and_curves(tiny_entry: Path):
     expected = {"model.safetensors", "model.h5", "golden.safetensors", "manifest.json", "README.md", "curves.png"}
-    assert expected == set(content(tiny_entry))
+    assert expected == set(content(tiny_entry)) - {"model.onnx"}
+
+
+@pytest.mark.onnx
+def test_an_entry_holds_the_model_for_other_runtimes_and_says_what_wrote_it(tiny_entry: Path):
+    entry = open_entry(tiny_entry)
+    assert entry.manifest["onnx"].keys() == {"opset", "onnx", "onnxruntime"}
+    assert entry.path("model.onnx").stat().st_size
+    assert "`model.onnx` (opset 17) computes the same in ONNX Runtime" in entry.card()
+
+
+@pytest.mark.parametrize(
+    "error", [zoo.ExportError("The operation 'x' is not exported."), zoo.MissingExtraError("This needs onnx.")]
+)
+def test_an_entry_without_an_onnx_file_says_why(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: zoo.ZooError
+):
+    def refuse(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(publishing, "export", refuse)
+    entry = open_entry(zoo.publish(tiny_run, tmp_path))
+    assert "model.onnx" not in entry.manifest["files"]
+    assert entry.manifest["onnx"] == {"missing": str(error)}
+    assert f"It was published without `model.onnx`. {error}" in entry.card()
+    assert all(check.passed for check in zoo.verify(f"file:{entry.folder}"))
 
 
 def test_the_manifest_describes_every_other_file(tiny_entry: Path):
