@@ -24,7 +24,7 @@ from .reading.lazy import Checkpoint, load_state
 from .reading.reader import Mmap, Reader
 from .sharding import index, writer
 from .sharding.index import INDEX_SUFFIX
-from .sharding.reader import checkpoint_in, open_sharded
+from .sharding.reader import ReplacedError, checkpoint_in, open_sharded
 from .state import dtypes
 from .state import validation as state
 from .state.manifest import Manifest, TensorSpec
@@ -34,6 +34,8 @@ from .storage import streams
 from .storage.durable import replace, write_all
 from .storage.streams import Placed
 from .storage.unnamed import content_of, unnamed
+
+_MOST_LOOKS = 100
 
 
 @enough_memory("the state was not saved", "Free some memory, or give large arrays as Deferred: one is made at a time.")
@@ -284,11 +286,16 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupp
     """
     if mmap not in (False, True, "r", "c"):
         raise ArgumentError(f'mmap is False, True, "r" or "c", not {mmap!r}.')
-    reader = Reader(open_header(file), verify)
-    try:
-        return load_state(reader, mmap, skip_unsupported)
-    finally:
-        reader.close()
+    for is_last in (*[False] * _MOST_LOOKS, True):
+        reader = Reader(open_header(file), verify)
+        try:
+            return load_state(reader, mmap, skip_unsupported)
+        except ReplacedError:  # one of many shards, which do not all stay open
+            if is_last:
+                raise
+        finally:
+            reader.close()
+    raise AssertionError("unreachable")
 
 
 def read_metadata(file: Any) -> dict[str, str]:

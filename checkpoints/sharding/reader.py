@@ -9,9 +9,11 @@ from typing import NoReturn
 
 from ..errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
 from ..formats import DEFAULT, format_of, is_shardable, known_suffixes
+from ..formats.entries import MANIFEST
 from ..reading.header import Header, Part
-from ..state.manifest import TensorSpec
+from ..state.manifest import Manifest, TensorSpec
 from ..state.parsing import parse
+from ..storage.identity import Identity
 from ..storage.source import FileSource, Source
 from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
 
@@ -19,6 +21,7 @@ from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, r
 # be replaced meanwhile.
 _MOST_OPEN = 64
 _MOST_NAMED = 10
+_MOST_LOOKS = 100
 
 
 def open_sharded(path: str) -> Header | None:
@@ -78,22 +81,27 @@ def _refuse_without_index(folder: str, shards: list[str], plain: list[str]) -> N
 
 def _open_sharded(path: str) -> Header | None:
     """Return the header of the checkpoint whose index is at `path`, or None if there is no index, or not any more."""
-    text = _index_at(path)
-    while text is not None:
+    for _ in range(_MOST_LOOKS):
+        seen = _identity_of(path)
         try:
-            return _header(path, parse_index(text, path))
+            return _header(path, parse_index(read_index(path), path))
         except CheckpointError:
-            before, text = text, _index_at(path)
-            if text == before:  # otherwise it was replaced while its shards were opened
+            now = _identity_of(path)
+            if now is None:
+                return None
+            if now == seen:  # otherwise it was replaced while its shards were opened
                 raise
-    return None
+    raise ReadError(f"{path} was replaced each time while it was opened. Try again.")
 
 
-def _index_at(path: str) -> bytes | None:
+def _identity_of(path: str) -> Identity | None:
+    """Return the identity of a file, or of the target of a link. Return None if there is none."""
     try:
-        return read_index(path)
-    except MissingFileError:
+        return Identity.of(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:  # read_index() will say what is wrong
+        return Identity(0, 0, 0, 0)
 
 
 def _header(path: str, index: Index) -> Header:
@@ -106,13 +114,29 @@ def _header(path: str, index: Index) -> Header:
         tensors = _tensors(path, index, parts)
         if index.manifest is None:
             return _foreign(path, index, parts, tensors)
-        manifest, metadata = parse(index.manifest, tensors, index.metadata, path, index.is_sealed)
+        manifest, metadata = _manifest(path, index, tensors)
         _refuse_other_saves(path, parts, dict(zip(tensors, manifest.digests, strict=True)))
         return Header(path, _format_of(index), parts, tensors, manifest, metadata, {})
     except BaseException:
         for part in parts:
             part.source.close()
         raise
+
+
+def _manifest(path: str, index: Index, tensors: dict[str, TensorSpec]) -> tuple[Manifest, dict[str, str]]:
+    """Parse the manifest of an index. Return it with the user's metadata. Raises CorruptError if it does not fit."""
+    assert index.manifest is not None
+    try:
+        # Its seal says nothing of the shards: what the manifest says of them is always compared.
+        return parse(index.manifest, tensors, index.metadata, path)
+    except CorruptError as error:
+        raise CorruptError(
+            f"the manifest in {path} does not fit the index and its shards ({error.__cause__ or error}). Another "
+            "program may have changed one of them since they were saved, or one of them is damaged. Use files that "
+            f"were saved together. To load the shards as they are, checked against their own digests, remove the entry "
+            f"{MANIFEST!r} from the metadata of the index: ties, views and extra state are lost then.",
+            error.tensors,
+        ) from error
 
 
 def _format_of(index: Index) -> str:
@@ -216,21 +240,31 @@ def _foreign(path: str, index: Index, parts: Sequence[Part], tensors: dict[str, 
     return Header(path, _format_of(index), list(parts), tensors, None, metadata, ties, digests)
 
 
+class ReplacedError(ReadError):
+    """A shard that is gone since the checkpoint was opened. The checkpoint at the path is another one now."""
+
+
 class _Reopened:
     """A file that is opened for each read, because too many would be open at once otherwise."""
 
     def __init__(self, path: str) -> None:
         self.name = path
         with closing(FileSource(path)) as source:
-            self.size_bytes, self._status = source.size_bytes, os.fstat(source.descriptor)
+            self.size_bytes, self._identity = source.size_bytes, Identity.of(os.fstat(source.descriptor))
 
     @contextmanager
     def _opened(self) -> Iterator[Source]:
-        with closing(FileSource(self.name)) as source:
-            status = os.fstat(source.descriptor)
-            if not os.path.samestat(status, self._status) or status.st_mtime_ns != self._status.st_mtime_ns:
-                raise ReadError(f"{self.name} was replaced after the checkpoint was opened. Open it again.")
+        try:
+            source = FileSource(self.name)
+        except MissingFileError:
+            raise self._replaced() from None
+        with closing(source):
+            if Identity.of(os.fstat(source.descriptor)) != self._identity:
+                raise self._replaced()
             yield source
+
+    def _replaced(self) -> ReplacedError:
+        return ReplacedError(f"{self.name} was replaced after the checkpoint was opened. Open it again.")
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there are too few bytes."""

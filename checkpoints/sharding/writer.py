@@ -25,8 +25,9 @@ from ..errors import ArgumentError, LockedError, WriteError
 from ..formats import DEFAULT
 from ..storage import durable as files
 from ..storage import marks
+from ..storage.forks import OwnFile
 from ..storage.identity import Identity, identity_of
-from ..storage.locks import OwnFile, locked
+from ..storage.locks import locked
 from . import ownership
 from .index import INDEX_SUFFIX, is_shard_name, shard_names
 
@@ -163,8 +164,8 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
         named = ownership.named_by(new.path + INDEX_SUFFIX)  # the new shards, if it failed after the rename
         is_set = named is not None and named >= set(new.names)
         if mark.is_own and named is not None and not is_set:
-            ownership.remove_files(new.path, {name: new.written[name] for name in new.written.keys() - named})
-            mark.is_settled = not any(map(os.path.lexists, new.paths))
+            written = {name: new.written[name] for name in new.written.keys() - named}
+            mark.is_settled = ownership.remove_files(new.path, written)
         if isinstance(error, WriteError):
             raise _explained(new.path, error, is_set) from error
         raise

@@ -45,7 +45,7 @@ class Verification:
     def __str__(self) -> str:
         path, tensors = printable(self.path), counted(self.tensors, "tensor")
         size = f"{tensors}, {self.size_bytes:,} bytes"
-        if not self.checked:
+        if not self.checked and self.intact:
             lines = [f"{path}: verified: no ({NO_DIGESTS}). Its structure is valid: {size}."]
             return "\n".join([*lines, *unsupported_rows(self.unsupported)])
         if self.intact:

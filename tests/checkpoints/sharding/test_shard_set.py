@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,6 +218,99 @@ def test_shards_that_another_index_or_none_names_are_kept(path: Path):
     save_shards(NEW, path)
     assert names(path) == sorted([*USUAL, *MARKED, INDEX, other.name, *there])
     assert list(compare_states(OLD, load_file(other))) == []
+
+
+def test_a_copy_of_another_checkpoint_to_the_same_names_is_left_alone(path: Path):
+    source = path.parent / "backup"
+    source.mkdir()
+    save_shards(NEW, source / path.name)
+    save_shards(OLD, path)
+    path.with_name(INDEX).unlink()
+    save_plain(OLD, path)
+    for name in sorted(os.listdir(source)):  # the index comes last
+        shutil.copy2(source / name, path.parent)
+        if name != INDEX:
+            save_shards(OLD, path)
+            save_plain(OLD, path)
+    path.unlink()
+    assert list(compare_states(NEW, load_file(path))) == []
+
+
+def test_names_in_an_index_that_is_copied_before_its_shards_are_not_used(path: Path):
+    copied = path.with_name("copied.index.json")
+    copied.write_text(json.dumps({"weight_map": dict(zip("abc", USUAL, strict=True))}))
+    save_shards(OLD, path)
+    assert names(path) == sorted([*MARKED, INDEX, copied.name])
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_another_program_puts_at_the_name_of_a_shard_during_a_save_is_kept(path: Path, kind: str):
+    save_shards(OLD, path)
+    taken = path.with_name("model-00002-of-00004.safetensors")
+
+    def make() -> np.ndarray:
+        if kind == "file":
+            taken.write_text("mine")
+        elif kind == "folder":
+            taken.mkdir()
+        else:
+            taken.symlink_to("elsewhere")
+        return np.ones(5, "f4")
+
+    with pytest.raises(WriteError, match=r"made by another program during the save\. Save again|is a folder"):
+        save_shards({"d": Deferred((5,), "f4", make), **NEW}, path)
+    assert os.path.lexists(taken)
+    assert names(path) == sorted([*USUAL, taken.name, INDEX])
+    assert holds(path, OLD)
+
+
+def test_a_shard_that_another_file_has_replaced_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_shards(OLD, path)
+    mine = path.with_name("mine")
+    mine.write_text("mine")
+    original = os.rename
+
+    def rename(source: Any, target: Any) -> None:
+        if source == str(path.with_name(USUAL[1])):  # the save is about to remove it
+            os.replace(mine, source)
+        original(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    save_shards(NEW, path)
+    assert path.with_name(USUAL[1]).read_text() == "mine"
+    assert names(path) == sorted([*MARKED, USUAL[1], INDEX])
+
+
+def test_a_link_in_place_of_a_shard_is_kept_and_so_is_its_target(path: Path):
+    save_shards(OLD, path)
+    disk = path.parent / "disk"
+    disk.mkdir()
+    path.with_name(USUAL[0]).rename(disk / "first.safetensors")
+    path.with_name(USUAL[0]).symlink_to(disk / "first.safetensors")
+    assert holds(path, OLD)
+    save_plain(NEW, path)
+    assert names(path) == sorted(["disk", USUAL[0], path.name])
+    assert len(list(disk.iterdir())) == 1
+
+
+def test_a_plain_save_leaves_the_shards_of_another_library_alone(path: Path):
+    from safetensors.numpy import save_file as save_stock
+
+    for name, shard in zip("ab", USUAL, strict=False):
+        save_stock({name: OLD[name]}, path.with_name(shard))
+    path.with_name(INDEX).write_text(json.dumps({"weight_map": dict(zip("ab", USUAL, strict=False))}))
+    before = {name: path.with_name(name).read_bytes() for name in names(path)}
+    save_plain(NEW, path)
+    assert list(compare_states(NEW, load_file(path))) == []
+    assert {name: path.with_name(name).read_bytes() for name in before} == before
+
+
+def test_a_plain_save_removes_our_shards_whose_index_another_program_rewrote(path: Path):
+    save_shards(OLD, path)
+    content = json.loads(path.with_name(INDEX).read_text())
+    path.with_name(INDEX).write_text(json.dumps({"weight_map": content["weight_map"]}))
+    save_plain(NEW, path)
+    assert names(path) == [path.name]
 
 
 def test_nothing_is_removed_while_an_index_in_the_folder_cannot_be_read_and_the_rest_is_removed_later(path: Path):

@@ -21,6 +21,7 @@ from statezoo.checkpoints import (
     FormatError,
     MissingFileError,
     ReadError,
+    files,
     inspect,
     load_file,
     open_checkpoint,
@@ -28,6 +29,7 @@ from statezoo.checkpoints import (
     save_file,
     verify,
 )
+from statezoo.checkpoints.sharding import reader as sharded
 from statezoo.checkpoints.testing import compare_states
 
 INDEX = "model.safetensors.index.json"
@@ -326,6 +328,74 @@ def test_an_index_rewritten_by_another_tool_does_not_turn_off_the_checks_of_our_
     assert verify(tmp_path).damaged == ("c",)
 
 
+def test_one_shard_of_ours_among_foreign_ones_is_checked(tmp_path: Path):
+    save_ours(tmp_path)
+    save_stock({"c": STATE["c"]}, tmp_path / SHARDS[1])
+    write(tmp_path, {"total_size": 72}, json.loads((tmp_path / INDEX).read_text())["weight_map"])
+    damaged = bytearray((tmp_path / SHARDS[0]).read_bytes())
+    damaged[-1] ^= 0x40
+    (tmp_path / SHARDS[0]).write_bytes(damaged)
+    with pytest.raises(CorruptError, match=rf"{SHARDS[0]} is damaged: .*\n  'a'\n"):
+        load_file(tmp_path)
+    found = verify(tmp_path)
+    assert found.damaged == ("a",)
+    assert str(found).startswith(f"{tmp_path / INDEX}: damaged: the bytes of 1 of 3 tensors are not those")
+
+
+def test_a_renamed_shard_whose_index_is_edited_to_match_is_still_fully_checked(tmp_path: Path):
+    save_ours(tmp_path)
+    (tmp_path / SHARDS[1]).rename(tmp_path / "model-last.safetensors")
+    (tmp_path / INDEX).write_text((tmp_path / INDEX).read_text().replace(SHARDS[1], "model-last.safetensors"))
+    assert list(compare_states(STATE, load_file(tmp_path))) == []
+    assert read_metadata(tmp_path) == {"key": "value"}
+    damaged = bytearray((tmp_path / "model-last.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "model-last.safetensors").write_bytes(damaged)
+    assert verify(tmp_path).damaged == ("c",)
+
+
+def a_tensor_more(folder: Path) -> None:
+    save_stock({"d": np.ones(2)}, folder / "more.safetensors")
+    content = json.loads((folder / INDEX).read_text())
+    content["weight_map"]["d"] = "more.safetensors"
+    (folder / INDEX).write_text(json.dumps(content))
+
+
+def a_tensor_less(folder: Path) -> None:
+    content = json.loads((folder / INDEX).read_text())
+    del content["weight_map"]["c"]
+    (folder / SHARDS[1]).unlink()
+    (folder / INDEX).write_text(json.dumps(content))
+
+
+def a_shape(folder: Path) -> None:
+    save_stock({"c": STATE["c"].reshape(2, 2)}, folder / SHARDS[1])
+
+
+def a_dtype(folder: Path) -> None:
+    save_stock({"c": STATE["c"].view("i8")}, folder / SHARDS[1])
+
+
+@pytest.mark.parametrize("change", [a_tensor_more, a_tensor_less, a_shape, a_dtype])
+def test_a_manifest_that_no_longer_fits_is_an_error_that_says_so_and_how_to_load_the_shards(
+    tmp_path: Path, change: Any
+):
+    save_ours(tmp_path)
+    change(tmp_path)
+    for read in (load_file, verify, inspect):
+        with pytest.raises(CorruptError, match=rf"the manifest in .*{INDEX} does not fit the index and its shards \("):
+            read(tmp_path)
+    content = json.loads((tmp_path / INDEX).read_text())
+    del content["metadata"]["statezoo"]  # as the message says
+    (tmp_path / INDEX).write_text(json.dumps(content))
+    assert load_file(tmp_path)["b"].tolist() == STATE["b"].tolist()
+    damaged = bytearray((tmp_path / SHARDS[0]).read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / SHARDS[0]).write_bytes(damaged)
+    with pytest.raises(CorruptError, match=rf"{SHARDS[0]} is damaged"):
+        load_file(tmp_path)
+
+
 def test_a_plain_file_takes_precedence_over_an_index_with_its_name(folder: Path):
     save_stock({"x": np.ones(1)}, folder / "model.safetensors")
     assert list(load_file(folder)) == list(load_file(folder / "model.safetensors")) == ["x"]
@@ -373,3 +443,49 @@ def test_one_of_many_shards_changed_while_open_is_an_error(tmp_path: Path, how: 
         with pytest.raises(ReadError, match=r"was replaced after the checkpoint was opened. Open it again"):
             checkpoint["5"][...]
         assert checkpoint["6"][0] == 6
+
+
+def test_a_load_of_many_shards_that_are_replaced_meanwhile_returns_the_new_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "model.safetensors"
+    states = [{str(number): np.full(3, number + add) for number in range(70)} for add in (0, 1, 2)]
+    save_file(states[0], path, max_shard_size=24, durable=False)
+    original, later = files.load_state, states[1:]
+
+    def replace_and_load(*arguments: Any) -> Any:
+        if later:
+            save_file(later.pop(0), path, max_shard_size=24, durable=False)
+        return original(*arguments)
+
+    monkeypatch.setattr(files, "load_state", replace_and_load)
+    assert list(compare_states(states[2], load_file(path))) == []
+    with open_checkpoint(path) as checkpoint:
+        path.with_name("model-00003-of-00070.safetensors").unlink()
+        with pytest.raises(ReadError, match=r"was replaced after the checkpoint was opened. Open it again"):
+            checkpoint["2"][0]
+
+
+def test_an_index_replaced_by_one_with_the_same_text_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_ours(tmp_path)
+    first = tmp_path / SHARDS[0]
+    original, moved = sharded.read_index, tmp_path / "moved"
+    first.rename(moved)  # as if its writer had removed it for another state, and saves the first one again
+
+    def read_index(path: str) -> bytes:
+        text = original(path)
+        if moved.exists():
+            moved.rename(first)
+            (tmp_path / INDEX).unlink()
+            (tmp_path / INDEX).write_bytes(text)
+            first.rename(moved)
+            monkeypatch.setattr(sharded, "read_index", read_again)
+        return text
+
+    def read_again(path: str) -> bytes:
+        moved.rename(first)
+        monkeypatch.setattr(sharded, "read_index", original)
+        return original(path)
+
+    monkeypatch.setattr(sharded, "read_index", read_index)
+    assert list(compare_states(STATE, load_file(tmp_path))) == []
