@@ -7,11 +7,12 @@ The module of a built-in format is imported when the format is first used. `regi
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..errors import ArgumentError, FormatError
 from ..state.manifest import TensorSpec
 from ..state.sharing import Alias
 from ..storage.source import Source
+from ..storage.threads import undisturbed
 
 
 class Layout(NamedTuple):
@@ -128,13 +130,21 @@ class Format:
         """The suffix of new files."""
         return self.suffixes[0]
 
-    @functools.cached_property
+    @property
     def codec(self) -> Codec:
         """The module that reads and writes the format."""
-        if isinstance(self.module, str):
-            return cast(Codec, importlib.import_module(self.module, __package__))
-        return self.module
+        if not isinstance(self.module, str):
+            return self.module
+        codec = _codecs.get(self.module)
+        if codec is None:
+            importing = partial(importlib.import_module, self.module, __package__)
+            # Ours is imported where no signal handler can come in between and find half of it.
+            codec = undisturbed(importing) if self.module.startswith(".") else importing()
+            _codecs[self.module] = codec
+        return cast(Codec, codec)
 
+
+_codecs: dict[str, ModuleType] = {}
 
 DEFAULT = Format("safetensors", (".safetensors",), ".safetensors_", shards=True)
 

@@ -11,9 +11,13 @@ from _thread import allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 from ..errors import CheckpointError
+from .forks import unforked
 
+T = TypeVar("T")
 Task = Callable[[], object]
 _MOST_THREADS = 4
 
@@ -25,9 +29,26 @@ def run_on_threads(tasks: Iterable[Task], number: int | None = None) -> None:
     Raises the exception of the first task that failed, or an interrupt; the tasks that are left are not run.
     """
     work = _Work(tasks)
+    number = _processors() if number is None else number
+    _finish(work, partial(work.start, min(work.count, number) - 1), work.run)
+
+
+def undisturbed(task: Callable[[], T]) -> T:
+    """Call a function on another thread, where no signal comes in between, and while no other thread forks.
+
+    An interrupt is raised when the call has ended. Raises as the function does, too.
+    """
+    results: list[T] = []
+    work = _Work([lambda: results.append(unforked(task))])
+    _finish(work, partial(work.start, 1), lambda: None if work.has_threads else work.run())
+    return results.pop()
+
+
+def _finish(work: _Work, *steps: Task) -> None:
+    """Call the steps, and wait until all threads have ended."""
     try:
-        work.start(min(work.count, _processors() if number is None else number) - 1)
-        work.run()
+        for step in steps:
+            step()
     except BaseException as error:  # an interrupt
         work.errors.append(error)
     finally:
@@ -59,6 +80,10 @@ class _Work:
         self._ended: list[None] = []
         self._bell, self._process = allocate_lock(), os.getpid()
         self._bell.acquire()
+
+    @property
+    def has_threads(self) -> bool:
+        return bool(self._started)
 
     def start(self, number: int) -> None:
         """Start that many threads, or fewer if the system starts no more."""

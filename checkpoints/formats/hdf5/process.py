@@ -19,6 +19,7 @@ from typing import IO, BinaryIO
 
 from ...errors import CorruptError, ReadError
 from ...storage.source import FileSource, Source
+from ...storage.threads import undisturbed
 from ..recognise import AGAIN, HEAD_BYTES, cause_of
 from . import SIGNATURE
 
@@ -52,14 +53,16 @@ class Hdf5Process:
 
     def __init__(self, source: Source, most_bytes: int, written_bytes: int | None = None) -> None:
         self._source, self._most_bytes = source, most_bytes
-        self._lock, self._owner, self._is_late = threading.Lock(), os.getpid(), False
+        # Re-entrant, so that a signal handler does not wait for the request that it interrupted.
+        self._lock, self._owner, self._is_late = threading.RLock(), os.getpid(), False
+        self._is_asking = False
         # Unpacked values take memory several times: as a chunk, in a growing buffer, and as an array.
         limits = _LEAST_MEMORY_BYTES + 4 * most_bytes, _seconds_for(source.size_bytes)
         size_bytes = source.size_bytes if written_bytes is None else written_bytes
-        self._process, self._requests = _started(source, (*limits, size_bytes, int(written_bytes is not None)))
+        self._process, self._requests = _started_whole(source, (*limits, size_bytes, int(written_bytes is not None)))
         assert self._process.stdout is not None
         self._answers: IO[bytes] = self._process.stdout
-        self._end = weakref.finalize(self, _end, self._process, self._requests)
+        self._end = weakref.finalize(self, _end, self._process, self._requests, self._owner)
         try:
             with self._within(_START_SECONDS):
                 is_ready = self._answers.read(_HEAD_BYTES) == b"R" + bytes(8)
@@ -85,10 +88,17 @@ class Hdf5Process:
     def _ask(self, number: int | None, buffer: memoryview | None) -> memoryview:
         """Return the answer to the request for a dataset, or for the index. Use `buffer` for it if one is given."""
         seconds = _seconds_for(self._source.size_bytes + len(buffer or b""))
+        if self._owner != os.getpid():  # before the lock, which another thread may have held when this was forked
+            raise ReadError(f"{self._source.name} is not open in this forked process. Open it again.")
         with self._lock:
-            if not self._end.alive or self._owner != os.getpid():
+            if not self._end.alive:
                 raise ReadError(f"{self._source.name} is no longer open here. Open it again.")
+            if self._is_asking:
+                raise ReadError(
+                    f"{self._source.name} is being read by what this signal handler interrupted. Open it again."
+                )
             try:
+                self._is_asking = True
                 if number is not None:
                     self._requests.write(b"%d %d\n" % (number, seconds))
                 letter, content = self._await(seconds, buffer)
@@ -98,6 +108,8 @@ class Hdf5Process:
                 # The next request must not get the rest of this answer.
                 self._end()
                 raise
+            finally:
+                self._is_asking = False
             if letter != b"=":
                 raise self._complaint(letter, bytes(content))
             return content
@@ -171,6 +183,18 @@ def _seconds_for(size_bytes: int) -> int:
     return _LEAST_SECONDS + size_bytes // _BYTES_IN_A_SECOND
 
 
+def _started_whole(source: Source, limits: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    """Start a process as `_started` does. An interrupt leaves neither the process nor a pipe."""
+    made: list[tuple[subprocess.Popen[bytes], BinaryIO]] = []
+    try:
+        undisturbed(lambda: made.append(_started(source, limits)))
+        return made[0]
+    except BaseException:
+        for process, requests in made:
+            _end(process, requests, os.getpid())
+        raise
+
+
 def _started(source: Source, limits: tuple[int, ...]) -> tuple[subprocess.Popen[bytes], BinaryIO]:
     """Start a process that has the file open. Return it and the pipe for requests. Raises ReadError if that fails."""
     if not sys.executable or getattr(sys, "frozen", False):
@@ -218,10 +242,11 @@ def _descriptor_of(source: Source) -> Iterator[int]:
             yield copy.fileno()
 
 
-def _end(process: subprocess.Popen[bytes], requests: BinaryIO) -> None:
-    """End the process and close the pipes to it. A fork of the owner cannot end it and only closes the pipes."""
-    process.kill()
-    process.wait()
+def _end(process: subprocess.Popen[bytes], requests: BinaryIO, owner: int) -> None:
+    """End the process and close the pipes to it. A fork of the owner only closes the pipes."""
+    if owner == os.getpid():
+        process.kill()
+        process.wait()
     requests.close()
     if process.stdout is not None:
         process.stdout.close()

@@ -63,7 +63,8 @@ class History:
     share: save each checkpoint as a folder of shards, in which unchanged tensors are hard links to those of the step
     before (see linked.py); safetensors only. durable: as in `save_file`.
     Iterating yields every checkpoint as Saved, by step, including damaged ones, which may have no metrics. As a context
-    manager, it waits for the last save. Raises ArgumentError, or WriteError if the folder cannot be made.
+    manager, it waits for the last save. It can be pickled: the other process opens the folder again. Raises
+    ArgumentError, or WriteError if the folder cannot be made.
     """
 
     def __init__(
@@ -87,8 +88,11 @@ class History:
             raise ArgumentError(f"checkpoints can share shards only in {DEFAULT.name}. Leave out share, or format.")
         self.folder = os.path.abspath(os.fsdecode(folder))  # the program may change its working directory
         files.make_folder(self.folder, make_folders, durable)
-        # Imported now: a signal handler must not find a half-imported module.
-        self._codec, self._durable, self._log = form.codec, durable, Log(self.folder)
+        self._reopen = partial(
+            type(self), self.folder, keep_last, keep_best, keep_every, metric, mode,
+            format=form.name, background=background, share=share, durable=durable,
+        )  # fmt: skip
+        self._durable, self._log = durable, Log(self.folder)
         self._background, self._snapshots = Background(), SnapshotMemory() if background else None
         self._checks = Checks()
         # Of each process: a thread that held it does not exist in a forked one. A handler may save during a save.
@@ -167,6 +171,9 @@ class History:
     def close(self) -> None:
         """Wait for the save in the background, and raise what it raised. The history can still be used afterwards."""
         self._background.wait()
+
+    def __reduce__(self) -> tuple[Callable[[], History], tuple[()]]:
+        return self._reopen, ()
 
     def __enter__(self) -> History:
         return self

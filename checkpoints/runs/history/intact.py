@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ...errors import CheckpointError, CorruptError, FormatError, ReadError, VersionError
+from ...tools.verification import verify
 from . import files
 from .retention import Saved
 
@@ -59,8 +60,6 @@ def first_intact(
 
 def check(path: str) -> None:
     """Raise CorruptError or another CheckpointError unless every byte of a file is what was written."""
-    from ...tools.verification import verify
-
     found = verify(path)
     if not found.intact:
         raise CorruptError(str(found), found.damaged)

@@ -24,12 +24,13 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ...errors import ReadError, WriteError
+from ...storage.forks import OwnFile
 from ...storage.locks import locked
 from .metrics import numbers_from_json, numbers_to_json
 from .savers import this_process
 
 NAME = "history.jsonl"
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
 class Record(NamedTuple):
@@ -57,20 +58,23 @@ class Log:
 
     def _lines(self) -> list[bytes]:
         try:
-            with open(self.path, "rb", opener=_open_regular) as file:
-                lines = file.read().split(b"\n")
+            file = _opened(self.path, os.O_RDONLY)
+            try:
+                with open(file.number, "rb", closefd=False) as content:
+                    return content.read().split(b"\n")
+            finally:
+                file.close()
         except FileNotFoundError:
             return []
         except OSError as error:
             raise ReadError(f"{self.path} could not be read: {_reason(error)}.", error) from error
-        return lines
 
     @contextmanager
     def locked(self) -> Iterator[OpenLog]:
         """Lock the log and yield it. Raises WriteError if it cannot be opened, LockedError if it stays locked."""
         with locked(self.path, create=True):
             try:
-                descriptor = _open_regular(self.path, _FLAGS)
+                file = _opened(self.path, _FLAGS)
             except OSError as error:
                 raise WriteError(
                     f"{self.path} could not be opened, and nothing was saved: {_reason(error)}.\n"
@@ -78,10 +82,10 @@ class Log:
                     error,
                 ) from error
             try:
-                yield OpenLog(self.path, descriptor)
+                yield OpenLog(self.path, file.number)
             finally:
                 with suppress(OSError):
-                    os.close(descriptor)
+                    file.close()
 
 
 class OpenLog(NamedTuple):
@@ -109,12 +113,13 @@ class OpenLog(NamedTuple):
             ) from error
 
 
-def _open_regular(path: str, flags: int) -> int:
+def _opened(path: str, flags: int) -> OwnFile:
     """Open a regular file. Raises OSError for anything else, at once: opening a named pipe could wait forever."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
+    file = OwnFile()
+    file.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(file.number).st_mode):
+        return file
+    file.close()
     raise OSError(errno.EINVAL, "It is not a regular file", path)
 
 
