@@ -1,5 +1,6 @@
 """Checkpoints that share unchanged shards on disk: each is complete, for stock readers too."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,19 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statezoo.checkpoints import DamagedWarning, History, WriteError, fingerprint, load_file, read_metadata, save_file
+from statezoo.checkpoints import (
+    DamagedWarning,
+    Deferred,
+    History,
+    WriteError,
+    fingerprint,
+    load_file,
+    open_checkpoint,
+    read_metadata,
+    save_file,
+    verify,
+)
+from statezoo.checkpoints.runs.history import linked as linked_module
 from statezoo.checkpoints.runs.history.linked import save_linked
 from statezoo.checkpoints.testing import compare_states
 
@@ -210,3 +223,129 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoints(tmp_path: Path):
     with pytest.raises(WriteError, match="step-00000002 could not be made: file exists"):
         history.save(2, state(2))
     assert list(compare_states(state(1), load_file(tmp_path / "step-00000001"))) == []
+
+
+def flip_a_bit(path: Path, keep_time: bool) -> None:
+    """Change a bit of the last tensor in place, as a failing disk does, or as a program that does not tell."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-5, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+    if keep_time:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def frozen_shard(folder: Path) -> Path:
+    """Return the shard of a checkpoint that is a hard link."""
+    (shard,) = (path for path in folder.glob("*.safetensors") if path.stat().st_nlink > 1)
+    return shard
+
+
+def intact(history: History) -> list[int]:
+    return [saved.step for saved in history if verify(saved.path).intact]
+
+
+def changed(path: Path) -> None:
+    flip_a_bit(path, keep_time=False)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 1000)
+
+
+def replaced(path: Path) -> None:
+    path.unlink()
+    save_file({"other": np.ones(3)}, path)
+
+
+def moved_to_another_disk(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere.safetensors")
+    path.symlink_to("../elsewhere.safetensors")
+
+
+@pytest.mark.parametrize("damage", [changed, cut, replaced, moved_to_another_disk])
+def test_a_shard_that_was_changed_is_written_again_by_the_next_save(tmp_path: Path, damage: Any):
+    history = History(tmp_path, keep_last=20, share=True, durable=False)
+    for step in range(3):
+        history.save(step, state(step))
+    damage(frozen_shard(tmp_path / "step-00000002"))
+    for step in range(3, 6):
+        history.save(step, state(step))
+        assert list(compare_states(state(step), load_file(tmp_path / f"step-{step:08}"))) == []
+        assert all(not path.is_symlink() for path in (tmp_path / f"step-{step:08}").iterdir())
+    assert frozen_shard(tmp_path / "step-00000005").stat().st_nlink >= 2  # shared again
+
+
+def test_a_bit_that_changed_without_a_trace_is_found_by_the_first_save_of_a_process_and_then_regularly(tmp_path: Path):
+    history = History(tmp_path, keep_last=50, share=True, durable=False)
+    for step in range(3):
+        history.save(step, state(step))
+    flip_a_bit(frozen_shard(tmp_path / "step-00000002"), keep_time=True)
+    later = History(tmp_path, keep_last=50, share=True, durable=False)
+    for step in range(3, 6):
+        later.save(step, state(step))
+    assert intact(later) == [0, 3, 4, 5]
+    flip_a_bit(frozen_shard(tmp_path / "step-00000005"), keep_time=True)
+    for step in range(6, 30):
+        later.save(step, state(step))
+    assert len(set(range(6, 30)) - set(intact(later))) < 8
+
+
+def test_a_shard_is_read_only_when_a_check_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    reads: list[str] = []
+    holds = linked_module._holds
+    monkeypatch.setattr(linked_module, "_holds", lambda path, *_: reads.append(path) or holds(path, *_))
+    history = History(tmp_path, keep_last=3, share=True, durable=False)
+    for step in range(18):
+        history.save(step, state(step))
+    assert [Path(path).parent.name for path in reads] == ["step-00000002", "step-00000010"]
+
+
+def test_a_file_with_the_most_links_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    link = os.link
+
+    def refuse_at_three(source: Any, target: Any, **named: Any) -> None:
+        if os.stat(source).st_nlink >= 3:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+        link(source, target, **named)
+
+    monkeypatch.setattr(os, "link", refuse_at_three)
+    history = History(tmp_path, keep_last=10, share=True, durable=False)
+    for step in range(8):
+        history.save(step, state(step))
+    assert intact(history) == list(range(8))
+    assert max(path.stat().st_nlink for path in tmp_path.rglob("*.safetensors")) == 3
+
+
+def test_a_deferred_array_is_computed_once_for_each_save(tmp_path: Path):
+    history, made = History(tmp_path, share=True, durable=False), []
+
+    def make() -> np.ndarray:
+        made.append(None)
+        return np.full(LARGE, len(made), "f4")
+
+    for step in (1, 2, 3):
+        path = history.save(step, {"frozen": np.ones(LARGE, "f4"), "made": Deferred((LARGE,), "f4", make)})
+        assert load_file(path)["made"][0] == step == len(made)
+
+
+def test_an_open_checkpoint_is_shared_without_reading_its_tensors(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    history.save(1, state(1))
+    with open_checkpoint(history.save(2, state(1))) as checkpoint:
+        history.save(3, checkpoint)
+    assert {path.stat().st_nlink for path in tmp_path.rglob("*.safetensors")} == {3}
+
+
+def test_an_array_that_changes_during_a_save_gives_a_checkpoint_that_verifies(tmp_path: Path):
+    history, changing = History(tmp_path, share=True, durable=False), np.zeros(LARGE, "f4")
+
+    def make() -> np.ndarray:
+        changing[:] += 1  # after the first look at it, before it is written
+        return np.zeros(3)
+
+    for step in (1, 2, 3):
+        history.save(step, {"made": Deferred((3,), "f8", make), "changing": changing})
+    assert intact(history) == [1, 2, 3]

@@ -1,6 +1,8 @@
 """Damaged checkpoints of a history are skipped, and the ones before them are used."""
 
+import errno
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from statezoo.checkpoints import (
     DamagedWarning,
     History,
     MismatchError,
+    ReadError,
     VersionError,
     load_file,
     load_model,
@@ -125,3 +128,115 @@ def test_a_checkpoint_that_another_process_removes_before_it_is_read_is_skipped_
     found = history.load(read)
     assert found is not None
     assert found[0].step == 3
+
+
+def test_a_look_at_the_folder_while_another_process_saves_and_removes_finds_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, keep_last=1, durable=False)
+    history.save(1, state(1))
+    listed, later = os.listdir, [2, 3]
+
+    def list_and_save(folder: Any) -> list[str]:
+        names = listed(folder)
+        if later:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "listdir", listed)
+                history.save(later.pop(0), state())
+        return names
+
+    monkeypatch.setattr(os, "listdir", list_and_save)
+    assert [saved.step for saved in History(tmp_path)] == [3]
+    later[:] = [4]
+    found = History(tmp_path).latest()
+    assert found is not None
+    assert found.step == 4
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_step_saved_again_while_it_is_read_gives_one_version(tmp_path: Path, share: bool):
+    history = History(tmp_path, share=share, **LOWEST)
+    history.save(1, state(1), {"loss": 1.0})
+    later = [2, 3]
+
+    def read(path: str) -> float:
+        if later:
+            value = later.pop(0)
+            History(tmp_path, share=share, **LOWEST).save(1, state(value), {"loss": float(value)})
+        return load_file(path)["weight"][0]
+
+    found = history.load(read)
+    assert found is not None
+    assert (found[0].metrics["loss"], found[1]) == (3.0, 3.0)
+
+
+def test_a_checkpoint_that_is_replaced_each_time_is_an_error_after_many_attempts(tmp_path: Path):
+    history = History(tmp_path, durable=False)
+    history.save(1, state(1))
+    with pytest.raises(ReadError, match=r"were replaced each time while they were read\. Try again\."):
+        history.load(lambda _: history.save(1, state(1)))
+
+
+def refuse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the system refuse to open a file, as it does to other users, though the tests may run as root."""
+    opened, looked = os.open, os.stat
+
+    def refusing(function: Any) -> Any:
+        def call(target: Any, *arguments: Any, **named: Any) -> Any:
+            if isinstance(target, str) and target.startswith(str(path)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
+            return function(target, *arguments, **named)
+
+        return call
+
+    monkeypatch.setattr(os, "open", refusing(opened))
+    if path.is_dir():
+        monkeypatch.setattr(os, "stat", refusing(looked))
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_checkpoint_that_may_not_be_read_is_skipped_with_a_warning(
+    tmp_path: Path, share: bool, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, share=share, **LOWEST)
+    for step in (1, 2):
+        history.save(step, state(step), {"loss": 1.0 / step})
+    refuse(next(tmp_path.glob("step-00000002*")), monkeypatch)
+    for find in (history.latest, history.best, lambda: (history.load() or [None])[0], History(tmp_path).latest):
+        with pytest.warns(DamagedWarning, match=r"step-00000002.*permission denied|step-00000002.*Permission denied"):
+            found = find()
+        assert found is not None
+        assert found.step == 1
+    history.save(3, state(3), {"loss": 1.0})
+    assert [record.step for record in history.log()] == [1, 2, 3]
+
+
+def test_an_error_of_the_callers_own_function_is_not_taken_for_damage(tmp_path: Path):
+    history = History(tmp_path, durable=False)
+    history.save(1, state(1))
+
+    def read(_: str) -> None:
+        raise FileNotFoundError("a file of the caller")
+
+    with pytest.raises(FileNotFoundError, match="a file of the caller"):
+        history.load(read)
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_passed_over_at_once(tmp_path: Path, share: bool):
+    history = History(tmp_path, share=share, durable=False)
+    for step in (1, 2, 3):
+        history.save(step, state(step))
+    for step, make in ((3, os.mkfifo), (2, os.mkdir)):
+        path = next(tmp_path.glob(f"step-0000000{step}*"))
+        file = path / "model-00001-of-00001.safetensors" if share else path
+        file.unlink()
+        make(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamagedWarning)
+        for find in (history.latest, lambda: (history.load() or [None])[0]):
+            found = find()
+            assert found is not None
+            assert found.step == 1
+    history.save(4, state(4))

@@ -14,6 +14,7 @@ import pytest
 from history_states import LOWEST, names, state, steps
 
 from statezoo.checkpoints import History, load_file, open_checkpoint
+from statezoo.checkpoints.runs.history import savers
 from statezoo.checkpoints.runs.history.log import Log
 
 
@@ -98,6 +99,54 @@ def test_a_process_killed_at_any_moment_leaves_complete_checkpoints_and_the_next
     kept = [f"step-{saved.step:08}" + ("" if share else ".safetensors") for saved in last]
     assert names(tmp_path) == ["history.jsonl", *kept]
     assert len(kept) == 2
+
+
+KEEPER = """
+import sys
+import numpy as np
+from statezoo.checkpoints import History
+history = History(sys.argv[1], keep_last=10, durable=False, share=sys.argv[2] == "True")
+for step in range(5):
+    history.save(step, {"weight": np.full(1000, float(step))}, {"loss": 1})
+print("saved", flush=True)
+sys.stdin.readline()
+history.save(5, {"weight": np.full(1000, 5.0)}, {"loss": 1})
+"""
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_what_a_living_process_saved_is_left_to_it_and_removed_once_it_has_ended(tmp_path: Path, share: bool):
+    command = [sys.executable, "-c", KEEPER, str(tmp_path), str(share)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == "saved\n"
+        other = History(tmp_path, keep_last=1, share=not share, durable=False)
+        for step in (20, 21):
+            other.save(step, state(step))
+        assert steps(tmp_path) == [0, 1, 2, 3, 4, 21]
+        keeper.communicate("\n", timeout=60)
+        assert steps(tmp_path) == [0, 1, 2, 3, 4, 5, 21]
+    other.save(22, state(22))
+    assert steps(tmp_path) == [5, 22]  # which came after `other` was opened
+    assert sorted(record.step for record in other.log()) == [0, 1, 2, 3, 4, 5, 20, 21, 22]
+
+
+@pytest.mark.parametrize(
+    "saver", ["", "x", "//", "host/0/0", "host/-1/0", f"host/{10**30}/0", f"{savers._host()}/{2**22 + 1}/5", "a/b/c"]
+)
+def test_a_process_that_is_not_running_here_is_not_alive(saver: str):
+    assert not savers.is_another_alive(saver)
+
+
+def test_another_process_is_alive_until_it_ends_and_this_one_is_no_other():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        saver = f"{savers._host()}/{process.pid}/{savers._start_of(process.pid)}"
+        assert savers.is_another_alive(saver)
+        assert not savers.is_another_alive(f"{savers._host()}/{process.pid}/1")  # an earlier one with its number
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, but its parent has not asked yet
+        assert not savers.is_another_alive(saver)
+    assert not savers.is_another_alive(savers.this_process())
 
 
 def test_a_log_removed_while_a_writer_waits_for_it_is_created_again_and_locked(tmp_path: Path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from history_states import names, state, steps
 
-from statezoo.checkpoints import CheckpointError, History, load_file, save_file
+from statezoo.checkpoints import CheckpointError, Deferred, History, load_file, save_file
 
 LARGE = {f"w{number}": np.full(20_000, number, "f8") for number in range(6)}
 
@@ -109,6 +109,98 @@ def test_other_files_next_to_the_shards_of_a_removed_checkpoint_are_kept(tmp_pat
     history.save(2, state())
     assert steps(tmp_path) == [2]
     assert names(folder) == ["diffusion-00001-of-00002.safetensors", "notes.txt"]
+
+
+def test_a_copy_over_a_checkpoint_that_is_about_to_be_removed_is_left_alone(tmp_path: Path):
+    backup = tmp_path / "backup"
+    history = History(tmp_path / "run", keep_last=1, share=True, durable=False)
+    history.save(1, LARGE)
+    shutil.copytree(history.folder, backup)
+    copied = tmp_path / "run" / "step-00000001"
+    for step, name in enumerate(sorted(os.listdir(backup / copied.name)), 2):  # as rsync does: the index comes last
+        shutil.copy2(backup / copied.name / name, copied / ".new")
+        os.replace(copied / ".new", copied / name)
+        history.save(step, state())
+    loaded = load_file(copied)
+    assert all(np.array_equal(loaded[name], array) for name, array in LARGE.items())
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_checkpoint_restored_after_its_removal_is_kept(tmp_path: Path, share: bool):
+    history = History(tmp_path / "run", keep_last=1, share=share, durable=False)
+    saved = Path(history.save(1, state()))
+    saved = saved.parent if share else saved
+    copy = tmp_path / "backup"
+    # Hard links: what comes back has the inodes and the times that it had.
+    shutil.copytree(saved, copy, copy_function=os.link) if share else os.link(saved, copy)
+    history.save(2, state())
+    copy.rename(saved)
+    history.save(3, state())
+    history.save(4, state())
+    assert steps(tmp_path / "run") == [1, 4]
+
+
+def test_a_checkpoint_that_is_replaced_at_the_moment_of_its_removal_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, keep_last=1, durable=False)
+    path = history.save(1, state())
+    mine = tmp_path / "mine"
+    save_file(state(7), tmp_path / "mine.safetensors", {"history": '{"metrics":{},"step":1}'})
+    (tmp_path / "mine.safetensors").rename(mine)
+    original = os.rename
+
+    def rename(source: Any, target: Any) -> None:
+        if source == path and mine.exists():
+            os.replace(mine, path)
+        original(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    history.save(2, state())
+    assert load_file(path)["weight"][0] == 7
+
+
+def test_a_folder_made_by_somebody_else_survives_a_save_into_it_that_fails(tmp_path: Path):
+    history = History(tmp_path, share=True, durable=False)
+    (tmp_path / "step-00000001").mkdir()
+    with pytest.raises(ZeroDivisionError):
+        history.save(1, {"a": Deferred((3,), "f8", lambda: np.zeros(1 // 0))})
+    assert names(tmp_path / "step-00000001") == []
+    with pytest.raises(ZeroDivisionError):
+        history.save(2, {"a": Deferred((3,), "f8", lambda: np.zeros(1 // 0))})
+    assert names(tmp_path) == ["history.jsonl", "step-00000001"]
+
+
+def test_a_copy_into_the_folder_of_a_step_survives_saves_of_that_step(tmp_path: Path):
+    source, copy = tmp_path / "archive", tmp_path / "run" / "step-00000005"
+    source.mkdir()
+    save_file(LARGE, source / "model.safetensors", max_shard_size="200KB")
+    history = History(tmp_path / "run", keep_last=2, share=True, durable=False)
+    copy.mkdir()
+    for name in sorted(os.listdir(source)):
+        shutil.copy2(source / name, copy)
+        if not name.endswith(".json"):
+            history.save(5, state(5))
+            with pytest.raises(ZeroDivisionError):
+                history.save(5, {"a": Deferred((3,), "f8", lambda: np.zeros(1 // 0))})
+            assert load_file(copy)["weight"][0] == 5
+    assert load_file(copy).keys() == LARGE.keys()
+    for step in (6, 7, 8):  # it is not the checkpoint that the history saved
+        history.save(step, state(step))
+    assert load_file(copy).keys() == LARGE.keys()
+
+
+def test_renamed_checkpoints_are_kept(tmp_path: Path):
+    history = History(tmp_path, keep_last=1, durable=False)
+    shared = History(tmp_path, keep_last=1, share=True, durable=False)
+    history.save(1, state(1))
+    (tmp_path / "step-00000001.safetensors").rename(tmp_path / "step-00000002.safetensors")
+    shared.save(3, state(3))
+    (tmp_path / "step-00000003").rename(tmp_path / "step-00000004")
+    for step in (5, 6):
+        history.save(step, state(step))
+        History(tmp_path, keep_last=1, durable=False).save(step, state(step))
+    assert steps(tmp_path) == [2, 4, 6]
 
 
 KILLED = """
