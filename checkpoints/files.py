@@ -106,8 +106,8 @@ class _Plan:
         tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
         self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata, tensors), tensors, metadata
         self._layout = form.codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
-        offsets = self._layout.offsets
-        self.placed = [Placed(offsets[name], tensors[name].size_bytes, name, a) for name, a in packed.stored.items()]
+        offsets, sizes = self._layout.offsets, {tensor: tensor.size_bytes for tensor in set(tensors.values())}
+        self.placed = [Placed(offsets[name], sizes[tensors[name]], name, a) for name, a in packed.stored.items()]
 
     def write(self, descriptor: int) -> dict[str, str]:
         """Write all of the file. Return the digest of each tensor."""

@@ -33,7 +33,7 @@ from .deferred import Deferred
 STORAGE = "statezoo.storage.{}"
 # The most that NumPy allows: 32 before 2.0.
 _MOST_AXES = getattr(np, "MAXDIMS", 64)
-_OWNS_DATA, _BASE = attrgetter("flags.owndata"), attrgetter("base")
+_OWNS_DATA, _BASE, _DTYPE = attrgetter("flags.owndata"), attrgetter("base"), attrgetter("dtype")
 
 
 class View(NamedTuple):
@@ -94,9 +94,9 @@ def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], 
     are_apart = all(map(_OWNS_DATA, live.values())) and len(set(map(id, live.values()))) == len(live)
     memory = _in_place(live.values())
     # All in one call: another thread may change the shape, strides or dtype of an array, but not those of these views.
-    made = dict(zip(live, list(map(np.ndarray.view, live.values())), strict=True))
+    made = dict(zip(live, map(np.ndarray.view, live.values()), strict=True))
     stored = {**arrays, **made}
-    for dtype, name in {array.dtype: name for name, array in stored.items()}.items():
+    for dtype, name in dict(zip(map(_DTYPE, stored.values()), stored, strict=True)).items():
         dtypes.name_of(dtype, name)
     packed = Packed(list(names), {}, extra=dict(extra), memory=memory)
     storages: dict[str, np.ndarray] = {}
