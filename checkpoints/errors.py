@@ -7,6 +7,7 @@ its cursor, marks of direction turn text around, and invisible characters make t
 every error is `printable`, as is all that the tools and the command line print. `args` and attributes are exact.
 """
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,14 @@ def _is_visible(char: str) -> bool:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode()
+
+
+# What to do when the system has no more of something, by errno.
+ADVICE_AT_LIMITS = {
+    errno.EMFILE: "This process has too many open files: close some, or raise its limit (ulimit -n).",
+    errno.ENFILE: "The system has too many open files: close some programs.",
+    errno.ENOMEM: "The system has no memory left: close some programs.",
+}
 
 
 class CheckpointError(Exception):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from .errors import (
+    ADVICE_AT_LIMITS,
     ArgumentError,
     CheckpointError,
     FormatError,
@@ -192,10 +193,10 @@ def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
             raise
         reason = error.strerror or error
         if folder:
+            advice = "Free some space there, or set the environment variable TMPDIR to another folder."
+            advice = ADVICE_AT_LIMITS.get(error.errno or 0, advice)
             raise WriteError(
-                f"the state could not be written to a temporary file in {folder}: {reason}. Free some space there, or "
-                "set the environment variable TMPDIR to another folder.",
-                error,
+                f"the state could not be written to a temporary file in {folder}: {reason}. {advice}", error
             ) from error
         raise WriteError(f"the state could not be written: {reason}.", error) from error
 

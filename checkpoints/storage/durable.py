@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..errors import CheckpointError, WriteError
+from ..errors import ADVICE_AT_LIMITS, CheckpointError, WriteError
 from . import locks
 from .forks import OwnFile
 
@@ -48,6 +48,7 @@ _ADVICE = {
     errno.ENAMETOOLONG: "The name is too long for this file system: choose a shorter one.",
     errno.ELOOP: "The path is a symbolic link that leads back to itself: remove it.",
     errno.EINTR: "A signal came in between: save again.",
+    **ADVICE_AT_LIMITS,
 }
 _MOUNTED = "Something is mounted at this very path, so no file can take its place: save to another path in the folder."
 # Why the rename alone was refused, after all else went well.

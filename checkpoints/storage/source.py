@@ -5,17 +5,20 @@ Every read gives its offset, so several threads can read at once.
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
+import operator
 import os
 import stat
 import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, cast
 
-from ..errors import ArgumentError, MissingFileError, ReadError
+from ..errors import ADVICE_AT_LIMITS, ArgumentError, MissingFileError, ReadError
 
 # A pipe that takes the place of a file is not waited for.
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -118,9 +121,9 @@ class FileSource:
     """A regular file. It stays the same file even if another file is renamed to its path."""
 
     def __init__(self, path: str) -> None:
-        self.name = path
-        self._lock = threading.Lock()
         self._opened: list[int] = []
+        self.name = path
+        self._reading = threading.RLock()  # a signal handler may interrupt the thread that has it
         try:
             # Opening a device may have effects, such as rewinding a tape. One that appears meanwhile is refused below.
             status = os.stat(path)
@@ -133,9 +136,8 @@ class FileSource:
         except (OSError, ValueError) as error:
             cause = error if isinstance(error, OSError) else None
             reason = (error.strerror or error) if isinstance(error, OSError) else error
-            raise ReadError(
-                f"{path!r} cannot be opened: {reason}. Check the path and its permissions.", cause
-            ) from error
+            advice = ADVICE_AT_LIMITS.get(cause.errno or 0 if cause else 0, "Check the path and its permissions.")
+            raise ReadError(f"{path!r} cannot be opened: {reason}. {advice}", cause) from error
         if not stat.S_ISREG(status.st_mode):
             self.close()
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -148,7 +150,7 @@ class FileSource:
         return next(iter(self._opened), -1)
 
     def __del__(self) -> None:
-        if self._opened:
+        if getattr(self, "_opened", None):  # not if the constructor was interrupted in its first line
             self.close()
 
     def _status(self) -> os.stat_result:
@@ -184,15 +186,22 @@ class FileSource:
         try:
             if hasattr(os, "preadv"):
                 return os.preadv(self.descriptor, buffers, offset)
-            with self._lock:  # Windows
-                os.lseek(self.descriptor, offset, os.SEEK_SET)
-                part = os.read(self.descriptor, buffers[0].nbytes)
+            part = self._seek_and_read(offset, buffers[0].nbytes)
         except OSError as error:
             raise ReadError(
                 f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error
             ) from error
         bytes_of(buffers[0])[: len(part)] = part
         return len(part)
+
+    def _seek_and_read(self, offset: int, size_bytes: int) -> bytes:
+        """Return up to that many bytes from an offset, on a system without preadv (Windows).
+
+        A signal handler of this thread may read, too, but not between the two calls: they are one call of C code.
+        """
+        calls = partial(os.lseek, self.descriptor, offset, os.SEEK_SET), partial(os.read, self.descriptor, size_bytes)
+        with self._reading:
+            return cast(bytes, list(map(operator.call, calls))[1])
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Return bytes from an offset. Raises EOFError if there are fewer, ReadError if the system refuses."""
@@ -204,17 +213,22 @@ class FileSource:
         return bytes(buffer)
 
     def memory(self, copy_on_write: bool) -> memoryview:
-        """Return the file mapped into memory; what is written to it (copy_on_write) stays in memory."""
+        """Return the file mapped into memory; what is written to it (copy_on_write) stays in memory.
+
+        Raises EOFError if it has become shorter, ReadError if the system refuses.
+        """
         if not self.size_bytes:
             return memoryview(b"")
         access = mmap.ACCESS_COPY if copy_on_write else mmap.ACCESS_READ
         try:
             return memoryview(mmap.mmap(self.descriptor, self.size_bytes, access=access))
-        except (OSError, ValueError) as error:
-            cause = error if isinstance(error, OSError) else None
-            raise ReadError(
-                f"{self.name} cannot be mapped into memory: {error}. Load it without mmap.", cause
-            ) from error
+        except ValueError as error:
+            if os.fstat(self.descriptor).st_size < self.size_bytes:
+                raise EOFError from error
+            raise ReadError(f"{self.name} cannot be mapped into memory: {error}. Load it without mmap.") from error
+        except OSError as error:
+            advice = ADVICE_AT_LIMITS[errno.EMFILE] if error.errno == errno.EMFILE else "Load it without mmap."
+            raise ReadError(f"{self.name} cannot be mapped into memory: {error.strerror}. {advice}", error) from error
 
     def close(self) -> None:
         """Close the file. What is mapped stays mapped."""

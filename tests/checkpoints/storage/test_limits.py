@@ -97,3 +97,57 @@ def test_within_any_limit_of_memory_a_save_or_a_load_succeeds_or_says_what_is_mi
     assert last == "done"
     assert set(failed) <= {"OutOfMemoryError", "WriteError", "ReadError"}
     assert os.listdir(path.parent) == [path.name]
+
+
+_FEW_FILES = """
+import io, os, resource, sys
+import numpy as np
+from statezoo.checkpoints import CheckpointError, History, load_file, open_checkpoint, save_file
+path = sys.argv[1]
+state = {"w": np.ones(10)}
+work = {
+    "save": lambda: save_file(state, path),
+    "shards": lambda: save_file(state | {"v": np.ones(10)}, path + ".safetensors", max_shard_size=80),
+    "open file": lambda: save_file(state, io.BytesIO()),
+    "load": lambda: load_file(path),
+    "map": lambda: load_file(path, mmap=True),
+    "open": lambda: open_checkpoint(path).close(),
+    "history": lambda: History(path + ".run").save(1, state),
+}
+for name, action in work.items():
+    action()  # what is imported on the way must not need a file later
+for name, action in work.items():
+    before = os.listdir("/proc/self/fd")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(len(before) - 1, len(before) + 8):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, most))
+        try:
+            action()
+            outcome = "done"
+        except CheckpointError as error:
+            text = str(error)
+            outcome = "too many open files" in text.lower() or text
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        print(name, outcome, sep=": ")
+        assert name == "history" or outcome == "done" or "ulimit -n" in text, text
+        assert len(os.listdir("/proc/self/fd")) == len(before), name
+    load_file(path)
+    load_file(path + ".safetensors")
+    assert History(path + ".run").latest() is not None
+"""
+
+
+@ONLY_LINUX
+def test_with_few_descriptors_a_save_or_a_load_succeeds_or_says_so(path: Path):
+    done = subprocess.run([sys.executable, "-c", _FEW_FILES, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.endswith((": done", ": True"))] == []
+    assert {line.partition(":")[0] for line in lines if line.endswith(": True")} >= {
+        "save",
+        "shards",
+        "load",
+        "history",
+    }
+    assert lines[-1] == "history: done"
+    assert [name for name in os.listdir(path.parent) if name.startswith(".")] == []
