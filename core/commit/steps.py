@@ -55,8 +55,9 @@ class Commit:
 
     def write(self, array: np.ndarray, values: np.ndarray) -> None:
         """Copy values into a writable array. Both have the same shape and dtype and share no memory."""
-        # Without a subclass, whose __setitem__ may be Python code.
-        self._steps.append((operator.setitem, np.asarray(array), ..., values))
+        # A subclass may have a __setitem__ in Python.
+        memory = array if type(array) is np.ndarray else np.asarray(array)
+        self._steps.append((operator.setitem, memory, ..., values))
 
     def call(
         self, function: Callable[[], object], keep: Iterable[Any], revert: Callable[[], object] | None = None

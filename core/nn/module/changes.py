@@ -43,6 +43,7 @@ class Changes:
         self._steps += [(dict.__setitem__, attributes[kind], name, value), (operator.setitem, attributes, name, value)]
         if before is not value:
             self._count(kind, value, 1)
+        if before is not value and before is not None:
             self._count(kind, before, -1)
             self._note_replaced(module, name, before)
 

@@ -183,8 +183,10 @@ class LoadPlan:
             self._blame_shape(name, values, target)
         elif not target.flags.writeable:
             self._problems[name] = ("is read-only in the model", _UNLOCK)
+        elif values.dtype == target.dtype:
+            self._copies[name] = (target, values)
         elif _native(values.dtype) == _native(target.dtype):
-            self._copies[name] = (target, values.astype(target.dtype, copy=False))
+            self._copies[name] = (target, values.astype(target.dtype))
         elif not _castable(values.dtype, target.dtype):
             self._blame_dtype(name, values, target, _CONVERT)
         elif not self._cast:
