@@ -6,15 +6,14 @@ gets the same numbers. `get_rng_state` and `set_rng_state` save and restore the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .autograd.tensor import Tensor
+from .commit.block import Setting
 from .errors import ArgumentError
 
 # Created on first use: NumPy imports numpy.random lazily, and a loaded model draws nothing. A dict, because its
@@ -25,24 +24,25 @@ _made: dict[str, np.random.Generator] = {}
 class _StandIn:
     """A copy of the default generator at the start of the block, created on the first draw."""
 
-    def __init__(self) -> None:
-        current = _stand_in.get()
-        if current is not None:
-            self._state = current.state
+    def __init__(self, outside: _StandIn | None) -> None:
+        self._made: dict[str, np.random.Generator] = {}
+        if outside is not None:
+            self._state = outside.state
         else:
             self._state = _made["default"].bit_generator.state if _made else None
 
     @property
     def state(self) -> Mapping[str, Any] | None:
-        made = self.__dict__.get("generator")
-        return made.bit_generator.state if made is not None else self._state
+        return self._made["default"].bit_generator.state if self._made else self._state
 
-    @cached_property
+    @property
     def generator(self) -> np.random.Generator:
-        generator = np.random.default_rng(0)
-        if self._state is not None:
-            generator.bit_generator.state = self._state
-        return generator
+        if not self._made:
+            generator = np.random.default_rng(0)
+            if self._state is not None:
+                generator.bit_generator.state = self._state
+            self._made.setdefault("default", generator)
+        return self._made["default"]
 
 
 _stand_in: ContextVar[_StandIn | None] = ContextVar("statezoo_stand_in_generator", default=None)
@@ -56,8 +56,9 @@ def default_generator() -> np.random.Generator:
     stand_in = _stand_in.get()
     if stand_in is not None:
         return stand_in.generator
-    made = _made.get("default")
-    return made if made is not None else _made.setdefault("default", np.random.default_rng(0))
+    if not _made:
+        _made.setdefault("default", np.random.default_rng(0))
+    return _made["default"]
 
 
 def manual_seed(seed: int) -> np.random.Generator:
@@ -96,17 +97,12 @@ def set_rng_state(state: Mapping[str, Any], generator: np.random.Generator | Non
     bit_generator.state = state
 
 
-@contextmanager
-def undisturbed_generator() -> Iterator[None]:
-    """Make this thread draw from a copy of the default generator inside the block.
+def undisturbed_generator() -> Setting:
+    """Return a context in which this thread draws from a copy of the default generator.
 
     The default generator itself does not change, and other threads can still draw from it.
     """
-    token = _stand_in.set(_StandIn())
-    try:
-        yield
-    finally:
-        _stand_in.reset(token)
+    return Setting(_stand_in, lambda outside: _StandIn(outside))
 
 
 def randn(*shape: int, generator: np.random.Generator | None = None) -> Tensor:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
+from ..commit.block import Setting
 from ..errors import GraphError
 
 if TYPE_CHECKING:
@@ -43,21 +44,14 @@ def is_grad_enabled() -> bool:
     return recording.get() is True
 
 
-class no_grad:
+class no_grad(Setting):
     """A context (`with no_grad():`) or decorator (`@no_grad()`) that turns off recording for `backward()`.
 
     A decorated generator or coroutine runs its own body without recording; code that consumes it is not affected.
     """
 
     def __init__(self) -> None:
-        self._tokens: list[Token[bool | Observer]] = []
-
-    def __enter__(self) -> None:
-        current = recording.get()
-        self._tokens.append(recording.set(False if current is True else current))
-
-    def __exit__(self, *exception: object) -> None:
-        recording.reset(self._tokens.pop())
+        super().__init__(recording, lambda outside: False if outside is True else outside)
 
     def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
         if inspect.isgeneratorfunction(function):

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.base import TensorBase
-
 _PACKAGE = __name__.rpartition(".commit")[0]
 # Built-in containers, each with the method that fills it.
 _CONTAINERS: dict[Any, Any] = {
@@ -21,7 +19,6 @@ _CONTAINERS: dict[Any, Any] = {
     set: set.update,
     deque: deque.extend,
 }
-_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 
 
 class Snapshot:
@@ -56,7 +53,7 @@ class Snapshot:
         if isinstance(thing, np.ndarray):
             if thing.flags.writeable:
                 self.steps.append((np.ndarray.__setitem__, thing, ..., thing.copy()))
-        elif isinstance(thing, _GENERATORS):
+        elif _is_generator(thing):
             self.steps += steps_to_restore(thing)
         elif isinstance(thing, tuple):
             return list(thing)
@@ -65,8 +62,8 @@ class Snapshot:
         elif isinstance(thing, types.FunctionType):
             held = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
             # A tensor in a closure may be a whole data set, and a loss has no reason to change it.
-            ours = [value for value in held if _is_ours(value) and not isinstance(value, TensorBase)]
-            return ours + [value for value in held if isinstance(value, _GENERATORS)]
+            ours = [value for value in held if _is_ours(value) and not hasattr(value, "__array__")]
+            return ours + [value for value in held if _is_generator(value)]
         elif is_root or _is_ours(thing):
             return self._record_attributes(thing)
         return []
@@ -99,6 +96,11 @@ def steps_to_restore(generator: Any) -> list[tuple[Any, ...]]:
         (random.Random.__base__.setstate, generator, position),  # pyright: ignore[reportOptionalMemberAccess]
         (setattr, generator, "gauss_next", gauss_next),
     ]
+
+
+def _is_generator(thing: Any) -> bool:
+    # Here, because NumPy imports numpy.random lazily, and loading a model needs none of it.
+    return isinstance(thing, np.random.Generator | np.random.RandomState | random.Random)
 
 
 def _is_ours(thing: Any) -> bool:

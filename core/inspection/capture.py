@@ -9,13 +9,13 @@ model.block.attention.attention_weights(*call.args, **call.kwargs)    # the patt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..autograd.tensor import Tensor
+from ..commit.block import Block
 from ..errors import ArgumentError, did_you_mean
+from ..nn.module.module import steps_to_hook
 from ..nn.module.registration import UnknownMemberError
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ class Call(NamedTuple):
     output: Any
 
 
-@contextmanager
-def capture(model: Module, *names: str, detach: bool = False) -> Iterator[dict[str, list[Call]]]:
-    """Yield a dict from module names to lists of their calls, filled while the model runs inside the block.
+def capture(model: Module, *names: str, detach: bool = False) -> Block[dict[str, list[Call]]]:
+    """Return a context that gives a dict from module names to lists of their calls, filled while the model runs in it.
 
     names: as in named_modules(); "" is the model. "*" matches one part of a name between dots: "blocks.*" is each
     block, "blocks.*.attention" the attention of each. A module with several names has the same calls under each.
@@ -47,10 +46,9 @@ def capture(model: Module, *names: str, detach: bool = False) -> Iterator[dict[s
         call = Call(args, kwargs, output)
         calls[id(module)].append(Call(*map(_detached, call)) if detach else call)
 
-    with ExitStack() as hooks:
-        for module in {id(module): module for module in found.values()}.values():
-            hooks.callback(module.register_forward_hook(note, with_kwargs=True).remove)
-        yield {name: calls[id(module)] for name, module in found.items()}
+    modules = {id(module): module for module in found.values()}.values()
+    begin, end = steps_to_hook((module, note, True) for module in modules)
+    return Block(begin, end, {name: calls[id(module)] for name, module in found.items()})
 
 
 def _named(model: Module, names: tuple[str, ...]) -> dict[str, Module]:

@@ -9,11 +9,11 @@ instead of Tensors is not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..autograd.tape import recording
+from ..commit.block import Setting
 
 if TYPE_CHECKING:
     from ..autograd.tensor import Tensor
@@ -45,17 +45,12 @@ _COSTS: dict[str, Callable[..., int]] = {
 }
 
 
-@contextmanager
-def counting(count: Callable[[int], None]) -> Iterator[None]:
-    """Call count with the multiply-adds of each matrix product in the block, and record no graph there."""
+def counting(count: Callable[[int], None]) -> Setting:
+    """Return a context that records no graph, and calls count with the multiply-adds of each matrix product."""
 
     def tell(operation: str, out: Tensor, operands: tuple[Tensor, ...], arguments: Mapping[str, Any]) -> None:
         cost = _COSTS.get(operation)
         if cost is not None:
             count(cost(out, *operands))
 
-    token = recording.set(tell)
-    try:
-        yield
-    finally:
-        recording.reset(token)
+    return Setting(recording, lambda outside: tell)

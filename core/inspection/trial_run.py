@@ -6,15 +6,19 @@ generator are restored.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..autograd.base import set_data
 from ..autograd.tensor import Tensor
+from ..commit.block import Block
+from ..commit.steps import Step
 from ..errors import ArgumentError
+from ..nn.module.module import steps_to_hook
 from ..random import undisturbed_generator
 from .multiply_adds import counting
 
@@ -53,13 +57,10 @@ def trial_run(model: Module, inputs: Sequence[Any]) -> Trial:
     def count(multiply_adds: int) -> None:
         trial.multiply_adds[id(running[-1])] += multiply_adds
 
-    with ExitStack() as stack:
-        for module in model.modules():
-            stack.enter_context(_restored(module))
-            stack.callback(module.register_forward_pre_hook(enter).remove)
-            stack.callback(module.register_forward_hook(leave).remove)
-        stack.enter_context(undisturbed_generator())
-        stack.enter_context(counting(count))
+    modules = list(model.modules())
+    hooked, unhooked = steps_to_hook(((module, leave, False) for module in modules), ((m, enter) for m in modules))
+    restored = [step for module in modules for step in _steps_to_restore(module)]
+    with Block(hooked, unhooked + restored, None), undisturbed_generator(), counting(count):
         try:
             model.eval()(*trial.inputs)
         except Exception as error:
@@ -80,21 +81,16 @@ def _example(value: Any) -> Tensor:
     )
 
 
-@contextmanager
-def _restored(module: Module) -> Iterator[None]:
-    """Restore the mode and the buffers of a module at the end, in the same memory."""
-    mode = module.training
-    buffers = [(name, b, b.data, b.data.copy()) for name, b in module._buffers.items() if b is not None]
-    try:
-        yield
-    finally:
-        module.training = mode
-        for name, buffer, array, values in buffers:
-            if module._buffers.get(name) is not buffer:
-                setattr(module, name, buffer)
-            buffer.data = array
-            if array.flags.writeable:
-                array[...] = values
+def _steps_to_restore(module: Module) -> list[Step]:
+    """Return the steps that restore the mode and the buffers of a module, in the same memory."""
+    steps: list[Step] = [(object.__setattr__, module, "training", module.training)]
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            steps += [(dict.__setitem__, module._buffers, name, buffer), (operator.setitem, vars(module), name, buffer)]
+            steps.append((set_data, buffer, buffer.data))
+            if buffer.data.flags.writeable:
+                steps.append((np.ndarray.__setitem__, buffer.data, ..., buffer.data.copy()))
+    return steps
 
 
 def shape_text(value: Any) -> str:

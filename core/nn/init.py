@@ -7,12 +7,11 @@ kernel. generator: the source of the draws; None means the default one (random.p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 from ..autograd.tensor import Tensor
+from ..commit.block import Setting
 from ..errors import ArgumentError, ShapeError
 from ..random import default_generator
 from .module.parameter import Parameter
@@ -25,18 +24,13 @@ Mode = Literal["fan_in", "fan_out"]
 _skipping: ContextVar[bool] = ContextVar("statezoo_skipping_init", default=False)
 
 
-@contextmanager
-def skip_init() -> Iterator[None]:
-    """Make the functions here skip Parameters inside the block: they neither write to them nor draw for them.
+def skip_init() -> Setting:
+    """Return a context in which the functions here skip Parameters: they neither write to them nor draw for them.
 
     For a model whose parameters are all about to be loaded: their memory is reserved but not touched until the file is
     known to fit. Other tensors, such as buffers that no file holds, are still initialized.
     """
-    token = _skipping.set(True)
-    try:
-        yield
-    finally:
-        _skipping.reset(token)
+    return Setting(_skipping, lambda outside: True)
 
 
 def _left_alone(tensor: Tensor) -> bool:

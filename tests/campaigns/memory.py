@@ -307,7 +307,52 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
+# --- what changes nothing, however it ends
+
+
+def _modes() -> Any:
+    """Return what blocks of core change: whether operations are recorded, and whether parameters are initialized."""
+    nn.manual_seed(5)
+    filled = nn.init.ones_(Parameter(np.zeros(1, np.float32)))
+    return nn.is_grad_enabled(), filled.item(), nn.random.default_generator().random()
+
+
+def _inside(block: Callable[[], Any]) -> Callable[[], Case]:
+    def change() -> None:
+        with block():
+            nn.random.default_generator().random()
+
+    return lambda: Case(change, _modes)
+
+
+def _looking(look: Callable[[Any, Any, Any], Any]) -> Callable[[], Case]:
+    def make() -> Case:
+        model, optimizer, batch = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Dropout()), None, np.ones((4, 2))
+        optimizer = optim.Adam(model.parameters())
+        batch = batch.astype(np.float32), np.zeros(4, np.int64)
+        return Case(lambda: look(model, optimizer, batch), lambda: [describe([model, optimizer]), _modes()])
+
+    return make
+
+
+def _capture(model: Any, optimizer: Any, batch: Any) -> None:
+    with nn.capture(model, "*") as seen:
+        assert seen == {"0": [], "1": [], "2": []}
+
+
+TRACELESS: dict[str, Callable[[], Case]] = {
+    "no_grad": _inside(nn.no_grad),
+    "skip_init": _inside(nn.init.skip_init),
+    "undisturbed_generator": _inside(nn.random.undisturbed_generator),
+    "capture": _looking(_capture),
+    "summary": _looking(lambda model, optimizer, batch: model.summary(batch[0])),
+    "doctor": _looking(lambda model, optimizer, batch: nn.doctor(model, optimizer, batch, nn.functional.cross_entropy)),
+}
+# These have `with` blocks of their own, see opcodes.py.
+CHECKED_ONLY = ("summary", "doctor")
+
+
 def make(name: str) -> Case:
     """Return a new case of that name. All cases of one name are alike."""
     nn.manual_seed(0)
-    return CASES[name]()
+    return {**CASES, **TRACELESS}[name]()

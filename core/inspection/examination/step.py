@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ...autograd.tensor import Tensor
+from ...commit.block import Block
 from ...commit.snapshot import Snapshot
 from ...errors import ModuleError
-from ...nn.module.module import Module
+from ...nn.module.module import Module, steps_to_hook
 from ...optim.optimizer import Optimizer
 from ...optim.param_groups import named_parameters
 from .graph import Node, leaves, recorded, tensors_in
@@ -116,7 +116,7 @@ class Observer:
             except ModuleError:
                 return None
 
-    def _undisturbed(self) -> AbstractContextManager[Snapshot]:
+    def _undisturbed(self) -> Block[Snapshot]:
         return undisturbed(self.model, self.optimizers, self.batch, self.loss)
 
     def _run(self) -> ObservedRun:
@@ -131,9 +131,8 @@ class Observer:
 
             return hook
 
-        with ExitStack() as hooks:
-            for path, module in self.model.named_modules():
-                hooks.callback(module.register_forward_hook(note(path)).remove)
+        begin, end = steps_to_hook((module, note(path), False) for path, module in self.model.named_modules())
+        with Block(begin, end, None):
             loss = self._compute()
         last = outputs[-1] if outputs else None
         of_model = {id(node.out) for node in recorded(t for output in outputs for t in tensors_in(output))}

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from ...commit.block import Block
 from ...commit.snapshot import Snapshot, steps_to_restore
-from ...commit.steps import run
 from ...random import undisturbed_generator
 
 
-@contextmanager
-def undisturbed(*things: Any) -> Iterator[Snapshot]:
-    """Yield a Snapshot of things. At the end, restore everything in it and all shared random generators."""
+def undisturbed(*things: Any) -> Block[Snapshot]:
+    """Return a context that gives a Snapshot of things, and restores it and all shared random generators at its end."""
     snapshot = Snapshot(*things)
+    begin, end = undisturbed_generator().steps()
     # A forward may draw from the shared generators; nothing here does.
     snapshot.steps += steps_to_restore(random.getstate.__self__)
     snapshot.steps.append((np.random.set_state, np.random.get_state()))  # noqa: NPY002
-    try:
-        with undisturbed_generator():
-            yield snapshot
-    finally:
-        run(snapshot.steps)
+    snapshot.steps += end
+    return Block(begin, snapshot.steps, snapshot)

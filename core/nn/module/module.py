@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -25,7 +26,7 @@ import numpy as np
 from ...autograd.base import set_data, set_grad, set_requires_grad
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import copy_sharing, count_elements
-from ...commit.steps import run
+from ...commit.steps import Step, run
 from ...errors import ArgumentError, ModuleError, did_you_mean
 from .loading import LoadResult, plan_load
 from .parameter import Buffer, Parameter
@@ -284,6 +285,24 @@ class Module(Traversal):
 
 
 def _add_hook(hooks: dict[int, Any], hook: Any) -> HookHandle:
-    key = next(key for key in _hook_keys if key not in hooks)  # a pickle may contain keys from another process
+    key = _free_key(hooks)
     hooks[key] = hook
     return HookHandle(hooks, key)
+
+
+def _free_key(hooks: dict[int, Any]) -> int:
+    return next(key for key in _hook_keys if key not in hooks)  # a pickle may contain keys from another process
+
+
+def steps_to_hook(
+    hooks: Iterable[tuple[Module, ForwardHook, bool]], pre_hooks: Iterable[tuple[Module, ForwardPreHook]] = ()
+) -> tuple[list[Step], list[Step]]:
+    """Return the steps that register hooks, and those that remove them. See commit/block.py.
+
+    hooks: (module, hook, with_kwargs), as in register_forward_hook. pre_hooks: (module, hook).
+    """
+    places: list[tuple[dict[int, Any], Any]] = [(m._forward_hooks, (hook, named)) for m, hook, named in hooks]
+    places += [(module._forward_pre_hooks, hook) for module, hook in pre_hooks]
+    keyed = [(registered, _free_key(registered), hook) for registered, hook in places]
+    begin: list[Step] = [(operator.setitem, registered, key, hook) for registered, key, hook in keyed]
+    return begin, [(registered.pop, key, None) for registered, key, _ in keyed]
