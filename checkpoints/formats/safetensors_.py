@@ -70,13 +70,15 @@ def lay_out(
     strings = {FORMAT: PYTORCH} | ties | dict(metadata)
     entries = entries_text(tensors, offsets)
 
-    def seal(manifest: str) -> list[tuple[int, bytes]]:
-        metadata = dict(sorted((strings | {MANIFEST: sealable(manifest)}).items()))
-        text = f'{{"{_METADATA}":{encode(metadata)}{"," if entries else ""}{entries}}}'.encode()
-        text += b" " * (-(8 + len(text)) % _ALIGNMENT_BYTES)
-        return [(0, len(text).to_bytes(8, "little") + sealed(text))]
+    blank = encode(sealable(manifest))
+    metadata = encode(dict(sorted((strings | {MANIFEST: sealable(manifest)}).items())))
+    text = f'{{"{_METADATA}":{metadata}{"," if entries else ""}{entries}}}'
+    start = -(-(8 + len(text.encode())) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
-    start = len(seal(manifest)[0][1])
+    def seal(manifest: str) -> list[tuple[int, bytes]]:
+        header = text.replace(blank, encode(sealable(manifest)), 1).encode().ljust(start - 8)
+        return [(0, len(header).to_bytes(8, "little") + sealed(header))]
+
     if start - 8 > _MOST_HEADER_BYTES:
         raise StateError(
             f"the header would take {start - 8:,} bytes, and safetensors allows {_MOST_HEADER_BYTES:,}. "

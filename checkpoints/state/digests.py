@@ -8,8 +8,6 @@ one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
 
 BYTES = 16
@@ -53,24 +51,21 @@ class Hasher:
 
     def update(self, memory: memoryview) -> None:
         """Add the next bytes."""
-        for piece in self._pieces(memory):
-            if len(piece) == self._block_bytes:
-                self._ended.append(xxh3_128_digest(piece))
-                continue
-            self._open.update(piece)
-            self._open_bytes += len(piece)
-            if self._open_bytes == self._block_bytes:
-                self._ended.append(self._open.digest())
-                self._open, self._open_bytes = xxh3_128(), 0
+        memory, size, start = memory.cast("B") if memory.nbytes else memory[:0], self._block_bytes, 0
+        if self._open_bytes:
+            start = size - self._open_bytes
+            self._continue(memory[:start])
+        end = start + max(0, len(memory) - start) // size * size
+        self._ended += [xxh3_128_digest(memory[place : place + size]) for place in range(start, end, size)]
+        self._continue(memory[end:])
 
-    def _pieces(self, memory: memoryview) -> Iterator[memoryview]:
-        """Yield the parts of `memory` that belong to one block each."""
-        memory = memory.cast("B") if memory.nbytes else memory[:0]
-        end = (self._block_bytes - self._open_bytes) if self._open_bytes else 0
-        if end:
-            yield memory[:end]
-        for start in range(end, len(memory), self._block_bytes):
-            yield memory[start : start + self._block_bytes]
+    def _continue(self, piece: memoryview) -> None:
+        """Add bytes that belong to one block, and end it if it is complete."""
+        self._open.update(piece)
+        self._open_bytes += len(piece)
+        if self._open_bytes == self._block_bytes:
+            self._ended.append(self._open.digest())
+            self._open, self._open_bytes = xxh3_128(), 0
 
     def blocks(self) -> bytes:
         """Return the digests of all blocks, one after the other. An empty tensor has one block, which is empty."""
