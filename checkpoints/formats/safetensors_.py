@@ -71,8 +71,8 @@ def lay_out(
     entries = entries_text(tensors, offsets)
 
     blank = encode(sealable(manifest))
-    metadata = encode(dict(sorted((strings | {MANIFEST: sealable(manifest)}).items())))
-    text = f'{{"{_METADATA}":{metadata}{"," if entries else ""}{entries}}}'
+    all_strings = encode(dict(sorted((strings | {MANIFEST: sealable(manifest)}).items())))
+    text = f'{{"{_METADATA}":{all_strings}{"," if entries else ""}{entries}}}'
     start = -(-(8 + len(text.encode())) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
     def seal(manifest: str) -> list[tuple[int, bytes]]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..errors import ClosedError, CorruptError, FormatError
 from ..state import dtypes
-from ..state.digests import BYTES, Hasher, block_bytes_of
+from ..state.digests import BYTES, LEAST_BLOCK_BYTES, Hasher, block_bytes_of, blocks_of, digest_of_blocks
 from ..state.manifest import TensorSpec
 from ..state.sharing import View, rebuilt
 from ..storage import streams
+from ..storage.source import Source
 from ..storage.streams import Wanted
 from . import slicing
 from .header import Header, Part
@@ -128,8 +129,7 @@ class Reader:
         """Return the digests of the blocks of a tensor from the file, or nothing if the file does not have them."""
         if part.manifest is None or name not in self.digests:
             return b""
-        size_bytes = part.opened.tensors[name].size_bytes
-        if size_bytes <= part.manifest.block_bytes_of(size_bytes):
+        if part.opened.tensors[name].size_bytes <= LEAST_BLOCK_BYTES:
             return bytes.fromhex(self.digests[name])
         return part.manifest.blocks.get(name, b"")
 
@@ -142,12 +142,11 @@ class Reader:
         if all(checked[first:end]):
             part.source.read_into(start + offset, buffer)
             return
-        low, high = first * block_bytes, min(end * block_bytes, size_bytes)
-        head, tail = (memoryview(bytearray(n)) for n in (offset - low, high - offset - len(buffer)))
-        part.source.read_into(start + low, *filter(len, (head, buffer, tail)))
         hasher = Hasher(block_bytes)
-        for piece in (head, buffer, tail):
-            hasher.update(piece)
+        _hash(part.source, hasher, start + first * block_bytes, start + offset)
+        part.source.read_into(start + offset, buffer)
+        hasher.update(buffer)
+        _hash(part.source, hasher, start + offset + len(buffer), start + min(end * block_bytes, size_bytes))
         self._refuse_damaged([name] if hasher.blocks() != blocks[BYTES * first : BYTES * end] else [])
         checked[first:end] = bytes([1]) * (end - first)
 
@@ -170,25 +169,35 @@ class Reader:
         self._compare(name, digest.hexdigest())
 
     def digest_of(self, name: str, progress: Progress = silent) -> str:
-        """Return the digest of the bytes of a tensor in the file, reading through a small buffer.
+        """Return the digest of the bytes of a tensor in the file. For the rest see `hashed`."""
+        return digest_of_blocks(self.hashed(name, progress))
+
+    def hashed(self, name: str, progress: Progress = silent) -> bytes:
+        """Return the digests of the blocks of a tensor in the file, one after the other. Read through a small buffer.
 
         progress: called with the number of bytes read since the last call.
         """
         part = self._part(name)
         if name not in part.opened.offsets:
-            return streams.digest_of(self._from_format(part, name))
+            return blocks_of(streams.memory_of(self._from_format(part, name)))
         offset, size_bytes = part.opened.offsets[name], part.opened.tensors[name].size_bytes
-        digest, buffer = (
-            Hasher(self._block_bytes_of(part, size_bytes)),
-            memoryview(bytearray(min(size_bytes, _BUFFER_BYTES))),
-        )
+        hasher = Hasher(self._block_bytes_of(part, size_bytes))
         with self._reading(part):
-            for start in range(0, size_bytes, _BUFFER_BYTES):
-                chunk = buffer[: size_bytes - start]
-                part.source.read_into(offset + start, chunk)
-                digest.update(chunk)
-                progress(len(chunk))
-        return digest.hexdigest()
+            _hash(part.source, hasher, offset, offset + size_bytes, progress)
+        return hasher.blocks()
+
+    def differing(self, name: str, hashed: bytes) -> list[range]:
+        """Return the bytes of the blocks of a tensor whose digests differ from those in the file.
+
+        The list is empty if the file has no digests of its blocks. hashed: as from `hashed`.
+        """
+        part, size_bytes = self._part(name), self._parts[name].opened.tensors[name].size_bytes
+        expected, block_bytes = self._blocks_of(part, name), self._block_bytes_of(part, size_bytes)
+        return [
+            range(number * block_bytes, min((number + 1) * block_bytes, size_bytes))
+            for number in range(len(expected) // BYTES)
+            if expected[BYTES * number : BYTES * (number + 1)] != hashed[BYTES * number : BYTES * (number + 1)]
+        ]
 
     def _part(self, name: str) -> Part:
         self._refuse_closed()
@@ -249,6 +258,16 @@ class Reader:
             raise CorruptError(
                 f"{part.source.name} was cut off while it was read. Use another copy of the file."
             ) from error
+
+
+def _hash(source: Source, hasher: Hasher, start: int, end: int, progress: Progress = silent) -> None:
+    """Hash the bytes of a source from `start` up to, but not including, `end`, a few at a time."""
+    buffer = memoryview(bytearray(min(end - start, _BUFFER_BYTES)))
+    for place in range(start, end, _BUFFER_BYTES):
+        chunk = buffer[: end - place]
+        source.read_into(place, chunk)
+        hasher.update(chunk)
+        progress(len(chunk))
 
 
 def _kind(tensor: TensorSpec, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:

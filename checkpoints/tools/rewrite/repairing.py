@@ -11,9 +11,12 @@ from ...files import save_file
 from ...formats import Opened
 from ...reading.progress import Progress, silent
 from ...reading.reader import Reader
+from ...state.digests import BYTES, digest_of_blocks
 from ..printing import counted, printable, rows_of
 from .copying import Copied
 from .salvage import open_damaged
+
+_MOST_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,19 @@ def _missing(opened: Opened, name: str, size_bytes: int) -> str | None:
 def _damage(reader: Reader, name: str, progress: Progress) -> str | None:
     """Return what is wrong with a stored tensor, or None if it is intact."""
     try:
-        digest = reader.digest_of(name, progress)
+        hashed = reader.hashed(name, progress)
     except CheckpointError as error:
         return f"it cannot be read: {printable(str(error))}"
-    return None if digest == reader.digests.get(name, digest) else "its bytes are not those that were written"
+    if digest_of_blocks(hashed) == reader.digests.get(name, digest_of_blocks(hashed)):
+        return None
+    places = reader.differing(name, hashed)
+    return f"its bytes are not those that were written{_where(places, len(hashed) // BYTES)}"
+
+
+def _where(places: list[range], blocks: int) -> str:
+    """Return the place of the damage in a tensor of several blocks, as text. Return nothing if it is unknown."""
+    if blocks < 2 or not places:
+        return ""
+    bytes_text = ", ".join(f"{place.start:,} to {place.stop - 1:,}" for place in places[:_MOST_PLACES])
+    more = ", ..." if len(places) > _MOST_PLACES else ""
+    return f": {len(places):,} of its {blocks:,} blocks differ (bytes {bytes_text}{more})"

@@ -216,6 +216,25 @@ def test_metadata_comes_back_exactly(path: Path):
     assert loaded["tied"] is loaded["weight"]
 
 
+@pytest.mark.parametrize("metadata", [{}, {"format": "np"}, {"format": "pt"}, {"format": ""}], ids=str)
+@pytest.mark.parametrize("max_shard_size", [None, 30])
+def test_the_format_in_the_metadata_is_the_users_or_not_seen(
+    tmp_path: Path, suffix: str, metadata: dict[str, str], max_shard_size: int | None
+):
+    if max_shard_size and suffix != ".safetensors":
+        return
+    array = np.ones(3)
+    for state in (
+        {"x": array, "y": np.zeros(3)},
+        {"x": array, "format": array},
+        {"x": array, "format": array[:2]},
+        {"format": array, "tied": array, "y": np.zeros(3)},
+    ):
+        save_file(state, path := tmp_path / f"model{suffix}", metadata, max_shard_size=max_shard_size)
+        assert read_metadata(path) == metadata
+        assert list(compare_states(state, load_file(path))) == []
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [

@@ -166,6 +166,35 @@ def test_the_nodes_of_a_tree_are_linked_and_their_keys_bound_the_names_below_the
     assert len(below) == 1
 
 
+def links_of(file: bytes, tree: int, heap: int, path: str = "") -> dict[str, tuple[int, int, int]]:
+    """Return what is cached in the link to each object below a group: the kind, and the places of a group."""
+    (names,) = unpack_from("<Q", file, heap + 24)
+    signature, _, level, count = unpack_from("<4sBBH", file, tree)
+    assert (signature, level) == (b"TREE", 0)
+    found: dict[str, tuple[int, int, int]] = {}
+    for child in unpack_from(f"<{2 * count + 1}Q", file, tree + 24)[1::2]:
+        (number,) = unpack_from("<6xH", file, child)
+        for place in range(child + 8, child + 8 + 40 * number, 40):
+            name, _, kind, _, *scratch = unpack_from("<QQIIQQ", file, place)
+            full = f"{path}/{file[names + name : file.index(0, names + name)].decode()}"
+            found[full] = (kind, *scratch)
+            found |= links_of(file, *scratch, full) if kind == 1 else {}
+    return found
+
+
+def test_links_to_groups_have_cached_symbol_tables_as_those_of_libhdf5(tmp_path: Path):
+    tensors = dict.fromkeys(["a.b.c", "a.w", "d.w", "e"], TensorSpec("U8", (1,)))
+    ours = bytes(file_of(tensors))
+    with h5py.File(tmp_path / "x.h5", "w", libver="earliest") as file:
+        for name in [*tensors, "__statezoo__"]:
+            file[name.replace(".", "/")] = np.ones(1, np.uint8)
+    theirs = (tmp_path / "x.h5").read_bytes()
+    found = [links_of(file, *unpack_from("<QQ", file, 80)) for file in (ours, theirs)]
+    assert found[0].keys() == found[1].keys() == {"/a", "/a/b", "/a/b/c", "/a/w", "/d", "/d/w", "/e", "/__statezoo__"}
+    assert [kind for kind, *_ in found[0].values()] == [kind for kind, *_ in found[1].values()]
+    assert {name for name, (kind, *_) in found[0].items() if kind} == {"/a", "/a/b", "/d"}
+
+
 def test_libhdf5_reads_the_most_axes_and_the_deepest_names():
     tensors = {"axes": TensorSpec("F64", (1,) * 31 + (3,)), ".".join("abcd" * 50): TensorSpec("I8", (2,))}
     with in_h5py(file_of(tensors)) as seen:

@@ -18,7 +18,17 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from statezoo.checkpoints import CorruptError, FormatError, inspect, load_file, load_model, read_metadata, save_file
+from statezoo.checkpoints import (
+    CorruptError,
+    FormatError,
+    inspect,
+    load_file,
+    load_model,
+    open_checkpoint,
+    read_metadata,
+    save_file,
+    verify,
+)
 from statezoo.checkpoints.testing import compare_states
 
 
@@ -130,6 +140,40 @@ def test_we_read_a_file_written_by_stock_safetensors_numpy(tmp_path: Path):
     assert list(compare_states(state, {name: loaded[name] for name in state})) == []
     assert read_metadata(tmp_path / "x.safetensors") == {"format": "np"}
     assert inspect(tmp_path / "x.safetensors").fingerprint is None
+
+
+@pytest.mark.parametrize("metadata", [{}, {"format": "np", "note": "é"}], ids=str)
+def test_every_safetensors_file_says_a_format_that_other_libraries_accept(tmp_path: Path, metadata: dict[str, str]):
+    path = tmp_path / "model.safetensors"
+    for max_shard_size in (None, 16):
+        save_file({"a": np.ones(2), "b": np.ones(2)}, path, metadata, max_shard_size=max_shard_size)
+        for file in tmp_path.glob("*.safetensors"):
+            with safetensors.safe_open(file, "np") as opened:  # pyright: ignore[reportPrivateImportUsage]
+                assert opened.metadata()["format"] == (metadata.get("format", "pt") if file == path else "pt")
+
+
+def test_a_file_rewritten_with_its_metadata_by_stock_safetensors_loads_and_is_checked(tmp_path: Path):
+    path, weight = tmp_path / "x.safetensors", np.arange(40_000.0)
+    save_file({"a": weight, "tied": weight, "z": np.ones(2)}, path, {"epoch": "7"})
+    before = path.read_bytes()
+    with safetensors.safe_open(path, "np") as file:  # pyright: ignore[reportPrivateImportUsage]
+        metadata = file.metadata()
+    for format in ({}, {"format": "mlx"}):
+        safetensors.numpy.save_file({"a": weight, "z": np.ones(2)}, path, metadata | format)
+        assert path.read_bytes() != before
+        loaded = load_file(path)
+        assert loaded["tied"] is loaded["a"]
+        assert read_metadata(path) == {"epoch": "7"}
+        assert verify(path).checked
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        for read in (load_file, lambda content: open_checkpoint(content)["a"][-9:]):
+            with pytest.raises(CorruptError, match="'a'"):
+                read(bytes(content))
+    for changed in ({"epoch": "8"}, {"more": "x"}, {"tied": "z"}):
+        safetensors.numpy.save_file({"a": weight, "z": np.ones(2)}, path, metadata | changed)
+        with pytest.raises(CorruptError, match="its manifest is not what was written"):
+            load_file(path)
 
 
 @pytest.mark.torch

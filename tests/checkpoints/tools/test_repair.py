@@ -88,6 +88,18 @@ def test_a_damaged_tensor_is_lost_with_every_name_that_shares_its_memory(path: P
     assert json.loads(json.dumps(found.as_dict()))["complete"] is False
 
 
+def test_the_report_says_which_blocks_of_a_large_tensor_are_damaged(path: Path, out: Path):
+    large = np.random.default_rng(0).integers(0, 256, 4 * 65_536 + 100, np.uint8)
+    save_file({"large": large, "small": WEIGHT}, path)
+    data = path.read_bytes()
+    start = data.index(large[:100].tobytes())
+    path.write_bytes(flipped(flipped(data, start + 70_000), start + large.size - 1))
+    assert repair(path, out).lost == {
+        "large": "its bytes are not those that were written: 2 of its 5 blocks differ (bytes 65,536 to 131,071, "
+        "262,144 to 262,243)"
+    }
+
+
 def test_damage_in_memory_shared_by_slices_loses_the_slices(path: Path, out: Path):
     data = saved(path)
     path.write_bytes(flipped(data, data.index(PARTS.tobytes())))
