@@ -161,7 +161,7 @@ class History:
 
     def __iter__(self) -> Iterator[Saved]:
         self._background.wait()
-        return iter([self._described(entry) for entry in self._entries()])
+        return iter([saved for _, saved in self._listed()])
 
     def log(self) -> list[Record]:
         """Return a record of every save so far, in order: step, file, time, metrics. See log.py."""
@@ -274,6 +274,16 @@ class History:
             if entry.name not in names:
                 self._known.pop(entry, None)
 
+    def _listed(self) -> list[tuple[files.Entry, Saved]]:
+        """Return every checkpoint with its description. Look again if one goes before its metrics are read."""
+        listed: list[tuple[files.Entry, Saved]] = []
+        for _ in range(files.MOST_LOOKS):
+            listed = [(entry, self._described(entry)) for entry in self._entries()]
+            unread = [entry for entry, _ in listed if entry not in self._saved]
+            if all(files.entry_at(entry.step, entry.path) == entry for entry in unread):
+                break
+        return listed
+
     def _entries(self) -> list[files.Entry]:
         entries = files.entries(self.folder)
         for gone in self._saved.keys() - set(entries):
@@ -296,10 +306,11 @@ class History:
 
     def _best_first(self) -> list[files.Entry]:
         """Return the checkpoints that may be the best: first those whose metrics cannot be read, then the best."""
-        entries = {entry.path: entry for entry in self._newest_first()[::-1]}
-        saves = list(map(self._described, entries.values()))
-        unreadable = [entry for entry in entries.values() if entry not in self._saved]
-        return unreadable + [entries[saved.path] for saved in self._retention.ranked(saves)]
+        self._background.wait()
+        listed = self._listed()
+        entry_of = {saved.path: entry for entry, saved in listed}
+        ranked = [entry_of[saved.path] for saved in self._retention.ranked(saved for _, saved in listed)]
+        return [entry for entry, _ in listed if entry not in self._saved] + ranked
 
 
 def _state_dict_of(state: Any) -> Mapping[str, Any]:
