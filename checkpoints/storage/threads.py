@@ -1,12 +1,13 @@
 """Tasks on several threads, all of which have ended when the call returns.
 
-The threads are started by one C call each. threading.Thread.start() takes a lock that a signal handler may have
-interrupted the holder of, and waits for the new thread, which may need that lock too.
+The threads are not threading.Thread objects, whose start() takes a lock that a signal handler may have interrupted the
+holder of, and waits for the new thread, which may need that lock too, or may have died because it got no memory.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from _thread import allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from .forks import unforked
 T = TypeVar("T")
 Task = Callable[[], object]
 _MOST_THREADS = 4
+_MOST_WAIT_S = 10
 
 
 def run_on_threads(tasks: Iterable[Task], number: int | None = None) -> None:
@@ -40,7 +42,7 @@ def undisturbed(task: Callable[[], T]) -> T:
     """
     results: list[T] = []
     work = _Work([lambda: results.append(unforked(task))])
-    _finish(work, partial(work.start, 1), lambda: None if work.has_threads else work.run())
+    _finish(work, partial(work.start, 1), work.wait_for_takers, work.run)
     return results.pop()
 
 
@@ -76,21 +78,23 @@ class _Work:
         self._tasks = deque(tasks)
         self.count = len(self._tasks)
         self.errors: list[BaseException] = []
-        self._started: list[int] = []
-        self._ended: list[None] = []
+        self._are_started = False
+        self._running: list[None] = []  # one entry for each other thread that may run a task
         self._bell, self._process = allocate_lock(), os.getpid()
         self._bell.acquire()
-
-    @property
-    def has_threads(self) -> bool:
-        return bool(self._started)
 
     def start(self, number: int) -> None:
         """Start that many threads, or fewer if the system starts no more."""
         with suppress(RuntimeError, MemoryError):
             for _ in range(number):
-                # In one C call: an interrupt between the start and an assignment would lose a running thread.
-                self._started.extend(map(start_new_thread, (self._run_and_ring,), ((),)))
+                start_new_thread(self._run_and_ring, ())
+                self._are_started = True
+
+    def wait_for_takers(self) -> None:
+        """Wait until other threads have taken all tasks. Give up after a while: a thread may die before it begins."""
+        deadline = time.monotonic() + _MOST_WAIT_S
+        while self._are_started and self._tasks and time.monotonic() < deadline:
+            self._bell.acquire(timeout=0.05)
 
     def run(self) -> None:
         """Run tasks until none is left or something has failed."""
@@ -105,20 +109,29 @@ class _Work:
                 self.errors.append(error)
 
     def _run_and_ring(self) -> None:
-        self.run()
-        self._ended.append(None)
-        with suppress(RuntimeError):  # it has rung already
-            self._bell.release()
+        # Without memory, a thread may end at any point. Before this line it has done nothing, and then it says so.
+        self._running.append(None)
+        try:
+            self.run()
+        finally:
+            self._running.pop()
+            if self._bell.locked():
+                with suppress(RuntimeError):  # another thread was faster
+                    self._bell.release()
 
     def wait(self) -> None:
-        """Wait for the threads. None may outlive the call: it would use freed memory, or write into another file."""
+        """Wait until no other thread runs a task: it would use freed memory, or write into another file.
+
+        A thread that begins later finds no task.
+        """
         while True:
             try:
-                while len(self._ended) < len(self._started) and os.getpid() == self._process:
+                self._tasks.clear()
+                while self._running and os.getpid() == self._process:
                     self._bell.acquire(timeout=1)
                 break
             except BaseException as error:
                 self.errors.append(error)
-        if len(self._ended) < len(self._started):
+        if self._running:
             text = "this process was forked while threads of its parent were at work. Call again here."
             self.errors.append(CheckpointError(text))

@@ -84,6 +84,32 @@ def test_if_the_system_starts_no_more_threads_fewer_do_the_work(
     assert len(started) == most
 
 
+def test_threads_that_die_before_they_begin_are_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    """Python has started them, but they got no memory."""
+    monkeypatch.setattr(threads, "start_new_thread", lambda *arguments: 0)
+    monkeypatch.setattr(threads, "_MOST_WAIT_S", 0.1)
+    done: list[int] = []
+    run_on_threads([partial(done.append, number) for number in range(4)], 4)
+    assert done == [0, 1, 2, 3]
+    assert threads.undisturbed(lambda: 5) == 5
+
+
+def test_a_thread_that_begins_when_all_is_done_does_nothing(monkeypatch: pytest.MonkeyPatch):
+    late: list[Any] = []
+    monkeypatch.setattr(threads, "start_new_thread", lambda function, arguments: late.append(function))
+    done: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        run_on_threads([partial(done.append, 1), fail, partial(done.append, 2)], 4)
+    for function in late:
+        function()
+    assert len(late) == 2
+    assert done == [1]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_fork_in_a_signal_handler_does_not_wait_for_the_threads_of_its_parent():
