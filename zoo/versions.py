@@ -74,10 +74,13 @@ def place_of(folder: Path) -> Path:
     return aside / OLD if os.path.isfile(aside / MARK) and os.path.isdir(aside / OLD) else folder
 
 
-def _identity(place: Path, descriptor: int = -1) -> tuple[int, int] | None:
-    """Return what tells a folder from every other that exists, or None if there is none."""
+def _identity(place: Path, descriptor: int = -1) -> tuple[int, int, int] | None:
+    """Return what tells a folder from every other that exists, and from itself before it was moved away and back.
+
+    Return None if there is no folder.
+    """
     try:
         status = os.stat(place) if descriptor < 0 else os.fstat(descriptor)
     except (OSError, ValueError):
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, status.st_ctime_ns

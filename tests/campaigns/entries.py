@@ -43,10 +43,15 @@ def read(here: Path, versions: set[str], count: int, seed: int, results: Connect
     def load(name: str, format: str) -> bool:
         return fingerprint(zoo.load(name, format).state_dict()) in versions
 
+    def verify() -> bool:
+        failed = [check for check in zoo.verify(entry, metrics=False) if not check.passed]
+        assert not failed, failed
+        return True
+
     ways: dict[str, Callable[[], bool]] = {
         "load by name": lambda: load(NAME, rng.choice(["h5", "safetensors"])),
         "load by folder": lambda: load(entry, rng.choice(["h5", "safetensors"])),
-        "verify": lambda: all(check.passed for check in zoo.verify(entry, metrics=False)),
+        "verify": verify,
         "card": lambda: zoo.card(entry).startswith("---"),
         "list": lambda: zoo.list_models() == [NAME],
     }
@@ -81,7 +86,7 @@ def prepare(root: Path) -> tuple[Versions, Versions, set[str]]:
     recipe = zoo.get_recipe(NAME)
     runs, entries = [], []
     for seed in (0, 1):
-        zoo.train(recipe.with_settings(seed=seed, epochs=25), root / f"run-{seed}")
+        zoo.train(recipe.with_settings(seed=seed, epochs=40), root / f"run-{seed}")
         runs.append(root / f"run-{seed}")
         entries.append(zoo.publish(runs[-1], root / f"zoo-{seed}"))
     prints = {fingerprint(zoo.load(f"file:{entry}").state_dict()) for entry in entries}
@@ -101,7 +106,7 @@ class Publisher:
 
     def _run(self) -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (an interrupted process shows its traceback)
-        self._act(*self._arguments, random.randrange(10**6))
+        self._act(*self._arguments, random.SystemRandom().randrange(10**6))
 
     def end(self, number: signal.Signals) -> None:
         """Send a signal and wait for the end."""
@@ -133,25 +138,26 @@ def run(reads: int, seed: int | None = None) -> Counter[str]:
             Publisher("zoo.publish", publish, (target, runs), counts),
         ]
         readers = []
-        for number in range(READERS):
+        for _ in range(READERS):
             receive, send = context.Pipe(duplex=False)
             arguments = (target.parents[1], prints, reads // READERS, rng.randrange(10**6), send)
-            readers.append((context.Process(target=read, args=arguments, daemon=True), receive))
-            readers[number][0].start()
-        while any(process.is_alive() for process, _ in readers):
+            process = context.Process(target=read, args=arguments, daemon=True)
+            process.start()
+            readers.append((process, receive))
+        while readers:
             time.sleep(rng.uniform(0.0, 0.3))
             struck = rng.choice(publishers)
             struck.end(rng.choice([signal.SIGKILL, signal.SIGINT]))
             struck.start()
-            for _, receive in readers:
-                if receive.poll():
+            for process, receive in [pair for pair in readers if pair[1].poll()]:
+                process.join()
+                try:
                     counts += receive.recv()
+                except EOFError:
+                    counts[f"BROKEN: a reader died with status {process.exitcode}"] += 1
+                readers.remove((process, receive))
         for publisher in publishers:
             publisher.end(signal.SIGKILL)
-        for process, receive in readers:
-            if receive.poll():
-                counts += receive.recv()
-            process.join()
         counts += _left_over(target, entries[0], kept)
     return counts
 
