@@ -37,7 +37,7 @@ HISTORIES: dict[str, dict[str, Any]] = {
     "share": {"keep_last": 1, "share": True},
 }
 WRITERS = ("plain 0", "plain 1", "hdf5 0", "share 0", "path 0")
-SHARDS = (None, 40_000, 700)  # bytes: a plain file, a few shards, more than stay open at once
+SHARDS = (None, 40_000, 350)  # bytes: a plain file, a few shards, more than stay open at once
 KILL_EVERY_S = 1.0
 MOST_PROBLEMS = 5
 

@@ -57,11 +57,10 @@ class Entry(NamedTuple):
         """Whether the system lets us look at the checkpoint."""
         return self.identity != _UNKNOWN
 
-    @property
-    def record(self) -> Record:
-        """The checkpoint's line in the log. It has no metrics if the checkpoint is damaged or gone."""
+    def record(self, metrics: Mapping[str, float]) -> Record:
+        """Return the checkpoint's line in the log."""
         saved = datetime.fromtimestamp(self.identity.modified_ns // 10**9, UTC).isoformat()
-        return Record(self.step, self.name, saved, metrics_of(self.path) or {})
+        return Record(self.step, self.name, saved, dict(metrics))
 
 
 def make_folder(folder: str, make: Callable[[str, bool], None], durable: bool) -> None:
@@ -157,8 +156,14 @@ def entries(folder: str) -> list[Entry]:
 def metrics_of(path: str) -> dict[str, float] | None:
     """Return the metrics of a checkpoint, which may be none. Return None if its metadata cannot be read."""
     try:
-        return numbers_from_json(json.loads(read_metadata(path)[KEY])["metrics"])
+        return metrics_in(read_metadata(path))
     except CheckpointError:
         return None
+
+
+def metrics_in(metadata: Mapping[str, str]) -> dict[str, float]:
+    """Return the metrics in the metadata of a checkpoint, which may be none or invalid."""
+    try:
+        return numbers_from_json(json.loads(metadata[KEY])["metrics"])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}

@@ -46,11 +46,13 @@ T = TypeVar("T")
 class _Seen(NamedTuple):
     """A checkpoint that this history may remove. files: those it had when it was saved or first seen.
 
-    saver: the process that saved it, see savers.py; None until it is looked up in the log.
+    saver: the process that saved it, see savers.py; None until it is looked up in the log. is_own: this history saved
+    it, and it needs no other proof.
     """
 
     files: Mapping[str, Identity]
-    saver: str | None
+    saver: str | None = None
+    is_own: bool = False
 
 
 class History:
@@ -98,7 +100,7 @@ class History:
         # Of each process: a thread that held it does not exist in a forked one. A handler may save during a save.
         self._saving: dict[int, Any] = {}
         # A checkpoint that appears later belongs to another process, which removes it itself.
-        self._known = {entry: _Seen(removal.files_of(entry), None) for entry in files.entries(self.folder)}
+        self._known = {entry: _Seen(removal.files_of(entry)) for entry in files.entries(self.folder)}
         self._saved: dict[files.Entry, Saved] = {}
         self._unlogged_names: list[str] = []  # of the saves in progress, whose lines are not yet written
         self._is_log_complete = False
@@ -220,9 +222,9 @@ class History:
                 written = files.entry_at(step, path)
                 if written is None:
                     raise MissingFileError(f"{path} was removed by another program right after the save. Save again.")
-                self._known[written] = _Seen(removal.files_of(written), this_process())
-                self._saved.pop(written, None)  # may describe an earlier file at this path
-                log.append([*unlogged, written.record])
+                self._known[written] = _Seen(removal.files_of(written), this_process(), is_own=True)
+                self._saved[written] = saved = Saved(step, path, files.metrics_in(metadata))
+                log.append([*unlogged, written.record(saved.metrics)])
                 self._is_log_complete = True
             except BaseException:
                 self._is_log_complete = False
@@ -251,7 +253,8 @@ class History:
             return []
         logged = {record.file: repr(record.metrics) for record in self._log.records()}  # as text, NaN equals NaN
         no_metrics = repr({})  # read from a damaged checkpoint, whose line in the log is right
-        records = [entry.record for entry in entries if entry.name not in self._unlogged_names and entry.is_visible]
+        visible = [entry for entry in entries if entry.name not in self._unlogged_names and entry.is_visible]
+        records = [entry.record(self._described(entry).metrics) for entry in visible]
         return [r for r in records if r.file not in logged or repr(r.metrics) not in (logged[r.file], no_metrics)]
 
     def _remove_old(self, written: files.Entry) -> None:
@@ -267,7 +270,7 @@ class History:
                 savers = self._log.savers() if savers is None else savers
                 self._known[entry] = seen = seen._replace(saver=savers.get(entry.name, ""))
             if not is_another_alive(seen.saver or ""):  # a living process removes its own
-                removal.remove(self.folder, entry, seen.files)
+                removal.remove(self.folder, entry, seen.files, seen.is_own)
         known = self._known.copy()  # before the names are listed: a handler may save in between
         names = set(files.names(self.folder))
         for entry in known:

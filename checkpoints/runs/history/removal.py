@@ -1,8 +1,8 @@
 """The removal of checkpoints, and the proof that they belong to the history.
 
-- A checkpoint belongs to it if the metadata contains the step and the manifest is ours. Each of its files must be the
-  one that was there when the checkpoint was saved or first seen: of a folder, whatever else is in it stays. A link is
-  never removed, nor is its target.
+- A checkpoint belongs to it if it saved it, or if the metadata contains the step and the manifest is ours. Each of its
+  files must be the one that was there when the checkpoint was saved or first seen: of a folder, whatever else is in it
+  stays. A link is never removed, nor is its target.
 - The remains of a killed process belong to it if a mark names them: in the folder of the history, the file or folder
   that the process was writing or removing; in the folder, each file of it. A checkpoint being copied into the history
   has no mark.
@@ -62,12 +62,12 @@ def clear_unfinished(history: str) -> None:
             durable.remove_dead(mark)
 
 
-def remove(history: str, entry: files.Entry, seen: Mapping[str, Identity]) -> None:
+def remove(history: str, entry: files.Entry, seen: Mapping[str, Identity], is_own: bool) -> None:
     """Remove a checkpoint if it belongs to the history. If the system refuses, the next save tries again.
 
-    seen: its files when it was saved or first seen.
+    seen: its files when it was saved or first seen. is_own: whether it was saved by this history, not only seen.
     """
-    if not _is_own(entry):
+    if os.path.islink(os.path.join(history, entry.name)) or not (is_own or _proves_own(entry)):
         return
     with suppress(OSError):
         if entry.is_folder:
@@ -78,9 +78,8 @@ def remove(history: str, entry: files.Entry, seen: Mapping[str, Identity]) -> No
             marks.remove_marked(os.path.join(history, LOG_NAME), entry.path, seen[entry.name])
 
 
-def _is_own(entry: files.Entry) -> bool:
-    if os.path.islink(os.path.dirname(entry.path) if entry.is_folder else entry.path):
-        return False
+def _proves_own(entry: files.Entry) -> bool:
+    """Return True if the header of a checkpoint says that a history saved it under this step."""
     try:
         if entry.is_folder:  # the index is enough: a shard may be missing
             header = parse_index(read_index(entry.path + INDEX_SUFFIX), entry.path)

@@ -69,6 +69,22 @@ def test_neither_a_link_nor_its_target_is_removed(tmp_path: Path):
     assert set(names(tmp_path / "run")) >= {"step-00000001", "step-00000002.safetensors", "step-00000003"}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need privileges here")
+@pytest.mark.parametrize("share", [False, True])
+def test_a_checkpoint_that_its_owner_moves_away_and_links_to_is_kept(tmp_path: Path, share: bool):
+    history = History(tmp_path / "run", keep_last=1, share=share, durable=False)
+    history.save(1, state(1))
+    (there,) = (tmp_path / "run").glob("step-*")
+    moved = tmp_path / f"elsewhere{there.suffix}"
+    there.rename(moved)
+    there.symlink_to(moved)
+    for step in (2, 3):
+        history.save(step, state(step))
+    History(history.folder, keep_last=1, share=share, durable=False).save(4, state(4))
+    assert steps(tmp_path / "run") == [1, 4]
+    assert load_file(moved)["weight"][0] == load_file(there)["weight"][0] == 1
+
+
 def a_plain_file(folder: Path) -> None:
     save_file(state(), folder / "step-00000002.safetensors")
 
