@@ -1,6 +1,8 @@
 """Tasks on several threads, none of which outlives the call."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -136,6 +138,38 @@ def test_a_fork_in_a_signal_handler_does_not_wait_for_the_threads_of_its_parent(
         if os.getpid() != parent:
             os._exit(2)
     assert done == [7]
+
+
+AT_EXIT = """
+import atexit, sys, threading
+import numpy as np
+from statezoo.checkpoints import load_file, save_file
+path, kind = sys.argv[1:]
+state = {str(number): np.full(1 << 18, number) for number in range(8)}
+def save():
+    save_file(state, path)
+    load_file(path)
+if kind == "atexit":
+    atexit.register(save)
+else:
+    begun = threading.Event()
+    def save_for_ever():
+        begun.set()
+        while True:
+            save()
+    threading.Thread(target=save_for_ever, daemon=True).start()
+    begun.wait()
+"""
+
+
+@pytest.mark.parametrize("kind", ["atexit", "daemon"])
+def test_a_save_while_the_interpreter_exits_neither_fails_nor_hangs(path: Any, kind: str):
+    save_file({"old": np.ones(3)}, path)
+    done = subprocess.run([sys.executable, "-c", AT_EXIT, path, kind], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(load_file(path)) in ([["old"]] if kind == "daemon" else []) + [list(map(str, range(8)))]
+    save_file({"new": np.ones(3)}, path)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_state_written_and_digested_by_different_threads_loads_unchanged(path: Any):
