@@ -9,6 +9,7 @@ import numpy as np
 
 from ....core import Module, Tensor
 from ....core.autograd.tape import recording
+from ....core.commit.block import Setting
 from ....core.random import undisturbed_generator
 from ...errors import ExportError
 
@@ -49,12 +50,8 @@ def trace(model: Module, inputs: Sequence[np.ndarray]) -> Trace:
         known = {name: _array(value) for name, value in arguments.items()}
         traced.operations.append(Operation(operation, out.data, tuple(one.data for one in operands), known))
 
-    with evaluating(model), undisturbed_generator():
-        token = recording.set(note)
-        try:
-            returned = model(*map(Tensor, traced.inputs))
-        finally:
-            recording.reset(token)
+    with evaluating(model), undisturbed_generator(), Setting(recording, lambda outside: note):
+        returned = model(*map(Tensor, traced.inputs))
     outputs = returned if isinstance(returned, tuple | list) else (returned,)
     if not outputs or not all(isinstance(output, Tensor) for output in outputs):
         raise ExportError(
