@@ -58,7 +58,8 @@ def refuse_impossible(path: str) -> None:
 class NewShards:
     """The shards to write. names, paths: in order. index: the bytes of the index, set once the shards are written.
 
-    written, old: the new shards, and the shards to remove once the index is in place.
+    written, old: the new shards, and the shards to remove once the index is in place. like: the status of a file whose
+    owner and mode new ones get.
     """
 
     def __init__(self, path: str, number: int, number_in_names: int) -> None:
@@ -68,11 +69,12 @@ class NewShards:
         self.index = b""
         self.written: dict[str, Identity] = {}
         self.old: dict[str, Identity] = {}
-        self._mark, self._durable, self._like = marks.Mark(-1), True, None
+        self.like: os.stat_result | None = None
+        self._mark, self._durable = marks.Mark(-1), True
 
     def begin(self, mark: marks.Mark, durable: bool, like: os.stat_result | None) -> None:
-        """Note in a mark what is written and replaced from here on. like: gives new shards their owner and mode."""
-        self._mark, self._durable, self._like = mark, durable, like
+        """Note in a mark what is written and replaced from here on."""
+        self._mark, self._durable, self.like = mark, durable, like
 
     @contextmanager
     def file(self, path: str) -> Iterator[int]:
@@ -81,7 +83,7 @@ class NewShards:
         Raises WriteError if another program has put something at its path meanwhile.
         """
         files.refuse_forked(path, self._mark.process)
-        with files.replace(path, self._durable, self._like) as descriptor:
+        with files.replace(path, self._durable, self.like) as descriptor:
             yield descriptor
             if os.path.lexists(path):
                 raise WriteError(f"{path} was made by another program during the save. Save again.")
@@ -158,7 +160,7 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
         index = ownership.index_at(new.path)
         if index is not None:
             new.replace(ownership.replaced_shards(new.path, index))
-        with files.replace(new.path + INDEX_SUFFIX, durable, status_to_keep(new.path)) as descriptor:
+        with files.replace(new.path + INDEX_SUFFIX, durable, new.like) as descriptor:
             files.write_all(descriptor, new.index, 0)
     except BaseException as error:
         named = ownership.named_by(new.path + INDEX_SUFFIX)  # the new shards, if it failed after the rename
