@@ -121,7 +121,7 @@ class _Plan:
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
     target = writer.followed(path)
-    like = writer.status_to_keep(target) if form.shards else None
+    like = writer.status_to_keep(target) if form.shards and os.path.lexists(target + INDEX_SUFFIX) else None
     _write(_Plan(packed, form, metadata), replace(path, durable, like))
     if form.shards:
         _remove_shards(path, target)
