@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from statezoo.scripts.verbs import Outcome, Verb, printable, spoken
+from statezoo.scripts.verbs import Outcome, Verb, printable, printing, spoken
 
 if TYPE_CHECKING:
     from statezoo import zoo
@@ -31,7 +31,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lr", type=float, help="the learning rate; its default, like those of the settings above, is the recipe's"
     )
     parser.add_argument(
-        "--data", dest="data_folder", metavar="FOLDER", type=os.path.abspath, help="read the data from this folder"
+        "--data", dest="data_folder", metavar="FOLDER", type=_absolute, help="read the data from this folder"
     )
     parser.add_argument("--log-dir", type=Path, metavar="FOLDER", help="write events for TensorBoard to this folder")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
@@ -43,6 +43,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="safetensors",
         help="the format of the checkpoints (default: safetensors)",
     )
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError as error:  # the current folder has been removed
+        raise argparse.ArgumentTypeError(f"{path} is relative to the current folder: {error.strerror}") from error
 
 
 def _train(parsed: argparse.Namespace) -> Outcome:
@@ -85,8 +92,11 @@ def _run(
     from statezoo import zoo
 
     def report(row: dict[str, float]) -> None:
-        for reporter in reporters:
-            reporter.epoch(row)
+        bar, *logs = reporters
+        with printing():  # a training does not end because nobody reads how it goes
+            bar.epoch(row)
+        for log in logs:
+            log.epoch(row)
 
     def on_step(step: Any) -> None:
         for reporter in reporters:

@@ -4,7 +4,6 @@ Text and messages may quote names from foreign files, so control characters are 
 """
 
 import argparse
-import errno
 import io
 import json
 import os
@@ -168,17 +167,26 @@ def progress(verb: str, total_bytes: int) -> Iterator[Callable[[int], object] | 
 
 def _show(text: str) -> int:
     """Print text on stdout and return the exit status."""
-    try:
+    with printing() as result:
         if sys.stdout is None:
-            raise OSError(errno.EBADF, "standard output is closed")
+            raise OSError("standard output is closed")
         print(printable(text), flush=True)
+    return result[0] if result else 0
+
+
+@contextmanager
+def printing() -> Iterator[list[int]]:
+    """Catch the error of a stdout that takes no more text, and put the exit status in the yielded list."""
+    result: list[int] = []
+    try:
+        yield result
     except OSError as error:
         _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader has seen enough, as in `statezoo list | head -1`
-            return 0
-        complain(f"the output could not be written: {error}")
-        return 1
-    return 0
+            result.append(0)
+        else:
+            complain(f"the output could not be written: {error}")
+            result.append(1)
 
 
 def _discard(stream: Any) -> None:

@@ -43,7 +43,7 @@ def whole(folder: Path, act: Callable[[Entry], Result]) -> Result:
         try:
             place = place_of(folder)
             with suppress(OSError, ValueError):  # an open folder keeps its number, by which it is recognised
-                held.open(str(place), os.O_RDONLY)
+                held.open(str(place), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
             before = _identity(place, held.number)
             try:
                 result = act(open_entry(place))

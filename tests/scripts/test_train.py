@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from statezoo import zoo
+
 Process = subprocess.CompletedProcess[str]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -86,3 +88,21 @@ def test_interrupted_training_says_how_to_continue(tmp_path: Path):
     assert errors.startswith("statezoo: ")
     assert "statezoo train simple-mlp.digits --out 'a run' --resume" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(("output", "status", "said"), [("| true", 0, ""), ("> /dev/full", 0, "could not be written")])
+def test_a_training_goes_on_if_its_output_cannot_be_written(tmp_path: Path, output: str, status: int, said: str):
+    command = f"{shlex.quote(sys.executable)} -m statezoo train linear-regression --epochs 2 --out run {output}"
+    result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, cwd=tmp_path)
+    assert (result.returncode, said in result.stderr) == (status, True)
+    assert "Traceback" not in result.stderr
+    assert zoo.open_run(tmp_path / "run").history[-1]["epoch"] == 2
+
+
+def test_a_relative_data_folder_needs_a_current_folder(tmp_path: Path):
+    (tmp_path / "gone").mkdir()
+    command = f"rmdir ../gone; {shlex.quote(sys.executable)} -m statezoo train linear-regression --data here"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path / "gone")
+    assert result.returncode == 2
+    assert "here is relative to the current folder" in result.stderr

@@ -30,6 +30,8 @@ from .metrics import numbers_from_json, numbers_to_json
 from .savers import this_process
 
 NAME = "history.jsonl"
+# Enough for several million saves. To read a damaged file of any size would take all memory.
+_MOST_BYTES = 1 << 30
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
@@ -60,6 +62,8 @@ class Log:
         try:
             file = _opened(self.path, os.O_RDONLY)
             try:
+                if os.fstat(file.number).st_size > _MOST_BYTES:
+                    raise OSError(errno.EFBIG, "It is far too large for a log")
                 with open(file.number, "rb", closefd=False) as content:
                     return content.read().split(b"\n")
             finally:

@@ -1,6 +1,7 @@
 """The folder of a run: its record, the weights after the last epoch and, until the run is finished, its full state."""
 
 import json
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from ...errors import RunError, UnfinishedRunError, UnknownNameError, ZooError
 from ..recipe import Recipe, get_recipe
 
 RUN = "run.json"
+# Enough for a million epochs.
+_MOST_BYTES = 100_000_000
 
 Row = dict[str, float]
 
@@ -92,33 +95,59 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 def read_record(folder: Path) -> RunRecord:
     """Read run.json. Raises RunError if it is missing or invalid."""
+    record = recorded(folder)
+    if record is None:
+        raise RunError(f"{folder} does not hold a run: {RUN} is missing. Train into it first.")
+    return record
+
+
+def recorded(folder: Path) -> RunRecord | None:
+    """Read run.json. Return None if it is missing. Raises RunError if it cannot be read or is invalid."""
     path = folder / RUN
-    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a named pipe could wait forever
-        raise RunError(f"{path} is not a regular file. Remove it, or choose another folder.")
+    text = _text_of(path)
+    if text is None:
+        return None
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
+        content: dict[str, Any] = json.loads(text)
         made: dict[str, Any] | None = content["made"]  # None, before the first epoch has ended
-        record = RunRecord(
-            recipe=get_recipe(content["recipe"]).with_settings(**content["settings"]),
+        return RunRecord(
+            recipe=_with_recorded(get_recipe(content["recipe"]), content["settings"]),
             format=format_named(content["format"]).name,
             history=[{name: _number(value) for name, value in row.items()} for row in content["history"]],
             fingerprint=content["fingerprint"],
             made=None if made is None else Made(**made),
         )
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{folder} does not hold a run: {RUN} is missing. Train into it first.") from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}. Remove it, or choose another folder.") from error
     except UnknownNameError:
         raise
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, ZooError) as error:
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError, ZooError) as error:
         raise RunError(f"{path} is not the record of a run: {error}. Train into another folder.") from error
-    return record
+
+
+def _with_recorded(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    if unknown := settings.keys() - recipe.settings.keys():
+        raise ValueError(f"it has a setting {min(unknown)!r:.60}, which recipes do not have")
+    return recipe.with_settings(**settings)
+
+
+def _text_of(path: Path) -> bytes | None:
+    """Return the content of run.json, or None if it is missing. Raises RunError if it cannot be read."""
+    try:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a named pipe could block forever
+            raise RunError(f"{path} is not a regular file. Remove it, or choose another folder.")
+        if status.st_size > _MOST_BYTES:
+            raise RunError(f"{path} has {status.st_size:,} bytes; the record of a run has at most {_MOST_BYTES:,}.")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}. Remove it, or choose another folder.") from error
 
 
 def recorded_settings(folder: str | Path) -> dict[str, Any]:
     """Return the settings of the run in a folder; empty if it does not hold a run."""
-    return read_record(Path(folder)).recipe.settings if (Path(folder) / RUN).exists() else {}
+    record = recorded(Path(folder))
+    return record.recipe.settings if record else {}
 
 
 @contextmanager
@@ -140,8 +169,8 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Ru
     if not resume:
         _refuse_run(out)
     with _locked(out):
-        if resume and (out / RUN).exists():
-            record = read_record(out)
+        record = recorded(out) if resume else None
+        if record is not None:
             _refuse_other(out, record.recipe, recipe)
         else:
             _refuse_run(out)
@@ -151,9 +180,9 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Ru
 
 
 def _refuse_run(out: Path) -> None:
-    if not (out / RUN).exists():
+    record = recorded(out)
+    if record is None:
         return
-    record = read_record(out)
     if record.finished:
         raise RunError(f"{out} already holds a finished run. Choose another folder, or remove it.")
     problem = f"{out} already holds a run, at epoch {len(record.history)} of {record.recipe.epochs}."
