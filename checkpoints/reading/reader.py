@@ -10,19 +10,17 @@ import numpy as np
 
 from ..errors import ClosedError, CorruptError, FormatError
 from ..state import dtypes
-from ..state.digests import BYTES, LEAST_BLOCK_BYTES, Hasher, block_bytes_of, blocks_of, digest_of_blocks
+from ..state.digests import BYTES, Hasher, block_bytes_of, blocks_of, digest_of_blocks
 from ..state.manifest import TensorSpec
 from ..state.sharing import View, rebuilt
 from ..storage import streams
-from ..storage.source import Source
 from ..storage.streams import Wanted
 from . import slicing
+from .checking import BlockChecks, hash_range
 from .header import Header, Part
 from .progress import Progress, silent
 
 Mmap = bool | Literal["r", "c"]
-
-_BUFFER_BYTES = 1 << 18
 
 
 class Reader:
@@ -35,11 +33,9 @@ class Reader:
         self.header, self.verify = header, verify
         self.digests = header.digests
         self.closed = False
-        # What needs no second check: tensors, and a byte for each block. Threads may add to them at any time, as each
-        # change is one step of the interpreter.
         self._verified: set[str] = set()
-        self._checked: dict[str, bytearray] = {}
         self._parts = {name: part for part in header.parts for name in part.opened.tensors}
+        self._checks = {id(part): BlockChecks(part, self.digests) for part in header.parts}
 
     def close(self) -> None:
         """Close the files."""
@@ -107,48 +103,24 @@ class Reader:
         if name not in part.opened.offsets:
             whole = self.whole(name)
             return (whole if view is None else rebuilt(whole, view))[key].copy()
-        tensor = part.opened.tensors[name]
-        blocks = self._blocks_of(part, name) if self.verify and name not in self._verified else b""
-        if self.verify and not blocks and name in self.digests and name not in self._verified:
+        tensor, checks = part.opened.tensors[name], self._checks[id(part)]
+        must_check = self.verify and name in self.digests and name not in self._verified
+        if must_check and not checks.expected(name):
             self._compare(name, self.digest_of(name))
+            must_check = False
 
         def read(offset: int, buffer: memoryview) -> None:
             with self._reading(part):
-                if blocks:
-                    self._read_checked(part, name, blocks, offset, buffer)
-                else:
+                if not must_check:
                     part.source.read_into(part.opened.offsets[name] + offset, buffer)
+                elif not checks.read(name, offset, buffer):
+                    self._refuse_damaged([name])
 
         if view is None:
             dtype, shape = _kind(tensor, name, self.header.name)
             return slicing.read_slice(read, slicing.stand_in(dtype, shape), 0, key)
         memory = slicing.stand_in(dtypes.numpy_dtype(view.dtype), view.shape, view.strides)
         return slicing.read_slice(read, memory, view.offset, key)
-
-    def _blocks_of(self, part: Part, name: str) -> bytes:
-        """Return the digests of the blocks of a tensor from the file, or nothing if the file does not have them."""
-        if part.manifest is None or name not in self.digests:
-            return b""
-        if part.opened.tensors[name].size_bytes <= LEAST_BLOCK_BYTES:
-            return bytes.fromhex(self.digests[name])
-        return part.manifest.blocks.get(name, b"")
-
-    def _read_checked(self, part: Part, name: str, blocks: bytes, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer from an offset in a tensor. Read the rest of the blocks that it touches, and check these."""
-        start, size_bytes = part.opened.offsets[name], part.opened.tensors[name].size_bytes
-        block_bytes = self._block_bytes_of(part, size_bytes)
-        first, end = offset // block_bytes, -(-(offset + len(buffer)) // block_bytes)
-        checked = self._checked.setdefault(name, bytearray(len(blocks) // BYTES))
-        if all(checked[first:end]):
-            part.source.read_into(start + offset, buffer)
-            return
-        hasher = Hasher(block_bytes)
-        _hash(part.source, hasher, start + first * block_bytes, start + offset)
-        part.source.read_into(start + offset, buffer)
-        hasher.update(buffer)
-        _hash(part.source, hasher, start + offset + len(buffer), start + min(end * block_bytes, size_bytes))
-        self._refuse_damaged([name] if hasher.blocks() != blocks[BYTES * first : BYTES * end] else [])
-        checked[first:end] = bytes([1]) * (end - first)
 
     def blocks(self, name: str, length: int) -> Iterator[np.ndarray]:
         """Yield the values of a tensor in order, in flat arrays of `length` elements. Check it after the last one."""
@@ -183,7 +155,7 @@ class Reader:
         offset, size_bytes = part.opened.offsets[name], part.opened.tensors[name].size_bytes
         hasher = Hasher(self._block_bytes_of(part, size_bytes))
         with self._reading(part):
-            _hash(part.source, hasher, offset, offset + size_bytes, progress)
+            hash_range(part.source, hasher, offset, offset + size_bytes, progress)
         return hasher.blocks()
 
     def differing(self, name: str, hashed: bytes) -> list[range]:
@@ -192,7 +164,7 @@ class Reader:
         The list is empty if the file has no digests of its blocks. hashed: as from `hashed`.
         """
         part, size_bytes = self._part(name), self._parts[name].opened.tensors[name].size_bytes
-        expected, block_bytes = self._blocks_of(part, name), self._block_bytes_of(part, size_bytes)
+        expected, block_bytes = self._checks[id(part)].expected(name), self._block_bytes_of(part, size_bytes)
         return [
             range(number * block_bytes, min((number + 1) * block_bytes, size_bytes))
             for number in range(len(expected) // BYTES)
@@ -258,16 +230,6 @@ class Reader:
             raise CorruptError(
                 f"{part.source.name} was cut off while it was read. Use another copy of the file."
             ) from error
-
-
-def _hash(source: Source, hasher: Hasher, start: int, end: int, progress: Progress = silent) -> None:
-    """Hash the bytes of a source from `start` up to, but not including, `end`, a few at a time."""
-    buffer = memoryview(bytearray(min(end - start, _BUFFER_BYTES)))
-    for place in range(start, end, _BUFFER_BYTES):
-        chunk = buffer[: end - place]
-        source.read_into(place, chunk)
-        hasher.update(chunk)
-        progress(len(chunk))
 
 
 def _kind(tensor: TensorSpec, name: str, path: str) -> tuple[np.dtype, tuple[int, ...]]:

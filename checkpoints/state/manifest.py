@@ -31,6 +31,7 @@ import json
 import math
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from json.encoder import encode_basestring_ascii as json_text
 from typing import Any, NamedTuple
 
@@ -68,7 +69,7 @@ class TensorSpec(NamedTuple):
 class Manifest(NamedTuple):
     """The manifest of a file. names: all names of the state, in order. The other fields: see the module.
 
-    blocks: the digests of the blocks of each stored tensor that has several, where the file has them.
+    blocks: as text, which is decoded when a part of a tensor is read (see reading/checking.py).
     """
 
     names: tuple[str, ...]
@@ -78,7 +79,7 @@ class Manifest(NamedTuple):
     extra: Mapping[str, Any]
     own: tuple[str, ...]
     digests: tuple[str, ...]
-    blocks: Mapping[str, bytes]
+    blocks: str
     fingerprint: str
     version: int = VERSION
 
@@ -91,7 +92,7 @@ class Manifest(NamedTuple):
         own = tuple(sorted(metadata.keys() & {FORMAT, *packed.aliases}))
         blank = "0" * DIGEST_LENGTH
         digests = (blank,) * len(packed.stored)
-        blocks = {name: bytes(BYTES * count) for name, count in counts_of(tensors).items()}
+        blocks = _base64(bytes(BYTES * sum(_listed(tensors).values())))
         return cls(
             names=tuple(packed.names),
             aliases=packed.aliases,
@@ -106,7 +107,8 @@ class Manifest(NamedTuple):
 
     def with_blocks(self, tensors: Mapping[str, TensorSpec], blocks: Mapping[str, bytes]) -> Manifest:
         """Return the manifest with the digests that follow from those of all blocks, by the name of the tensor."""
-        filled = self._replace(blocks={name: blocks[name] for name in self.blocks})
+        names = _listed(tensors) if self.blocks else ()
+        filled = self._replace(blocks=_base64(b"".join([blocks[name] for name in names])))
         return filled.with_digests(tensors, [digest_of_blocks(blocks[name]) for name in tensors])
 
     def with_digests(self, tensors: Mapping[str, TensorSpec], digests: Iterable[str]) -> Manifest:
@@ -133,11 +135,10 @@ class Manifest(NamedTuple):
         aliases, extra = self._placed()
         rest = {"aliases": aliases, "extra": extra, "layouts": self.layouts, "own": self.own}
         rest = {key: value for key, value in rest.items() if value}
-        blocks = b2a_base64(b"".join(self.blocks.values()), newline=False).decode()
         before, after = (
             f"version={VERSION} ",
             f"fingerprint={self.fingerprint} metadata={hash_of(json_of(metadata))} storages={self.storages} "
-            f"digests={''.join(self.digests)} blocks={blocks} {json_of(rest)}",
+            f"digests={''.join(self.digests)} blocks={self.blocks} {json_of(rest)}",
         )
         return f"{before}checksum={hash_of(before + after)} {after}"
 
@@ -155,18 +156,17 @@ class Manifest(NamedTuple):
 
 
 def counts_of(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
-    """Return the number of blocks of each tensor that has several, up to the number that a file may list."""
+    """Return the number of blocks of each tensor that has several."""
     sizes = {tensor: tensor.size_bytes for tensor in set(tensors.values())}
     counts = {tensor: count_of(size) for tensor, size in sizes.items() if size > LEAST_BLOCK_BYTES}
-    found: dict[str, int] = {}
-    left = _MOST_BLOCKS
-    for name, tensor in tensors.items() if counts else ():
-        if tensor in counts:
-            left -= counts[tensor]
-            if left < 0:
-                break
-            found[name] = counts[tensor]
-    return found
+    return {name: counts[tensor] for name, tensor in tensors.items() if tensor in counts} if counts else {}
+
+
+def _listed(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
+    """Return the number of blocks of each tensor whose blocks a new file lists."""
+    counts = counts_of(tensors)
+    ends = accumulate(counts.values())
+    return {name: count for (name, count), end in zip(counts.items(), ends, strict=True) if end <= _MOST_BLOCKS}
 
 
 # Words of a manifest, as they are in a header.
@@ -177,7 +177,13 @@ _SIGNS = [[word.encode() for word in words] for words in (_WORDS, _WORDS_1)]
 
 def holds_manifest(header: bytes) -> bool:
     """Return True if there is a manifest in a header, even under another key or as part of another value."""
+    if b"fingerprint" not in header and b"digests" not in header:  # true of nearly all foreign files
+        return False
     return any(sum(word in header for word in words) > 1 for words in _SIGNS)
+
+
+def _base64(content: bytes) -> str:
+    return b2a_base64(content, newline=False).decode()
 
 
 def hash_of(text: str) -> str:

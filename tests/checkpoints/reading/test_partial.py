@@ -1,11 +1,14 @@
 """A part of a tensor is checked by reading the blocks that it touches, and no others."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from xxhash import xxh3_128_hexdigest
 
-from statezoo.checkpoints import Checkpoint, CorruptError, open_checkpoint, save_file, verify
+from statezoo.checkpoints import Checkpoint, CorruptError, load_file, open_checkpoint, save_file, verify
+from statezoo.checkpoints.state import manifest
 
 
 def counted(checkpoint: Checkpoint) -> list[tuple[int, int]]:
@@ -91,6 +94,51 @@ def test_a_view_is_sliced_by_reading_only_the_blocks_that_it_touches(path: Path)
 
 BLOCKS = 5
 LARGE = np.random.default_rng(0).integers(0, 256, ((BLOCKS - 1) << 16) + 100, np.uint8)
+
+
+def test_tensors_beyond_the_blocks_that_a_file_lists_are_checked_as_a_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    state = {"first": LARGE, "small": np.ones(3), "second": LARGE + 1, "last": LARGE + 2}
+    save_file(state, path)
+    size_bytes = path.stat().st_size
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "_MOST_BLOCKS", 2 * BLOCKS)
+        save_file(state, path)
+    assert path.stat().st_size <= size_bytes
+    with open_checkpoint(path) as checkpoint:
+        offset = checkpoint._header.parts[0].opened.offsets["last"]
+        for name, blocks in (("first", 1), ("second", 1), ("last", BLOCKS), ("last", 0)):
+            read = counted(checkpoint)
+            np.testing.assert_array_equal(checkpoint[name][:10], state[name][:10])
+            assert sum(size for _, size in read) <= (blocks << 16) + 10
+            checkpoint._header.parts[0].source.__dict__.pop("read_into")
+    content = bytearray(path.read_bytes())
+    content[offset + 70_000] ^= 1
+    path.write_bytes(content)
+    with open_checkpoint(path) as checkpoint, pytest.raises(CorruptError, match="'last'"):
+        checkpoint["last"][:10]
+
+
+def test_digests_of_blocks_that_are_no_base64_are_damage_when_they_are_needed(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    save_file({"x": LARGE, "y": LARGE.copy()}, path)
+    content = path.read_bytes()
+    (first,) = re.findall(rb" blocks=(.)", content)
+    path.write_bytes(content.replace(b" blocks=" + first, b" blocks=!"))
+    with pytest.raises(CorruptError, match="its manifest is not what was written"):
+        load_file(path)
+    # What a hostile writer would do: digests are not signatures.
+    changed = path.read_bytes()
+    end = 8 + int.from_bytes(changed[:8], "little")
+    text = re.sub(rb"checksum=[0-9a-f]{32} ", b"", re.findall(rb'version=2 [^"]*', changed[:end])[0].split(b"{")[0])
+    checksum = re.findall(rb"checksum=([0-9a-f]{32})", changed)[0]
+    path.write_bytes(changed.replace(checksum, xxh3_128_hexdigest(text + b"{}").encode()))
+    np.testing.assert_array_equal(load_file(path)["x"], LARGE)
+    with open_checkpoint(path) as checkpoint:
+        with pytest.raises(CorruptError, match="the digests of the blocks of tensor 'x' are not what was written"):
+            checkpoint["x"][:10]
+        np.testing.assert_array_equal(checkpoint["y"][-10:], LARGE[-10:])
 
 
 @pytest.mark.parametrize("place", range(BLOCKS))
