@@ -121,10 +121,11 @@ class _Plan:
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
     target = writer.followed(path)
+    paths = [os.path.abspath(path), os.path.abspath(target)]  # the program may change its folder meanwhile
     like = writer.status_to_keep(target) if form.shards and os.path.lexists(target + INDEX_SUFFIX) else None
     _write(_Plan(packed, form, metadata), replace(path, durable, like))
     if form.shards:
-        _remove_shards(path, target)
+        _remove_shards(paths)
 
 
 def _save_in_shards(
@@ -143,7 +144,8 @@ def _save_in_shards(
     if len(parts) < 2:
         _save_whole(packed, form, metadata, path, durable)
         return
-    target = writer.followed(path)
+    target, is_link = writer.followed(path), os.path.islink(path)
+    link = os.path.abspath(path)
     writer.refuse_impossible(target)
     plans = [_Plan(part, form, index.shard_metadata(target)) for part in parts]
     digests: dict[str, str] = {}
@@ -151,11 +153,11 @@ def _save_in_shards(
         for plan, shard in zip(plans, new.paths, strict=True):
             digests |= _write(plan, new.file(shard))
         new.index = index.index_text(packed, metadata, digests, dict(zip(new.names, parts, strict=True)))
-    if target != path:
-        _remove_shards(path)
+    if is_link:
+        _remove_shards([link])
 
 
-def _remove_shards(*paths: str) -> None:
+def _remove_shards(paths: list[str]) -> None:
     """Remove the shards that a save has replaced, of a symbolic link and of its target."""
     for path in dict.fromkeys(paths):
         if os.path.lexists(path + INDEX_SUFFIX):

@@ -243,9 +243,10 @@ class History:
                 save_file(state, path, metadata, durable=self._durable)
                 return
             files.make_folder(target, make_folder, self._durable)
-            since = next((entry.path for entry in reversed(before) if entry.is_folder), None)
+            # Only from what is known: its owner may change a copy in place.
+            shared = (entry.path for entry in reversed(before) if entry.is_folder and entry in self._known)
             with removal.in_progress(self.folder, path, is_new):  # again, now that the folder exists
-                save_linked(state, path, metadata, since=since, checks=self._checks, durable=self._durable)
+                save_linked(state, path, metadata, since=next(shared, None), checks=self._checks, durable=self._durable)
 
     def _unlogged(self, entries: list[files.Entry]) -> list[Record]:
         """Return the lines missing from a log that was lost, or whose writer was killed between a save and its line."""

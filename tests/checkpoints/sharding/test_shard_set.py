@@ -384,6 +384,21 @@ def test_a_program_that_changes_its_working_directory_during_a_save_saves_where_
     assert holds(path, NEW)
 
 
+def test_relative_paths_and_links_replace_every_kind_of_state(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(path.parent)
+    for save, state in ((save_shards, OLD), (save_plain, NEW), (save_shards, OLD), (save_plain, NEW)):
+        save(state, Path(path.name))
+        assert holds(path, state)
+        assert len(names(path)) == (1 if save is save_plain else 4)
+    path.unlink()
+    Path("disk").mkdir()
+    path.symlink_to("disk/weights.safetensors")
+    for save, state in ((save_shards, OLD), (save_plain, NEW), (save_shards, OLD)):
+        save(state, Path(path.name))
+        assert list(compare_states(state, load_file(path.name))) == []
+        assert len(os.listdir("disk")) == (1 if save is save_plain else 4)
+
+
 def test_a_checkpoint_opened_before_a_save_keeps_the_old_state(path: Path):
     save_shards(OLD, path)
     mapped = load_file(path, mmap=True)

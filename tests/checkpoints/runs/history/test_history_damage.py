@@ -43,7 +43,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_previous_one_is_
 def test_a_flipped_bit_in_the_version_number_is_damage_not_a_newer_version(three: History, bit: int):
     path = Path(list(three)[-1].path)
     content = bytearray(path.read_bytes())
-    content[content.index(b"1", content.rfind(b"version"))] ^= 1 << bit
+    content[content.rindex(b"version=") + len(b"version=")] ^= 1 << bit
     path.write_bytes(content)
     with pytest.warns(DamagedWarning, match=path.name):
         found = three.latest()
