@@ -101,6 +101,7 @@ def note(mark: marks.Mark, files: Files) -> None:
 
 def remove_unnamed(path: str, files: Files) -> bool:
     """Remove files next to `path` that no index names. Return False if some stay that are to be removed later."""
+    files = dict(files)  # before the indexes are read: a signal handler may save another set, and add it to the files
     named = named_in(os.path.dirname(path)) if files else set()
     return named is not None and remove_files(path, {name: files[name] for name in files.keys() - named})
 

@@ -231,7 +231,8 @@ class Temporary:
             self.file.close()
 
     def __del__(self) -> None:
-        self.discard()
+        if hasattr(self, "process"):  # an interrupt may have ended __init__
+            self.discard()
 
 
 def _temporary_paths(folder: str) -> Iterator[str]:

@@ -62,7 +62,7 @@ class OwnFile:
         _files.pop(id(self._opened), None)
 
     def __del__(self) -> None:
-        if self._opened:
+        if getattr(self, "_opened", None):  # an interrupt may have ended __init__
             with suppress(OSError):
                 self.close()
 

@@ -34,7 +34,8 @@ class without_collection:  # used as a function
         self._end()
 
     def __del__(self) -> None:
-        self._end()
+        if hasattr(self, "_paused"):  # an interrupt may have ended __init__
+            self._end()
 
     def _end(self) -> None:
         if self._paused:

@@ -139,7 +139,8 @@ class locked:  # used as a function
             self._release()
 
     def __del__(self) -> None:
-        self._release()
+        if hasattr(self, "_held"):  # an interrupt may have ended __init__
+            self._release()
 
     @property
     def is_nested(self) -> bool:

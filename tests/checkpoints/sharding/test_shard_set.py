@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from statezoo.checkpoints import ArgumentError, Deferred, WriteError, load_file, open_checkpoint, save_file
+from statezoo.checkpoints.sharding import ownership
 from statezoo.checkpoints.storage import durable
 from statezoo.checkpoints.testing import compare_states
 
@@ -611,3 +612,26 @@ def test_a_temporary_file_that_no_mark_names_is_not_removed(tmp_path: Path):
     for _ in range(2):
         save_file({f"w{number}": np.ones(100) for number in range(4)}, tmp_path / "m.safetensors", max_shard_size=900)
     assert foreign.read_text() == "mine"
+
+
+@pytest.mark.parametrize("at", [1, 2])  # to find free names; to remove the old shards
+def test_a_set_that_a_signal_handler_saves_after_a_look_at_the_indexes_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    def save(value: int) -> None:
+        save_file({name: np.full(100, value) for name in "abc"}, path, max_shard_size=1000, durable=False)
+
+    def look(folder: str) -> set[str] | None:
+        named = named_in(folder)
+        looks.append(folder)
+        if len(looks) == at:  # the signal comes before anything is done with the names
+            save(3)
+        return named
+
+    path, named_in, looks = tmp_path / "model.safetensors", ownership.named_in, list[str]()
+    save(1)
+    monkeypatch.setattr(ownership, "named_in", look)
+    save(2)
+    assert len(looks) == 4
+    assert {float(array[0]) for array in load_file(path).values()} in ({2.0}, {3.0})
+    assert len(list(tmp_path.iterdir())) == 4
