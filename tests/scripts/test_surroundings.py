@@ -79,7 +79,7 @@ def test_the_help_on_a_terminal_of_any_width(tmp_path: Path, columns: str):
     ("verb", "status"),
     [
         ("list", 0),
-        ("verify ../foreign.h5", 1),
+        ("verify nowhere/foreign.h5", 1),
         ("inspect x.h5", 1),
         ("train linear-regression --epochs 1", 1),
         ("repair x.h5", 1),
