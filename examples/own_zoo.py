@@ -29,6 +29,12 @@ class SineNet(Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.tanh(self.fc1(x)))  # (N, 1) -> (N, 1)
 
+    @property
+    def interface(self) -> zoo.Interface:
+        """What the manifest says about the input, for pages and programs that do not use this library."""
+        field = {"name": "angle", "kind": "numbers", "length": 1, "steps": []}
+        return zoo.Interface(("batch", "angle"), ("batch", "sine"), preprocessing=[field])
+
     def predict(self, angle: float | str) -> float:
         return self(Tensor([[float(angle)]])).item()
 

@@ -29,6 +29,7 @@ from .loading import card, create_model, list_models, load
 from .registry import architectures, register
 
 if TYPE_CHECKING:
+    from .interface.applying import Interface
     from .models.linear_regression import LinearRegression
     from .models.mnist_classifier import MnistClassifier
     from .models.simple_mlp import SimpleMLP
@@ -46,6 +47,7 @@ else:
     # Imported on first use: a program that loads one model starts without the others and without training.
     _LATER = {
         "Check": "publishing.verification",
+        "Interface": "interface.applying",
         "LinearRegression": "models.linear_regression",
         "MnistClassifier": "models.mnist_classifier",
         "Recipe": "training.recipe",
@@ -81,6 +83,7 @@ __all__ = [
     "EntryError",
     "ExportError",
     "InputError",
+    "Interface",
     "LinearRegression",
     "MissingExtraError",
     "MnistClassifier",

@@ -9,10 +9,10 @@ from .. import checkpoints
 from ..checkpoints.formats import format_named
 from ..core import Module, init
 from ..core.random import undisturbed_generator
-from .entry import MANIFEST, WEIGHTS, Entry
+from .entry import WEIGHTS, Entry
 from .errors import EntryError, UnknownNameError
 from .registry import architectures, build, get_architecture, unknown
-from .versions import OLD, SUFFIX, whole
+from .versions import entries_in, whole
 
 HERE = Path(__file__).parent / "models"
 FILE = "file:"
@@ -103,9 +103,9 @@ def _refuse_strangers(entry: Entry, weights: Path) -> None:
 
 
 def _published() -> dict[str, Path]:
-    # Where two folders cannot be exchanged, an entry that is being replaced is aside for a moment.
-    before = [path.parent for path in HERE.glob(f"*/*/{MANIFEST}")]
-    works = [path.parents[1] for path in HERE.glob(f"*/.*{SUFFIX}/{OLD}/{MANIFEST}")]
-    aside = [work.with_name(work.name[1 : -len(SUFFIX)]) for work in works]
-    after = [path.parent for path in HERE.glob(f"*/*/{MANIFEST}")]
-    return {folder.name: folder for folder in (*before, *aside, *after)}
+    return {
+        folder.name: folder
+        for architecture in HERE.iterdir()
+        if architecture.is_dir()
+        for folder in entries_in(architecture)
+    }

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..checkpoints.errors import LockedError
 from ..checkpoints.storage.locks import OwnFile, locked
-from .entry import Entry, open_entry
+from .entry import MANIFEST, Entry, open_entry
 from .errors import EntryError
 
 # While a publisher runs, it owns the folder .NAME.publishing beside the entry, with a mark in it. Where two folders
@@ -61,6 +61,21 @@ def whole(folder: Path, act: Callable[[Entry], Result]) -> Result:
             return act(open_entry(place_of(folder)))
     except LockedError as error:
         raise EntryError(f"{folder} is replaced again and again. Load it when that has ended.\n{error}") from error
+
+
+def entries_in(parent: Path) -> list[Path]:
+    """Return the folders of the entries in a folder, also of those that are being replaced."""
+    with os.scandir(parent) as found:  # one look at the folder: an entry or its publisher is in it
+        names = {found.name for found in found if found.is_dir()}
+    being_replaced = {name[1 : -len(SUFFIX)] for name in names if name.startswith(".") and name.endswith(SUFFIX)}
+    folders = [parent / name for name in sorted(names | being_replaced) if not name.startswith(".")]
+    return [folder for folder in folders if _is_published(folder)]
+
+
+def _is_published(folder: Path) -> bool:
+    aside = work_folder(folder) / OLD
+    # It may move while we look at the one place and then at the other.
+    return any(os.path.isfile(place / MANIFEST) for place in (folder, aside) * 3)
 
 
 def place_of(folder: Path) -> Path:

@@ -12,7 +12,10 @@ Steps = Sequence[Mapping[str, Any]]
 
 
 class Interface(NamedTuple):
-    """What a model declares: see the module. The axes are those of an input and an output with the batch."""
+    """What a model declares about its input and its output; docs/export.md lists the fields and steps.
+
+    input_axes, output_axes: the name of each axis, the batch first. Without preprocessing, the raw input is the input.
+    """
 
     input_axes: tuple[str, ...]
     output_axes: tuple[str, ...]
