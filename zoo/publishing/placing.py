@@ -19,14 +19,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from ...checkpoints.errors import LockedError
 from ...checkpoints.storage.folders import make_folders
-from ...checkpoints.storage.locks import locked
+from ...checkpoints.storage.forks import OwnFile
 from ..entry import MANIFEST, listed_files
 from ..errors import EntryError, RunError
+from ..training.run.claim import claim
 from ..versions import MARK, OLD, SUFFIX, work_folder
 
 _NEW = "new"
@@ -48,7 +48,7 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     """
     make_folders(target.parent)
     work, owner = work_folder(target), os.getpid()
-    with _alone(target.parent):
+    with claim(target.parent, "publishing into"):
         for left in target.parent.glob(f".*{SUFFIX}"):
             _clear(left)
         if os.path.lexists(work) and (work.is_symlink() or not work.is_dir() or any(work.iterdir())):
@@ -56,7 +56,7 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         check(target)
         try:
             work.mkdir(exist_ok=True)
-            (work / MARK).touch()
+            (work / MARK).write_text("")
             folder = work / _NEW
             folder.mkdir()
             (work / MARK).write_text(_number(folder))
@@ -70,23 +70,6 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         finally:
             if os.getpid() == owner:
                 _clear(work)
-
-
-@contextmanager
-def _alone(parent: Path) -> Iterator[None]:
-    """Hold the lock of the publishers in a folder. Raises RunError if it cannot be had."""
-    lock = locked(parent)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock)
-        except LockedError as error:
-            raise RunError(f"Another process is publishing into {parent}.\n{error}") from None
-        if lock.is_nested:
-            raise RunError(
-                f"This call runs inside a publish into {parent}, in a recipe or a signal handler. "
-                "Publish again when that has ended."
-            )
-        yield
 
 
 def _put(new: Path, target: Path, old: Path) -> None:
@@ -173,8 +156,9 @@ def _number(folder: Path) -> str:
 
 def _synchronise(*paths: Path) -> None:
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
+        opened = OwnFile()
         try:
-            os.fsync(descriptor)
+            opened.open(str(path), os.O_RDONLY)
+            os.fsync(opened.number)
         finally:
-            os.close(descriptor)
+            opened.close()

@@ -265,7 +265,10 @@ def test_a_link_at_the_name_of_an_old_file_is_removed_and_what_it_leads_to_stays
 
 def test_a_call_inside_another_one_is_refused_and_disturbs_nothing(target: Path):
     with placed(target, free) as folder:
-        with pytest.raises(RunError, match="This call runs inside a publish into"), placed(target, free):
+        with (
+            pytest.raises(RunError, match="This call runs inside another one that is publishing into"),
+            placed(target, free),
+        ):
             pytest.fail("the block must not run")
         write(folder, "new")
     assert content(target) == "new"

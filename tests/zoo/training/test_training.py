@@ -506,7 +506,7 @@ def test_a_training_inside_a_training_of_the_same_folder_is_refused(tiny_recipe:
     refused = []
 
     def train_again(step: object) -> None:
-        with pytest.raises(zoo.RunError, match="This call runs inside a training into") as error:
+        with pytest.raises(zoo.RunError, match="This call runs inside another one that is training into") as error:
             zoo.train(tiny_recipe, tmp_path / "run", resume=True)
         refused.append(error)
 

@@ -3,20 +3,19 @@
 import json
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ....checkpoints import FormatError, inspect, save_model
-from ....checkpoints.errors import LockedError
 from ....checkpoints.formats import format_named, known_formats
 from ....checkpoints.storage import durable
 from ....checkpoints.storage.folders import make_folders
-from ....checkpoints.storage.locks import locked
 from ....core import Module
 from ...errors import RunError, UnfinishedRunError, UnknownNameError, ZooError
 from ..recipe import Recipe, get_recipe
+from .claim import claim
 
 RUN = "run.json"
 # Enough for a million epochs.
@@ -168,7 +167,7 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Ru
         raise RunError(f"{out} cannot be created: {error.strerror}. Choose another folder.") from error
     if not resume:
         _refuse_run(out)
-    with _locked(out):
+    with claim(out, "training into", wait_s=0):
         record = recorded(out) if resume else None
         if record is not None:
             _refuse_other(out, record.recipe, recipe)
@@ -202,25 +201,6 @@ def _refuse_other(out: Path, recorded: Recipe, asked: Recipe) -> None:
         raise RunError(
             f"{out} holds a run with {'; '.join(other)}. Resume it with its own settings, or choose another folder."
         )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock on a folder. Raises RunError if it is held, by another process or around this call."""
-    lock = locked(folder, wait_s=0)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock)
-        except LockedError as error:
-            raise RunError(
-                f"Another process is training into {folder}. Wait for it, or choose another folder.\n{error}"
-            ) from None
-        if lock.is_nested:
-            raise RunError(
-                f"This call runs inside a training into {folder}, in a callback or a signal handler. "
-                "Wait until that training has ended, or choose another folder."
-            )
-        yield
 
 
 def _number(value: Any) -> float:
