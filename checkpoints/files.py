@@ -182,8 +182,9 @@ def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
     """
     import tempfile  # only such a save needs it
 
-    folder = tempfile.gettempdir()
+    folder = "a folder"
     try:
+        folder = tempfile.gettempdir()
         with unnamed(folder) as descriptor:
             plan.write(descriptor)
             folder = ""

@@ -86,6 +86,11 @@ def _known(dtype: np.dtype) -> str | None:
     return name if name and dtype in (numpy_dtype(name), numpy_dtype(name).newbyteorder()) else None
 
 
+def is_big_endian(dtype: np.dtype) -> bool:
+    """Return True if the bytes of each element must be swapped for a file."""
+    return dtype.byteorder in _BIG_ENDIAN
+
+
 def little_endian(array: np.ndarray) -> np.ndarray:
     """Return the array itself, or a little-endian copy if it is big-endian."""
-    return array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder in _BIG_ENDIAN else array
+    return array.astype(array.dtype.newbyteorder("<")) if is_big_endian(array.dtype) else array

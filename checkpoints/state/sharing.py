@@ -223,7 +223,7 @@ def _union(group: list[_Member], low: int, high: int) -> np.ndarray:
 
 def _refuse_mixed_byte_order(group: list[_Member]) -> None:
     """Raise UnsupportedTypeError unless swapping the bytes of each element preserves the views."""
-    if all(dtypes.little_endian(member.array) is member.array for member in group):
+    if not any(dtypes.is_big_endian(member.array.dtype) for member in group):
         return
     first = group[0]
     size = first.array.itemsize

@@ -12,7 +12,7 @@ import operator
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain, repeat
+from itertools import accumulate, starmap
 from typing import Any
 
 import numpy as np
@@ -27,35 +27,26 @@ _put: Callable[[Any, Any, Any], None] = operator.setitem
 def copied_at_once(packed: Packed, memory: np.ndarray | None = None) -> tuple[Packed, np.ndarray]:
     """Return a copy of a state, and the memory (uint8) that its arrays are in.
 
-    memory: that of an earlier copy, which is used again if its size is right. Deferred arrays are computed, and
-    the memory that several arrays share without one that covers it is copied, just before that moment.
+    memory: that of an earlier copy, used again if it is large enough and not more than twice as large as needed.
+    Deferred arrays are computed just before the copy. Slices that overlap only partly were copied before.
     """
     # A Deferred may return the same memory each time.
     stored = {
         name: value if isinstance(value, np.ndarray) else np.asarray(value).copy()
         for name, value in packed.stored.items()
     }
-    offsets, total_bytes = [], 0
-    for array in stored.values():
-        offsets.append(total_bytes)
-        total_bytes += -(-array.nbytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+    sizes = (-(-array.nbytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES for array in stored.values())
+    *offsets, total_bytes = accumulate(sizes, initial=0)
     if memory is None or not total_bytes <= memory.nbytes <= 2 * total_bytes:
         memory = np.empty(total_bytes, np.uint8)
     copies: dict[str, np.ndarray] = {}
-    dense: list[tuple[slice, np.ndarray]] = []
-    sparse: list[tuple[np.ndarray, np.ndarray]] = []
+    steps: list[tuple[Any, Any, np.ndarray]] = []
     for (name, array), offset in zip(stored.items(), offsets, strict=True):
         flat = _flat(array)
         strides = None if flat is None else array.strides
-        copies[name] = np.ndarray(array.shape, array.dtype, memory.data, offset, strides)
-        if flat is None:
-            sparse.append((copies[name], array))
-        else:
-            dense.append((slice(offset, offset + array.nbytes), flat))
-    parts, flats = zip(*dense, strict=True) if dense else ((), ())
-    targets, sources = zip(*sparse, strict=True) if sparse else ((), ())
-    copying = chain(map(_put, repeat(memory.data), parts, flats), map(_put, targets, repeat(...), sources))
-    deque(copying, maxlen=0)
+        copies[name] = copy = np.ndarray(array.shape, array.dtype, memory.data, offset, strides)
+        steps.append((copy, ..., array) if flat is None else (memory.data, slice(offset, offset + flat.nbytes), flat))
+    deque(starmap(_put, steps), maxlen=0)  # all in one call
     little = {name: dtypes.little_endian(copy) for name, copy in copies.items()}
     return replace(packed, stored=little, memory=None), memory
 

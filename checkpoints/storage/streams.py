@@ -1,7 +1,7 @@
 """The bytes of tensors, written to a file or read from it, with their digests made in the same pass.
 
-Large tensors go one by one, in chunks, on several threads. Small ones go many at a time, because a system call costs
-more than copying them.
+Large tensors are written in parts and read whole, on several threads. Small ones are joined, because a system call
+costs more than copying them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import compress
-from operator import attrgetter, itemgetter, not_
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -33,11 +32,11 @@ _CHUNK_BYTES = 1 << 20
 _LEAST_CHUNK_BYTES = 1 << 16
 _SMALL_BYTES = 1 << 16
 _MAPPED_BYTES = 1 << 22
-_BLOCK_BYTES = 1 << 20
+_RUN_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
 _BYTES_WORTH_A_THREAD = 1 << 22
-# The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
 _MEMORY, _DTYPE = attrgetter("data"), attrgetter("dtype")
+# The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
 _NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
 
 
@@ -86,7 +85,7 @@ def _is_in_place(run: list[Placed]) -> bool:
     if run[0].size_bytes < _SMALL_BYTES:
         return all(isinstance(item.array, np.ndarray) for item in run)
     array = run[0].array
-    return isinstance(array, np.ndarray) and array.flags.c_contiguous and dtypes.little_endian(array) is array
+    return isinstance(array, np.ndarray) and array.flags.c_contiguous and not dtypes.is_big_endian(array.dtype)
 
 
 def chunks_of(memory: memoryview) -> Iterator[memoryview]:
@@ -108,12 +107,13 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
     the one before have been written.
     """
     writer = _Writer(descriptor)
-    runs = list(_runs(placed))
-    in_place = list(map(_is_in_place, runs))
-    together = list(compress(runs, in_place))
+    together: list[list[Placed]] = []
+    one_by_one: list[list[Placed]] = []  # so that no two copies are in memory at once
+    for run in _runs(placed):
+        (together if _is_in_place(run) else one_by_one).append(run)
     tasks = [task for run in together for task in writer.tasks(run)]
     _run(tasks, sum(run[0].size_bytes for run in together if run[0].size_bytes >= _SMALL_BYTES))
-    for run in compress(runs, map(not_, in_place)):  # one after the other: no two copies are in memory at once
+    for run in one_by_one:
         _run(writer.tasks(run), run[0].size_bytes)
     return writer.digests | {name: b"".join(parts) for name, parts in writer.parts.items()}
 
@@ -261,12 +261,12 @@ def _run(tasks: Sequence[Task], size_bytes: int) -> None:
 
 
 def _runs(items: list[Item]) -> Iterator[list[Item]]:
-    """Yield items by place: adjacent small ones together, up to one block, and large ones alone."""
+    """Yield items by place: adjacent small ones together, up to about 1 MiB, and large ones alone."""
     run: list[Item] = []
     start = end = 0
     for item in sorted(items, key=itemgetter(0)):
         offset, size_bytes = item[0], item[1]
-        if run and (size_bytes >= _SMALL_BYTES or offset != end or end - start >= _BLOCK_BYTES):
+        if run and (size_bytes >= _SMALL_BYTES or offset != end or end - start >= _RUN_BYTES):
             yield run
             run = []
         if size_bytes >= _SMALL_BYTES:
