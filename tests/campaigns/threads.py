@@ -27,7 +27,7 @@ from statezoo import core
 from statezoo.checkpoints import CheckpointError, History, load_file, save_file, save_model
 
 Counts = Counter[str]
-State = dict[str, np.ndarray]
+State = dict[str, Any]
 SUFFIXES = (".safetensors", ".h5")
 # Those of the first group are never smaller than at the start of a save; the others start at 0 when they appear.
 STEADY = "steady"
@@ -80,7 +80,8 @@ def drawn_state(draw: random.Random) -> State:
         state[f"{STEADY} {number}"] = draw.choice([array, array, array.T, array[:, ::2]])
     first = next(iter(state.values()))
     state[f"{STEADY} tie"], state[f"{STEADY} view"] = first, first[:1]
-    return state | {"rebound": np.zeros(100), "resized": np.zeros(50), "passing": np.zeros(3)}
+    last = {"rebound": np.zeros(100), "resized": np.zeros(50), "reshaped": np.zeros(60), "passing": np.zeros(3)}
+    return state | last
 
 
 def bounds(state: State) -> dict[str, float]:
@@ -94,7 +95,10 @@ def highest(arrays: list[np.ndarray]) -> float:
 def torn_trials(run: Run, trials: int) -> None:
     """Save while one thread adds to arrays in NumPy code, and another changes shapes, sizes and names."""
     state = drawn_state(run.draw)
-    owners = [array if array.base is None else array.base for array in list(state.values())[:-5]]
+    steady = [array for name, array in state.items() if name.startswith(f"{STEADY} ") and name[-1].isdigit()]
+    owners = [array if array.base is None else array.base for array in steady]
+    log: list[int] = []
+    state["_extra_state"] = {"log": log}
 
     def add() -> None:
         for array in owners:
@@ -104,6 +108,8 @@ def torn_trials(run: Run, trials: int) -> None:
         state["rebound"] = np.full(run.draw.randint(1, 200), state["rebound"][0] + 1)
         with suppress(ValueError):  # it is being saved
             state["resized"].resize(len(state["resized"]) % 60_000 + 1_000, refcheck=False)
+        state["reshaped"].shape = (-1, run.draw.choice([1, 2, 3, 4, 5, 6]))
+        log.append(len(log)) if len(log) < 1_000 else log.clear()
         state.pop("passing", None)
         state["passing"] = np.ones((1 + len(state["rebound"]) % 3, 5)).T
 
@@ -135,6 +141,8 @@ def one_torn_trial(run: Run, state: State, owners: list[np.ndarray]) -> None:
         values = np.real(array).astype(float)
         is_known = bool((values >= low[name]).all() and (values <= high).all() and (values % 1 == 0).all())
         run.check("a value that its array never had", is_known, (kind, name, low[name], high))
+    log = loaded["_extra_state"]["log"]
+    run.check("extra state of several moments", log == list(range(len(log))), log)
     run.check("a name is missing", low.keys() <= loaded.keys(), (kind, list(loaded)))
 
 
