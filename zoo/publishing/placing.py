@@ -11,6 +11,8 @@ readers use old/, and the next process puts it back if this one is killed.
 
 Only files that the old folder's manifest lists are removed with it. Anything else in it is the user's, and moves into
 the new folder.
+
+What a later step relies on is flushed before it, so that all this holds after a power cut too.
 """
 
 import ctypes
@@ -57,9 +59,11 @@ def placed(target: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         try:
             work.mkdir(exist_ok=True)
             (work / MARK).write_text("")
+            _synchronise(work / MARK, work)
             folder = work / _NEW
             folder.mkdir()
             (work / MARK).write_text(_number(folder))
+            _synchronise(work / MARK)
             yield folder
             if os.getpid() != owner:
                 raise RunError(f"This process was forked from the one that publishes {target}, which goes on.")
@@ -112,13 +116,14 @@ def _clear(work: Path) -> None:
     if (work / OLD).exists() and not os.path.lexists(target):
         (work / OLD).rename(target)
     new = work / _NEW
-    if new.is_dir() and not new.is_symlink() and (work / MARK).read_text() == _number(new):
+    if new.is_dir() and not new.is_symlink() and (work / MARK).read_bytes() == _number(new).encode():
         shutil.rmtree(new)  # it never was at the target
     for folder in (work / OLD, new):
         if folder.is_dir() and not folder.is_symlink():
             _discard(folder, target)
     # The mark goes last, together with the folder: if this process is killed, the next one recognises the leftovers.
     if [path.name for path in work.iterdir()] == [MARK]:
+        _synchronise(work)
         (work / MARK).unlink()
         work.rmdir()
 
@@ -136,7 +141,9 @@ def _discard(folder: Path, target: Path) -> None:
             path.unlink()
         elif target.is_dir() and not os.path.lexists(target / path.name):
             path.rename(target / path.name)
+            _synchronise(target)
     if [path.name for path in folder.iterdir()] == [MANIFEST]:  # it says what is ours, so it goes last
+        _synchronise(folder)
         (folder / MANIFEST).unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

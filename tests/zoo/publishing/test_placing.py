@@ -13,7 +13,7 @@ import pytest
 from statezoo.zoo import RunError
 from statezoo.zoo.publishing import placing
 from statezoo.zoo.publishing.placing import placed
-from statezoo.zoo.versions import place_of
+from statezoo.zoo.versions import MARK, place_of
 
 STEPS = 40  # more than there are
 PLACE = """
@@ -154,6 +154,17 @@ def killed_between_the_renames(target: Path) -> None:
             return
         shutil.rmtree(target.parent / f".{target.name}.publishing", ignore_errors=True)
     raise AssertionError("the target was never missing")
+
+
+@pytest.mark.parametrize("text", [b"", b"\xa5" * 512])
+def test_a_mark_that_a_power_cut_tore_does_not_keep_the_next_process_from_publishing(target: Path, text: bytes):
+    work = target.with_name(f".{target.name}.publishing")
+    (work / "new").mkdir(parents=True)
+    (work / MARK).write_bytes(text)
+    with placed(target, free) as folder:
+        write(folder, "new")
+    assert (target / "content").read_text() == "new"
+    assert not work.exists()
 
 
 def test_an_entry_that_a_killed_process_moved_away_is_put_back_by_the_next_one_beside_it(tmp_path: Path):
