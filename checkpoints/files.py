@@ -33,6 +33,7 @@ from .state.sharing import Packed, pack
 from .state.snapshot import copied_at_once
 from .storage import streams
 from .storage.durable import replace, write_all
+from .storage.marks import is_marked
 from .storage.streams import Placed
 from .storage.unnamed import content_of, unnamed
 
@@ -158,9 +159,9 @@ def _save_in_shards(
 
 
 def _remove_shards(paths: list[str]) -> None:
-    """Remove the shards that a save has replaced, of a symbolic link and of its target."""
+    """Remove the shards that a save has replaced or a killed one left, of a symbolic link and of its target."""
     for path in dict.fromkeys(paths):
-        if os.path.lexists(path + INDEX_SUFFIX):
+        if os.path.lexists(path + INDEX_SUFFIX) or is_marked(path + INDEX_SUFFIX):
             writer.remove_shards(path)
 
 

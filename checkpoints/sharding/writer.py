@@ -27,7 +27,7 @@ from ..storage import durable as files
 from ..storage import marks
 from ..storage.forks import OwnFile
 from ..storage.identity import Identity, identity_of
-from ..storage.locks import locked
+from ..storage.locks import WAIT_S, locked
 from . import ownership
 from .index import INDEX_SUFFIX, is_shard_name, shard_names
 
@@ -211,14 +211,16 @@ def remove_shards(path: str) -> None:
     If another process keeps the folder locked, they are kept: the state is saved, and the next save removes them.
     A set of another library stays.
     """
-    with suppress(LockedError), locked(os.path.dirname(path) or os.curdir) as is_locked:
-        index_path = path + INDEX_SUFFIX
-        seen, index = identity_of(index_path), ownership.index_at(path)
-        if seen is None or index is None or not os.path.lexists(path):  # a writer of shards came in between
+    index_path = path + INDEX_SUFFIX
+    wait_s = WAIT_S if os.path.lexists(index_path) else 0  # a writer whose first shards they are clears up itself
+    with suppress(LockedError), locked(os.path.dirname(path) or os.curdir, wait_s) as is_locked:
+        if not os.path.lexists(path):  # a writer of shards came in between
             return
-        shards = ownership.own_shards(path, index)
-        if index.manifest is not None or shards.keys() == set(index.shards):
-            ownership.remove_set(path, {**shards, os.path.basename(index_path): seen})
+        seen, index = identity_of(index_path), ownership.index_at(path)
+        if seen is not None and index is not None:
+            shards = ownership.own_shards(path, index)
+            if index.manifest is not None or shards.keys() == set(index.shards):
+                ownership.remove_set(path, {**shards, os.path.basename(index_path): seen})
         if is_locked:
             ownership.clear_leftovers(path)
 

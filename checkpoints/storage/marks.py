@@ -45,6 +45,11 @@ class Mark:
             os.write(self._descriptor, b"\n" + json.dumps(content).encode())
 
 
+def is_marked(path: str) -> bool:
+    """Return True if there is a mark next to `path`, also that of a process that has died."""
+    return os.path.lexists(f"{_stem(path)}0.tmp")
+
+
 @contextmanager
 def marked(path: str, content: dict[str, Any]) -> Iterator[Mark]:
     """Keep a mark next to `path` during the block.

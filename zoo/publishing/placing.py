@@ -115,6 +115,7 @@ def _clear(work: Path) -> None:
         return
     if (work / OLD).exists() and not os.path.lexists(target):
         (work / OLD).rename(target)
+    _synchronise(target.parent)  # a power cut must not bring back the name of what is removed here
     new = work / _NEW
     if new.is_dir() and not new.is_symlink() and (work / MARK).read_bytes() == _number(new).encode():
         shutil.rmtree(new)  # it never was at the target

@@ -165,6 +165,23 @@ def test_a_process_killed_at_any_step_leaves_the_old_or_the_new_state(path: Path
     assert status == 0  # so every step was tested
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
+def test_a_plain_save_clears_what_a_killed_writer_of_shards_left(path: Path):
+    status = -1
+    for step in STEPS:
+        save_plain(OLD, path)
+        process = os.fork()
+        if not process:
+            strike(pytest.MonkeyPatch(), step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            save_shards(NEW, path)
+            os._exit(0)
+        _, status = os.waitpid(process, 0)
+        save_plain(OLD, path)
+        assert names(path) == [path.name]
+        assert holds(path, OLD)
+    assert status == 0  # so every step was tested
+
+
 def test_a_full_disk_removes_the_shards_that_were_written_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch):
     save_shards(OLD, path)
     found = names(path)
