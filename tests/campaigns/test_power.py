@@ -1,0 +1,31 @@
+"""A short form of power/campaign.py: power cuts during saves lose nothing that a save reported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CAMPAIGN = Path(__file__).parent / "power" / "campaign.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "scenarios",
+    [
+        ("save .safetensors over a file", "save .h5 through a link", "save without durable"),
+        ("shards over shards, more and fewer", "a file over shards"),
+        ("history", "history in the background"),
+        ("history that shares, in new folders",),
+        ("publish over an entry",),
+    ],
+    ids=["file", "shards", "history", "shared history", "publish"],
+)
+def test_a_power_cut_loses_nothing_that_a_save_reported(scenarios: tuple[str, ...], tmp_path: Path):
+    chosen = [f"--scenario={name}" for name in scenarios]
+    command = [sys.executable, CAMPAIGN, "150", "--jobs=1", "--folder", tmp_path, *chosen]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode == 77:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" old") == len(scenarios)
