@@ -262,7 +262,8 @@ def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
     """Open a checkpoint and return it as a mapping of names to lazy tensors. Only the header is read.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
-    verify: check a tensor against its digest when it is first read, even if only a slice of it is needed.
+    verify: check each block of a tensor against its digest when it is first read. A slice reads and checks only the
+    blocks that it touches.
     A checkpoint opened by its path can be pickled: the other process opens the path again.
     Raises MissingFileError, CorruptError or another CheckpointError.
 

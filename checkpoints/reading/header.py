@@ -76,6 +76,17 @@ class Header:
         return dict(zip(self.tensors, self.manifest.digests, strict=True)) if self.manifest else dict(self._digests)
 
     @property
+    def fingerprint(self) -> str | None:
+        """The hash of the content, None in foreign files. Raises CorruptError if names and digests give another."""
+        if self.manifest is None:
+            return None
+        if self.manifest.fingerprint_of(self.tensors) != self.manifest.fingerprint:
+            raise CorruptError(
+                f"{self.name} is damaged: its fingerprint is not that of its content. Use another copy of it."
+            )
+        return self.manifest.fingerprint
+
+    @property
     def has_old_digests(self) -> bool:
         """Whether a save today would give a tensor another digest, and the state another fingerprint."""
         if self.manifest is None or self.manifest.version > 1:

@@ -202,7 +202,7 @@ class Checkpoint(Mapping[str, Any]):
     @property
     def fingerprint(self) -> str | None:
         """The hash of the content, equal for the same state in both formats. None in foreign files."""
-        return self._header.manifest.fingerprint if self._header.manifest else None
+        return self._header.fingerprint
 
     @property
     def has_old_digests(self) -> bool:

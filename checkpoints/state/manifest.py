@@ -157,8 +157,8 @@ class Manifest(NamedTuple):
 
 def counts_of(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
     """Return the number of blocks of each tensor that has several."""
-    sizes = {tensor: tensor.size_bytes for tensor in set(tensors.values())}
-    counts = {tensor: count_of(size) for tensor, size in sizes.items() if size > LEAST_BLOCK_BYTES}
+    kinds = set(tensors.values())
+    counts = {tensor: count_of(size) for tensor in kinds if (size := tensor.size_bytes) > LEAST_BLOCK_BYTES}
     return {name: counts[tensor] for name, tensor in tensors.items() if tensor in counts} if counts else {}
 
 
@@ -166,7 +166,9 @@ def _listed(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
     """Return the number of blocks of each tensor whose blocks a new file lists."""
     counts = counts_of(tensors)
     ends = accumulate(counts.values())
-    return {name: count for (name, count), end in zip(counts.items(), ends, strict=True) if end <= _MOST_BLOCKS}
+    return counts and {
+        name: count for (name, count), end in zip(counts.items(), ends, strict=True) if end <= _MOST_BLOCKS
+    }
 
 
 # Words of a manifest, as they are in a header.

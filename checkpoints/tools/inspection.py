@@ -94,7 +94,7 @@ def inspect(file: Any) -> Inspection:
             stored_bytes=sum(tensor.size_bytes for tensor in header.tensors.values()),
             file_bytes=sum(part.source.size_bytes for part in header.parts),
             metadata=header.metadata,
-            fingerprint=manifest.fingerprint if manifest else None,
+            fingerprint=header.fingerprint,
             unsupported=dict(header.unsupported),
         )
 

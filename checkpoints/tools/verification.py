@@ -82,7 +82,7 @@ def verify(file: Any, *, progress: Progress | None = None) -> Verification:
             size_bytes=sum(tensor.size_bytes for tensor in header.tensors.values()),
             damaged=tuple(damaged),
             affected={name: alias.kept for name, alias in header.aliases.items() if alias.kept in damaged},
-            fingerprint=header.manifest.fingerprint if header.manifest else None,
+            fingerprint=header.fingerprint,
             unsupported=dict(header.unsupported),
         )
     finally:

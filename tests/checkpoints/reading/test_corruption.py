@@ -23,12 +23,16 @@ from statezoo.checkpoints import (
     ReadError,
     UnsupportedTypeError,
     VersionError,
+    diff,
     inspect,
     load_file,
     read_metadata,
     save_file,
+    verify,
 )
+from statezoo.checkpoints import fingerprint as fingerprint_of
 from statezoo.checkpoints.files import open_header
+from statezoo.checkpoints.formats import entries
 from statezoo.checkpoints.testing import compare_states
 
 
@@ -181,6 +185,35 @@ def test_a_file_of_a_newer_version_says_to_upgrade(tmp_path: Path, version: int)
     rewritten(tmp_path / "x.safetensors", lambda record: record.update(version=version, storages="in another way"))
     with pytest.raises(VersionError, match=rf"newer statezoo .*is {version}, and .* up to 2.*Upgrade statezoo"):
         load_file(tmp_path / "x.safetensors")
+
+
+def resealed(content: bytes) -> bytes:
+    """Return a safetensors file with a seal that fits whatever its header says."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return content[:8] + entries.sealed(content[8:end]) + content[end:]
+
+
+def test_a_false_fingerprint_in_a_sealed_header_is_damage_wherever_fingerprints_are_used(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    save_file(a_state(), path)
+    fingerprint = inspect(path).fingerprint
+    path.write_bytes(resealed(path.read_bytes().replace(str(fingerprint).encode(), b"0" * 32)))
+    assert list(compare_states(a_state(), load_file(path))) == []
+    for use in (inspect, verify, fingerprint_of, lambda path: diff(path, a_state())):
+        with pytest.raises(CorruptError, match="its fingerprint is not that of its content"):
+            use(path)
+
+
+def test_a_newer_version_in_a_sealed_header_says_to_upgrade(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    save_file(a_state(), path)
+    content = path.read_bytes().replace(b"version=2", b"version=7")
+    path.write_bytes(content)
+    with pytest.raises(CorruptError):
+        load_file(path)
+    path.write_bytes(resealed(content))
+    with pytest.raises(VersionError, match="Upgrade"):
+        load_file(path)
 
 
 def test_a_changed_bit_in_a_version_number_is_damage(path: Path):
