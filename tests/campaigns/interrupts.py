@@ -43,7 +43,8 @@ class Batch:
 
     def __init__(self, name: str, folder: Path, seed: int, kinds: tuple[str, ...] = KINDS) -> None:
         self.job: Job = JOBS[name](folder)
-        self.name, self.folder, self.seed, self.kinds = name, folder, seed, kinds
+        self.name, self.folder, self.seed = name, folder, seed
+        self.kinds = [kind for kind in kinds if kind != "thread" or not self.job.starts_threads]
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
         self.version = 0

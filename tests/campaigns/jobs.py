@@ -7,7 +7,6 @@ there or version n, and every byte of it.
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +29,7 @@ from statezoo.checkpoints import (
     save_file,
     save_model,
 )
+from statezoo.checkpoints.runs.history import background
 from statezoo.checkpoints.runs.training import save_training
 from statezoo.core import functional as F
 from statezoo.zoo.data import Split, sha256_of_arrays
@@ -49,9 +49,14 @@ def version_of(state: Any) -> int:
 
 
 class Job:
-    """A call to interrupt. tidy: whether another whole call must leave the names in the folder as the first one did."""
+    """A call to interrupt.
+
+    tidy: whether another whole call must leave the names in the folder as the first one did. starts_threads: in Python
+    3.11, a thread that is being started has the id of its starter, and gets the exceptions that are set for that one.
+    """
 
     tidy = True
+    starts_threads = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -171,16 +176,14 @@ class Saves(Job):
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder)
-        self.options = options
+        self.options, self.starts_threads = options, "background" in options
 
     def call(self, version: int) -> None:
         with History(self.folder / "run", keep_last=2, **self.options) as history:
             history.save(version, state_of(version))
 
     def found(self, version: int) -> int:
-        for thread in threading.enumerate():
-            if thread.name.startswith("statezoo") and not thread.daemon:
-                thread.join(10)
+        background._finish()  # an interrupted call leaves its save to the thread that makes it
         loaded = History(self.folder / "run", keep_last=2).load()
         assert loaded is not None, "no checkpoint is left"
         assert loaded[0].step == version_of(loaded[1]), "a checkpoint of another step"
