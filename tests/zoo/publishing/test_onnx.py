@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statezoo import zoo
+from statezoo import core, zoo
 from statezoo.checkpoints import load_file
 from statezoo.core import (
     BatchNorm1d,
@@ -70,7 +70,9 @@ def exported(model: Module, *inputs: np.ndarray, path: Path) -> Any:
             run(path, *batch), expected if isinstance(expected, tuple) else (expected,), strict=True
         ):
             assert found.dtype == wanted.dtype
-            np.testing.assert_allclose(found, wanted.data, rtol=1e-5, atol=1e-5 * np.abs(wanted.data).max(initial=0))
+            np.testing.assert_allclose(
+                found, wanted.data, rtol=1e-5, atol=1e-5 * np.nanmax(np.abs(wanted.data), initial=0)
+            )
     return onnx.load(path)
 
 
@@ -82,6 +84,12 @@ def test_every_entry_gives_its_golden_output_in_onnxruntime(name: str, tmp_path:
         (found,), expected = run(path, golden["input"][rows]), golden["output"][rows]
         assert found.dtype == expected.dtype
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", zoo.list_models())
+def test_an_entry_is_exported_to_the_bytes_that_were_published(name: str, tmp_path: Path):
+    path = zoo.export(name, tmp_path / "model.onnx")
+    assert path.read_bytes() == (find(name) / "model.onnx").read_bytes()
 
 
 IMAGE, ROWS, IDS = draw(4, 6, 5), draw(4, 6), np.arange(12).reshape(4, 3) % 7
@@ -99,28 +107,23 @@ OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "reshaped": lambda x: x.reshape(-1, 30).reshape(x.shape[0], 5, 6).flatten(1).unsqueeze(1).squeeze(1),
     "merged with the batch": lambda x: x.reshape(-1, 5).reshape(-1, 6, 5),
     "moved": lambda x: x.transpose(1, 2).permute(0, 2, 1).T.permute(2, 1, 0),
-    "joined": lambda x: F.softmax(_cat([x, x * 2], 1), 1) + _cat([_stack([x, -x], 2)[:, :, 0], x], -2),
+    "joined": lambda x: F.softmax(core.cat([x, x * 2], 1), 1) + core.cat([core.stack([x, -x], 2)[:, :, 0], x], -2),
     "expanded": lambda x: x[:, :1].expand(-1, 6, -1) + x.mean(1, keepdim=True).expand(x.shape),
     "sliced": lambda x: x[:, 1:5:2] + x[:, -2:, :] + x[..., ::1][:, ::-1][:, :2] + x[:, None, 0],
+    "filled with NaN": lambda x: x.masked_fill(x > 0.5, float("nan")),
+    "sums of booleans": lambda x: (x > 0).sum(1),
+    "attention over the batch": lambda x: _attention(x.transpose(0, 1)).transpose(0, 1),
     "picked": lambda x: x[:, -1] + x[:, 2, :] + x[:, :, np.array([4, 3, 2, 1, 0])][:, 0],
     "products": lambda x: (x @ x.transpose(1, 2)) @ x + x @ np.eye(5, dtype=np.float32),
     "another dtype": lambda x: (x.double() * 2).float() + x.long().float(),
     "two outputs": lambda x: (x + 1, x.sum(1)),
     "in the middle": lambda x: x.clone().detach() * np.float32(2) + np.arange(5, dtype=np.float32),
-    "rows for the batch": lambda x: _cat([Tensor(np.zeros((x.shape[0], 1, 5), np.float32)), x], 1),
+    "rows for the batch": lambda x: core.cat([Tensor(np.zeros((x.shape[0], 1, 5), np.float32)), x], 1),
 }
 
 
-def _cat(parts: list[Tensor], dim: int) -> Tensor:
-    from statezoo.core import cat
-
-    return cat(parts, dim)
-
-
-def _stack(parts: list[Tensor], dim: int) -> Tensor:
-    from statezoo.core import stack
-
-    return stack(parts, dim)
+def _attention(x: Tensor, is_causal: bool = False) -> Tensor:
+    return F.scaled_dot_product_attention(x, x, x, is_causal=is_causal)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -204,6 +207,12 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "NumPy on the values": (lambda x: x * float(x.data.max()), "takes out of its tensors"),
     "a view of the values": (lambda x: x * Tensor(x.data[:, ::2][:, :1]), "takes out of its tensors"),
     "another path for another batch": (lambda x: x.relu() if len(x) == 4 else x.tanh(), "computes something else"),
+    "a slice that follows the batch": (lambda x: x[:, : len(x) - 1], "which follows the batch: for another one"),
+    "an index of booleans": (lambda x: x[:, np.array([True] * 3 + [False] * 3)], "An index of booleans"),
+    "causal attention over the batch": (
+        lambda x: _attention(x.transpose(0, 1), is_causal=True),
+        "Causal attention between the examples of a batch",
+    ),
     "no tensor": (lambda x: {"out": x}, "returns dict"),
     "statistics of the batch": (
         lambda x: F.batch_norm(x, None, None, training=True),

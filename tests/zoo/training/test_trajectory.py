@@ -10,7 +10,7 @@ import pytest
 from statezoo import zoo
 from statezoo.checkpoints import load_file, save_file
 from statezoo.core import Tensor
-from statezoo.zoo.entry import TRAJECTORY, describe_files
+from statezoo.zoo.entry import TRAJECTORY, describe_files, manifest_text
 from statezoo.zoo.publishing.pictures import new_figure
 
 
@@ -32,7 +32,7 @@ def change_trajectory(entry: Path, states: dict[str, np.ndarray]) -> None:
     save_file(states, entry / TRAJECTORY)
     manifest = json.loads((entry / "manifest.json").read_text())
     manifest["files"] |= describe_files(entry, [TRAJECTORY])
-    (entry / "manifest.json").write_text(json.dumps(manifest))
+    (entry / "manifest.json").write_text(manifest_text(manifest))
 
 
 def test_a_trajectory_holds_the_models_before_training_and_after_each_epoch(kept: Path, kept_run: Path):

@@ -18,7 +18,8 @@ from ...extras import require
 from ...loading import find, load_entry
 from ...versions import whole
 from .graph import Graph
-from .operations import TABLE, Step
+from .operations import TABLE
+from .steps import Step
 from .tracing import Operation, Trace, evaluating, other_batch, trace
 
 # The largest difference of an output, as a part of the largest value of that output.
@@ -115,10 +116,15 @@ def _step(one: Operation, other: Operation) -> Step:
 
 
 def _paired(one: Any, other: Any) -> Any:
+    """Return an argument that is equal in both traces, or the pair of an array. Raises ExportError for any other."""
     if isinstance(one, np.ndarray):
         return one, other
-    if type(one) is tuple and any(isinstance(part, np.ndarray) for part in one):
+    if type(one) is tuple:
         return tuple(map(_paired, one, other))
+    if repr(one) != repr(other):  # NaN is not equal to itself
+        raise ExportError(
+            f"The model uses the number {one!r}, which follows the batch: for another one, it is {other!r}."
+        )
     return one
 
 
