@@ -101,13 +101,15 @@ def _datasets(
 
 
 def matches(source: Source) -> bool:
-    """Return True if an HDF5 file starts at byte 0, or after a user block of 512, 1024, 2048, ... bytes."""
+    """Return True if an HDF5 file starts at byte 0, or after a user block."""
+    return start_of(source) is not None
+
+
+def start_of(source: Source) -> int | None:
+    """Return where an HDF5 file starts: at byte 0, or after a user block of 512, 1024, 2048, ... bytes."""
     places = [0, *(512 << n for n in range(source.size_bytes.bit_length()))]
-    return any(
-        source.read(place, len(SIGNATURE)) == SIGNATURE
-        for place in places
-        if place + len(SIGNATURE) <= source.size_bytes
-    )
+    within = (place for place in places if place + len(SIGNATURE) <= source.size_bytes)
+    return next((place for place in within if source.read(place, len(SIGNATURE)) == SIGNATURE), None)
 
 
 def salvage(source: Source) -> Iterator[Salvaged]:

@@ -29,7 +29,8 @@ from .. import Opened
 from . import matches
 from .listing import Found, Listing, Path, listing_of, path_text
 from .names import RESERVED, name_of
-from .process import Hdf5Process, invalid, written_size_of
+from .process import Hdf5Process, invalid
+from .superblock import refuse_open, written_size_of
 
 _MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20
 
@@ -95,6 +96,8 @@ def _asked(source: Source, written_bytes: int | None = None) -> tuple[Hdf5Proces
     """Start libhdf5 with a file. Return the process and what it lists."""
     if not matches(source):
         raise invalid(source, "file signature not found")
+    if written_bytes is None:
+        refuse_open(source)
     most_bytes = _MOST_EXPANSION * source.size_bytes + _FREE_EXPANSION_BYTES
     process = Hdf5Process(source, most_bytes, written_bytes)
     try:

@@ -21,7 +21,7 @@ from ...errors import CorruptError, ReadError
 from ...storage.source import FileSource, Source
 from ...storage.threads import undisturbed
 from ..recognise import AGAIN, HEAD_BYTES, cause_of
-from . import SIGNATURE
+from .superblock import written_size_of
 
 # The time between two answers. libhdf5 reads 20 MB of names per second, and more of values.
 _LEAST_SECONDS, _BYTES_IN_A_SECOND = 5, 10_000_000
@@ -260,14 +260,6 @@ def invalid(source: Source, reason: str) -> CorruptError:
     else:
         cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, "hdf5")
     return CorruptError(f"{source.name} is not a valid HDF5 file: {reason}. {cause}")
-
-
-def written_size_of(source: Source) -> int:
-    """Return the size that a file had when it was written, from its superblock, or 0 if the superblock does not say."""
-    head = source.read(0, min(HEAD_BYTES, source.size_bytes))
-    # Where each version of the superblock keeps the end of the file, as an offset of 8 bytes.
-    place = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8]) if head[8:9] and head.startswith(SIGNATURE) else None
-    return int.from_bytes(head[place : place + 8], "little") if place else 0
 
 
 def nonsense(source: Source) -> CorruptError:
