@@ -149,8 +149,9 @@ def replace_shards(path: str, count: int, durable: bool) -> Iterator[NewShards]:
                 yield from _committed(new, mark, durable)
         finally:
             _writing.remove(new)
-            for other in _writing:  # which a signal handler interrupted for this one, and which replaces it
-                other.replace(new.written)
+            for other in _writing:
+                if other.path == path:  # interrupted by a signal handler for this one, which it will replace
+                    other.replace(new.written)
 
 
 def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewShards]:
@@ -213,7 +214,7 @@ def remove_shards(path: str) -> None:
     """
     index_path = path + INDEX_SUFFIX
     wait_s = WAIT_S if os.path.lexists(index_path) else 0  # a writer whose first shards they are clears up itself
-    with suppress(LockedError), locked(os.path.dirname(path) or os.curdir, wait_s) as is_locked:
+    with suppress(LockedError), locked(os.path.dirname(path), wait_s) as is_locked:
         if not os.path.lexists(path):  # a writer of shards came in between
             return
         seen, index = identity_of(index_path), ownership.index_at(path)

@@ -44,6 +44,10 @@ class Mark:
             # In one write at the end of the file: a signal handler may add a line in between.
             os.write(self._descriptor, b"\n" + json.dumps(content).encode())
 
+    def end(self) -> None:
+        """Add no more lines: the number of the descriptor may belong to another file from here on."""
+        self._descriptor = -1
+
 
 def is_marked(path: str) -> bool:
     """Return True if there is a mark next to `path`, also that of a process that has died."""
@@ -68,6 +72,7 @@ def marked(path: str, content: dict[str, Any]) -> Iterator[Mark]:
         if mark.is_settled is None:
             mark.is_settled = True
     finally:
+        mark.end()
         if not mark.is_settled:
             with suppress(OSError):
                 temporary.file.close()

@@ -15,6 +15,7 @@ import collections
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -139,7 +140,11 @@ def value_in(path: Path) -> float:
 def copy_in(trial: Trial) -> None:
     """Copy a checkpoint into the folder: file by file in any order, whole or under another name first."""
     source, target = trial.pick()
-    if source.is_dir():
+    if not target.exists() and trial.rng.random() < 0.2:
+        done = subprocess.run(["cp", "-r", source, target], capture_output=True, check=False)
+        if done.returncode or not target.is_dir() == source.is_dir():
+            raise FileNotFoundError
+    elif source.is_dir():
         names = sorted(os.listdir(source))  # the index comes last
         if trial.rng.random() < 0.5:
             trial.rng.shuffle(names)

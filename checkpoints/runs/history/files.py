@@ -21,7 +21,7 @@ from ...errors import ArgumentError, CheckpointError, ReadError, WriteError
 from ...files import read_metadata
 from ...formats import DEFAULT, known_formats
 from ...sharding.index import INDEX_SUFFIX
-from ...storage.identity import Identity, identity_of
+from ...storage.identity import Identity
 from .log import NAME as LOG_NAME
 from .log import Record
 from .metrics import numbers_from_json, numbers_to_json
@@ -144,13 +144,20 @@ def entries(folder: str) -> list[Entry]:
     """
     log, found = os.path.join(folder, LOG_NAME), []
     for _ in range(MOST_LOOKS):
-        before = identity_of(log)
+        before = _status_of(log)
         steps = filter(None, map(parsed_name, names(folder)))
         looked = [entry_at(step, path_of(folder, step, suffix)) for step, suffix in steps]
         found = sorted(entry for entry in looked if entry is not None)
-        if identity_of(log) == before:
+        if _status_of(log) == before:
             break
     return found
+
+
+def _status_of(path: str) -> Identity | None:
+    try:
+        return Identity.of(os.stat(path))
+    except OSError:
+        return None
 
 
 def metrics_of(path: str) -> dict[str, float] | None:
