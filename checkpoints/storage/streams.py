@@ -7,6 +7,7 @@ costs more than copying them.
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -35,6 +36,8 @@ _MAPPED_BYTES = 1 << 22
 _RUN_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.
 _BYTES_WORTH_A_THREAD = 1 << 22
+# Without pwrite (Windows), two threads would move the position of the file under each other.
+_MOST_WRITERS = None if hasattr(os, "pwrite") else 1
 _MEMORY, _DTYPE = attrgetter("data"), attrgetter("dtype")
 # The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
 _NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
@@ -112,9 +115,9 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
     for run in _runs(placed):
         (together if _is_in_place(run) else one_by_one).append(run)
     tasks = [task for run in together for task in writer.tasks(run)]
-    _run(tasks, sum(run[0].size_bytes for run in together if run[0].size_bytes >= _SMALL_BYTES))
+    _run(tasks, sum(run[0].size_bytes for run in together if run[0].size_bytes >= _SMALL_BYTES), _MOST_WRITERS)
     for run in one_by_one:
-        _run(writer.tasks(run), run[0].size_bytes)
+        _run(writer.tasks(run), run[0].size_bytes, _MOST_WRITERS)
     return writer.digests | {name: b"".join(parts) for name, parts in writer.parts.items()}
 
 
@@ -255,9 +258,9 @@ def _run_by_place(wanted: list[Wanted], small: Callable[[list[Wanted]], None], l
 Item = TypeVar("Item", Placed, Wanted)
 
 
-def _run(tasks: Sequence[Task], size_bytes: int) -> None:
+def _run(tasks: Sequence[Task], size_bytes: int, most_threads: int | None = None) -> None:
     """Run tasks that process `size_bytes` in total, on several threads where that helps."""
-    run_on_threads(tasks, 1 if size_bytes < _BYTES_WORTH_A_THREAD else None)
+    run_on_threads(tasks, 1 if size_bytes < _BYTES_WORTH_A_THREAD else most_threads)
 
 
 def _runs(items: list[Item]) -> Iterator[list[Item]]:

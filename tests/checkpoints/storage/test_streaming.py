@@ -27,7 +27,8 @@ from statezoo.checkpoints import (
     open_checkpoint,
     save_file,
 )
-from statezoo.checkpoints.storage import durable, threads
+from statezoo.checkpoints.state import digests
+from statezoo.checkpoints.storage import durable, streams, threads
 from statezoo.checkpoints.storage.source import FileSource
 from statezoo.checkpoints.testing import compare_states
 
@@ -322,8 +323,6 @@ def test_no_thread_continues_writing_after_a_save_is_interrupted(path: Path, mon
 
 
 def test_an_error_in_the_middle_of_a_large_save_is_raised_and_leaves_the_old_file(path: Path):
-    from statezoo.checkpoints.storage import streams
-
     save_file({"old": np.ones(3)}, path)
     state = {str(n): np.full(1_000_000, n) for n in range(6)}
 
@@ -369,3 +368,49 @@ def test_an_open_file_that_takes_no_bytes_is_an_error(taken: int | None, text: s
 
     with pytest.raises(WriteError, match=text):
         save_file(a_state(), Full())
+
+
+SIZES = [0, 1, 3, 65_535, 65_536, 65_537, 131_072, 1_048_575, 1_048_576, 1_048_577, 3 << 20, (5 << 20) + 7]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize(("most_blocks", "chunk_bytes"), [(1 << 10, 1 << 20), (2, 1 << 20), (2, 100_000), (1, 1 << 16)])
+def test_what_is_written_has_the_returned_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, most_blocks: int, chunk_bytes: int
+):
+    """most_blocks: of a tensor. With few, the blocks are larger than the chunks that are copied at a time."""
+    monkeypatch.setattr(digests, "_MOST_BLOCKS", most_blocks)
+    monkeypatch.setattr(streams, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(threads, "_processors", lambda: number)
+    rng = np.random.default_rng(0)
+    offset, placed = 5, []
+    for size in SIZES:
+        placed.append(streams.Placed(offset, size, str(size), rng.integers(0, 256, size, np.uint8)))
+        offset += size
+    with (tmp_path / "file").open("w+b") as file:
+        found = streams.write_tensors(file.fileno(), placed)
+        content = (tmp_path / "file").read_bytes()
+    assert content == bytes(5) + b"".join(bytes(np.asarray(item.array)) for item in placed)
+    assert found == {item.name: digests.blocks_of(np.asarray(item.array).data) for item in placed}
+
+
+_WITHOUT_OFFSETS = """
+import os, sys
+for name in ("pwrite", "preadv"):
+    if hasattr(os, name):
+        delattr(os, name)
+import numpy as np
+from statezoo.checkpoints import load_file, save_file
+from statezoo.checkpoints.storage import threads
+threads._processors = lambda: 4
+state = {str(number): np.full(1 << 18, number) for number in range(8)} | {"small": np.ones(3)}
+for _ in range(10):
+    save_file(state, sys.argv[1], durable=False)
+    loaded = load_file(sys.argv[1])
+    assert all(np.array_equal(loaded[name], array) for name, array in state.items())
+"""
+
+
+def test_large_states_are_saved_and_loaded_on_systems_without_pwrite_and_preadv(path: Path):
+    subprocess.run([sys.executable, "-c", _WITHOUT_OFFSETS, path], check=True)
+    assert len(load_file(path)) == 9
