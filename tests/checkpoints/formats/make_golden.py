@@ -16,6 +16,9 @@ WRITTEN = ("version2.safetensors", "version3.h5")
 LARGE = ("version2-blocks.safetensors", "version3-blocks.h5")
 SHARDED = "version2-sharded.safetensors"
 LARGE_BYTES = 140_000
+# What the last writer of manifests of version 1 made of medium_state(), with MEDIUM_BYTES as max_shard_size.
+MEDIUM = ("version1-medium.safetensors", "version2-medium.h5", "version1-sharded.safetensors")
+MEDIUM_BYTES = 70_000
 FORMAT = {"format": "the user's own"}
 METADATA = {"epoch": "7", "note": "ünïcode\n", "tied.weight": "the user's own"}
 
@@ -51,6 +54,12 @@ def golden_state() -> dict[str, Any]:
         "__statezoo__": np.full(1, 4, np.int32),
         "broadcast": np.broadcast_to(np.float32(5), (2, 2)),
     }
+
+
+def medium_state() -> dict[str, Any]:
+    """Return a state with a tensor of more than one block, small enough to be stored several times."""
+    medium = np.arange(MEDIUM_BYTES // 4, dtype=np.uint32) // 1000
+    return {"medium": medium, "tied": medium, "reversed": medium[::-1], "format": np.ones(3, np.float32)}
 
 
 def large_state() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from statezoo.checkpoints import (
+    CorruptError,
     convert,
     diff,
     fingerprint,
@@ -92,3 +93,36 @@ def test_golden_files_of_all_versions_are_equal_and_convert_to_the_same_bytes(tm
         assert diff(HERE / "golden" / file, HERE / "golden" / "version2.safetensors").same
         convert(HERE / "golden" / file, tmp_path / "x.safetensors")
         assert (tmp_path / "x.safetensors").read_bytes() == (HERE / "golden" / "version2.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("file", ["version1-medium.safetensors", "version2-medium.h5", "version1-sharded.safetensors"])
+def test_older_golden_files_with_large_tensors_are_checked_and_equal_to_what_is_saved_today(
+    file: str, make_golden: ModuleType, tmp_path: Path
+):
+    path, state = HERE / "golden" / file, make_golden.medium_state()
+    assert list(compare_states(state, load_file(path))) == []
+    assert read_metadata(path) == make_golden.FORMAT
+    assert verify(path).checked
+    assert verify(path).intact
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint["medium"][-3:].tolist() == [17, 17, 17]
+        assert checkpoint["reversed"][:2].tolist() == [17, 17]
+    save_file(state, tmp_path / "new.safetensors", make_golden.FORMAT)
+    for one, other in ((path, tmp_path / "new.safetensors"), (path, state), (state, path)):
+        assert diff(one, other).same
+    assert inspect(path).fingerprint != fingerprint(path) == fingerprint(state)
+    assert fingerprint(tmp_path / "new.safetensors") == fingerprint(state)
+    convert(path, tmp_path / "converted.safetensors")
+    assert (tmp_path / "converted.safetensors").read_bytes() == (tmp_path / "new.safetensors").read_bytes()
+
+
+def test_damage_to_a_large_tensor_of_an_older_golden_file_is_noticed(tmp_path: Path):
+    for file in ("version1-medium.safetensors", "version2-medium.h5"):
+        content = bytearray((HERE / "golden" / file).read_bytes())
+        content[content.index(np.full(9, 3, np.uint32).tobytes())] ^= 1
+        (tmp_path / file).write_bytes(content)
+        with pytest.raises(CorruptError, match="'medium'"):
+            load_file(tmp_path / file)
+        assert verify(tmp_path / file).damaged == ("medium",)
+        with open_checkpoint(tmp_path / file) as checkpoint, pytest.raises(CorruptError, match="'medium'"):
+            checkpoint["medium"][-3:]
