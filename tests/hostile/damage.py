@@ -60,6 +60,12 @@ def _save(path: Path) -> None:
     save_file(a_state(), path, METADATA)
 
 
+def _save_large(path: Path) -> None:
+    """Save a state with a tensor of several blocks and a view of it."""
+    large = np.arange(40_000, dtype=np.float32)
+    save_file(a_state() | {"large": large, "large view": large[::-3]}, path, METADATA)
+
+
 def _save_with_h5py(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["layer/weight"] = np.arange(600.0).reshape(20, 30)
@@ -81,6 +87,8 @@ class Kind(NamedTuple):
 KINDS = {
     "safetensors": Kind(".safetensors", _save, True, 1),
     "HDF5": Kind(".h5", _save, True, 1),
+    "safetensors of several blocks": Kind(".safetensors", _save_large, True, 0.5),
+    "HDF5 of several blocks": Kind(".h5", _save_large, True, 0.5),
     "HDF5 of h5py": Kind(".h5", _save_with_h5py, False, 0.1),
 }
 
