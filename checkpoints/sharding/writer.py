@@ -45,6 +45,8 @@ def refuse_impossible(path: str) -> None:
             f"{path!r} cannot be saved in shards: the index with their names allows no /, no \\, no characters that "
             f"cannot be printed, and no suffix but {DEFAULT.suffix}. Choose another name, or leave out max_shard_size."
         )
+    if os.path.islink(path):
+        raise WriteError(f"{path} is a symbolic link that leads back to itself, and nothing was written. Remove it.")
     for target in (path, path + INDEX_SUFFIX):
         try:
             mode = os.stat(target).st_mode
@@ -161,6 +163,7 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
         index = ownership.index_at(new.path)
         if index is not None:
             new.replace(ownership.replaced_shards(new.path, index))
+        plain = identity_of(new.path)
         with files.replace(new.path + INDEX_SUFFIX, durable, new.like) as descriptor:
             files.write_all(descriptor, new.index, 0)
     except BaseException as error:
@@ -172,7 +175,7 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
         if isinstance(error, WriteError):
             raise _explained(new.path, error, is_set) from error
         raise
-    _remove_plain(new.path, durable)
+    _remove_plain(new.path, plain, durable)
     mark.is_settled = ownership.remove_unnamed(new.path, new.old)
 
 
@@ -255,10 +258,12 @@ def _new_shards(path: str, number: int) -> NewShards:
     raise AssertionError("unreachable")
 
 
-def _remove_plain(path: str, durable: bool) -> None:
+def _remove_plain(path: str, plain: Identity | None, durable: bool) -> None:
+    if plain is None or identity_of(path) != plain:  # one that came later was saved after this set, and replaces it
+        return
     try:
         os.unlink(path)
-    except FileNotFoundError:  # if a plain file appears later, it was saved after this set and replaces it
+    except FileNotFoundError:
         return
     except OSError as error:
         if not os.path.lexists(path):

@@ -554,6 +554,32 @@ def test_a_link_at_the_path_of_an_index_is_followed(path: Path):
         assert set(json.loads(index.read_text())["weight_map"]) == set(state)
 
 
+def test_a_link_that_leads_back_to_itself_is_an_error_and_is_kept(path: Path):
+    path.symlink_to(path.name)
+    with pytest.raises(WriteError, match=r"symbolic link that leads back to itself, and nothing was written\. Remove"):
+        save_shards(NEW, path)
+    assert path.is_symlink()
+
+
+def test_a_plain_file_that_is_saved_while_shards_replace_an_earlier_one_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save_plain(OLD, path)
+    later = path.with_name("later")
+    save_plain({"later": np.ones(3)}, path.with_name("later.safetensors"))
+    path.with_name("later.safetensors").rename(later)
+    original = os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        original(source, target)
+        if str(target).endswith(INDEX) and later.exists():
+            original(later, path)
+
+    monkeypatch.setattr(os, "replace", replace)
+    save_shards(NEW, path)
+    assert list(load_file(path)) == ["later"]
+
+
 def test_a_link_to_a_file_that_no_shards_can_be_named_after_is_refused_and_kept(path: Path):
     blob = path.with_name("blob")  # as in Hugging Face's cache
     save_file(OLD, path)
