@@ -16,6 +16,7 @@ from ..state.manifest import TensorSpec
 from ..state.sharing import Alias, Packed, rebuilt, unpack
 from ..storage.gc_pause import without_collection
 from .reader import Mmap, Reader
+from .slicing import is_basic
 
 
 class LazyTensor(Deferred):
@@ -36,7 +37,8 @@ class LazyTensor(Deferred):
         """Return tensor[key] as NumPy would, in new memory. Raises CorruptError, IndexError or ClosedError."""
         if self._alias is None:
             return self._reader.whole(self.name) if key is Ellipsis else self._reader.part_of(self.name, key)
-        if self._order() is not None:
+        # A view may repeat its elements so often that only its memory, not its values, fits into memory.
+        if self._order() is not None or not is_basic(key):
             return self._view()[key].copy()
         return self._reader.part_of(self._alias.kept, key, self._alias.view)
 

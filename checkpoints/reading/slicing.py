@@ -26,9 +26,9 @@ def read_slice(read: Read, memory: Any, offset: int, key: Any) -> Any:
     """
     # With one element for all, so that a wrong index raises what NumPy raises.
     result = np.broadcast_to(np.empty((), memory.dtype), memory.shape)[key]
-    key = key if isinstance(key, tuple) else (key,)
-    if not _is_basic(key):
+    if not is_basic(key):
         return _read_strided(read, memory, offset)[key].copy()
+    key = key if isinstance(key, tuple) else (key,)
     # With an ellipsis, the result of integers alone is an array too, whose place shows where the element is.
     chosen = memory[key if any(entry is Ellipsis for entry in key) else (*key, Ellipsis)]
     array = _read_strided(read, chosen, offset + _address_of(chosen) - _address_of(memory))
@@ -42,10 +42,11 @@ def stand_in(dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...] |
     return np.lib.stride_tricks.as_strided(np.empty((), dtype), shape, strides, writeable=False)
 
 
-def _is_basic(key: tuple[Any, ...]) -> bool:
+def is_basic(key: Any) -> bool:
     """Return True if an index has only integers, slices, ellipses and new axes."""
     basic = (int, np.integer, slice, type(Ellipsis), type(None))
-    return all(isinstance(entry, basic) and not isinstance(entry, bool) for entry in key)
+    entries = key if isinstance(key, tuple) else (key,)
+    return all(isinstance(entry, basic) and not isinstance(entry, bool) for entry in entries)
 
 
 def _address_of(array: np.ndarray) -> int:
@@ -71,7 +72,8 @@ def _fill(read: Read, array: np.ndarray, offset: int, strides: list[int]) -> Non
     if array.ndim and (size_bytes > _PIECE_BYTES or _has_gap(array, strides)):
         rows = array.shape[0]
         row_bytes = max(1, size_bytes // rows)
-        step = 1 if _has_gap(array, strides) else max(1, _PIECE_BYTES // row_bytes)
+        # At most half of them, as rows may overlap.
+        step = 1 if _has_gap(array, strides) else max(1, min(_PIECE_BYTES // row_bytes, rows // 2))
         for start in range(0, rows, step):
             part, place = array[start : start + step], offset + start * strides[0]
             if len(part) == 1:

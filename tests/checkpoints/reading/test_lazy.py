@@ -131,6 +131,37 @@ def test_any_index_returns_what_numpy_returns(
         assert found.dtype == expected.dtype
 
 
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), suffix=st.sampled_from([".safetensors", ".h5"]))
+def test_any_index_of_a_view_returns_what_numpy_returns(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str
+):
+    base = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
+    if data.draw(st.booleans()):
+        base = np.asfortranarray(base)
+    view = base.transpose(data.draw(st.permutations(range(3))))
+    view = view[data.draw(st_numpy.basic_indices(view.shape, allow_newaxis=True))]
+    if data.draw(st.booleans()):
+        view = np.broadcast_to(view, (2, *view.shape))
+    key = data.draw(st_numpy.basic_indices(view.shape, allow_newaxis=True))
+    target = tmp_path_factory.getbasetemp() / f"viewed{suffix}"
+    save_file({"base": base, "view": view}, target, durable=False)
+    with open_checkpoint(target) as checkpoint:
+        expected, found = view[key], checkpoint["view"][key]
+        assert type(found) is type(expected)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_view_that_repeats_its_elements_is_read_in_little_memory(path: Path):
+    element = np.arange(3.0)
+    state = {"x": element, "view": np.lib.stride_tricks.as_strided(element, (1 << 40, 3), (0, 8), writeable=False)}
+    save_file(state, path)
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint["view"][1 << 39 : (1 << 39) + 2, 1:].tolist() == [[1, 2], [1, 2]]
+        assert checkpoint["view"][[5, 1 << 39]].tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
 @pytest.mark.parametrize("key", [[0, 2], np.array([True, False, True]), (slice(None), [0, 1]), (..., 0), None])
 def test_an_index_that_is_not_a_slice_returns_what_numpy_returns(path: Path, key: Any):
     array = np.arange(12).reshape(3, 4)

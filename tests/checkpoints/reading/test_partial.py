@@ -2,12 +2,17 @@
 
 import re
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
 from xxhash import xxh3_128_hexdigest
 
 from statezoo.checkpoints import Checkpoint, CorruptError, load_file, open_checkpoint, save_file, verify
+from statezoo.checkpoints.reading import slicing
 from statezoo.checkpoints.state import manifest
 
 
@@ -169,3 +174,35 @@ def test_a_slice_is_an_error_only_if_a_block_that_it_touches_is_damaged(path: Pa
     assert verify(path).damaged == ("x",)
     with open_checkpoint(path, verify=False) as checkpoint:
         assert (checkpoint["x"][:] != LARGE).sum() == 1
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    data=st.data(),
+    shape=st_numpy.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9),
+    piece_bytes=st.sampled_from([1, 7, 40, 1000]),
+    gap_bytes=st.sampled_from([1, 9, 50, 1000]),
+)
+def test_pieces_and_gaps_of_any_size_give_what_numpy_returns(
+    data: st.DataObject, shape: tuple[int, ...], piece_bytes: int, gap_bytes: int
+):
+    base = np.arange(np.prod(shape, dtype=int), dtype=np.int16).reshape(shape)
+    content, read = base.tobytes(), []
+    array = base.transpose(data.draw(st.permutations(range(base.ndim))))
+    array = array[data.draw(st_numpy.basic_indices(array.shape))]
+    if not isinstance(array, np.ndarray):
+        return
+    key = data.draw(st_numpy.basic_indices(array.shape, allow_newaxis=True))
+
+    def fill(offset: int, buffer: memoryview) -> None:
+        assert 0 <= offset <= offset + len(buffer) <= len(content)
+        read.append(len(buffer))
+        buffer[:] = content[offset : offset + len(buffer)]
+
+    start = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+    memory = slicing.stand_in(array.dtype, array.shape, array.strides)
+    with mock.patch.multiple(slicing, _PIECE_BYTES=piece_bytes, _GAP_BYTES=gap_bytes):
+        found = slicing.read_slice(fill, memory, start, key)
+    np.testing.assert_array_equal(found, array[key])
+    assert type(found) is type(array[key])
+    assert max(read, default=0) <= max(piece_bytes, array.itemsize)
