@@ -13,6 +13,7 @@ from .errors import ArgumentError, MismatchError, UnsupportedTypeError, nearest
 from .files import open_checkpoint
 from .reading.lazy import Checkpoint
 from .state import sharing
+from .state.validation import reading_names
 
 if TYPE_CHECKING:
     from ..core.commit.steps import Step
@@ -43,7 +44,8 @@ def save_model(
 
     For the other arguments and the errors, see save_file.
     """
-    state = checked_model(model).state_dict()
+    with reading_names():
+        state = checked_model(model).state_dict()
     files.save_file(
         state, file, metadata, durable=durable, max_shard_size=max_shard_size, format=format, snapshot=snapshot
     )

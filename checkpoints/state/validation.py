@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import marshal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,30 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Defe
     return arrays, extra, list(state)
 
 
+@contextmanager
+def reading_names() -> Iterator[None]:
+    """Raise StateError if another thread adds or removes names of a state that is read in the block."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).endswith("during iteration"):
+            raise
+        raise _changed(error) from error
+
+
+def _changed(error: Exception) -> StateError:
+    return StateError(
+        f"the state was changed while its names were read ({error}). Save when no other thread changes the names."
+    )
+
+
 def _items_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the items of a state at one moment. Another thread may be adding to it or removing from it."""
-    try:
-        return dict(state)
-    except (RuntimeError, LookupError) as error:
-        raise StateError(
-            f"the state was changed while its names were read ({error}). Save when no other thread changes the names."
-        ) from error
+    with reading_names():
+        try:
+            return dict(state)
+        except LookupError as error:
+            raise _changed(error) from error
 
 
 def _check_names(names: Iterable[Any]) -> None:

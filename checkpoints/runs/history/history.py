@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeVar
 from ...errors import ArgumentError, MissingFileError, StateError
 from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named
-from ...state.validation import checked_metadata
+from ...state.validation import checked_metadata, reading_names
 from ...storage.folders import make_folder, make_folders
 from ...storage.identity import Identity
 from . import files, removal
@@ -322,4 +322,5 @@ def _state_dict_of(state: Any) -> Mapping[str, Any]:
         raise ArgumentError(
             f"a history saves a dict of arrays by name, or an object with a state_dict(), not {type(state).__name__}."
         )
-    return state.state_dict()
+    with reading_names():
+        return state.state_dict()

@@ -19,7 +19,7 @@ import numpy as np
 from ... import files
 from ...errors import ArgumentError, StateError
 from ...models import checked_model
-from ...state.validation import EXTRA
+from ...state.validation import EXTRA, reading_names
 from .values import to_json
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def save_training(
     files.save_file(state, file, metadata, durable=durable, format=format, snapshot=snapshot)
 
 
+@reading_names()
 def training_state(
     model: Module,
     optimizer: Optimizer,

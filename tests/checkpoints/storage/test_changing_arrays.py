@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import Deferred, StateError, UnsupportedTypeError, load_file, save_file
+from statezoo import core
+from statezoo.checkpoints import (
+    Deferred,
+    History,
+    StateError,
+    UnsupportedTypeError,
+    load_file,
+    save_file,
+    save_model,
+    save_training,
+)
 
 
 @contextmanager
@@ -143,3 +153,38 @@ def test_extra_state_and_metadata_are_those_of_the_start_of_the_save(path: Path)
 def test_extra_state_that_json_does_not_keep_is_refused(path: Path, value: Any):
     with pytest.raises(UnsupportedTypeError, match="the extra state '_extra_state' would not load unchanged"):
         save_file({"_extra_state": [value]}, path)
+
+
+def test_a_model_that_grows_while_its_state_is_read_is_an_error_that_says_so(path: Path):
+    class Growing(core.Module):
+        def get_extra_state(self) -> int:
+            parent.new = core.Linear(1, 1)
+            return 1
+
+        def set_extra_state(self, state: Any) -> None:
+            pass
+
+    parent = core.Sequential(Growing(), core.Linear(1, 1))
+    optimizer = core.optim.SGD(parent.parameters(), lr=0.1)
+    save_file({"old": np.ones(3)}, path)
+    for save in (
+        lambda: save_model(parent, path),
+        lambda: save_training(parent, optimizer, path),
+        lambda: History(path.parent / "run").save(1, parent),
+    ):
+        with pytest.raises(StateError, match="the state was changed while its names were read"):
+            save()
+        del parent.new
+    assert list(load_file(path)) == ["old"]
+
+
+def test_a_runtime_error_of_a_model_is_not_taken_for_a_change_of_names(path: Path):
+    class Failing(core.Module):
+        def get_extra_state(self) -> int:
+            raise RuntimeError("on purpose")
+
+        def set_extra_state(self, state: Any) -> None:
+            pass
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        save_model(Failing(), path)
