@@ -1,4 +1,4 @@
-"""Kill the training of every zoo entry with SIGKILL, repeatedly, and compare the result with an undisturbed run.
+"""End the training of every zoo entry by SIGKILL, Ctrl-C or SIGTERM, repeatedly, and compare with an undisturbed run.
 
     python tests/resume/campaign.py                      # the unchanged recipes: `make resume`
     python tests/resume/campaign.py --epochs 6 --kills 8 --seed 5 tense-mlp

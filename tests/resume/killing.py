@@ -1,7 +1,8 @@
-"""Real training processes that are killed at random moments, and resumed, until they have finished."""
+"""Real training processes that get a signal at random moments, and are resumed, until they have finished."""
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -45,19 +46,25 @@ class Whole:
         return cls(out, took_s - training_s, training_s)
 
 
+# SIGKILL ends a process at once. The first of the others asks it to save and stop, if it listens already.
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+# As a killed process, as one that stopped when asked, or as Python before it listens.
+_STATUSES = {-signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM}
+
+
 def kill_and_resume(case: Case, whole: Whole, out: Path, kills: int, rng: random.Random) -> int:
-    """Train into `out`, killing the process up to `kills` times. Return how many kills hit a living process."""
+    """Train into `out`, ending the process by a signal up to `kills` times. Return how many hit a living process."""
     done = 0
     for _ in range(kills):
         process = case.start(out)
         # Some kills come before the training starts; if there are many, each leaves time for it to finish.
         latest_s = whole.startup_s + 2 * whole.training_s / (max(kills, 4) + 1)
         time.sleep(rng.uniform(0.5 * whole.startup_s, latest_s))
-        process.kill()
-        process.communicate()
+        process.send_signal(rng.choice(SIGNALS))
+        _, errors = process.communicate()
         if process.returncode == 0:
             break
-        assert process.returncode == -9, process.returncode
+        assert process.returncode in _STATUSES, (process.returncode, errors)
         done += 1
     finish(case.start(out))
     return done

@@ -12,7 +12,7 @@ import pytest
 from statezoo import zoo
 from statezoo.checkpoints import load_file, read_metadata, save_file
 from statezoo.zoo.data import Split
-from statezoo.zoo.entry import describe_files
+from statezoo.zoo.entry import describe_files, manifest_text
 from statezoo.zoo.loading import find
 
 
@@ -21,7 +21,7 @@ def republish_hashes(entry: Path) -> None:
     path = entry / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"] = describe_files(entry, list(manifest["files"]))
-    path.write_text(json.dumps(manifest))
+    path.write_text(manifest_text(manifest))
 
 
 def results(entry: Path) -> dict[str, bool]:
@@ -75,7 +75,7 @@ def change_manifest(entry: Path, change: Callable[[dict[str, Any]], object]) -> 
     path = entry / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    path.write_text(manifest_text(manifest))
 
 
 @pytest.mark.parametrize("factor", [0.98, 1.02])
