@@ -13,7 +13,7 @@ import itertools
 import operator
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .steps import Step
 
@@ -63,8 +63,15 @@ class Block(Generic[Result]):
     def _leaving(self) -> Callable[..., Any]:
         return _Closing(_in_c(self._ends.pop(), None)).__exit__
 
-    __enter__ = _LookedUp(_entering)
-    __exit__ = _LookedUp(_leaving)
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> Result: ...
+
+        def __exit__(self, *exception: object) -> None: ...
+
+    else:
+        __enter__ = _LookedUp(_entering)
+        __exit__ = _LookedUp(_leaving)
 
 
 class Setting(Block[None]):
