@@ -89,7 +89,7 @@ class ModelLoad:
     """
 
     def __init__(self, plan: LoadPlan, source: str, ties: Iterable[Step]) -> None:
-        from ..core.commit.steps import Commit
+        from ..core.commit.commit import Commit
 
         self._plan, self._source, self.commit = plan, source, Commit()
         plan.add_to(self.commit)

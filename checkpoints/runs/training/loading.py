@@ -19,7 +19,7 @@ from .parts import SavedTraining, generator_problems, has_steps, optimizer_probl
 from .saving import Generators, all_generators, parameter_names, require_scheduled
 
 if TYPE_CHECKING:
-    from ....core.commit.steps import Commit
+    from ....core.commit.commit import Commit
     from ....core.nn.module.module import Module
     from ....core.optim.lr_scheduler import Schedule
     from ....core.optim.optimizer import Optimizer

@@ -163,7 +163,7 @@ def has_steps(thing: Any) -> bool:
 
 def _try(thing: Any, state: dict[str, Any], keep: list[Any]) -> None:
     """Raise what the load of an optimizer or schedule would raise. Nothing is changed."""
-    from ....core.commit.steps import rehearse
+    from ....core.commit.commit import rehearse
 
     if has_steps(thing):
         thing._steps_to_load(state)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import overlapping, zeros_sharing
-from ...commit.steps import Commit
+from ...commit.commit import Commit
 from ...errors import ArgumentError, StateDictError
 from . import hints
 

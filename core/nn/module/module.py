@@ -26,6 +26,7 @@ import numpy as np
 from ...autograd.base import set_data, set_grad, set_requires_grad
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import copy_sharing, count_elements
+from ...commit.block import Block
 from ...commit.steps import Step, run
 from ...errors import ArgumentError, ModuleError, did_you_mean
 from .loading import LoadResult, plan_load
@@ -154,13 +155,11 @@ class Module(Traversal):
             return self
         # A module that defines train() itself decides for those below it.
         before = [(object.__setattr__, module, "training", module.training) for module in modules]
-        try:
+        with Block((), before, None):
             self.training = mode
             for child in self.children():
                 child.train(mode)
-        except BaseException:
-            run(before)
-            raise
+            before.clear()
         return self
 
     def eval(self) -> Self:

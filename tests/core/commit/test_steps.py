@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from statezoo.core import Linear, Module, Parameter, Sequential, random
-from statezoo.core.commit.steps import Commit, rehearse, run
+from statezoo.core.commit.commit import Commit, rehearse
+from statezoo.core.commit.steps import run
 
 
 class Interrupted(BaseException):

@@ -1,0 +1,91 @@
+"""Commit: changes of many things, some made by code of the user, of which all are made or none.
+
+What core changes itself is a list of steps. Code of the user, such as a set_extra_state, has to run in Python: it comes
+first, and what it did is undone if anything is raised before the last step.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from .block import Block
+from .snapshot import Snapshot
+from .steps import Step, run
+
+# NumPy releases the interpreter lock while it copies a large array, so two threads could mix their values. The lock is
+# taken and released by steps: the frame that a signal handler interrupts never holds it.
+_one_commit = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child gets no model that another thread is just writing
+    os.register_at_fork(
+        before=_one_commit.acquire, after_in_parent=_one_commit.release, after_in_child=_one_commit.release
+    )
+
+
+class Commit:
+    """A list of changes. Nothing is changed before `apply`, which makes all of them or none."""
+
+    def __init__(self) -> None:
+        self._steps: list[Step] = []
+        self._calls: list[tuple[Callable[[], object], Callable[[], object]]] = []
+        self._kept: list[Any] = []
+        self._left_out: list[Any] = []
+
+    def add(self, steps: Iterable[Step]) -> None:
+        """Add steps, in this order."""
+        self._steps += steps
+
+    def write(self, array: np.ndarray, values: np.ndarray) -> None:
+        """Copy values into a writable array. Both have the same shape and dtype and share no memory."""
+        # A subclass may have a __setitem__ in Python.
+        memory = array if type(array) is np.ndarray else np.asarray(array)
+        self._steps.append((operator.setitem, memory, ..., values))
+
+    def call(
+        self, function: Callable[[], object], keep: Iterable[Any], revert: Callable[[], object] | None = None
+    ) -> None:
+        """Call a function of the user before all steps.
+
+        If anything is raised until the last step, `revert()` is called, which may fail, and then `keep` is restored:
+        see Snapshot.
+        """
+        self._calls.append((function, revert or _do_nothing))
+        self._kept += keep
+
+    def leave_out(self, things: Iterable[Any]) -> None:
+        """Do not restore these things, although something that is kept refers to them."""
+        self._left_out += things
+
+    def apply(self) -> None:
+        """Make all changes. What a function of the user raises comes through, and then nothing has changed."""
+        undo: list[Step] = []
+        reverts: list[Callable[[], object]] = []
+        with Block((), undo, None):
+            try:
+                undo += Snapshot(*self._kept, leave_out=self._left_out).steps
+                for function, revert in self._calls:
+                    reverts.append(revert)
+                    function()
+                # The last steps end the undoing: an interrupt after them finds all changes made.
+                begin, end = (_one_commit.acquire,), (_one_commit.release,)
+                run([begin, (undo.append, end), *self._steps, (reverts.clear,), (undo.clear,), end])
+            except BaseException:
+                for revert in reverts:
+                    with suppress(Exception):  # an error here must not stop the others from being restored
+                        revert()
+                raise
+
+
+def rehearse(function: Callable[[], object], keep: Iterable[Any]) -> None:
+    """Call a function of the user, and restore `keep` after it: see Snapshot."""
+    with Block((), Snapshot(*keep).steps, None):
+        function()
+
+
+def _do_nothing() -> None: ...
