@@ -368,7 +368,8 @@ def test_progress_is_strict_json_in_the_file(tmp_path: Path):
     training.save(tmp_path / "run.safetensors", loss=float("nan"), best=np.float32(0.5), worst=-math.inf)
     content = (tmp_path / "run.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    extra = json.loads(header["__metadata__"]["statezoo"], parse_constant=pytest.fail)["extra"]
+    manifest = header["__metadata__"]["statezoo"]
+    extra = json.loads(manifest[manifest.index("{") :], parse_constant=pytest.fail)["extra"]
     progress = next(value for _, name, value in extra if name == "progress._extra_state")
     assert progress == {"loss": {"$float": "nan"}, "best": {"$float32": 0.5}, "worst": {"$float": "-inf"}}
 
