@@ -100,7 +100,8 @@ class History:
         # Of each process: a thread that held it does not exist in a forked one. A handler may save during a save.
         self._saving: dict[int, Any] = {}
         # A checkpoint that appears later belongs to another process, which removes it itself.
-        self._known = {entry: _Seen(removal.files_of(entry)) for entry in files.entries(self.folder)}
+        seen = {entry: _Seen(removal.files_of(entry)) for entry in files.entries(self.folder)}
+        self._known = {entry: found for entry, found in seen.items() if removal.is_complete(entry)}
         self._saved: dict[files.Entry, Saved] = {}
         self._unlogged_names: list[str] = []  # of the saves in progress, whose lines are not yet written
         self._is_log_complete = False

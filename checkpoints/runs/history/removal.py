@@ -1,8 +1,8 @@
 """The removal of checkpoints, and the proof that they belong to the history.
 
 - A checkpoint belongs to it if it saved it, or if the metadata contains the step and the manifest is ours. Each of its
-  files must be the one that was there when the checkpoint was saved or first seen: of a folder, whatever else is in it
-  stays. A link is never removed, nor is its target.
+  files must be the one that was there when the checkpoint was saved or first seen, complete: of a folder, whatever else
+  is in it stays. A link is never removed, nor is its target.
 - The remains of a killed process belong to it if a mark names them: in the folder of the history, the file or folder
   that the process was writing or removing; in the folder, each file of it. A checkpoint being copied into the history
   has no mark.
@@ -33,6 +33,17 @@ def files_of(entry: files.Entry) -> dict[str, Identity]:
         return identities_in(os.path.dirname(entry.path))
     identity = identity_of(entry.path)
     return {} if identity is None else {entry.name: identity}
+
+
+def is_complete(entry: files.Entry) -> bool:
+    """Return False if shards are missing or cut off: the checkpoint may be being copied into the history."""
+    if not entry.is_folder:  # a file that grows is another one later
+        return True
+    try:
+        with open_header(entry.path):
+            return True
+    except CheckpointError:
+        return False
 
 
 @contextmanager

@@ -37,6 +37,26 @@ def test_a_checkpoint_that_is_being_copied_into_the_history_is_left_alone(tmp_pa
     assert all(np.array_equal(loaded[name], array) for name, array in LARGE.items())
 
 
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_history_opened_while_a_checkpoint_is_copied_in_leaves_it_alone(tmp_path: Path, is_cut: bool):
+    archive = History(tmp_path / "archive", share=True, durable=False)
+    for step in (1, 2):
+        archive.save(2, {"frozen": np.ones(20_000), "weight": np.full(20_000, step)})
+    source, copy = tmp_path / "archive" / "step-00000002", tmp_path / "run" / "step-00000002"
+    copy.mkdir(parents=True)
+    first, *others = sorted(os.listdir(source), reverse=True)  # `cp -r` follows the order of the disk: the index first
+    shutil.copy2(source / first, copy)
+    if is_cut:
+        (copy / others[0]).write_bytes((source / others[0]).read_bytes()[:1000])
+    history = History(tmp_path / "run", keep_last=1, share=True, durable=False)
+    for step, name in enumerate(others, 10):
+        history.save(step, state())
+        shutil.copy2(source / name, copy)
+    history.save(20, state())
+    assert steps(tmp_path / "run") == [2, 20]
+    assert load_file(copy)["weight"][0] == 2
+
+
 def test_our_shards_without_an_index_are_left_alone(tmp_path: Path):
     history = History(tmp_path, share=True, durable=False)
     history.save(1, state())
