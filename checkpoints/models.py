@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
 import numpy as np
 
 from . import files
-from .errors import ArgumentError, MismatchError, UnsupportedTypeError, nearest
+from .errors import ArgumentError, MismatchError, UnsupportedTypeError, enough_memory, nearest
 from .files import open_checkpoint
 from .reading.lazy import Checkpoint
 from .state import sharing
@@ -51,6 +51,7 @@ def save_model(
     )
 
 
+@enough_memory("the file was not loaded, and the model is unchanged", "Free some memory.")
 def load_model(
     model: Module,
     file: Any,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ClosedError, CorruptError, FormatError
+from ..errors import ClosedError, CorruptError, FormatError, enough_memory
 from ..state import dtypes
 from ..state.digests import BYTES, Hasher, block_bytes_of, blocks_of, digest_of_blocks
 from ..state.manifest import TensorSpec
@@ -82,6 +82,7 @@ class Reader:
         digests = streams.digests_of(memory, wanted) if self.verify and self.digests else {}
         return streams.map_tensors(memory, wanted), digests
 
+    @enough_memory("the tensor was not read", "Read a part of it.")
     def whole(self, name: str) -> np.ndarray:
         """Return one tensor, and check it while reading."""
         part = self._part(name)
@@ -94,6 +95,7 @@ class Reader:
         self._compare(name, digests.get(name, ""))
         return arrays[name]
 
+    @enough_memory("the tensor was not read", "Read a smaller part of it.")
     def part_of(self, name: str, key: Any, view: View | None = None) -> Any:
         """Return tensor[key], or view[key] for a view of the tensor. Read and check little more than that.
 

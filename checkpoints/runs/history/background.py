@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import enough_memory
 from ...files import packed_of
 from ...state.sharing import unpack
 from ...state.snapshot import copied_at_once
@@ -43,6 +44,7 @@ class SnapshotMemory:
     def __init__(self) -> None:
         self._free: list[np.ndarray] = []
 
+    @enough_memory("the state was not copied, and not saved", "Save it without background=True, which needs no copy.")
     def take(self, state: Mapping[str, Any]) -> Snapshot:
         """Return a copy of a state as `save_file` takes it, with the same sharing. Deferred arrays are computed.
 

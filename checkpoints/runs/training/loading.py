@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ArgumentError, MismatchError
+from ...errors import ArgumentError, MismatchError, enough_memory
 from ...files import open_checkpoint
 from ...models import plan_model
 from .parts import SavedTraining, generator_problems, has_steps, optimizer_problems, schedule_problems
@@ -30,6 +30,7 @@ _ADVICE = (
 )
 
 
+@enough_memory("the training was not loaded, and nothing is changed", "Free some memory.")
 def load_training(
     model: Module,
     optimizer: Optimizer,

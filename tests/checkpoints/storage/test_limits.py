@@ -3,13 +3,25 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import Deferred, OutOfMemoryError, load_file, save_file
+from statezoo import core
+from statezoo.checkpoints import (
+    Deferred,
+    History,
+    OutOfMemoryError,
+    load_file,
+    load_model,
+    load_training,
+    open_checkpoint,
+    save_file,
+    save_training,
+)
 from statezoo.checkpoints.storage import streams
 
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
@@ -51,6 +63,29 @@ def test_a_load_without_enough_memory_is_an_error(path: Path, monkeypatch: pytes
         OutOfMemoryError, match=r"the file was not loaded: there is not enough memory\. Load it with mmap"
     ):
         load_file(path)
+
+
+@pytest.mark.parametrize("kind", ["load_model", "load_training", "tensor", "slice", "background"])
+def test_every_way_to_load_or_copy_says_that_memory_is_short(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch):
+    def empty(*args: Any, **options: Any) -> np.ndarray:
+        raise MemoryError
+
+    model = core.Linear(400, 400)
+    optimizer = core.optim.SGD(model.parameters(), lr=0.1)
+    before = model.weight.data.copy()
+    save_training(model, optimizer, path)
+    with open_checkpoint(path) as checkpoint:
+        ways: dict[str, Callable[[], object]] = {
+            "load_model": lambda: load_model(model, path, prefix="model."),
+            "load_training": lambda: load_training(model, optimizer, path),
+            "tensor": lambda: np.asarray(checkpoint["model.weight"]),
+            "slice": lambda: checkpoint["model.weight"][3:9, ::2],
+            "background": lambda: History(path.parent / "run", background=True).save(1, model),
+        }
+        monkeypatch.setattr(np, "empty", empty)
+        with pytest.raises(OutOfMemoryError, match=r"there is not enough memory\. [A-Z]"):
+            ways[kind]()
+    assert np.array_equal(model.weight.data, before)
 
 
 _LIMITED = """
