@@ -165,6 +165,14 @@ def test_batch_norm_and_dropout_are_those_of_eval_mode_and_the_model_stays_as_it
     exported(model, ROWS, path=tmp_path / "model.onnx")
 
 
+def test_a_tensor_may_have_a_name_that_nodes_use_too(tmp_path: Path):
+    names = ("relu", "scores", "weights", "linear", "constant", "add")
+    model = Computes(lambda x: x, **{name: Parameter(draw(6)) for name in names})
+    model.function = lambda x: sum((getattr(model, name) * x.relu() for name in names), x + 1)
+    found = exported(model, ROWS, path=tmp_path / "model.onnx")
+    assert {one.name for one in found.graph.initializer} >= set(names)
+
+
 def test_shared_memory_is_stored_once(tmp_path: Path):
     one, other, part = Linear(6, 6), Linear(6, 6, bias=False), Linear(6, 2, bias=False)
     other.weight = Parameter(one.weight.T)

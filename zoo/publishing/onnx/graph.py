@@ -32,11 +32,11 @@ class Graph:
         self.initializers: list[Any] = []
         self._arrays: list[Pair] = []  # keeps their ids in use
         self._names: dict[tuple[int, int], str] = {}
-        self._used: set[str] = set()
         self._constants: dict[bytes, str] = {}
         self._stored_names: dict[str, str] = {}
         self._first_input = input_names[0]
         self._state = model.state_dict()
+        self._used = set(self._state)  # its names are kept for its tensors
         self._computed: list[np.ndarray] = []  # the inputs, and what the model computes
         pairs = list(zip(traces[0].inputs, traces[1].inputs, strict=True))
         self.inputs = [
@@ -134,7 +134,6 @@ class Graph:
         if name not in self._stored_names:
             base = self._base_of(name)
             if base is None:
-                self._used.add(name)
                 self._stored_names[name] = self._initializer(name, self._state[name])
             else:
                 self._stored_names[name] = self._view(name, base)
@@ -155,6 +154,7 @@ class Graph:
     def _view(self, name: str, base: str) -> str:
         """Add the nodes that compute a tensor of the state from the one that holds its memory."""
         array, memory, whole = self._state[name], self._state[base], self._stored(base)
+        self._used.discard(name)  # now a node takes it
         if _is_transpose(array, memory):
             order = _by_stride(array)
             return self.node("Transpose", [whole], name, perm=[order.index(axis) for axis in range(array.ndim)])
