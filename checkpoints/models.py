@@ -73,7 +73,7 @@ def load_model(
     name its own copy of the values. Names that are not loaded are ignored.
     file, verify, skip_unsupported: as for load_file.
     Raises MismatchError listing every problem, also if no name matches, or what load_file raises. The model is
-    unchanged in these cases.
+    unchanged in these cases, and an interrupt such as Ctrl-C leaves all of the old values or all of the new ones.
     """
     checked_model(model)
     if ties not in get_args(Ties):

@@ -37,7 +37,8 @@ def doctor(
     gradients with a loss, the step with an optimizer. The model runs a few times, in its current modes.
     Everything is restored bit by bit, even after an error: parameters, buffers, gradients, modes, the attributes,
     lists and dicts that forward() changes, the optimizer, the batch, and the random generators of NumPy, Python and
-    this package. A ModuleError raised by the step becomes a finding; any other error of the model or loss is raised.
+    this package. So no other thread should draw from the global generators of NumPy and Python meanwhile. A ModuleError
+    raised by the step becomes a finding; any other error of the model or loss is raised.
     """
     from .checks import examine  # imported on use: most programs never need it
 

@@ -50,7 +50,8 @@ def load_training(
     have here; with a schedule, the learning rates then follow from the schedule. "param_groups" allows groups that are
     not in the file: their parameters start without optimizer state.
     Raises MismatchError listing every difference, FormatError if the file holds no training, ArgumentError for an
-    unknown name in `allow`, or what `load_file` raises. Nothing is changed in these cases.
+    unknown name in `allow`, or what `load_file` raises. Nothing is changed in these cases, and an interrupt such as
+    Ctrl-C leaves everything as it was or everything as in the file.
     """
     names = parameter_names(model, optimizer)
     require_scheduled(optimizer, schedule)
