@@ -20,22 +20,21 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
 
 from ...errors import ArgumentError, MissingFileError, StateError
 from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named
 from ...state.validation import checked_metadata, reading_names
 from ...storage.folders import make_folder, make_folders
-from ...storage.identity import Identity
 from . import files, removal
 from .background import Background, Snapshot, SnapshotMemory
 from .intact import check, first_intact
+from .known import Known
 from .linked import Checks, save_linked
 from .log import Log, Record
 from .metrics import checked_metrics
 from .retention import Mode, Retention, Saved
-from .savers import is_another_alive, this_process
 
 if TYPE_CHECKING:
     from ....core.nn.module.module import Module
@@ -43,24 +42,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Seen(NamedTuple):
-    """A checkpoint that this history may remove. files: those it had when it was saved or first seen.
-
-    saver: the process that saved it, see savers.py; None until it is looked up in the log. is_own: this history saved
-    it, and it needs no other proof.
-    """
-
-    files: Mapping[str, Identity]
-    saver: str | None = None
-    is_own: bool = False
-
-
 class History:
     """The checkpoints in a folder. The folder is made if it does not exist.
 
     keep_last: how many of the highest steps to keep. keep_best: how many of the best by `metric` to keep as well.
     mode: whether the lowest ("min") or the highest ("max") value is the best. keep_every: also keep the steps divisible
-    by it. A save removes all other checkpoints, except its own and those that other processes saved meanwhile.
+    by it. A save removes all other checkpoints that it or an ended process saved here, see docs/history.md.
     format: "safetensors" or "hdf5". background: write on a thread while the program continues, see `save`.
     share: save each checkpoint as a folder of shards, in which unchanged tensors are hard links to those of the step
     before (see linked.py); safetensors only. durable: as in `save_file`.
@@ -99,9 +86,7 @@ class History:
         self._checks = Checks()
         # Of each process: a thread that held it does not exist in a forked one. A handler may save during a save.
         self._saving: dict[int, Any] = {}
-        # A checkpoint that appears later belongs to another process, which removes it itself.
-        seen = {entry: _Seen(removal.files_of(entry)) for entry in files.entries(self.folder)}
-        self._known = {entry: found for entry, found in seen.items() if removal.is_complete(entry)}
+        self._known = Known(self.folder, self._log)
         self._saved: dict[files.Entry, Saved] = {}
         self._unlogged_names: list[str] = []  # of the saves in progress, whose lines are not yet written
         self._is_log_complete = False
@@ -223,7 +208,7 @@ class History:
                 written = files.entry_at(step, path)
                 if written is None:
                     raise MissingFileError(f"{path} was removed by another program right after the save. Save again.")
-                self._known[written] = _Seen(removal.files_of(written), this_process(), is_own=True)
+                self._known.add(written)
                 self._saved[written] = saved = Saved(step, path, files.metrics_in(metadata))
                 log.append([*unlogged, written.record(saved.metrics)])
                 self._is_log_complete = True
@@ -232,7 +217,9 @@ class History:
                 raise
             finally:
                 self._unlogged_names.remove(files.name_of(path))
-            self._remove_old(written)
+            entries = self._entries()
+            kept = self._retention.kept(map(self._described, entries))
+            self._known.remove_old(entries, kept, written)
 
     def _write_checkpoint(
         self, path: str, state: Mapping[str, Any], metadata: Mapping[str, str], before: list[files.Entry]
@@ -258,26 +245,6 @@ class History:
         visible = [entry for entry in entries if entry.name not in self._unlogged_names and entry.is_visible]
         records = [entry.record(self._described(entry).metrics) for entry in visible]
         return [r for r in records if r.file not in logged or repr(r.metrics) not in (logged[r.file], no_metrics)]
-
-    def _remove_old(self, written: files.Entry) -> None:
-        entries = self._entries()
-        kept = self._retention.kept(map(self._described, entries))
-        savers: dict[str, str] | None = None
-        for entry in entries:
-            seen = self._known.get(entry)
-            is_replaced = entry.step == written.step and entry.path != written.path  # the same step in another format
-            if seen is None or entry == written or (entry.step in kept and not is_replaced):
-                continue
-            if seen.saver is None:
-                savers = self._log.savers() if savers is None else savers
-                self._known[entry] = seen = seen._replace(saver=savers.get(entry.name, ""))
-            if not is_another_alive(seen.saver or ""):  # a living process removes its own
-                removal.remove(self.folder, entry, seen.files, seen.is_own)
-        known = self._known.copy()  # before the names are listed: a handler may save in between
-        names = set(files.names(self.folder))
-        for entry in known:
-            if entry.name not in names:
-                self._known.pop(entry, None)
 
     def _listed(self) -> list[tuple[files.Entry, Saved]]:
         """Return every checkpoint with its description. Look again if one goes before its metrics are read."""
