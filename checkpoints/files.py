@@ -32,7 +32,7 @@ from .state.manifest import Manifest, TensorSpec
 from .state.sharing import Packed, pack
 from .state.snapshot import copied_at_once
 from .storage import streams
-from .storage.durable import replace, write_all
+from .storage.durable import refuse_forked, replace, write_all
 from .storage.marks import is_marked
 from .storage.streams import Placed
 from .storage.unnamed import content_of, unnamed
@@ -183,14 +183,16 @@ def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
     """
     import tempfile  # only such a save needs it
 
-    folder = "a folder"
+    folder, process = "a folder", os.getpid()
     try:
         folder = tempfile.gettempdir()
         with unnamed(folder) as descriptor:
             plan.write(descriptor)
             folder = ""
             for content in content_of(descriptor):
+                refuse_forked("the open file", process)
                 _write_whole(file, content)
+            refuse_forked("the open file", process)  # a child does not have the temporary file
         file.flush()
     except OSError as error:
         if isinstance(error, CheckpointError):

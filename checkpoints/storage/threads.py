@@ -1,4 +1,4 @@
-"""Tasks on several threads, all of which have ended when the call returns.
+"""Tasks on several threads, none of which runs a task after the call has returned.
 
 The threads are not threading.Thread objects, whose start() takes a lock that a signal handler may have interrupted the
 holder of, and waits for the new thread, which may need that lock too, or may have died because it got no memory.
@@ -47,7 +47,7 @@ def undisturbed(task: Callable[[], T]) -> T:
 
 
 def _finish(work: _Work, *steps: Task) -> None:
-    """Call the steps, and wait until all threads have ended."""
+    """Call the steps, and wait until no other thread runs a task."""
     try:
         for step in steps:
             step()

@@ -414,3 +414,26 @@ for _ in range(10):
 def test_large_states_are_saved_and_loaded_on_systems_without_pwrite_and_preadv(path: Path):
     subprocess.run([sys.executable, "-c", _WITHOUT_OFFSETS, path], check=True)
     assert len(load_file(path)) == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("length", [4, 100_000])
+def test_a_child_forked_during_a_save_to_an_open_file_leaves_it_to_its_parent(tmp_path: Path, length: int):
+    def fork() -> np.ndarray:
+        children.append(os.fork())
+        return np.full(length, 7.0)
+
+    children: list[int] = []
+    parent = os.getpid()
+    with (tmp_path / "file").open("w+b", buffering=0) as file:
+        outcome = 1
+        try:
+            save_file({"w": Deferred((length,), np.float64, fork)}, file)
+        except WriteError as error:
+            outcome = 7 if "this process was forked from the one that is saving it" in str(error) else 2
+        finally:
+            if os.getpid() != parent:
+                os._exit(outcome)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+    assert load_file((tmp_path / "file").read_bytes())["w"].tolist() == [7] * length
