@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,42 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shard_states import AFTER, BEFORE, INDEX, MARKED, NEW, OLD, USUAL, holds, names, save_plain, save_shards
 
-from statezoo.checkpoints import ArgumentError, Deferred, WriteError, load_file, open_checkpoint, save_file
+from statezoo.checkpoints import Deferred, WriteError, load_file, open_checkpoint, save_file
 from statezoo.checkpoints.sharding import ownership
 from statezoo.checkpoints.storage import durable
 from statezoo.checkpoints.testing import compare_states
-
-OLD = {name: np.full(5, number, "f4") for number, name in enumerate("abc")}
-NEW = {name: array + 10 for name, array in OLD.items()}
-USUAL = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
-MARKED = [f"model-00000001-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
-INDEX = "model.safetensors.index.json"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "model.safetensors"
-
-
-def save_plain(state: dict[str, Any], path: Path, durable: bool = False) -> None:
-    save_file(state, path, durable=durable)
-
-
-def save_shards(state: dict[str, Any], path: Path, durable: bool = False) -> None:
-    save_file(state, path, durable=durable, max_shard_size=20)
-
-
-BEFORE = pytest.mark.parametrize("before", [save_plain, save_shards])
-AFTER = pytest.mark.parametrize("after", [save_plain, save_shards])
-
-
-def names(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.parent.iterdir())
-
-
-def holds(path: Path, state: dict[str, Any]) -> bool:
-    return all(list(compare_states(state, load_file(file))) == [] for file in (path, path.parent))
 
 
 def as_hugging_face_looks(path: Path) -> dict[str, list[float]]:
@@ -222,201 +191,6 @@ def test_a_plain_file_that_cannot_be_removed_is_an_error_that_says_which_state_i
     assert list(compare_states(NEW, load_file(path.with_name(INDEX)))) == []
 
 
-def test_shards_that_another_index_or_none_names_are_kept(path: Path):
-    save_shards(OLD, path)
-    other = path.with_name("best.safetensors.index.json")
-    other.write_bytes(path.with_name(INDEX).read_bytes())  # keeps the shards that it names
-    # Named as ours, written by us, and not finished: all of them may belong to a copy whose index comes last.
-    copied, plain, unfinished = (path.with_name(f"model-0000{number}-of-00009.safetensors") for number in (1, 2, 3))
-    copied.write_bytes(path.with_name(USUAL[0]).read_bytes())
-    save_file(OLD, plain, {"format": "pt"})
-    unfinished.write_bytes(b"not finished")
-    there = [USUAL[0].replace("-", "-00000009-", 1), copied.name, plain.name, unfinished.name]
-    path.with_name(there[0]).write_bytes(path.with_name(USUAL[0]).read_bytes())
-    save_shards(NEW, path)
-    assert names(path) == sorted([*USUAL, *MARKED, INDEX, other.name, *there])
-    assert list(compare_states(OLD, load_file(other))) == []
-
-
-def test_a_copy_of_another_checkpoint_to_the_same_names_is_left_alone(path: Path):
-    source = path.parent / "backup"
-    source.mkdir()
-    save_shards(NEW, source / path.name)
-    save_shards(OLD, path)
-    path.with_name(INDEX).unlink()
-    save_plain(OLD, path)
-    for name in sorted(os.listdir(source)):  # the index comes last
-        shutil.copy2(source / name, path.parent)
-        if name != INDEX:
-            save_shards(OLD, path)
-            save_plain(OLD, path)
-    path.unlink()
-    assert list(compare_states(NEW, load_file(path))) == []
-
-
-def test_names_in_an_index_that_is_copied_before_its_shards_are_not_used(path: Path):
-    copied = path.with_name("copied.index.json")
-    copied.write_text(json.dumps({"weight_map": dict(zip("abc", USUAL, strict=True))}))
-    save_shards(OLD, path)
-    assert names(path) == sorted([*MARKED, INDEX, copied.name])
-
-
-@pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_what_another_program_puts_at_the_name_of_a_shard_during_a_save_is_kept(path: Path, kind: str):
-    save_shards(OLD, path)
-    taken = path.with_name("model-00002-of-00004.safetensors")
-
-    def make() -> np.ndarray:
-        if kind == "file":
-            taken.write_text("mine")
-        elif kind == "folder":
-            taken.mkdir()
-        else:
-            taken.symlink_to("elsewhere")
-        return np.ones(5, "f4")
-
-    with pytest.raises(WriteError, match=r"made by another program during the save\. Save again|is a folder"):
-        save_shards({"d": Deferred((5,), "f4", make), **NEW}, path)
-    assert os.path.lexists(taken)
-    assert names(path) == sorted([*USUAL, taken.name, INDEX])
-    assert holds(path, OLD)
-
-
-def test_a_shard_that_another_file_has_replaced_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch):
-    save_shards(OLD, path)
-    mine = path.with_name("mine")
-    mine.write_text("mine")
-    original = os.rename
-
-    def rename(source: Any, target: Any) -> None:
-        if source == str(path.with_name(USUAL[1])):  # the save is about to remove it
-            os.replace(mine, source)
-        original(source, target)
-
-    monkeypatch.setattr(os, "rename", rename)
-    save_shards(NEW, path)
-    assert path.with_name(USUAL[1]).read_text() == "mine"
-    assert names(path) == sorted([*MARKED, USUAL[1], INDEX])
-
-
-def test_a_link_in_place_of_a_shard_is_kept_and_so_is_its_target(path: Path):
-    save_shards(OLD, path)
-    disk = path.parent / "disk"
-    disk.mkdir()
-    path.with_name(USUAL[0]).rename(disk / "first.safetensors")
-    path.with_name(USUAL[0]).symlink_to(disk / "first.safetensors")
-    assert holds(path, OLD)
-    save_plain(NEW, path)
-    assert names(path) == sorted(["disk", USUAL[0], path.name])
-    assert len(list(disk.iterdir())) == 1
-
-
-def test_a_plain_save_leaves_the_shards_of_another_library_alone(path: Path):
-    from safetensors.numpy import save_file as save_stock
-
-    for name, shard in zip("ab", USUAL, strict=False):
-        save_stock({name: OLD[name]}, path.with_name(shard))
-    path.with_name(INDEX).write_text(json.dumps({"weight_map": dict(zip("ab", USUAL, strict=False))}))
-    before = {name: path.with_name(name).read_bytes() for name in names(path)}
-    save_plain(NEW, path)
-    assert list(compare_states(NEW, load_file(path))) == []
-    assert {name: path.with_name(name).read_bytes() for name in before} == before
-
-
-def test_a_plain_save_removes_our_shards_whose_index_another_program_rewrote(path: Path):
-    save_shards(OLD, path)
-    content = json.loads(path.with_name(INDEX).read_text())
-    path.with_name(INDEX).write_text(json.dumps({"weight_map": content["weight_map"]}))
-    save_plain(NEW, path)
-    assert names(path) == [path.name]
-
-
-def test_nothing_is_removed_while_an_index_in_the_folder_cannot_be_read_and_the_rest_is_removed_later(path: Path):
-    save_shards(OLD, path)
-    path.with_name("other.index.json").write_text("{")
-    save_shards(NEW, path)
-    there = [name for name in names(path) if not name.startswith(".statezoo")]
-    assert there == sorted([*USUAL, *MARKED, INDEX, "other.index.json"])
-    assert list(compare_states(NEW, load_file(path))) == []
-    path.with_name("other.index.json").unlink()
-    save_shards(OLD, path)
-    assert len(names(path)) == 4
-    assert holds(path, OLD)
-
-
-def test_files_in_an_old_index_without_shard_names_are_kept(path: Path):
-    part = path.with_name("part.safetensors")
-    save_file(OLD, part)
-    path.with_name(INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(OLD, part.name)}))
-    assert list(compare_states(OLD, load_file(path))) == []
-    save_shards(NEW, path)
-    assert names(path) == sorted([*USUAL, INDEX, part.name])
-
-
-def test_anything_at_the_path_of_an_index_that_is_not_an_index_is_kept(path: Path):
-    path.with_name(INDEX).write_text("a note")
-    save_file(OLD, path)
-    assert path.with_name(INDEX).read_text() == "a note"
-
-
-def test_folders_and_pipes_in_the_way_are_refused_before_anything_is_written(path: Path):
-    path.mkdir()
-    with pytest.raises(WriteError, match=r"model.safetensors is a folder, and nothing was written. Give the name of a"):
-        save_shards(OLD, path)
-    path.rmdir()
-    os.mkfifo(path.with_name(INDEX))
-    with pytest.raises(WriteError, match=r"index.json is not a regular file, and nothing was written"):
-        save_shards(OLD, path)
-    assert names(path) == [INDEX]
-    with pytest.raises(WriteError, match=r"The folder does not exist: create it first"):
-        save_shards(OLD, path.parent / "missing" / path.name)
-
-
-@pytest.mark.parametrize("name", ["a\\b.safetensors", "a\nb.safetensors", "a\udcff.safetensors"], ids=ascii)
-def test_paths_that_an_index_cannot_have_are_refused(tmp_path: Path, name: str):
-    with pytest.raises(
-        ArgumentError, match=r"cannot be saved in shards: the index with their names allows no /.*Choose another"
-    ):
-        save_shards(OLD, tmp_path / name)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["état zéro.safetensors", "a.b.SafeTensors", "[x].safetensors", "a:b.safetensors"])
-def test_unusual_paths_are_saved_and_found(tmp_path: Path, name: str):
-    for state in (OLD, NEW, OLD):
-        save_shards(state, tmp_path / name)
-        assert list(compare_states(state, load_file(tmp_path / name))) == []
-        assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_a_program_that_changes_its_working_directory_during_a_save_saves_where_it_began(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(path.parent)
-
-    def make() -> np.ndarray:
-        os.chdir("/")
-        return NEW["a"]
-
-    save_file(NEW | {"a": Deferred((5,), "f4", make)}, path.name, max_shard_size=20)
-    assert holds(path, NEW)
-
-
-def test_relative_paths_and_links_replace_every_kind_of_state(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(path.parent)
-    for save, state in ((save_shards, OLD), (save_plain, NEW), (save_shards, OLD), (save_plain, NEW)):
-        save(state, Path(path.name))
-        assert holds(path, state)
-        assert len(names(path)) == (1 if save is save_plain else 4)
-    path.unlink()
-    Path("disk").mkdir()
-    path.symlink_to("disk/weights.safetensors")
-    for save, state in ((save_shards, OLD), (save_plain, NEW), (save_shards, OLD)):
-        save(state, Path(path.name))
-        assert list(compare_states(state, load_file(path.name))) == []
-        assert len(os.listdir("disk")) == (1 if save is save_plain else 4)
-
-
 def test_a_checkpoint_opened_before_a_save_keeps_the_old_state(path: Path):
     save_shards(OLD, path)
     mapped = load_file(path, mmap=True)
@@ -516,108 +290,6 @@ def test_a_reader_that_a_writer_overtakes_tries_again(path: Path, monkeypatch: p
     assert names(path) == [path.name]
 
 
-@BEFORE
-@AFTER
-def test_a_symbolic_link_is_followed_by_every_kind_of_save(path: Path, before: Callable, after: Callable):
-    disk = path.parent / "disk"
-    disk.mkdir()
-    path.symlink_to(disk / "weights.safetensors")
-    for save, state in ((before, OLD), (after, NEW), (before, OLD)):
-        save(state, path)
-        assert list(compare_states(state, load_file(path))) == []
-        assert list(compare_states(state, load_file(disk / "weights.safetensors"))) == []
-        assert list(compare_states(state, load_file(path.parent))) == []
-        assert len(list(disk.iterdir())) == (1 if save is save_plain else 4)
-        assert names(path) == ["disk", path.name]
-        assert path.is_symlink()
-
-
-def test_shards_replace_those_beside_a_link_and_those_of_its_target(path: Path):
-    save_shards(OLD, path)
-    target = path.parent / "disk" / "weights.safetensors"
-    target.parent.mkdir()
-    path.symlink_to(target)
-    save_shards(NEW, path)
-    assert names(path) == ["disk", path.name]
-    assert list(compare_states(NEW, load_file(path))) == []
-
-
-def test_a_link_at_the_path_of_an_index_is_followed(path: Path):
-    index = path.parent / "disk" / "index"
-    index.parent.mkdir()
-    index.touch()
-    path.with_name(INDEX).symlink_to(index)
-    for state in (OLD, NEW):
-        save_shards(state, path)
-        assert holds(path, state)
-        assert path.with_name(INDEX).is_symlink()
-        assert set(json.loads(index.read_text())["weight_map"]) == set(state)
-
-
-def test_a_link_that_leads_back_to_itself_is_an_error_and_is_kept(path: Path):
-    path.symlink_to(path.name)
-    with pytest.raises(WriteError, match=r"symbolic link that leads back to itself, and nothing was written\. Remove"):
-        save_shards(NEW, path)
-    assert path.is_symlink()
-
-
-def test_a_plain_file_that_is_saved_while_shards_replace_an_earlier_one_is_kept(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    save_plain(OLD, path)
-    later = path.with_name("later")
-    save_plain({"later": np.ones(3)}, path.with_name("later.safetensors"))
-    path.with_name("later.safetensors").rename(later)
-    original = os.replace
-
-    def replace(source: Any, target: Any) -> None:
-        original(source, target)
-        if str(target).endswith(INDEX) and later.exists():
-            original(later, path)
-
-    monkeypatch.setattr(os, "replace", replace)
-    save_shards(NEW, path)
-    assert list(load_file(path)) == ["later"]
-
-
-def test_a_link_to_a_file_that_no_shards_can_be_named_after_is_refused_and_kept(path: Path):
-    blob = path.with_name("blob")  # as in Hugging Face's cache
-    save_file(OLD, path)
-    path.rename(blob)
-    path.symlink_to(blob)
-    with pytest.raises(
-        ArgumentError, match=r"blob' cannot be saved in shards: .* no suffix but \.safetensors\. Choose"
-    ):
-        save_shards(NEW, path)
-    assert names(path) == ["blob", path.name]
-    assert list(compare_states(OLD, load_file(path))) == []
-
-
-@BEFORE
-@AFTER
-def test_the_mode_and_the_owner_of_the_files_replaced_are_kept(path: Path, before: Callable, after: Callable):
-    before(OLD, path)
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    for file in path.parent.iterdir():
-        file.chmod(0o640)
-        if is_root:
-            os.chown(file, 12, 34)
-    after(NEW, path)
-    for file in path.parent.iterdir():
-        status = file.stat()
-        assert status.st_mode & 0o777 == 0o640, file
-        assert not is_root or (status.st_uid, status.st_gid) == (12, 34)
-
-
-def test_the_mode_of_new_shards_follows_the_umask(path: Path):
-    before = os.umask(0o027)
-    try:
-        save_shards(OLD, path)
-    finally:
-        os.umask(before)
-    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o640}
-
-
 @pytest.mark.parametrize("which", range(4))
 def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_which_state_is_where(
     path: Path, which: int, monkeypatch: pytest.MonkeyPatch
@@ -647,14 +319,6 @@ def test_a_folder_that_cannot_be_flushed_is_an_error_that_says_which_state_is_wh
             f"{path} could not be removed to make way for its shards: the folder could not be flushed"
         )
         assert f"({reason}). It still has the old state; the new one is in {path}.index.json." in said
-
-
-def test_a_temporary_file_that_no_mark_names_is_not_removed(tmp_path: Path):
-    foreign = tmp_path / ".statezoo-0123456789abcdef-0.tmp"
-    foreign.write_text("mine")
-    for _ in range(2):
-        save_file({f"w{number}": np.ones(100) for number in range(4)}, tmp_path / "m.safetensors", max_shard_size=900)
-    assert foreign.read_text() == "mine"
 
 
 @pytest.mark.parametrize("at", [1, 2])  # to find free names; to remove the old shards
