@@ -17,6 +17,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,12 @@ import h5py
 import ml_dtypes
 import numpy as np
 
+from statezoo import zoo
 from statezoo.checkpoints import CheckpointError, load_file, open_checkpoint, read_metadata, save_file
 from statezoo.checkpoints.testing import compare_states
+from statezoo.core import ModuleError
+from statezoo.zoo.entry import MANIFEST, manifest_text
+from statezoo.zoo.loading import find
 
 LIMIT_S = 120
 HARMLESS = ("reported", "identical", "unchecked")
@@ -67,30 +72,23 @@ def _save_large(path: Path) -> None:
 
 
 def _save_with_h5py(path: Path) -> None:
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", userblock_size=512) as file:
         file["layer/weight"] = np.arange(600.0).reshape(20, 30)
         file["layer/tied"] = file["layer/weight"]
         file.create_dataset("layer/packed", data=np.arange(900.0), chunks=(100,), compression="gzip", shuffle=True)
         file.create_dataset("checked", data=np.arange(90), chunks=(30,), fletcher32=True)
+        file.create_dataset("unwritten", (5,), "f4", fillvalue=7)
         file["layer"].attrs["names"] = ["weight", "tied"]
 
 
-class Kind(NamedTuple):
-    """A kind of file. share: the share of COUNT that is damaged; smaller if each file takes a process to read."""
-
-    suffix: str
-    make: Callable[[Path], None]
-    has_digests: bool
-    share: float
+def _save_shards(path: Path) -> None:
+    save_file(a_state(), path, METADATA, max_shard_size=300)
 
 
-KINDS = {
-    "safetensors": Kind(".safetensors", _save, True, 1),
-    "HDF5": Kind(".h5", _save, True, 1),
-    "safetensors of several blocks": Kind(".safetensors", _save_large, True, 0.5),
-    "HDF5 of several blocks": Kind(".h5", _save_large, True, 0.5),
-    "HDF5 of h5py": Kind(".h5", _save_with_h5py, False, 0.1),
-}
+def _copy_entry(path: Path) -> None:
+    shutil.copytree(find("linear-regression"), path)
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    (path / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
 
 
 def damaged(content: bytes, seed: str) -> tuple[str, bytes]:
@@ -144,7 +142,38 @@ def _whole(value: Any) -> Any:
     return value[...] if hasattr(value, "shape") else value
 
 
-WAYS = (_at_once, _mapped, _lazily, _by_slices)
+def _as_an_entry(path: Path) -> dict[str, Any]:
+    return zoo.load(f"file:{path}").state_dict()
+
+
+def _card(path: Path) -> dict[str, str]:
+    return {"card": zoo.card(f"file:{path}")}
+
+
+class Kind(NamedTuple):
+    """A kind of checkpoint. share: the share of COUNT that is damaged; smaller if each takes a process to read.
+
+    files: those of which one is damaged at a time; by default the checkpoint itself. ways: how it is read.
+    """
+
+    suffix: str
+    make: Callable[[Path], None]
+    has_digests: bool
+    share: float
+    files: Callable[[Path], list[Path]] = lambda path: [path]
+    ways: tuple[Callable[[Path], dict[str, Any]], ...] = (_at_once, _mapped, _lazily, _by_slices)
+    metadata: Callable[[Path], dict[str, str]] = read_metadata
+
+
+KINDS = {
+    "safetensors": Kind(".safetensors", _save, True, 1),
+    "HDF5": Kind(".h5", _save, True, 1),
+    "safetensors of several blocks": Kind(".safetensors", _save_large, True, 0.5),
+    "HDF5 of several blocks": Kind(".h5", _save_large, True, 0.5),
+    "shards": Kind(".safetensors", _save_shards, True, 0.5, lambda path: sorted(path.parent.iterdir())),
+    "HDF5 of h5py": Kind(".h5", _save_with_h5py, False, 0.1),
+    "entry": Kind("", _copy_entry, True, 0.1, lambda path: sorted(path.iterdir()), (_as_an_entry,), _card),
+}
 
 
 def _differs(before: dict[str, Any], after: dict[str, Any], memory: bool) -> bool:
@@ -155,10 +184,12 @@ def _differs(before: dict[str, Any], after: dict[str, Any], memory: bool) -> boo
     return any(compare_states(*plain))
 
 
-def _outcome(path: Path, way: Callable[[Path], dict[str, Any]], good: dict[str, Any], metadata: dict[str, str]) -> str:
+def _outcome(
+    kind: Kind, path: Path, way: Callable[[Path], dict[str, Any]], good: dict[str, Any], metadata: dict[str, str]
+) -> str:
     try:
-        loaded, found = way(path), read_metadata(path)
-    except CheckpointError:
+        loaded, found = way(path), kind.metadata(path)
+    except (CheckpointError, ModuleError, zoo.ZooError):
         return "reported"
     except BaseException as error:
         return f"RAISED {type(error).__name__}: {error}"
@@ -171,14 +202,17 @@ def work(kind: Kind, title: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"state{kind.suffix}")
         kind.make(path)
-        content, good, metadata = path.read_bytes(), load_file(path), read_metadata(path)
+        files = {file: file.read_bytes() for file in kind.files(path)}
+        good, metadata = kind.ways[0](path), kind.metadata(path)
         for line in sys.stdin:
             number = int(line)
+            file, content = list(files.items())[number // len(kind.ways) % len(files)]
             what, changed = damaged(content, f"{title} {number}")
-            path.write_bytes(changed)
+            file.write_bytes(changed)
             faulthandler.dump_traceback_later(LIMIT_S, exit=True)
-            outcome = _outcome(path, WAYS[number % len(WAYS)], good, metadata)
+            outcome = _outcome(kind, path, kind.ways[number % len(kind.ways)], good, metadata)
             faulthandler.cancel_dump_traceback_later()
+            file.write_bytes(content)
             if outcome == "WRONG" and not kind.has_digests:
                 outcome = "unchecked"
             print(json.dumps([what, outcome]), flush=True)

@@ -4,7 +4,15 @@ import damage
 import pytest
 
 pytestmark = pytest.mark.slow
-COUNTS = {"safetensors": 1200, "HDF5": 600, "HDF5 of h5py": 30}
+COUNTS = {
+    "safetensors": 1200,
+    "HDF5": 600,
+    "safetensors of several blocks": 400,
+    "HDF5 of several blocks": 300,
+    "shards": 600,
+    "HDF5 of h5py": 30,
+    "entry": 60,
+}
 
 
 @pytest.mark.parametrize("title", damage.KINDS)
@@ -24,7 +32,7 @@ def test_a_reader_that_does_not_check_damage_is_counted_as_wrong(
     content, good = path.read_bytes(), damage.load_file(path)
     for number in range(200):
         path.write_bytes(damage.damaged(content, str(number))[1])
-        wrong += damage._outcome(path, unchecked, good, damage.METADATA) == "WRONG"
+        wrong += damage._outcome(kind, path, unchecked, good, damage.METADATA) == "WRONG"
     assert wrong
 
 
