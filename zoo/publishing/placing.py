@@ -34,8 +34,9 @@ from ..versions import MARK, OLD, SUFFIX, work_folder
 _NEW = "new"
 
 _AT_FDCWD, _EXCHANGE = -100, 2
-# The answers of a kernel or a file system that cannot exchange two folders.
-_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+# The answers of a kernel, a file system or a sandbox that cannot exchange two folders. If nothing may be renamed either,
+# the plain rename that follows says so.
+_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
 
 
 @contextmanager

@@ -142,7 +142,9 @@ def _interface(model: Module, golden: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return the interface in a manifest: what the model declares, with the shapes and dtypes of golden values."""
     arrays = {"input": golden["input"], "output": golden["output"]}
     plain = {side: ("batch", *(f"axis_{axis}" for axis in range(1, array.ndim))) for side, array in arrays.items()}
-    declared = getattr(model, "interface", None) or Interface(plain["input"], plain["output"])
+    declared = getattr(model, "interface", None)
+    if not isinstance(declared, Interface):  # another attribute may have that name
+        declared = Interface(plain["input"], plain["output"])
     names, axes = {"input": input_names(model, 1)[0], "output": OUTPUT}, (declared.input_axes, declared.output_axes)
     sides = {
         side: {"name": names[side], "dtype": str(array.dtype), "axes": list(named), "shape": [None, *array.shape[1:]]}

@@ -303,3 +303,21 @@ def test_a_dangling_link_is_published_to_its_target(tiny_run: Path, tmp_path: Pa
     (tmp_path / "zoo" / "tiny-net.noise").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert zoo.publish(tiny_run, tmp_path / "zoo") == tmp_path / "elsewhere"
     assert zoo.load(f"file:{tmp_path / 'zoo' / 'tiny-net.noise'}").state_dict()
+
+
+def test_a_declaration_that_does_not_fit_the_model_is_not_published(tiny_run: Path, tmp_path: Path):
+    model = zoo.open_run(tiny_run).model
+    fields = [{"name": "numbers", "kind": "numbers", "length": 5, "steps": []}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model), "interface", zoo.Interface(("batch", "a"), ("batch", "b"), fields), raising=False)
+        with pytest.raises(zoo.EntryError, match="'preprocessing' does not give the declared shape of the input"):
+            zoo.publish(tiny_run, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_attribute_named_interface_is_left_alone(tiny_run: Path, tmp_path: Path):
+    model = zoo.open_run(tiny_run).model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model), "interface", "a network card", raising=False)
+        entry = open_entry(zoo.publish(tiny_run, tmp_path))
+    assert entry.manifest["preprocessing"] == []
