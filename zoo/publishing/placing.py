@@ -34,8 +34,8 @@ from ..versions import MARK, OLD, SUFFIX, work_folder
 _NEW = "new"
 
 _AT_FDCWD, _EXCHANGE = -100, 2
-# The answers of a kernel, a file system or a sandbox that cannot exchange two folders. If nothing may be renamed either,
-# the plain rename that follows says so.
+# The answers of a kernel, a file system or a sandbox that cannot exchange two folders. If plain renames are forbidden
+# too, the next one says so.
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
 
 
