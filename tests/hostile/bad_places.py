@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 
-import statezoo.scripts
-from statezoo import checkpoints, core, zoo
+from statezoo import checkpoints, core, scripts, zoo
 from statezoo.checkpoints import History, load_file, load_model, open_checkpoint, read_metadata, save_file
 from statezoo.scripts.command import main as command
 from statezoo.zoo.loading import find
@@ -235,7 +234,7 @@ def _problem_of(call: Callable[[], Any]) -> str | None:
 
 def _import_everything() -> None:
     """Import all modules: the other user may not read them."""
-    for package in (statezoo.core, statezoo.checkpoints, statezoo.zoo, statezoo.scripts):
+    for package in (core, checkpoints, zoo, scripts):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(("worker", "testing")):
                 with contextlib.suppress(ImportError):

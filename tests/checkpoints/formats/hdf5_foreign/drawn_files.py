@@ -266,18 +266,18 @@ def expected(path: Path) -> tuple[dict[str, Value], set[str]]:
     found: dict[str, Value] = {}
     unreadable: set[str] = set()
 
-    def walk(group: h5py.Group, before: str) -> None:
+    def walk(group: Any, before: str) -> None:
         for name in group:
-            if isinstance(group.get(name, getlink=True), h5py.HardLink) and isinstance(group[name], h5py.Group):
-                walk(group[name], f"{before}{name}.")
-            elif not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            value = None
+            if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                if isinstance(group[name], h5py.Group):
+                    walk(group[name], f"{before}{name}.")
+                    continue
+                value = _read(group[name])
+            if value is None:
                 unreadable.add(before + name)
             else:
-                value = _read(group[name])
-                if value is None:
-                    unreadable.add(before + name)
-                else:
-                    found[before + name] = value
+                found[before + name] = value
 
     with h5py.File(path, "r") as file:
         walk(file, "")
@@ -294,7 +294,7 @@ def _read(dataset: h5py.Dataset) -> Value | None:
     if not isinstance(values, np.ndarray | np.generic) or dataset.shape is None:
         return None
     if values.dtype.kind == "V" and "dtype" in dataset.attrs:
-        name = dataset.attrs["dtype"]
+        name: Any = dataset.attrs["dtype"]
         values = np.asarray(values).view(getattr(ml_dtypes, name.decode() if isinstance(name, bytes) else name))
         return Value(values.dtype, dataset.shape, values.tobytes())
     # float128: NumPy's type with other bytes on other processors

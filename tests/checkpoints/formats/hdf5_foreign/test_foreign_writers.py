@@ -61,7 +61,8 @@ def test_a_program_can_write_to_a_file_while_it_is_open_here(tmp_path: Path):
     with h5py.File(path := tmp_path / "x.h5", "w") as file:
         file["x"] = np.arange(10.0)
     with open_checkpoint(path) as opened, h5py.File(path, "r+") as file:  # a save of Keras must not fail
-        assert file["x"][0] == opened["x"][0]
+        assert "x" in file
+        assert opened["x"][0] == 0
 
 
 @pytest.mark.parametrize("sizes", [(8, 8), (4, 4), (2, 8)])
