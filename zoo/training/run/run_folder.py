@@ -4,7 +4,7 @@ import json
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +114,18 @@ def recorded(folder: Path) -> RunRecord | None:
             format=format_named(content["format"]).name,
             history=[{name: _number(value) for name, value in row.items()} for row in content["history"]],
             fingerprint=content["fingerprint"],
-            made=None if made is None else Made(**made),
+            made=None if made is None else _made(made),
         )
     except UnknownNameError:
         raise
     except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError, ZooError) as error:
         raise RunError(f"{path} is not the record of a run: {error}. Train into another folder.") from error
+
+
+def _made(content: dict[str, Any]) -> Made:
+    if unknown := content.keys() - {one.name for one in fields(Made)}:
+        raise ValueError(f"it says how it was made with {min(unknown)!r:.60}, which no run records")
+    return Made(**content)
 
 
 def _with_recorded(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
