@@ -57,8 +57,8 @@ class Packed:
     """A state in which every byte occurs once.
 
     names: all names of the state, in order. stored: the arrays to write by name, in that order, then the storages.
-    aliases, layouts: see the module. storages: the names of the storages. extra: values that are not arrays. memory:
-    what keeps the memory of the arrays in place.
+    aliases, layouts: see the module. storages: the names of the storages. unions: what they were copied from, by name,
+    if that is in memory. extra: values that are not arrays. memory: what keeps the memory of the arrays in place.
     """
 
     names: list[str]
@@ -66,11 +66,12 @@ class Packed:
     aliases: dict[str, Alias] = field(default_factory=dict)
     layouts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     storages: list[str] = field(default_factory=list)
+    unions: dict[str, Union] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     memory: object = None
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
     """An array and its range in memory: the addresses of its first byte and of the byte after its last."""
 
     name: str
@@ -82,6 +83,34 @@ class _Member(NamedTuple):
     @property
     def geometry(self) -> tuple[int, str, tuple[int, ...], tuple[int, ...]]:
         return self.pointer, self.array.dtype.str, self.array.shape, _strides(self.array)
+
+
+class Union(NamedTuple):
+    """The memory of arrays that overlap, none of which covers it: from the address `low` up to `high`."""
+
+    members: list[Member]
+    low: int
+    high: int
+
+    def moved(self, memory: np.ndarray) -> Union:
+        """Return the same for a copy of the memory, in bytes."""
+        low = memory.__array_interface__["data"][0]
+        members = []
+        for member in self.members:
+            array, offset = member.array, member.pointer - self.low
+            copy = np.ndarray(array.shape, array.dtype, memory.data, offset, array.strides)
+            members.append(member_of(member.name, copy))
+        return Union(members, low, low + memory.nbytes)
+
+    def stored(self) -> np.ndarray:
+        """Return the memory as uint64: the bytes that belong to a member, little-endian, and 0 for others."""
+        stored = np.zeros(-(-(self.high - self.low) // 8), "<u8")
+        for member in self.members:
+            array = dtypes.little_endian(member.array)
+            raw = np.dtype(f"V{array.itemsize}")  # moved as bytes: not even the payload of a NaN changes
+            place = np.ndarray(array.shape, raw, stored.data, member.pointer - self.low, member.array.strides)
+            place[...] = array.view(raw)
+        return stored
 
 
 def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], names: Iterable[str]) -> Packed:
@@ -130,9 +159,9 @@ def _in_place(arrays: Collection[np.ndarray]) -> object:
     return held
 
 
-def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[_Member]]:
+def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[Member]]:
     """Return the groups of two or more arrays that overlap in memory, in the order of their first names."""
-    members = [_member(name, array) for name, array in arrays.items() if array.size]
+    members = [member_of(name, array) for name, array in arrays.items() if array.size]
     if all(one.high <= other.low for one, other in pairwise(sorted(members, key=lambda member: member.low))):
         return []
     # Only the first of equal arrays is compared with others: one array may have thousands of names.
@@ -147,7 +176,7 @@ def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[_Member]]:
                 first, last = sorted((_find(root, position), _find(root, other)))
                 root[last] = first
         active.append(position)
-    groups: dict[int, list[_Member]] = {}
+    groups: dict[int, list[Member]] = {}
     for position, member in enumerate(members):
         groups.setdefault(_find(root, position), []).append(member)
     return [group for group in groups.values() if len(group) > 1]
@@ -159,11 +188,21 @@ def _find(root: list[int], position: int) -> int:
     return position
 
 
-def _member(name: str, array: np.ndarray) -> _Member:
+def member_of(name: str, array: np.ndarray) -> Member:
     pointer = array.__array_interface__["data"][0]
     spans = [stride * (length - 1) for stride, length in zip(array.strides, array.shape, strict=True)]
     low = pointer + sum(span for span in spans if span < 0)
-    return _Member(name, array, low, pointer + sum(span for span in spans if span > 0) + array.itemsize, pointer)
+    return Member(name, array, low, pointer + sum(span for span in spans if span > 0) + array.itemsize, pointer)
+
+
+class _Range:
+    def __init__(self, low: int, high: int) -> None:
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (high - low,), "data": (low, True)}
+
+
+def memory_between(low: int, high: int) -> np.ndarray:
+    """Return the bytes of memory between two addresses. They must stay in place as long as the array is used."""
+    return np.asarray(_Range(low, high))
 
 
 def _strides(array: np.ndarray) -> tuple[int, ...]:
@@ -172,7 +211,7 @@ def _strides(array: np.ndarray) -> tuple[int, ...]:
 
 
 def _pack_group(
-    group: list[_Member], stored: Mapping[str, object], storages: dict[str, np.ndarray], packed: Packed
+    group: list[Member], stored: Mapping[str, object], storages: dict[str, np.ndarray], packed: Packed
 ) -> None:
     """Add the aliases of a group to `packed`, and a storage if no member covers all of them."""
     first = group[0]
@@ -184,44 +223,34 @@ def _pack_group(
     covering = [member for member in group if member.array.nbytes == high - low]
     kept = next((member for member in covering if member.array.flags.c_contiguous), None)
     if kept is None:
-        kept = next((member for member in covering if axis_order(member.array) is not None), None)
+        kept = next((member for member in covering if _axis_order(member.array) is not None), None)
         if kept is not None:
-            packed.layouts[kept.name] = axis_order(kept.array) or ()
+            packed.layouts[kept.name] = _axis_order(kept.array) or ()
     if kept is not None:
         name, geometry = kept.name, kept.geometry
     else:
         taken = stored.keys() | storages.keys() | packed.extra.keys()
         name, geometry = next(name for number in count() if (name := STORAGE.format(number)) not in taken), None
-        storages[name] = _union(group, low, high)
+        packed.unions[name] = Union(group, low, high)
+        storages[name] = packed.unions[name].stored()
     for member in group:
         if kept is None or member.name != kept.name:
             packed.aliases[member.name] = Alias(name, None if member.geometry == geometry else _view(member, low))
 
 
-def _view(member: _Member, low: int) -> View:
+def _view(member: Member, low: int) -> View:
     array = member.array
     return View(dtypes.name_of(array.dtype, member.name), array.shape, member.pointer - low, _strides(array))
 
 
-def axis_order(array: np.ndarray) -> tuple[int, ...] | None:
+def _axis_order(array: np.ndarray) -> tuple[int, ...] | None:
     """Return the axis order in which an array is C-contiguous, or None if there is none."""
     strides = _strides(array)
     order = tuple(sorted(range(array.ndim), key=lambda axis: (-strides[axis], axis)))
     return order if array.transpose(order).flags.c_contiguous else None
 
 
-def _union(group: list[_Member], low: int, high: int) -> np.ndarray:
-    """Return the bytes from low to high as uint64: those that belong to a member, little-endian, and 0 for others."""
-    union = np.zeros(-(-(high - low) // 8), "<u8")
-    for member in group:
-        array = dtypes.little_endian(member.array)
-        raw = np.dtype(f"V{array.itemsize}")  # moved as bytes: not even the payload of a NaN changes
-        place = np.ndarray(array.shape, raw, union.data, member.pointer - low, member.array.strides)
-        place[...] = array.view(raw)
-    return union
-
-
-def _refuse_mixed_byte_order(group: list[_Member]) -> None:
+def _refuse_mixed_byte_order(group: list[Member]) -> None:
     """Raise UnsupportedTypeError unless swapping the bytes of each element preserves the views."""
     if not any(dtypes.is_big_endian(member.array.dtype) for member in group):
         return

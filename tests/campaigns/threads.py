@@ -200,8 +200,14 @@ def model_trials(run: Run, trials: int) -> None:
 def moment_trials(run: Run, trials: int) -> None:
     """Save snapshots while a thread writes whole generations, each in one C call."""
     lengths = [run.draw.choice([1, 100, 10_000, 200_000]) for _ in range(run.draw.randint(2, 8))]
-    state: State = {str(number): np.zeros(length, np.uint8) for number, length in enumerate(lengths)}
-    memories = [array.data for array in state.values()]
+    arrays = [np.zeros(length, np.uint8) for length in lengths]
+    state: State = {}
+    for number, array in enumerate(arrays):
+        half = len(array) // 2
+        slices = {"first": array[: half + 1], "second": array[half:]}  # they overlap in one element
+        views = run.draw.choice([{"": array}, {"strided": array[::3]}, {"backwards": array[::-1]}, slices])
+        state |= {f"{number} {name}": view for name, view in views.items()}
+    memories = [array.data for array in arrays]
     put: Callable[[Any, Any, Any], None] = operator.setitem
     generations = [[bytes([value]) * length for length in lengths] for value in range(7)]
 

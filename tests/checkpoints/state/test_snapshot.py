@@ -109,6 +109,37 @@ def test_a_snapshot_is_of_one_moment(path: Path):
         thread.join()
 
 
+def test_a_snapshot_of_strided_and_overlapping_arrays_is_of_one_moment(path: Path):
+    """Another thread writes whole generations, each in one call that no other thread interrupts."""
+    memory = np.zeros((4, 30_000), np.uint8)
+    state: dict[str, np.ndarray] = {
+        "first": memory[0, :20_000],
+        "overlaps the first": memory[0, 10_000:],
+        "strided": memory[1, ::3],
+        "backwards": memory[2, ::-1],
+        "of another shape": memory[3].reshape(300, 100).T[::2],
+    }
+    flat, generations = memory.reshape(-1).data, [bytes([value]) * memory.size for value in range(5)]
+    stop = threading.Event()
+
+    def train() -> None:
+        while not stop.is_set():
+            for generation in generations:
+                flat[:] = generation
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        for _ in range(100):
+            save_file(state, path, durable=False, snapshot=True)
+            loaded = load_file(path)
+            assert len({int(value) for array in loaded.values() for value in np.unique(array)}) == 1
+            assert np.shares_memory(loaded["first"], loaded["overlaps the first"])
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_the_memory_of_a_snapshot_is_used_again_if_it_fits():
     state = {"a": np.arange(5.0), "b": np.ones((2, 3))}
     first, memory = copied_at_once(packed_of(state))
