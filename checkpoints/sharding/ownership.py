@@ -1,9 +1,10 @@
 """Which files of a sharded checkpoint are ours, and their removal.
 
 A shard is ours if its header has our manifest and names the index, or if a mark of its writer notes it (see marks.py).
-Shards of another library are removed only where a sharded save replaces the index that names them. What is removed must
-also have the identity that it had: if another file has taken its place meanwhile, it stays. So does a shard that any
-index in the folder names. While one of them cannot be read, everything stays, and so does the mark that notes it.
+Shards of another library are removed only where a sharded save replaces the index that names them, and only if they are
+named after it. What is removed must also have the identity that it had: if another file has taken its place meanwhile,
+it stays. So does a shard that any index in the folder names. While one of them cannot be read, everything stays, and so
+does the mark that notes it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from ..storage.source import FileSource
 from .index import (
     INDEX_SUFFIX,
     Index,
-    is_numbered,
     is_shard_name,
+    is_shard_of,
     parse_index,
     read_index,
     shard_metadata,
@@ -73,10 +74,11 @@ def own_shards(path: str, index: Index) -> dict[str, Identity]:
 
 
 def replaced_shards(path: str, index: Index) -> dict[str, Identity]:
-    """Return the numbered shards of a checkpoint whose index is about to be replaced, whoever wrote them."""
+    """Return the shards of a checkpoint whose index is about to be replaced: ours, and those named after it."""
     folder = os.path.dirname(path)
-    found = {name: identity_of(os.path.join(folder, name)) for name in index.shards if is_numbered(name)}
-    return {name: identity for name, identity in found.items() if identity is not None}
+    found = {name: identity_of(os.path.join(folder, name)) for name in index.shards if is_shard_of(path, name)}
+    others = {name: _identity_of_own(path, name) for name in index.shards if name not in found}
+    return {name: identity for name, identity in (found | others).items() if identity is not None}
 
 
 def _identity_of_own(path: str, name: str) -> Identity | None:

@@ -176,3 +176,18 @@ def test_a_temporary_file_that_no_mark_names_is_not_removed(tmp_path: Path):
     for _ in range(2):
         save_file({f"w{number}": np.ones(100) for number in range(4)}, tmp_path / "m.safetensors", max_shard_size=900)
     assert foreign.read_text() == "mine"
+
+
+def test_files_of_another_checkpoint_that_an_edited_index_names_are_kept(path: Path):
+    from safetensors.numpy import save_file as save_stock
+
+    save_shards(OLD, path)
+    foreign = path.with_name("diffusion-00001-of-00002.safetensors")
+    save_stock({"d": np.ones(3)}, foreign)
+    for save in (save_shards, save_plain):
+        content = json.loads(path.with_name(INDEX).read_text())
+        content["weight_map"]["d"] = foreign.name
+        path.with_name(INDEX).write_text(json.dumps(content))
+        save(NEW, path)
+        assert foreign.exists()
+    assert names(path) == [foreign.name, path.name]
