@@ -121,8 +121,9 @@ class replace:  # used as a function
             self._temporary.file.close()
 
     def _explain(self, error: BaseException) -> None:
-        """Raise a WriteError for an error of the system."""
+        """Raise a WriteError for an error of the system. A forked child meets some, as its copy is no file."""
         if isinstance(error, OSError) and not isinstance(error, CheckpointError):
+            refuse_forked(self._path, self._temporary.process)
             raise _explained(self._path, error, _ADVICE) from error
 
 

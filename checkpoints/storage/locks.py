@@ -174,8 +174,12 @@ class locked:  # used as a function
 
     def _open(self) -> _Held:
         file = OwnFile()
-        file.open(self._path, self._flags)
-        status = os.fstat(file.number)
+        try:
+            file.open(self._path, self._flags)
+            status = os.fstat(file.number)
+        except BaseException:  # an interrupt, whose traceback keeps the file alive
+            file.close()
+            raise
         key = status.st_dev, status.st_ino
         # Entered before it is locked: a signal handler from here on must find it.
         self._held = held = _Held(file, key, id(self))

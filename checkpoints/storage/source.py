@@ -130,14 +130,18 @@ class FileSource:
             if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
                 # In one C call: an interrupt between the system call and an assignment would lose the descriptor.
                 self._opened.extend(map(os.open, (path,), (_FLAGS,)))
-                status = self._status()
+                status = os.fstat(self.descriptor)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise MissingFileError(f"there is no file {path}. Check the path{_relative_to()}.", error) from error
         except (OSError, ValueError) as error:
+            self.close()
             cause = error if isinstance(error, OSError) else None
             reason = (error.strerror or error) if isinstance(error, OSError) else error
             advice = ADVICE_AT_LIMITS.get(cause.errno or 0 if cause else 0, "Check the path and its permissions.")
             raise ReadError(f"{path!r} cannot be opened: {reason}. {advice}", cause) from error
+        except BaseException:  # an interrupt, whose traceback keeps this object alive
+            self.close()
+            raise
         if not stat.S_ISREG(status.st_mode):
             self.close()
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -152,13 +156,6 @@ class FileSource:
     def __del__(self) -> None:
         if getattr(self, "_opened", None):  # not if the constructor was interrupted in its first line
             self.close()
-
-    def _status(self) -> os.stat_result:
-        try:
-            return os.fstat(self.descriptor)
-        except OSError:
-            self.close()
-            raise
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill contiguous buffers, one after the other, from an offset, in few system calls.

@@ -120,11 +120,14 @@ class OpenLog(NamedTuple):
 def _opened(path: str, flags: int) -> OwnFile:
     """Open a regular file. Raises OSError for anything else, at once: opening a named pipe could wait forever."""
     file = OwnFile()
-    file.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if stat.S_ISREG(os.fstat(file.number).st_mode):
+    try:
+        file.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        if not stat.S_ISREG(os.fstat(file.number).st_mode):
+            raise OSError(errno.EINVAL, "It is not a regular file", path)
         return file
-    file.close()
-    raise OSError(errno.EINVAL, "It is not a regular file", path)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _reason(error: OSError) -> str:

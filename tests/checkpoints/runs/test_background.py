@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -386,3 +387,91 @@ def test_a_save_and_a_signal_handlers_save_in_the_middle_of_it_are_both_complete
     assert [saved.step for saved in history] == [0, 1, 2]
     for saved in history:
         assert all((array == saved.step).all() for array in load_file(saved.path).values())
+
+
+INTERRUPTED_START = """
+import random, signal, sys
+import numpy as np
+from statezoo.checkpoints import History, load_file
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+rng = random.Random(3)
+signal.signal(signal.SIGALRM, interrupt)
+history = History(sys.argv[1], keep_last=500, background=True, durable=False)
+interrupted = 0
+for step in range(400):
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.001))
+            history.save(step, {"a": np.full(200_000, float(step)), "b": np.full(5, float(step))})
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+history.close()
+for saved in history:
+    loaded = load_file(saved.path)
+    values = {*np.unique(loaded["a"]), *np.unique(loaded["b"])}
+    assert values == {float(saved.step)}, (saved.step, values)
+print(interrupted, len(list(history)))
+"""
+
+
+def test_saves_interrupted_at_their_start_do_not_reuse_memory_that_is_being_written(tmp_path: Path):
+    command = [sys.executable, "-c", INTERRUPTED_START, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    interrupted, saved = map(int, done.stdout.split())
+    assert interrupted > 20
+    assert saved >= 400 - interrupted
+
+
+IN_A_WORKER = """
+import multiprocessing, pickle, sys
+import numpy as np
+from statezoo.checkpoints import History, load_file, open_checkpoint, save_file
+
+def work(history, checkpoint):
+    assert (checkpoint["a"][...] == 1).all()
+    assert history.latest().step == 1
+    history.save(2, {"a": np.full(100_000, 2.0)})  # not closed: the process waits for the save when it ends
+
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    history = History(folder, keep_last=9, background=True, durable=False)
+    history.save(1, {"a": np.ones(100_000)})
+    history.close()
+    with open_checkpoint(history.latest().path) as checkpoint:
+        process = multiprocessing.get_context(sys.argv[2]).Process(target=work, args=(history, checkpoint))
+        process.start()
+        process.join()
+    assert process.exitcode == 0
+    history.save(3, {"a": np.full(100_000, 3.0)})
+    history.close()
+    assert [saved.step for saved in history] == [1, 2, 3]
+    assert all((load_file(saved.path)["a"] == saved.step).all() for saved in history)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_worker_of_multiprocessing_takes_a_history_and_an_open_checkpoint(tmp_path: Path, method: str):
+    (tmp_path / "program.py").write_text(IN_A_WORKER)
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "runs"), method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pickled_history_opens_the_same_folder_with_the_same_rules(tmp_path: Path):
+    history = History(tmp_path, 5, 2, 10, "loss", "min", format="hdf5", background=True, durable=False)
+    history.save(1, {"a": np.ones(3)}, {"loss": 1.0})
+    history.close()
+    copy = pickle.loads(pickle.dumps(history))
+    assert copy.folder == history.folder
+    copy.save(2, {"a": np.zeros(3)}, {"loss": 0.5})
+    copy.close()
+    best = history.best()
+    assert best is not None
+    assert best.step == 2
+    assert best.path.endswith(".h5")

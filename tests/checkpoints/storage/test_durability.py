@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from statezoo.checkpoints import Deferred, ReadError, WriteError, load_file, save_file
 from statezoo.checkpoints.storage import durable
+from statezoo.checkpoints.storage.gc_pause import without_collection
 from statezoo.checkpoints.testing import compare_states
 
 OLD = {"x": np.arange(5.0)}
@@ -312,3 +315,89 @@ def test_a_save_by_root_keeps_the_owner_of_the_file(path: Path):
     save_file({"new": np.ones(2)}, path)
     status = os.stat(path)
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (4242, 4343, 0o600)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_child_that_leaves_its_parents_save_removes_nothing_and_the_save_goes_on(tmp_path: Path, shards: bool):
+    parent, children = os.getpid(), list[int]()
+
+    def make() -> np.ndarray:
+        children.append(os.fork())
+        if not children[0]:
+            sys.exit(0)  # as in a worker that a Deferred starts: unwinds the save
+        assert os.waitpid(children[0], 0)[1] == 0
+        return np.ones(500)
+
+    path = tmp_path / "state.safetensors"
+    state = {"a": np.ones(500), "b": Deferred((500,), np.float64, make)}
+    try:
+        save_file(state, path, max_shard_size=4000 if shards else None)
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    assert list(load_file(path)) == ["a", "b"]
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_child_that_goes_on_with_its_parents_save_is_told_so(tmp_path: Path, shards: bool):
+    parent, children, outcome = os.getpid(), list[int](), 1
+
+    def make() -> np.ndarray:
+        children.append(os.fork())
+        if children[0]:
+            assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+        return np.ones(500)
+
+    path = tmp_path / "state.safetensors"
+    state = {"a": np.ones(500), "b": Deferred((500,), np.float64, make)}
+    try:
+        save_file(state, path, max_shard_size=4000 if shards else None)
+        outcome = 2
+    except WriteError as error:
+        outcome = 7 if "was forked from the one that is saving it" in str(error) else 3
+    finally:
+        if os.getpid() != parent:
+            os._exit(outcome)
+    assert outcome == 2
+    assert list(load_file(path)) == ["a", "b"]
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+def test_an_interrupted_pause_of_the_garbage_collector_ends_and_a_forked_child_has_none_of_other_threads():
+    for stop in KeyboardInterrupt, None:
+        with contextlib.suppress(KeyboardInterrupt), without_collection():
+            assert not gc.isenabled()
+            with without_collection():
+                assert not gc.isenabled()
+            assert not gc.isenabled()
+            if stop:
+                raise stop
+        assert gc.isenabled()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_the_garbage_collector_is_on_in_a_child_forked_while_another_thread_loads():
+    paused, go_on = threading.Event(), threading.Event()
+
+    def pause() -> None:
+        with without_collection():
+            paused.set()
+            go_on.wait()
+
+    thread = threading.Thread(target=pause)
+    thread.start()
+    paused.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if gc.isenabled() else 1)
+    status = os.waitpid(child, 0)[1]
+    go_on.set()
+    thread.join()
+    assert status == 0
+    assert gc.isenabled()
