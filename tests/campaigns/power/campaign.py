@@ -64,16 +64,21 @@ class Campaign:
         return len(self._seen)
 
     def run(self) -> None:
-        """Record, cut and look."""
+        """Record, cut and look, once for each kill."""
+        for kill in self._scenario.kills:
+            self._run(kill)
+
+    def _run(self, kill: int) -> None:
         root = self._folder / "recorded"
         root.mkdir()
         prepare(self._scenario, root)
         command = [sys.executable, Path(__file__).with_name("scenarios.py"), self._scenario.name, root]
-        disk = record(command, root, self._folder / "log")
+        kills = [kill, 0] if kill else [0]
+        disk = record([[*command, str(number)] for number in kills], root, self._folder / "log")
         moments = list(cuts(disk))
-        self.cuts = len(moments)
+        self.cuts += len(moments)
         for number, cut in enumerate(moments):
-            share = -(-self._most // len(moments))
+            share = -(-self._most // (len(moments) * len(self._scenario.kills)))
             enough = self.states + share
             self._judge(disk, cut, after_kill(disk, cut), is_killed=True)
             for tree in trees(disk, cut, _MOST_REPETITIONS * share, self._seed + number):

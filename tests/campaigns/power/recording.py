@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -39,17 +40,22 @@ def note(text: str) -> None:
     os.access(_NOTE + text, os.F_OK)
 
 
-def record(command: Sequence[str | Path], root: Path, log: Path) -> Disk:
-    """Run a command and return what it did to the files in `root`. Raises RuntimeError if the command fails."""
+def record(commands: Sequence[Sequence[str | Path]], root: Path, log: Path) -> Disk:
+    """Run commands one after the other, and return what they did to the files in `root`.
+
+    Each may kill itself. Raises RuntimeError if one fails.
+    """
     recorder = _Recorder(Disk(root), str(root))
     calls = ",".join(sorted({*recorder.understood, *_HARMLESS, *_REFUSED}))
     options = ["-f", "-qq", "-y", "-xx", "-v", "-s", str(1 << 26), "--seccomp-bpf", "-e", f"trace={calls}"]
-    done = subprocess.run(["strace", *options, "-o", log, *command], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
-    with log.open(encoding="ascii") as lines:
-        for line in lines:
-            recorder.take(line)
+    for command in commands:
+        done = subprocess.run(["strace", *options, "-o", log, *command], capture_output=True, text=True)
+        if done.returncode not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
+        with log.open(encoding="ascii") as lines:
+            for line in lines:
+                recorder.take(line)
+        recorder.end()
     differences = list(_differences(recorder.disk, root, Disk.ROOT))
     assert not differences, f"the recording missed something: {differences}"
     return recorder.disk
@@ -148,6 +154,11 @@ class _Recorder:
             "clone3": self._forked,
         }
 
+    def end(self) -> None:
+        """Close the files of a process that has ended."""
+        self._open.clear()
+        self._unfinished.clear()
+
     def take(self, line: str) -> None:
         """Replay a line of the log."""
         found = _LINE.fullmatch(line)
@@ -174,11 +185,12 @@ class _Recorder:
 
     def _refuse(self, call: _Call) -> None:
         """Refuse a call that changes a recorded file in a way that is not understood."""
-        if call.name not in _REFUSED:
-            if call.name == "mmap" and not ("PROT_WRITE" in call.arguments[2] and "MAP_SHARED" in call.arguments[3]):
-                return
-            if call.name == "ioctl" and "CLONE" not in call.arguments[1]:
-                return
+        is_harmless = {
+            "mmap": lambda: not ("PROT_WRITE" in call.arguments[2] and "MAP_SHARED" in call.arguments[3]),
+            "ioctl": lambda: "CLONE" not in call.arguments[1],
+        }
+        if call.name not in _REFUSED and is_harmless.get(call.name, lambda: True)():
+            return
         inside = [path for path in [*call.paths, *map(os.fsdecode, call.texts)] if self._is_inside(path)]
         assert not inside, f"{call.name} of {inside} is not understood"
 

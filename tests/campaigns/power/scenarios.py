@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,11 @@ class Scenario:
     """One way to save. durable: as in save_file; without it, a cut may lose everything, but not give wrong values.
 
     first: the number of the state that `prepare` makes. needs_marks: what a killed save left is found by its mark.
+    kills: for each run, the fsync before which a process is killed; another one then starts over. 0 for no kill.
     """
 
     first = 0
+    kills: Sequence[int] = (0,)
     needs_marks = False
 
     def __init__(self, name: str, durable: bool = True) -> None:
@@ -324,8 +328,43 @@ class Publishing(Scenario):
             zoo.register_recipe(recipe)
 
 
+class Placing(Scenario):
+    """The step of a publish that puts the new entry in place, over an earlier one with a user's file."""
+
+    def prepare(self, root: Path) -> None:
+        self._place(root, 0)
+        (root / "entry" / "users.txt").write_bytes(b"mine")
+
+    def act(self, root: Path) -> None:
+        step(1, lambda: self._place(root, 1))
+
+    def look(self, root: Path) -> int:
+        assert [path.read_bytes() for path in root.rglob("users.txt")] == [b"mine"], "the user's file is lost"
+        return number_of(load_file(root / "entry" / "model.safetensors"))
+
+    def go_on(self, root: Path) -> list[str]:
+        self._place(root, NEXT)
+        assert self.look(root) == NEXT
+        assert (root / "entry" / "users.txt").exists()
+        return [path.name for path in root.glob(".*.publishing")]
+
+    @staticmethod
+    def _place(root: Path, number: int) -> None:
+        from statezoo.zoo.publishing.placing import placed
+
+        with placed(root / "entry", lambda _: None) as folder:
+            save_file(state(number), folder / "model.safetensors", durable=False)
+            (folder / "manifest.json").write_text('{"files": {"model.safetensors": {}}}')
+
+
 def _average(root: Path, path: Path) -> None:
     checkpoints.average([root / "source.h5", root / "source.h5"], path)
+
+
+def with_kills(scenario: Scenario, kills: Sequence[int]) -> Scenario:
+    """Return a scenario in which a process is killed before the one that does everything."""
+    scenario.kills = kills
+    return scenario
 
 
 SHARDS = {"max_shard_size": 12_000}
@@ -358,6 +397,16 @@ _ALL: list[Scenario] = [
     Checkpoints("history that shares, in the background", share=True, background=True),
     Publishing("publish", over=False),
     Publishing("publish over an entry", over=True),
+    *(
+        with_kills(scenario, (2, 5, 9))
+        for scenario in (
+            Saves("save over a file, after a kill", {}, over={}),
+            Saves("shards over shards, after a kill", {"max_shard_size": 6_000}, over=SHARDS),
+            Checkpoints("history, after a kill"),
+            Checkpoints("history that shares, after a kill", share=True),
+        )
+    ),
+    with_kills(Placing("an entry over an entry, after a kill"), range(1, 13)),
     Saves("save without durable", {}, {}, over={}, durable=False),
     Saves("shards without durable", SHARDS, {"max_shard_size": 6_000}, over=SHARDS, durable=False),
     Checkpoints("history without durable", durable=False),
@@ -380,5 +429,19 @@ def check_foreign(root: Path) -> None:
         assert (root / name).read_bytes() == content, f"{name} was changed"
 
 
+def kill_before_fsync(number: int) -> None:
+    """Kill this process before one of the next calls of fsync."""
+    flush, counter = os.fsync, count(1)
+
+    def counted(descriptor: int) -> None:
+        if next(counter) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        flush(descriptor)
+
+    os.fsync = counted
+
+
 if __name__ == "__main__":
+    if sys.argv[3] != "0":
+        kill_before_fsync(int(sys.argv[3]))
     SCENARIOS[sys.argv[1]].act(Path(sys.argv[2]))
