@@ -24,7 +24,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,10 @@ class Batch:
             try:
                 self._trial(Interrupter(kind, rng, self._duration_s, self._bytecodes), trial)
             except BaseException as error:
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                self.failures.append(
-                    f"{self.name}: {kind}, trial {trial} of seed {self.seed}: {type(error).__name__}: {error} "
-                    f"({Path(where.filename).name}:{where.lineno})"
-                )
+                steps = traceback.extract_tb(error.__traceback__)[-4:]
+                where = " > ".join(f"{Path(step.filename).name}:{step.lineno}" for step in steps)
+                what = f"{type(error).__name__}: {error} ({where})"
+                self.failures.append(f"{self.name}: {kind}, trial {trial} of seed {self.seed}: {what}")
                 return
 
     def _trial(self, interrupter: Interrupter, trial: int) -> None:
@@ -172,7 +171,7 @@ def run_all(trials: int, seed: int, names: list[str]) -> tuple[Counter[str], lis
         found = sum((Counter(result["counts"]) for result in results), Counter[str]())
         print(f"{name:40} {dict(found)}", flush=True)
         counts += found
-        failures += [failure for result in results for failure in result["failures"]]
+        failures += _shown(failure for result in results for failure in result["failures"])
     return counts, failures
 
 
@@ -187,8 +186,15 @@ def run_opcodes(most: int | None, seed: int, names: list[str]) -> tuple[Counter[
         found = [failure for at in places if (failure := trials.failure(at)) is not None]
         print(f"{name:40} {len(places)} of {trials.count} bytecodes, {len(found)} failures", flush=True)
         counts["trials"] += len(places)
-        failures += found
+        failures += _shown(found)
     return counts, failures
+
+
+def _shown(failures: Iterable[str]) -> list[str]:
+    shown = list(failures)
+    for failure in shown:
+        print(f"  {failure}", flush=True)
+    return shown
 
 
 def main() -> int:
@@ -205,8 +211,6 @@ def main() -> int:
     else:
         counts, failures = run_all(arguments.trials or 2000, arguments.seed, arguments.only or [*JOBS])
     print(f"seed {arguments.seed}: {dict(counts)}, {len(failures)} failures in {time.monotonic() - began:.0f} s")
-    for failure in failures:
-        print(f"  {failure}")
     return 1 if failures else 0
 
 
