@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .block import Block
 from .snapshot import Snapshot
 from .steps import Step, run
@@ -34,6 +35,7 @@ class Commit:
     def __init__(self) -> None:
         self._steps: list[Step] = []
         self._calls: list[tuple[Callable[[], object], Callable[[], object]]] = []
+        self._written: list[np.ndarray] = []
         self._kept: list[Any] = []
         self._left_out: list[Any] = []
 
@@ -45,6 +47,7 @@ class Commit:
         """Copy values into a writable array. Both have the same shape and dtype and share no memory."""
         # A subclass may have a __setitem__ in Python.
         memory = array if type(array) is np.ndarray else np.asarray(array)
+        self._written.append(memory)
         self._steps.append((operator.setitem, memory, ..., values))
 
     def call(
@@ -72,6 +75,8 @@ class Commit:
                 for function, revert in self._calls:
                     reverts.append(revert)
                     function()
+                if not all(array.flags.writeable for array in self._written):
+                    raise ArgumentError("an array became read-only during a load; nothing was changed.")
                 # The last steps end the undoing: an interrupt after them finds all changes made.
                 begin, end = (_one_commit.acquire,), (_one_commit.release,)
                 run([begin, (undo.append, end), *self._steps, (reverts.clear,), (undo.clear,), end])

@@ -629,3 +629,37 @@ def test_nothing_changes_if_a_module_refuses_its_extra_state(tmp_path: Path):
     ):
         load_training(model, optimizer, tmp_path / "run.h5")
     assert_same(training_state(model, optimizer), before)
+
+
+class Own(optim.SGD):
+    """An optimizer that loads its state itself, in place, and refuses it at the end if told to."""
+
+    refuses = False
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        self.param_groups[0]["lr"] = state_dict["param_groups"][0]["lr"]
+        for arrays, new in zip(self.state.values(), state_dict["state"].values(), strict=True):
+            arrays["momentum_buffer"][...] = new["momentum_buffer"]
+        if self.refuses:
+            raise ValueError("the state of an optimizer\n  not this one")
+
+
+def test_an_optimizer_with_a_load_of_its_own_is_loaded_or_left_as_it_was(tmp_path: Path):
+    def new(steps: int) -> tuple[Module, Own]:
+        model = Linear(2, 2)
+        optimizer = Own(model.parameters(), lr=0.1 * steps, momentum=0.5)
+        for parameter in model.parameters():
+            parameter.grad = np.full(parameter.shape, steps, np.float32)
+        optimizer.step()
+        return model, optimizer
+
+    save_training(*(saved := new(2)), tmp_path / "run.h5")
+    model, optimizer = new(1)
+    optimizer.refuses = True
+    before = copy.deepcopy(training_state(model, optimizer))
+    with pytest.raises(MismatchError, match="optimizer: not this one"):
+        load_training(model, optimizer, tmp_path / "run.h5")
+    assert_same(training_state(model, optimizer), before)
+    optimizer.refuses = False
+    load_training(model, optimizer, tmp_path / "run.h5")
+    assert_same(training_state(model, optimizer), training_state(*saved))

@@ -72,16 +72,26 @@ def test_a_second_interrupt_while_code_of_the_user_is_reverted_restores_all_the_
 
 def test_a_step_that_fails_leaves_no_lock_behind():
     commit, array = Commit(), np.zeros(2)
-    commit.write(array, np.ones(2))
-    array.flags.writeable = False
-    with pytest.raises(ValueError, match="read-only"):
+    commit.add([(divmod, 1, 0)])
+    with pytest.raises(ZeroDivisionError):
         commit.apply()
-    array.flags.writeable = True
+    commit = Commit()
+    commit.write(array, np.ones(2))
     thread = threading.Thread(target=commit.apply, daemon=True)
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
     assert array.tolist() == [1, 1]
+
+
+def test_an_array_that_code_of_the_user_made_read_only_is_an_error_and_nothing_changes():
+    commit, arrays = Commit(), [np.zeros(2), np.zeros(2)]
+    for array in arrays:
+        commit.write(array, np.ones(2))
+    commit.call(lambda: arrays[1].setflags(write=False), keep=[])
+    with pytest.raises(ValueError, match=r"an array became read-only during a load; nothing was changed\."):
+        commit.apply()
+    assert [array.tolist() for array in arrays] == [[0, 0], [0, 0]]
 
 
 def test_a_rehearsal_restores_what_it_changed():

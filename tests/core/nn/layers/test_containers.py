@@ -316,3 +316,20 @@ def test_a_module_list_in_a_model_is_trained_and_saved():
     assert list(model.state_dict())[:2] == ["blocks.0.weight", "blocks.0.bias"]
     model(np.ones((1, 2), np.float32)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layers, named: layers.extend([ReLU(), "no module"]),
+        lambda layers, named: layers.insert(0, "no module"),
+        lambda layers, named: named.update({"b": ReLU(), "c": "no module"}),
+        lambda layers, named: named._modules.update({"b": ReLU(), "": ReLU()}),
+    ],
+)
+def test_members_of_which_one_is_refused_change_nothing(change: Any):
+    layers, named = ModuleList([Tanh()]), ModuleDict({"a": Tanh()})
+    with pytest.raises(RegistrationError):
+        change(layers, named)
+    assert (repr(layers), repr(named)) == (repr(ModuleList([Tanh()])), repr(ModuleDict({"a": Tanh()})))
+    assert (list(vars(layers)["_modules"]), list(vars(named)["_modules"])) == (["0"], ["a"])

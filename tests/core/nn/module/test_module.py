@@ -165,6 +165,14 @@ def test_freezing_and_clearing_gradients_reach_every_parameter():
     assert all(parameter.requires_grad for parameter in model.requires_grad_().parameters())
 
 
+def test_a_gradient_that_one_parameter_cannot_have_changes_nothing():
+    model = Sequential(Linear(1, 1)).requires_grad_(False)
+    model.register_parameter("ids", Parameter([1, 2], requires_grad=False))
+    with pytest.raises(ValueError, match="only a tensor of floats can require a gradient, not int64"):
+        model.requires_grad_()
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_apply_visits_children_first():
     seen: list[str] = []
     model = Sequential(Sequential(ReLU()), Dropout())
