@@ -119,7 +119,7 @@ class Batch:
                 assert not thread.is_alive(), f"the thread {thread.name} is left"
         gc.collect()
         left = self._descriptors()
-        assert len(left) <= len(self._open), f"open descriptors: {sorted(left)}"
+        assert len(left) <= len(self._open), f"open descriptors: {sorted((Counter(left) - Counter(self._open)).elements())}"
 
     def _listing(self) -> list[str]:
         paths = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
