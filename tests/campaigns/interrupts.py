@@ -119,7 +119,9 @@ class Batch:
                 assert not thread.is_alive(), f"the thread {thread.name} is left"
         gc.collect()
         left = self._descriptors()
-        assert len(left) <= len(self._open), f"open descriptors: {sorted((Counter(left) - Counter(self._open)).elements())}"
+        assert len(left) <= len(self._open), (
+            f"open descriptors: {sorted((Counter(left) - Counter(self._open)).elements())}"
+        )
 
     def _listing(self) -> list[str]:
         paths = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
@@ -143,7 +145,6 @@ def run_batch(name: str, trials: int, seed: int, kinds: tuple[str, ...] = KINDS)
     if child == 0:
         os.close(reader)
         result: dict[str, Any] = {"counts": {}, "failures": [f"{name}: the process of seed {seed} died"]}
-        sys.unraisablehook = lambda _: None  # an interrupt in a __del__ is printed and goes no further
         try:
             with tempfile.TemporaryDirectory() as folder:
                 batch = Batch(name, Path(folder), seed, kinds)
@@ -205,6 +206,7 @@ def main() -> int:
     parser.add_argument("--only", choices=[*JOBS], action="append")
     parser.add_argument("--opcodes", action="store_true")
     arguments = parser.parse_args()
+    sys.unraisablehook = lambda _: None  # an interrupt in a __del__ is printed and goes no further
     began = time.monotonic()
     if arguments.opcodes:
         counts, failures = run_opcodes(arguments.trials, arguments.seed, arguments.only or [*CASES, *TRACELESS])

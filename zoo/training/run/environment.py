@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ....checkpoints.storage.threads import undisturbed
 from .determinism import PINNED, find_blas, pin, simd_features
 
 # In a checkout the packages are side by side in its top folder. An installed copy has no history.
@@ -87,9 +88,9 @@ def _commit() -> str:
 def _git(*arguments: str) -> str | None:
     """Return the output of git in the checkout, or None if git is missing or fails."""
     try:
-        result = subprocess.run(
-            ["git", "--no-optional-locks", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True
-        )
+        command = ["git", "--no-optional-locks", *arguments]
+        # subprocess leaves pipes open if it is interrupted.
+        result = undisturbed(lambda: subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True))
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()
