@@ -1,6 +1,7 @@
 """Files of every on-disk version load, and the version does not change by accident."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,7 @@ from statezoo.checkpoints import (
     save_file,
     verify,
 )
+from statezoo.checkpoints.runs.history.linked import save_linked
 from statezoo.checkpoints.testing import compare_states
 
 HERE = Path(__file__).parent
@@ -126,3 +128,18 @@ def test_damage_to_a_large_tensor_of_an_older_golden_file_is_noticed(tmp_path: P
         assert verify(tmp_path / file).damaged == ("medium",)
         with open_checkpoint(tmp_path / file) as checkpoint, pytest.raises(CorruptError, match="'medium'"):
             checkpoint["medium"][-3:]
+
+
+def test_shards_of_version_1_are_shared_with_or_replaced_by_those_of_today(make_golden: ModuleType, tmp_path: Path):
+    for path in (HERE / "golden").glob("version1-sharded*"):
+        shutil.copy(path, tmp_path)
+    state, old, new = (
+        make_golden.medium_state(),
+        tmp_path / "version1-sharded.safetensors",
+        tmp_path / "new.safetensors",
+    )
+    save_linked(state, str(new), since=str(old))
+    assert list(compare_states(state, load_file(new))) == []
+    assert verify(new).intact
+    assert inspect(new).fingerprint == fingerprint(new) == fingerprint(old)
+    assert diff(old, new).same

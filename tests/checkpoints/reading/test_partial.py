@@ -1,6 +1,10 @@
 """A part of a tensor is checked by reading the blocks that it touches, and no others."""
 
+import random
 import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -11,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from xxhash import xxh3_128_hexdigest
 
-from statezoo.checkpoints import Checkpoint, CorruptError, load_file, open_checkpoint, save_file, verify
+from statezoo.checkpoints import Checkpoint, CorruptError, LazyTensor, load_file, open_checkpoint, save_file, verify
 from statezoo.checkpoints.reading import slicing
 from statezoo.checkpoints.state import manifest
 
@@ -97,7 +101,7 @@ def test_a_view_is_sliced_by_reading_only_the_blocks_that_it_touches(path: Path)
         assert sum(size for _, size in read) == 40
 
 
-BLOCKS = 5
+BLOCKS, BLOCK_BYTES = 5, 1 << 16
 LARGE = np.random.default_rng(0).integers(0, 256, ((BLOCKS - 1) << 16) + 100, np.uint8)
 
 
@@ -206,3 +210,60 @@ def test_pieces_and_gaps_of_any_size_give_what_numpy_returns(
     np.testing.assert_array_equal(found, array[key])
     assert type(found) is type(array[key])
     assert max(read, default=0) <= max(piece_bytes, array.itemsize)
+
+
+def slice_at_random(tensor: LazyTensor, damaged: range, seed: int) -> int:
+    """Read slices of LARGE with a damaged range. Return how many raised; fail if that was not those that touch it."""
+    chance, raised = random.Random(seed), 0
+    for _ in range(200):
+        start = chance.randrange(LARGE.size)
+        key = slice(start, start + chance.randrange(1, 40_000))
+        stop = min(key.stop, LARGE.size)
+        try:
+            np.testing.assert_array_equal(tensor[key], LARGE[key])
+            assert start >= damaged.stop or stop <= damaged.start
+        except CorruptError:
+            assert start < damaged.stop
+            assert stop > damaged.start
+            raised += 1
+    return raised
+
+
+@pytest.fixture
+def damaged(path: Path) -> range:
+    """Damage a file of LARGE. Return the block."""
+    save_file({"x": LARGE}, path)
+    with open_checkpoint(path) as checkpoint:
+        offset = checkpoint._header.parts[0].opened.offsets["x"]
+    content = bytearray(path.read_bytes())
+    content[offset + 2 * BLOCK_BYTES + 77] ^= 2
+    path.write_bytes(content)
+    return range(2 * BLOCK_BYTES, 3 * BLOCK_BYTES)
+
+
+def test_threads_that_slice_one_tensor_at_once_all_notice_the_damage_that_they_touch(path: Path, damaged: range):
+    with open_checkpoint(path) as checkpoint, ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda seed: slice_at_random(checkpoint["x"], damaged, seed), range(6)))
+    assert min(found) > 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_a_signal_handler_may_slice_the_tensor_that_is_being_sliced(path: Path, damaged: range):
+    found = []
+    with open_checkpoint(path) as checkpoint:
+
+        def handle(*_: object) -> None:
+            start = len(found) * 9973 % LARGE.size
+            with suppress(CorruptError):
+                np.testing.assert_array_equal(checkpoint["x"][start : start + 9], LARGE[start : start + 9])
+            found.append(start)
+
+        before = signal.signal(signal.SIGALRM, handle)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+            for seed in range(5):
+                assert slice_at_random(checkpoint["x"], damaged, seed)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert found
