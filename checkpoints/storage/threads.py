@@ -7,6 +7,8 @@ holder of, and waits for the new thread, which may need that lock too, or may ha
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from _thread import allocate_lock, start_new_thread
 from collections import deque
@@ -68,6 +70,12 @@ def _processors() -> int:
     return min(len(allowed(0)) if allowed else os.cpu_count() or 1, _MOST_THREADS)
 
 
+def observe() -> None:
+    """Let debuggers and measurements of the coverage see this thread, as threading.Thread does."""
+    sys.settrace(threading.gettrace())
+    sys.setprofile(threading.getprofile())
+
+
 class _Work:
     """The tasks of one call, and the threads that run them.
 
@@ -112,6 +120,7 @@ class _Work:
         # Without memory, a thread may end at any point. Before this line it has done nothing, and then it says so.
         self._running.append(None)
         try:
+            observe()
             self.run()
         finally:
             self._running.pop()

@@ -29,6 +29,7 @@ from ...files import packed_of
 from ...state.sharing import unpack
 from ...state.snapshot import copied_at_once
 from ...storage.locks import await_thread
+from ...storage.threads import observe
 
 
 class Snapshot(NamedTuple):
@@ -113,6 +114,7 @@ class _Job:
 
     def run(self) -> None:
         try:
+            observe()
             self._work()
         except BaseException as error:  # for the next call, whatever it is
             self.error = error

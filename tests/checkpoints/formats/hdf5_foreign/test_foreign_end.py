@@ -51,6 +51,36 @@ def test_no_process_or_descriptor_is_left_behind(packed: Path, plain: Path, star
     assert len(started) == 3
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signals here")
+def test_a_signal_handler_that_reads_the_file_that_is_being_read_raises_at_once(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+):
+    outcomes: list[str] = []
+    receive = hdf5_process.Hdf5Process._receive
+
+    def receive_later(process: Any, buffer: Any) -> Any:
+        monkeypatch.setattr(hdf5_process.Hdf5Process, "_receive", receive)
+        signal.raise_signal(signal.SIGUSR1)
+        return receive(process, buffer)
+
+    def handler(*_: Any) -> None:
+        try:
+            read(found, "lzf")
+            outcomes.append("read")
+        except ReadError as error:
+            outcomes.append(str(error))
+
+    original = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with opened(packed) as found:
+            monkeypatch.setattr(hdf5_process.Hdf5Process, "_receive", receive_later)
+            assert read(found, "lzf").sum() == 100
+    finally:
+        signal.signal(signal.SIGUSR1, original)
+    (outcome,) = outcomes
+    assert "is being read by what this signal handler interrupted. Open it again." in outcome
+
+
 def test_a_closed_file_cannot_be_read(packed: Path):
     with opened(packed) as found:
         found.close()
