@@ -29,7 +29,8 @@ from typing import NamedTuple
 
 from disk import Cut, Disk, cuts
 from recording import record, why_not
-from scenarios import SCENARIOS, Scenario, check_foreign, prepare
+from saves import Scenario
+from scenarios import SCENARIOS, check_foreign, prepare
 from states import Tree, after_kill, replay, trees
 
 from statezoo.checkpoints import CheckpointError
