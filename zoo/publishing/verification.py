@@ -99,7 +99,7 @@ def verify_files(entry: Entry, recipe: Recipe, original: Module | None = None) -
         golden = load_file(entry.path(GOLDEN))
     except (CheckpointError, EntryError) as error:
         return [Check("files", False, str(error))]
-    if "checksum" in entry.manifest and not has_valid_checksum(entry.manifest):
+    if not has_valid_checksum(entry.manifest):
         return [Check("files", False, f"{entry.folder / MANIFEST} is not what was published: its checksum differs")]
     files = Check("files", True, f"{len(entry.manifest['files'])} files with their sizes and hashes")
     checks = [files, _weights(models, original), _golden(recipe, models[0], golden)]
