@@ -233,9 +233,10 @@ def open_header(file: Any) -> Header:
             return open_one(path, format_of(path))
         except MissingFileError:
             if not _is_saved(path):
-                if not os.path.islink(path):
+                target = os.path.realpath(path)
+                if not (os.path.islink(path) and _is_saved(target)):
                     raise
-                path = os.path.realpath(path)  # the target may be in shards
+                path = target  # which may be in shards
                 continue
         except (FormatError, ReadError) as error:
             if os.path.isdir(path):
