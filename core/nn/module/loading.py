@@ -123,9 +123,10 @@ class LoadPlan:
 
     def add_to(self, commit: Commit) -> None:
         """Add the changes to a commit, which may make others together with them."""
-        # A set_extra_state changes its own module: the others are not copied for the case that it has to be undone.
-        own = {id(module) for module, _ in self._extra.values()}
-        commit.leave_out(module for _, module in self._model._tree() if own and id(module) not in own)
+        if self._extra:
+            # A set_extra_state changes its own module: the others are not copied for the case that it has to be undone.
+            own = {id(module) for module, _ in self._extra.values()}
+            commit.leave_out(module for _, module in self._model._tree() if id(module) not in own)
         for name, (module, value) in self._extra.items():
             before = copy.deepcopy(module.get_extra_state())
             commit.call(
