@@ -158,7 +158,8 @@ def has_steps(thing: Any) -> bool:
     from ....core.optim.lr_scheduler import Schedule
     from ....core.optim.optimizer import Optimizer
 
-    return type(thing).load_state_dict in (Optimizer.load_state_dict, Schedule.load_state_dict)
+    of_core = (Optimizer.load_state_dict, Schedule.load_state_dict)
+    return getattr(thing.load_state_dict, "__func__", None) in of_core  # not in the class: an instance may have its own
 
 
 def _try(thing: Any, state: dict[str, Any], keep: list[Any]) -> None:

@@ -663,3 +663,24 @@ def test_an_optimizer_with_a_load_of_its_own_is_loaded_or_left_as_it_was(tmp_pat
     optimizer.refuses = False
     load_training(model, optimizer, tmp_path / "run.h5")
     assert_same(training_state(model, optimizer), training_state(*saved))
+
+
+@pytest.mark.parametrize("part", ["optimizer", "schedule"])
+def test_nothing_changes_if_the_load_of_a_part_is_interrupted(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+):
+    training = Training.new()
+    training.save(tmp_path / "run.h5")
+    other = Training.new()
+    for parameter in other.model.parameters():
+        parameter.data[...] = 7
+    before = copy.deepcopy(training_state(other.model, other.optimizer))
+
+    def interrupt(self: Any, state: Any) -> None:
+        other.optimizer.param_groups[0]["lr"] = 99
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(getattr(other, part)), "load_state_dict", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        other.load(tmp_path / "run.h5")
+    assert_same(training_state(other.model, other.optimizer), before)
