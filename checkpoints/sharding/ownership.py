@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import Any
 
-from ..errors import CheckpointError, MissingFileError
+from ..errors import CheckpointError, MissingFileError, WriteError
 from ..formats import format_of
 from ..storage import durable, marks
-from ..storage.identity import Identity, identity_of
+from ..storage.identity import Identity, identity_of, seen_identity_of
 from ..storage.source import FileSource
 from .index import (
     INDEX_SUFFIX,
@@ -73,12 +73,23 @@ def own_shards(path: str, index: Index) -> dict[str, Identity]:
     return {name: identity for name, identity in found.items() if identity is not None}
 
 
-def replaced_shards(path: str, index: Index) -> dict[str, Identity]:
-    """Return the shards of a checkpoint whose index is about to be replaced: ours, and those named after it."""
+def replaced_shards(path: str) -> dict[str, Identity]:
+    """Return the shards of the index at `path`, which is about to be replaced: ours, and those named after it.
+
+    Raises WriteError if the system refuses to tell: they would never be removed.
+    """
     folder = os.path.dirname(path)
-    found = {name: identity_of(os.path.join(folder, name)) for name in index.shards if is_shard_of(path, name)}
-    others = {name: _identity_of_own(path, name) for name in index.shards if name not in found}
-    return {name: identity for name, identity in (found | others).items() if identity is not None}
+    try:
+        index = parse_index(read_index(path + INDEX_SUFFIX), path + INDEX_SUFFIX)
+        found = {name: seen_identity_of(os.path.join(folder, name)) for name in index.shards if is_shard_of(path, name)}
+        found |= {name: _identity_of_own(path, name) for name in index.shards if name not in found}
+    except OSError as error:
+        if isinstance(error, MissingFileError):
+            return {}
+        raise WriteError(f"{path} has shards that cannot be looked at: {error}. Check the disk.", error) from error
+    except CheckpointError:  # not an index
+        return {}
+    return {name: identity for name, identity in found.items() if identity is not None}
 
 
 def _identity_of_own(path: str, name: str) -> Identity | None:

@@ -160,9 +160,7 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
     try:
         yield new
         files.refuse_forked(new.path, mark.process)
-        index = ownership.index_at(new.path)
-        if index is not None:
-            new.replace(ownership.replaced_shards(new.path, index))
+        new.replace(ownership.replaced_shards(new.path))
         plain = identity_of(new.path)
         with files.replace(new.path + INDEX_SUFFIX, durable, new.like) as descriptor:
             files.write_all(descriptor, new.index, 0)

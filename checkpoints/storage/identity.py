@@ -28,8 +28,16 @@ class Identity(NamedTuple):
 def identity_of(path: str) -> Identity | None:
     """Return the identity of a regular file. Return None for anything else, also for a symbolic link."""
     try:
-        status = os.lstat(path)
+        return seen_identity_of(path)
     except OSError:
+        return None
+
+
+def seen_identity_of(path: str) -> Identity | None:
+    """Return the same as `identity_of`. Raises OSError if the system refuses to tell."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return Identity.of(status) if stat.S_ISREG(status.st_mode) else None
 
@@ -51,12 +59,16 @@ def remove(path: str, identity: Identity, aside: str) -> bool:
     aside: an unused path in the same folder. The file is renamed to it first, so that no other file can take its place
     between the comparison and the removal.
     """
-    if identity_of(path) != identity:
+    if seen_identity_of(path) != identity:
         return False
     os.rename(path, aside)
-    if identity_of(aside) == identity:
-        os.unlink(aside)
-        return True
+    try:
+        if seen_identity_of(aside) == identity:
+            os.unlink(aside)
+            return True
+    except OSError:
+        _put_back(aside, path)
+        raise
     _put_back(aside, path)
     return False
 

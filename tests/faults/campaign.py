@@ -15,6 +15,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -102,8 +103,8 @@ class Campaign:
         assert "unexpected" not in report, "not a CheckpointError"
         assert not report["leaked"], "a descriptor is left open"
         assert not report["changed"], "an array was changed"
-        # An unneeded shard may be left: if the system refuses to remove it, the next save does.
-        left = [name for name in self._others() if name.startswith(".statezoo-")]
+        # An unneeded shard may be left, with the mark that notes it: if the system refuses, the next save removes it.
+        left = [name for name in self._others() if re.fullmatch(r"\.statezoo-[0-9]+\.tmp", name)]
         assert not left, f"{left} is left"
         return _refused(report["error"], str(self.path.with_suffix("")), is_new)
 

@@ -45,6 +45,11 @@ def test_a_save_whose_system_calls_fail_is_a_clear_error_or_succeeds(tmp_path: P
 
 
 @pytest.mark.slow
+def test_what_a_save_in_shards_leaves_when_the_system_refuses_is_removed_by_the_next(tmp_path: Path):
+    run_campaign(tmp_path, *apis("shards"), "--fault", "EIO", "--stride", "4")
+
+
+@pytest.mark.slow
 def test_a_save_of_large_tensors_survives_faults_at_any_system_call(tmp_path: Path):
     run_campaign(tmp_path, *apis("large"), "--fault", "kill", "--fault", "EIO", "--stride", "9")
 
