@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from ..errors import ADVICE_AT_LIMITS, CheckpointError, WriteError
 from . import locks
 from .forks import OwnFile
+from .identity import note_replaced
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -116,6 +117,7 @@ class replace:  # used as a function
             os.fsync(descriptor)
         else:  # a network file system reports a full disk only when a descriptor is closed
             deque(map(os.close, map(os.dup, (descriptor,))), maxlen=0)  # no interrupt in between
+        note_replaced(self._target, descriptor)
         _put(self._temporary, self._target, self._path)
         with contextlib.suppress(OSError):
             self._temporary.file.close()

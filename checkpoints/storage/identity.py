@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 
@@ -40,6 +42,32 @@ def seen_identity_of(path: str) -> Identity | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return Identity.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+class _Noting(threading.local):
+    def __init__(self) -> None:
+        self.notes: dict[int, dict[str, tuple[int, int]]] = {}
+
+
+_of_thread = _Noting()
+
+
+@contextmanager
+def noting_replaced() -> Iterator[dict[str, tuple[int, int]]]:
+    """Yield a dict that gets the device and the inode of each file, by its path, that this thread puts in place."""
+    noted: dict[str, tuple[int, int]] = {}
+    _of_thread.notes[id(noted)] = noted
+    try:
+        yield noted
+    finally:
+        _of_thread.notes.pop(id(noted), None)
+
+
+def note_replaced(path: str, descriptor: int) -> None:
+    """Note the open file that is about to be renamed to `path`."""
+    for noted in list(_of_thread.notes.values()):
+        status = os.fstat(descriptor)
+        noted[path] = status.st_dev, status.st_ino
 
 
 def identities_in(folder: str) -> dict[str, Identity]:

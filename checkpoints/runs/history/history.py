@@ -27,6 +27,7 @@ from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named
 from ...state.validation import checked_metadata, reading_names
 from ...storage.folders import make_folder, make_folders
+from ...storage.identity import noting_replaced
 from . import files, removal
 from .background import Background, Snapshot, SnapshotMemory
 from .intact import check, first_intact
@@ -204,11 +205,13 @@ class History:
                 removal.clear_unfinished(self.folder)
                 before = files.entries(self.folder)
                 unlogged = self._unlogged(before)
-                self._write_checkpoint(path, state, metadata, before)
+                with noting_replaced() as noted:
+                    self._write_checkpoint(path, state, metadata, before)
                 written = files.entry_at(step, path)
                 if written is None:
                     raise MissingFileError(f"{path} was removed by another program right after the save. Save again.")
-                self._known.add(written)
+                if written.identity[:2] in noted.values():  # otherwise another program has replaced it since
+                    self._known.add(written)
                 self._saved[written] = saved = Saved(step, path, files.metrics_in(metadata))
                 log.append([*unlogged, written.record(saved.metrics)])
                 self._is_log_complete = True

@@ -16,6 +16,7 @@ import pytest
 from history_states import names, state, steps
 
 from statezoo.checkpoints import CheckpointError, Deferred, History, load_file, save_file
+from statezoo.checkpoints.runs.history import history as history_module
 
 LARGE = {f"w{number}": np.full(20_000, number, "f8") for number in range(6)}
 
@@ -194,6 +195,29 @@ def test_a_checkpoint_that_is_replaced_at_the_moment_of_its_removal_is_kept(
     monkeypatch.setattr(os, "rename", rename)
     history.save(2, state())
     assert load_file(path)["weight"][0] == 7
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_checkpoint_that_another_program_replaces_right_after_its_save_is_kept(
+    tmp_path: Path, share: bool, monkeypatch: pytest.MonkeyPatch
+):
+    history = History(tmp_path, keep_last=1, share=share, durable=False)
+    name = "save_linked" if share else "save_file"
+    saving = getattr(history_module, name)
+
+    def save_and_replace(state: Any, path: str, *arguments: Any, **named: Any) -> None:
+        saving(state, path, *arguments, **named)
+        file = path + ".index.json" if share else path
+        shutil.copy2(file, tmp_path / "mine")
+        os.replace(tmp_path / "mine", file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history_module, name, save_and_replace)
+        history.save(1, state(1))
+    for step in (2, 3):
+        history.save(step, state(step))
+    assert steps(tmp_path) == [1, 3]
+    assert load_file(next(iter(history)).path)["weight"][0] == 1
 
 
 def test_a_folder_made_by_somebody_else_survives_a_save_into_it_that_fails(tmp_path: Path):
