@@ -49,6 +49,8 @@ class Block(Generic[Result]):
 
     def __init__(self, begin: Iterable[Step], end: Iterable[Step], result: Result) -> None:
         self._begin, self._end, self._result = begin, end, result
+        # Of lookups whose other half is to come: Python 3.14 looks up __exit__ first.
+        self._begins: list[Iterable[Step]] = []
         self._ends: list[Iterable[Step]] = []
 
     def steps(self) -> tuple[Iterable[Step], Iterable[Step]]:
@@ -56,12 +58,18 @@ class Block(Generic[Result]):
         return self._begin, self._end
 
     def _entering(self) -> Callable[[], Result]:
+        if self._begins:
+            return _in_c(self._begins.pop(), self._result)
         begin, end = self.steps()
         self._ends.append(end)
         return _in_c(begin, self._result)
 
     def _leaving(self) -> Callable[..., Any]:
-        return _Closing(_in_c(self._ends.pop(), None)).__exit__
+        if self._ends:
+            return _Closing(_in_c(self._ends.pop(), None)).__exit__
+        begin, end = self.steps()
+        self._begins.append(begin)
+        return _Closing(_in_c(end, None)).__exit__
 
     if TYPE_CHECKING:
 

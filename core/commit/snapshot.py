@@ -1,4 +1,4 @@
-"""Snapshot: what objects held at a moment, to be put back in the same memory by one C call."""
+"""Snapshot: the contents of objects, to be restored in the same memory by one C call."""
 
 from __future__ import annotations
 

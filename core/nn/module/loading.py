@@ -1,8 +1,8 @@
 """The plan of a load: one error lists everything that does not fit, before anything changes.
 
 First each value is compared with the array of its name in the model: shape, dtype, whether it is writable. Then the
-values of arrays that share memory are compared with each other. What remains is a list of copies, which cannot fail and
-which no interrupt can divide: see commit/steps.py.
+values of arrays that share memory are compared with each other. What remains is a list of copies that cannot fail.
+An interrupt comes before all of them or after all of them: see commit/steps.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Blocks: contexts whose beginning and end no interrupt divides."""
+"""Blocks: contexts that an interrupt cannot leave half begun or half ended."""
 
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -43,6 +43,17 @@ def test_a_block_can_be_entered_and_left_by_hand():
     assert not is_grad_enabled()
     block.__exit__(None, None, None)
     assert is_grad_enabled()
+
+
+def test_the_order_of_the_lookups_does_not_matter():
+    block = no_grad()
+    for _ in range(2):
+        leave = block.__exit__  # first, as in Python 3.14
+        enter = block.__enter__
+        enter()
+        assert not is_grad_enabled()
+        leave(None, None, None)
+        assert is_grad_enabled()
 
 
 def test_a_block_that_is_made_and_dropped_changes_nothing():
