@@ -172,14 +172,14 @@ def _listed(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:
 
 
 # Words of a manifest, as they are in a header.
-_WORDS = (" checksum=", " fingerprint=", " storages=", " digests=", " blocks=")
+_WORDS = (" checksum=", " fingerprint=", " storages=", " digests=", " blocks=", r" {\"aliases\":", r" {\"extra\":")
 _WORDS_1 = tuple(rf"\"{key}\":" for key in ("aliases", "checksum", "digests", "fingerprint", "layouts", "storages"))
 _SIGNS = [[word.encode() for word in words] for words in (_WORDS, _WORDS_1)]
 
 
 def holds_manifest(header: bytes) -> bool:
     """Return True if there is a manifest in a header, even under another key or as part of another value."""
-    if b"fingerprint" not in header and b"digests" not in header:  # true of nearly all foreign files
+    if not any(word in header for word in (b"fingerprint", b"digests", b" blocks=")):  # as in nearly all foreign files
         return False
     return any(sum(word in header for word in words) > 1 for words in _SIGNS)
 
