@@ -36,6 +36,7 @@ class Commit:
         self._steps: list[Step] = []
         self._calls: list[tuple[Callable[[], object], Callable[[], object]]] = []
         self._written: list[np.ndarray] = []
+        self._generators: list[tuple[np.random.BitGenerator, Any]] = []
         self._kept: list[Any] = []
         self._left_out: list[Any] = []
 
@@ -49,6 +50,14 @@ class Commit:
         memory = array if type(array) is np.ndarray else np.asarray(array)
         self._written.append(memory)
         self._steps.append((operator.setitem, memory, ..., values))
+
+    def set_generator(self, generator: np.random.Generator, state: Any) -> None:
+        """Set the state of a generator, which must fit it.
+
+        The setter computes with integers of 128 bits, in which Python looks for signals too. So generators come before
+        all other steps, and are put back if one of them is interrupted.
+        """
+        self._generators.append((generator.bit_generator, state))
 
     def call(
         self, function: Callable[[], object], keep: Iterable[Any], revert: Callable[[], object] | None = None
@@ -69,9 +78,11 @@ class Commit:
         """Make all changes. What a function of the user raises comes through, and then nothing has changed."""
         undo: list[Step] = []
         reverts: list[Callable[[], object]] = []
-        with Block((), undo, None):
+        # Several times, because setting a generator back can be interrupted too.
+        with Block((), undo, None), Block((), undo, None), Block((), undo, None):
             try:
-                undo += Snapshot(*self._kept, leave_out=self._left_out).steps
+                before: list[Step] = [(setattr, bits, "state", bits.state) for bits, _ in self._generators]
+                undo += Snapshot(*self._kept, leave_out=self._left_out).steps + before
                 for function, revert in self._calls:
                     reverts.append(revert)
                     function()
@@ -79,7 +90,9 @@ class Commit:
                     raise ArgumentError("an array became read-only during a load; nothing was changed.")
                 # The last steps end the undoing: an interrupt after them finds all changes made.
                 begin, end = (_one_commit.acquire,), (_one_commit.release,)
-                run([begin, (undo.append, end), *self._steps, (reverts.clear,), (undo.clear,), end])
+                first: list[Step] = [(setattr, bits, "state", state) for bits, state in self._generators]
+                undone: list[Step] = [(undo.append, end), (undo.append, (undo.clear,))]
+                run([begin, *undone, *first, *self._steps, (reverts.clear,), (undo.clear,), end])
             except BaseException:
                 for revert in reverts:
                     with suppress(Exception):  # an error here must not stop the others from being restored

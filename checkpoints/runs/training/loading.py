@@ -70,7 +70,8 @@ def load_training(
     if load is None or problems:
         raise MismatchError(os.path.basename(checkpoint.name), "this training", problems, _ADVICE)
     _add_optimizer(load.commit, optimizer, schedule, names, saved, allow)
-    load.commit.add((setattr, each.bit_generator, "state", saved.generators[name]) for name, each in own.items())
+    for name, generator in own.items():
+        load.commit.set_generator(generator, saved.generators[name])
     load.apply()
     return saved.progress
 
