@@ -47,6 +47,8 @@ class Snapshot:
             if id(thing) not in self._seen:
                 self._seen[id(thing)] = thing
                 pending += self._record(thing, id(thing) in roots)
+        # Generators last, because their setters can be interrupted: see Commit.set_generator.
+        self.steps.sort(key=lambda step: step[0] is setattr)
 
     def _record(self, thing: Any, is_root: bool) -> list[Any]:
         """Record a thing itself, and return what it contains."""

@@ -11,6 +11,8 @@ from typing import Any
 
 from opcodes import Opcodes
 
+from statezoo.checkpoints import CheckpointError
+
 
 class OtherError(Exception):
     """What a handler of a user may raise."""
@@ -55,6 +57,10 @@ class Interrupter:
             function()
             return "done"
         except self.exception:
+            return "interrupted"
+        except CheckpointError as error:  # raised in code of the user, it is the reason why a load refuses
+            if self.kind not in str(error):
+                raise
             return "interrupted"
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -17,7 +17,6 @@ def undisturbed(*things: Any) -> Block[Snapshot]:
     snapshot = Snapshot(*things)
     begin, end = undisturbed_generator().steps()
     # A forward may draw from the shared generators; nothing here does.
-    snapshot.steps += steps_to_restore(random.getstate.__self__)
-    snapshot.steps.append((np.random.set_state, np.random.get_state()))  # noqa: NPY002
-    snapshot.steps += end
+    shared = [(np.random.set_state, np.random.get_state()), *steps_to_restore(random.getstate.__self__)]  # noqa: NPY002
+    snapshot.steps[:0] = [*end, *shared]
     return Block(begin, snapshot.steps, snapshot)
