@@ -38,11 +38,11 @@ format: $(VENV)/.ready-check  ## format the code and fix what lint can fix
 	$(BIN)/ruff check --fix .
 
 faults: $(VENV)/.ready-test  ## interrupt saves at each of their system calls, in every way, and print the counts
-	@$(BIN)/python tests/faults/campaign.py
+	@$(BIN)/python tests/campaigns/faults/campaign.py
 
 # Half an hour; RESUME_ARGS="--epochs 3 --seed 7 tense-mlp" narrows it.
 resume: $(VENV)/.ready-test  ## kill the training of every entry 16 times, resume it, and compare the final bytes
-	@$(BIN)/python tests/resume/campaign.py $(RESUME_ARGS)
+	@$(BIN)/python tests/campaigns/resume/campaign.py $(RESUME_ARGS)
 
 repro: $(VENV)/.ready-train  ## train every entry again and compare the weights with the published ones
 	@$(BIN)/python scripts/verify_zoo.py --repro

@@ -1,7 +1,7 @@
 """Signals at random moments of every kind of save and load, with handlers that save, load or raise.
 
-    python tests/campaigns/signals.py 4000          # trials; takes some minutes
-    python tests/campaigns/signals.py 4000 --seed 7 --kind act
+    python tests/campaigns/processes/signals.py 4000          # trials; takes some minutes
+    python tests/campaigns/processes/signals.py 4000 --seed 7 --kind act
 
 act: the handler saves or loads, too: both must end, without waiting for each other.
 raise: the handler raises, as Ctrl-C does: what was there before is whole, or what was being saved.

@@ -1,7 +1,7 @@
 """Forks during everything: while this thread, a thread in the background and the threads of a save are at work.
 
-    python tests/campaigns/forks.py 500
-    python tests/campaigns/forks.py 500 --seed 7
+    python tests/campaigns/processes/forks.py 500
+    python tests/campaigns/processes/forks.py 500 --seed 7
 
 Each trial starts saves and loads on several threads and forks meanwhile, from this thread or in a signal handler. The
 child saves, loads, or goes on with what its parent was doing, and ends by os._exit, sys.exit, exec or a signal.

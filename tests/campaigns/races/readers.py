@@ -1,7 +1,7 @@
 """Read histories and sharded checkpoints while other processes save, replace and remove them, and are killed.
 
-    python tests/campaigns/readers.py 50000
-    python tests/campaigns/readers.py 5000 --seed 7
+    python tests/campaigns/races/readers.py 50000
+    python tests/campaigns/races/readers.py 5000 --seed 7
 
 Writers save to three histories with retention (two of them to one folder), in both formats and with shared shards, and
 to one path as a plain file, in a few shards and in many. Each read must return one whole version that a writer wrote,

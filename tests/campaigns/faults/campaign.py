@@ -1,7 +1,7 @@
 """Saves over a good file with a fault at every system call, and the checks after each.
 
-    python tests/faults/campaign.py          # everything, with counts; takes some minutes
-    python tests/faults/campaign.py --api save_file --suffix .h5 --fault kill --stride 5
+    python tests/campaigns/faults/campaign.py          # everything, with counts; takes some minutes
+    python tests/campaigns/faults/campaign.py --api save_file --suffix .h5 --fault kill --stride 5
 
 A save that is killed leaves the complete old or the complete new file, and the next save removes what else it left.
 A save whose call fails raises a CheckpointError and leaves the old file; or it succeeds, or says that the file was

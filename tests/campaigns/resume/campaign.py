@@ -1,7 +1,7 @@
 """End the training of every zoo entry by SIGKILL, Ctrl-C or SIGTERM, repeatedly, and compare with an undisturbed run.
 
-    python tests/resume/campaign.py                      # the unchanged recipes: `make resume`
-    python tests/resume/campaign.py --epochs 6 --kills 8 --seed 5 tense-mlp
+    python tests/campaigns/resume/campaign.py                      # the unchanged recipes: `make resume`
+    python tests/campaigns/resume/campaign.py --epochs 6 --kills 8 --seed 5 tense-mlp
 
 Prints a line for each entry and format; exit status 1 if one file differs in one byte. Of a run.json, the wall time and
 the commit of the checkout are left out.

@@ -1,6 +1,6 @@
 """Read an entry in several processes while others publish over it and are killed or interrupted.
 
-    python tests/campaigns/entries.py 5000
+    python tests/campaigns/races/entries.py 5000
 
 Three readers load the entry by its name and by its folder, in both formats, verify it, read its card and list the zoo.
 Two publishers replace it by one of two versions all the time: one exchanges folders in one step, the other renames

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-CAMPAIGN = Path(__file__).parent / "power" / "campaign.py"
+CAMPAIGN = Path(__file__).with_name("campaign.py")
 
 
 @pytest.mark.slow

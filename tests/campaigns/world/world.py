@@ -1,7 +1,7 @@
 """A model of the world: whatever several processes, kills and users do to a folder, what must be there is there.
 
-    python tests/campaigns/world.py              # 200 stories of up to 40 steps, with counts; takes some minutes
-    python tests/campaigns/world.py 20 --seed 7
+    python tests/campaigns/world/world.py              # 200 stories of up to 40 steps, with counts; takes some minutes
+    python tests/campaigns/world/world.py 20 --seed 7
 
 Hypothesis makes up the stories. Processes save, load, publish and are killed; a user copies, renames, links, removes
 and damages files. A dictionary says what each path may hold. A path holds a state that somebody saved there; a save

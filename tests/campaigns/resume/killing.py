@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
+TRAIN = Path(__file__).parents[3] / "scripts" / "train.py"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Ctrl-C and other interrupts at random moments, in everything that reads, writes or changes memory.
 
-    python tests/campaigns/interrupts.py 20000              # every job, with every kind of interrupt
-    python tests/campaigns/interrupts.py 500 --only zoo.publish --seed 7
-    python tests/campaigns/interrupts.py --opcodes          # every change in memory, before each of its bytecodes
-    python tests/campaigns/interrupts.py 500 --opcodes      # before 500 of them each
+    python tests/campaigns/interrupts/interrupts.py 20000              # every job, with every kind of interrupt
+    python tests/campaigns/interrupts/interrupts.py 500 --only zoo.publish --seed 7
+    python tests/campaigns/interrupts/interrupts.py --opcodes          # every change in memory, before each of its bytecodes
+    python tests/campaigns/interrupts/interrupts.py 500 --opcodes      # before 500 of them each
 
 After each trial, memory or disk holds the old version or the new one, whole; no descriptor and no thread is left; the
 same call can be made again, also in another process, and then the folder holds nothing that did not belong there.

@@ -1,6 +1,6 @@
 """Save while other threads train: change arrays in place, resize and rebind them, add and remove names.
 
-    python tests/campaigns/threads.py 2000
+    python tests/campaigns/races/threads.py 2000
 
 Each trial is one save of a drawn kind. If it succeeds, the file loads with every byte checked, and each element is a
 value that its array had between the start and the end of the save. If it raises an error of ours, the old file is still

@@ -1,7 +1,7 @@
 """Copy and rename checkpoints into and out of the folder of a history while it saves and removes.
 
-    python tests/campaigns/copies.py 100
-    python tests/campaigns/copies.py 1000 --seed 7
+    python tests/campaigns/races/copies.py 100
+    python tests/campaigns/races/copies.py 1000 --seed 7
 
 In each trial a thread saves checkpoints and keeps a few, while this thread copies, links, moves and renames, as people
 and their programs do. Afterwards: nothing that is not the history's own was removed or changed, each finished copy
