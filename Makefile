@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format faults resume repro arm hostile damage fuzz bench wheel-check clean
+.PHONY: help demo test test-all check format campaigns faults resume repro arm hostile damage fuzz bench wheel-check clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ check: $(VENV)/.ready-check build/typing  ## formatting, lint, types and spellin
 format: $(VENV)/.ready-check  ## format the code and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Half an hour; ONLY="world/world" narrows it. A campaign that fails prints how to repeat it.
+CAMPAIGNS := races/threads races/readers races/copies races/entries processes/signals processes/forks \
+  interrupts/interrupts power/campaign world/world foreign_hdf5
+campaigns: $(VENV)/.ready-test  ## interrupt, fork, copy, race and cut off everything, and print the counts
+	@for campaign in $(or $(ONLY),$(CAMPAIGNS)); do \
+	  echo "--- $$campaign"; $(BIN)/python tests/campaigns/$$campaign.py || exit 1; \
+	done
 
 faults: $(VENV)/.ready-test  ## interrupt saves at each of their system calls, in every way, and print the counts
 	@$(BIN)/python tests/campaigns/faults/campaign.py

@@ -95,5 +95,5 @@ def run(files: int) -> Counts:
 
 
 if __name__ == "__main__":
-    for what, count in run(int(sys.argv[1])).items():
+    for what, count in run(int(sys.argv[1]) if len(sys.argv) > 1 else 300).items():
         print(f"{count:8,} {what}")

@@ -55,7 +55,7 @@ def test_a_model_is_saved_loaded_and_converted_as_the_readme_says(
 @pytest.mark.slow
 def test_each_pytest_command_of_the_readme_selects_tests():
     commands = re.findall(r"`pytest (.*?)`", README)
-    assert len(commands) == 10
+    assert len(commands) == 18
     # One process for all commands, so that the test modules are imported once.
     program = (
         "import pytest, shlex, sys\n"

@@ -2,7 +2,7 @@
 
     python tests/campaigns/interrupts/interrupts.py 20000              # every job, with every kind of interrupt
     python tests/campaigns/interrupts/interrupts.py 500 --only zoo.publish --seed 7
-    python tests/campaigns/interrupts/interrupts.py --opcodes          # every change in memory, before each of its bytecodes
+    python tests/campaigns/interrupts/interrupts.py --opcodes   # every change in memory, before each of its bytecodes
     python tests/campaigns/interrupts/interrupts.py 500 --opcodes      # before 500 of them each
 
 After each trial, memory or disk holds the old version or the new one, whole; no descriptor and no thread is left; the
@@ -201,7 +201,7 @@ def _shown(failures: Iterable[str]) -> list[str]:
 def main() -> int:
     """Run the campaign. Return 1 if a trial failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trials", type=int, nargs="?")
+    parser.add_argument("trials", type=int, nargs="?", help="20,000 if not given, or every bytecode")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--only", choices=[*JOBS], action="append")
     parser.add_argument("--opcodes", action="store_true")
@@ -211,7 +211,7 @@ def main() -> int:
     if arguments.opcodes:
         counts, failures = run_opcodes(arguments.trials, arguments.seed, arguments.only or [*CASES, *TRACELESS])
     else:
-        counts, failures = run_all(arguments.trials or 2000, arguments.seed, arguments.only or [*JOBS])
+        counts, failures = run_all(arguments.trials or 20_000, arguments.seed, arguments.only or [*JOBS])
     print(f"seed {arguments.seed}: {dict(counts)}, {len(failures)} failures in {time.monotonic() - began:.0f} s")
     return 1 if failures else 0
 

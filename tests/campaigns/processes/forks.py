@@ -170,7 +170,7 @@ class Campaign:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("count", type=int, nargs="?", default=500)
+    parser.add_argument("count", type=int, nargs="?", default=750, help="trials; two thirds fork (default: 750)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     quiet()

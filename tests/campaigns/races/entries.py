@@ -174,7 +174,7 @@ def _left_over(target: Path, version: Path, kept: set[Path]) -> Counter[str]:
 
 
 def main() -> int:
-    counts = run(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    counts = run(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
     for name, count in sorted(counts.items()):
         print(f"{count:8} {name}")
     broken = sum(count for name, count in counts.items() if name.startswith("BROKEN"))
