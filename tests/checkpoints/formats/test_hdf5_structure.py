@@ -167,7 +167,7 @@ def test_the_nodes_of_a_tree_are_linked_and_their_keys_bound_the_names_below_the
 
 
 def links_of(file: bytes, tree: int, heap: int, path: str = "") -> dict[str, tuple[int, int, int]]:
-    """Return what is cached in the link to each object below a group: the kind, and the places of a group."""
+    """Return what the link to each object below a group caches: its kind, and where a group's tree and heap are."""
     (names,) = unpack_from("<Q", file, heap + 24)
     signature, _, level, count = unpack_from("<4sBBH", file, tree)
     assert (signature, level) == (b"TREE", 0)
@@ -175,10 +175,10 @@ def links_of(file: bytes, tree: int, heap: int, path: str = "") -> dict[str, tup
     for child in unpack_from(f"<{2 * count + 1}Q", file, tree + 24)[1::2]:
         (number,) = unpack_from("<6xH", file, child)
         for place in range(child + 8, child + 8 + 40 * number, 40):
-            name, _, kind, _, *scratch = unpack_from("<QQIIQQ", file, place)
+            name, _, kind, _, subtree, subheap = unpack_from("<QQIIQQ", file, place)
             full = f"{path}/{file[names + name : file.index(0, names + name)].decode()}"
-            found[full] = (kind, *scratch)
-            found |= links_of(file, *scratch, full) if kind == 1 else {}
+            found[full] = (kind, subtree, subheap)
+            found |= links_of(file, subtree, subheap, full) if kind == 1 else {}
     return found
 
 

@@ -326,9 +326,9 @@ def test_another_class_can_define_arithmetic_with_tensors() -> None:
 
 def test_bitwise_operators_need_integers_or_booleans() -> None:
     with pytest.raises(ArgumentError, match="bitwise_and is not defined for float32 and float32"):
-        Tensor([1.0]) & Tensor([2.0])
+        _ = Tensor([1.0]) & Tensor([2.0])
     with pytest.raises(ArgumentError, match="invert is not defined for float32"):
-        ~Tensor([1.0])
+        _ = ~Tensor([1.0])
 
 
 # --- in place
