@@ -11,7 +11,6 @@ import numpy as np
 from ....checkpoints import load_file
 from ....checkpoints.storage import durable
 from ....core import Module, Tensor, no_grad
-from ....core.random import undisturbed_generator
 from ...entry import GOLDEN, Entry
 from ...errors import ExportError
 from ...extras import require
@@ -20,7 +19,7 @@ from ...versions import whole
 from .graph import Graph
 from .operations import TABLE
 from .steps import Step
-from .tracing import Operation, Trace, evaluating, other_batch, trace
+from .tracing import Operation, Trace, evaluate, other_batch, trace
 
 # The largest difference of an output, as a part of the largest value of that output.
 RELATIVE_TOLERANCE = 1e-5
@@ -137,7 +136,9 @@ def _check(content: bytes, model: Module, inputs: Sequence[np.ndarray], names: S
         options.log_severity_level, options.intra_op_num_threads = 3, 1
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         for batch in (inputs, *(_rows(inputs, count) for count in _CHECKED_BATCHES)):
-            _compare(session.run(None, dict(zip(names, batch, strict=True))), _outputs(model, batch))
+            with no_grad():
+                expected = evaluate(model, [array.copy() for array in batch])
+            _compare(session.run(None, dict(zip(names, batch, strict=True))), expected)
     except ExportError:
         raise
     except Exception as error:  # both packages raise many kinds
@@ -150,12 +151,6 @@ def _rows(inputs: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
         np.take(array, [row % len(array) for row in range(len(array), len(array) - count, -1)], axis=0)
         for array in inputs
     ]
-
-
-def _outputs(model: Module, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    with evaluating(model), undisturbed_generator(), no_grad():
-        returned = model(*(Tensor(array.copy()) for array in inputs))
-    return [output.data for output in (returned if isinstance(returned, tuple | list) else (returned,))]
 
 
 def _compare(found: Sequence[Any], expected: Sequence[np.ndarray]) -> None:

@@ -1,7 +1,6 @@
 """The operations of a model's forward, traced at two batch sizes so that it shows which sizes follow the batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from ....core import Module, Tensor
 from ....core.autograd.tape import recording
-from ....core.commit.block import Setting
+from ....core.commit.block import Block, Setting
 from ....core.random import undisturbed_generator
 from ...errors import ExportError
 
@@ -42,7 +41,7 @@ class Trace:
 def trace(model: Module, inputs: Sequence[np.ndarray]) -> Trace:
     """Run a model in eval mode on Tensors of copies of the inputs, and return what it computed.
 
-    Its modes and the default generator are restored. Raises ExportError if its output is not made of Tensors.
+    Raises ExportError if its output is not made of Tensors.
     """
     traced = Trace(tuple(np.array(array) for array in inputs))
 
@@ -50,33 +49,31 @@ def trace(model: Module, inputs: Sequence[np.ndarray]) -> Trace:
         known = {name: _array(value) for name, value in arguments.items()}
         traced.operations.append(Operation(operation, out.data, tuple(one.data for one in operands), known))
 
-    with evaluating(model), undisturbed_generator(), Setting(recording, lambda outside: note):
-        returned = model(*map(Tensor, traced.inputs))
+    with Setting(recording, lambda outside: note):
+        traced.outputs = evaluate(model, traced.inputs)
+    return traced
+
+
+def evaluate(model: Module, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Run a model in eval mode and return its outputs. Its modes and the default generator are restored.
+
+    The model gets the memory of the inputs itself. Raises ExportError if its output is not made of Tensors.
+    """
+    modes = [(object.__setattr__, module, "training", module.training) for module in model.modules()]
+    with Block((), modes, None), undisturbed_generator():
+        returned = model.eval()(*map(Tensor, inputs))
     outputs = returned if isinstance(returned, tuple | list) else (returned,)
     if not outputs or not all(isinstance(output, Tensor) for output in outputs):
         raise ExportError(
             f"{type(model).__name__} returns {type(returned).__name__}. A model to export returns a Tensor or several."
         )
-    traced.outputs = tuple(output.data for output in outputs)
-    return traced
+    return tuple(output.data for output in outputs)
 
 
 def _array(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.data
     return tuple(map(_array, value)) if type(value) is tuple else value
-
-
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Put a model in eval mode for the block, and restore the mode of each module."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def other_batch(inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
