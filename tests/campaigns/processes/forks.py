@@ -12,7 +12,6 @@ checkpoint must be whole. A hang ends the campaign with the stacks of all thread
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import faulthandler
 import os
@@ -27,6 +26,9 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+
+from reporting import arguments, conclude
 from worlds import CheckpointError, World, descriptors, quiet
 
 PLACES = ("beside threads", "in a handler")
@@ -136,15 +138,16 @@ class Campaign:
         os._exit(_OF_CHILD)
 
     def _end_of(self, child: int, end: str) -> None:
-        deadline = time.monotonic() + _HANG_S / 2
+        deadline, hangs = time.monotonic() + _HANG_S / 2, False
         while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             time.sleep(0.001)
             if time.monotonic() > deadline:
                 os.kill(child, signal.SIGUSR1)  # prints its stacks
                 time.sleep(1)
                 os.kill(child, signal.SIGKILL)
-                deadline += _HANG_S
+                deadline, hangs = deadline + _HANG_S, True
         status = os.waitstatus_to_exitcode(ended[1])
+        assert not hangs, f"the child that is to end by {end} hangs"
         expected = -signal.SIGKILL if end == "killed" else _OF_CHILD
         assert status == expected, f"the child ended with {status}"
         subprocess.run(["rm", "-rf", self.world.folder / f"child-{child}"], check=True)
@@ -168,29 +171,22 @@ class Campaign:
         assert not self.world.locks(), f"{self.world.locks()} is locked"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("count", type=int, nargs="?", default=750, help="trials; two thirds fork (default: 750)")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+def main() -> int:
+    parsed = arguments(__doc__, 750).parse_args()
     quiet()
     faulthandler.register(signal.SIGUSR1)
     parent = os.getpid()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         try:
-            campaign = Campaign(Path(folder), arguments.seed)
-            campaign.run(arguments.count)
+            campaign = Campaign(Path(folder), parsed.seed)
+            campaign.run(parsed.trials)
         except SystemExit as end:
             if os.getpid() != parent:  # a child: the folder is its parent's
                 sys.stdout.flush()
                 os._exit(end.code if isinstance(end.code, int) else 1)
             raise
-    for outcome, count in sorted(campaign.counts.items()):
-        print(f"{count:6} {outcome}")
-    print(*campaign.failures, sep="\n")
-    print(f"{campaign.counts.total()} forks, {len(campaign.failures)} failures")
-    sys.exit(bool(campaign.failures))
+    return conclude(parsed.seed, campaign.counts, campaign.failures)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,7 +13,6 @@ ends the campaign with the stacks of all threads.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import faulthandler
 import gc
@@ -30,6 +29,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+
+from reporting import arguments, conclude
 from worlds import World, descriptors, quiet
 
 KINDS = ("act", "raise", "storm")
@@ -148,22 +150,16 @@ class Campaign:
             self.failures.append(f"unraisable: {unraised.exc_value!r} in {unraised.object!r}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("count", type=int, nargs="?", default=4000)
-    parser.add_argument("--seed", type=int, default=0)
+def main() -> int:
+    parser = arguments(__doc__, 4000)
     parser.add_argument("--kind", action="append", choices=KINDS)
-    arguments = parser.parse_args()
+    parsed = parser.parse_args()
     quiet()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        campaign = Campaign(Path(folder), arguments.seed)
-        campaign.run(arguments.count, tuple(arguments.kind or KINDS))
-    for outcome, count in sorted(campaign.counts.items()):
-        print(f"{count:6} {outcome}")
-    print(*campaign.failures, sep="\n")
-    print(f"{campaign.counts.total()} trials, {len(campaign.failures)} failures")
-    sys.exit(bool(campaign.failures))
+        campaign = Campaign(Path(folder), parsed.seed)
+        campaign.run(parsed.trials, tuple(parsed.kind or KINDS))
+    return conclude(parsed.seed, campaign.counts, campaign.failures)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

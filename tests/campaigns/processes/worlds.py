@@ -84,9 +84,9 @@ class World:
             "History.close": lambda _: self.histories["background"].close(),
         }
         self.actions = self.saves | self.loads
-        for number, save in enumerate(self.saves.values()):
-            save(number)
-        self.histories["background"].close()
+        # Each once, so that nothing is imported later: an import that is interrupted or forked is not ours to promise.
+        for number, act in enumerate(self.actions.values()):
+            act(number)
 
     def check(self) -> None:
         """Raise AssertionError or CheckpointError unless every checkpoint is whole and nothing else is there."""

@@ -10,7 +10,6 @@ loads, and the history has kept what it promises. Prints counts; exit status 1 i
 
 from __future__ import annotations
 
-import argparse
 import collections
 import os
 import random
@@ -24,7 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+
 import numpy as np
+from reporting import arguments, conclude
 
 from statezoo.checkpoints import CheckpointError, History, load_file
 
@@ -232,28 +234,17 @@ def put_note(trial: Trial) -> None:
 ACTIONS: list[Callable[[Trial], None]] = [copy_in, move_in, link_in, copy_out, move_out, rename_inside, put_note]
 
 
-def campaign(trials: int, seed: int, counts: Counts) -> list[str]:
-    """Run trials and return what went wrong in them."""
-    failures = []
+def run(trials: int, seed: int) -> tuple[Counts, list[str]]:
+    """Run trials and return the counts, and what went wrong."""
+    counts, failures = Counts(), list[str]()
     for number in range(trials):
         with tempfile.TemporaryDirectory() as folder:
             problems = Trial(Path(folder), seed + number, counts).problems()
         failures += [f"seed {seed + number}: {problem}" for problem in problems]
-    return failures
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trials", nargs="?", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parsed = parser.parse_args()
-    counts: Counts = collections.Counter()
-    failures = campaign(parsed.trials, parsed.seed, counts)
-    print(*failures, sep="\n")
-    done = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(counts.items()))
-    print(f"seed {parsed.seed}: {parsed.trials:,} trials, {len(failures):,} failures ({done})")
-    return 1 if failures else 0
+        counts["trials"] += 1
+    return counts, failures
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parsed = arguments(__doc__, 100).parse_args()
+    sys.exit(conclude(parsed.seed, *run(parsed.trials, parsed.seed)))

@@ -23,6 +23,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+
+from reporting import arguments, conclude
+
 from statezoo import zoo
 from statezoo.checkpoints import fingerprint
 from statezoo.zoo import loading
@@ -119,8 +123,8 @@ class Publisher:
         self._counts[f"{signal.Signals(number).name} to {self.name}"] += 1
 
 
-def run(reads: int, seed: int | None = None) -> Counter[str]:
-    """Run the campaign and return its counts. A count whose name begins with BROKEN is a failure."""
+def run(reads: int, seed: int) -> Counter[str]:
+    """Run the campaign and return its counts: see reporting.py."""
     rng, counts = random.Random(seed), Counter[str]()
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as scratch:
@@ -173,15 +177,6 @@ def _left_over(target: Path, version: Path, kept: set[Path]) -> Counter[str]:
     return +counts
 
 
-def main() -> int:
-    counts = run(int(sys.argv[1]) if len(sys.argv) > 1 else 5000)
-    for name, count in sorted(counts.items()):
-        print(f"{count:8} {name}")
-    broken = sum(count for name, count in counts.items() if name.startswith("BROKEN"))
-    reads = sum(counts[way] for way in ("load by name", "load by folder", "verify", "card", "list"))
-    print(f"{reads} reads, {broken} broken")
-    return 1 if broken else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    parsed = arguments(__doc__, 5000).parse_args()
+    sys.exit(conclude(parsed.seed, run(parsed.trials, parsed.seed)))

@@ -27,7 +27,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+
 import numpy as np
+from reporting import arguments, conclude
 
 from statezoo.checkpoints import DamagedWarning, History, load_file, open_checkpoint, save_file
 
@@ -176,7 +179,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def campaign(reads: int, seed: int, readers: int = 2) -> tuple[collections.Counter[str], list[str]]:
+def run(reads: int, seed: int, readers: int = 2) -> tuple[collections.Counter[str], list[str]]:
     """Read while writers save and are killed. Return the counts, and what went wrong."""
     rng, counts, problems = random.Random(seed), collections.Counter[str](), []
     with tempfile.TemporaryDirectory() as name:
@@ -227,9 +230,7 @@ def left_behind(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("reads", nargs="?", type=int, default=50_000)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser = arguments(__doc__, 50_000)
     parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--read", help=argparse.SUPPRESS)
     parsed = parser.parse_args()
@@ -237,14 +238,9 @@ def main() -> int:
         kind, number = parsed.write[1].split()
         write(Path(parsed.write[0]), kind, int(number))
     if parsed.read:
-        read(Path(parsed.read), parsed.reads, parsed.seed)
+        read(Path(parsed.read), parsed.trials, parsed.seed)
         return 0
-    counts, problems = campaign(parsed.reads, parsed.seed)
-    print(*problems, sep="\n")
-    total = sum(count for name, count in counts.items() if not name.startswith(("saves", "kills")))
-    print(", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
-    print(f"seed {parsed.seed}: {total:,} reads, {counts['kills']:,} kills of writers, {len(problems):,} problems")
-    return 1 if problems else 0
+    return conclude(parsed.seed, *run(parsed.trials, parsed.seed))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
+
 import numpy as np
+from reporting import arguments, conclude
 
 from statezoo import core
 from statezoo.checkpoints import CheckpointError, History, load_file, save_file, save_model
@@ -66,7 +69,7 @@ class Run:
 
     def check(self, what: str, is_true: bool, detail: object = "") -> None:
         if not is_true:
-            self.counts[f"FAILED: {what}"] += 1
+            self.counts[f"BROKEN: {what}"] += 1
             print(what, detail)
 
 
@@ -226,7 +229,7 @@ def moment_trials(run: Run, trials: int) -> None:
 
 
 def run(trials: int, seed: int = 0) -> Counts:
-    """Return what was counted. What failed is printed, too, and its key begins with FAILED."""
+    """Return what was counted. What is broken is printed with its details, and its name starts with BROKEN."""
     counts: Counts = Counter()
     draw = random.Random(seed)
     interval = sys.getswitchinterval()
@@ -247,7 +250,5 @@ def run(trials: int, seed: int = 0) -> Counts:
 
 
 if __name__ == "__main__":
-    outcome = run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
-    for what, count in sorted(outcome.items()):
-        print(f"{count:8,} {what}")
-    sys.exit(any(what.startswith("FAILED") for what in outcome))
+    parsed = arguments(__doc__, 2000).parse_args()
+    sys.exit(conclude(parsed.seed, run(parsed.trials, parsed.seed)))
