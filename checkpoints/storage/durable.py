@@ -117,7 +117,7 @@ class replace:  # used as a function
             os.fsync(descriptor)
         else:  # a network file system reports a full disk only when a descriptor is closed
             deque(map(os.close, map(os.dup, (descriptor,))), maxlen=0)  # no interrupt in between
-        note_replaced(self._target, descriptor)
+        note_replaced(descriptor)
         _put(self._temporary, self._target, self._path)
         with contextlib.suppress(OSError):
             self._temporary.file.close()

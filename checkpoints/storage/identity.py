@@ -46,16 +46,19 @@ def seen_identity_of(path: str) -> Identity | None:
 
 class _Noting(threading.local):
     def __init__(self) -> None:
-        self.notes: dict[int, dict[str, tuple[int, int]]] = {}
+        self.notes: dict[int, set[tuple[int, int]]] = {}
 
 
 _of_thread = _Noting()
 
 
 @contextmanager
-def noting_replaced() -> Iterator[dict[str, tuple[int, int]]]:
-    """Yield a dict that gets the device and the inode of each file, by its path, that this thread puts in place."""
-    noted: dict[str, tuple[int, int]] = {}
+def noting_replaced() -> Iterator[set[tuple[int, int]]]:
+    """Yield a set that gets the device and the inode of each file that this thread puts in place.
+
+    All of them: a signal handler may put another file at the same path.
+    """
+    noted: set[tuple[int, int]] = set()
     _of_thread.notes[id(noted)] = noted
     try:
         yield noted
@@ -63,11 +66,11 @@ def noting_replaced() -> Iterator[dict[str, tuple[int, int]]]:
         _of_thread.notes.pop(id(noted), None)
 
 
-def note_replaced(path: str, descriptor: int) -> None:
-    """Note the open file that is about to be renamed to `path`."""
+def note_replaced(descriptor: int) -> None:
+    """Note the open file that is about to be renamed to its place."""
     for noted in list(_of_thread.notes.values()):
         status = os.fstat(descriptor)
-        noted[path] = status.st_dev, status.st_ino
+        noted.add((status.st_dev, status.st_ino))
 
 
 def identities_in(folder: str) -> dict[str, Identity]:

@@ -210,7 +210,7 @@ class History:
                 written = files.entry_at(step, path)
                 if written is None:
                     raise MissingFileError(f"{path} was removed by another program right after the save. Save again.")
-                if written.identity[:2] in noted.values():  # otherwise another program has replaced it since
+                if written.identity[:2] in noted:  # otherwise another program has replaced it since
                     self._known.add(written)
                 self._saved[written] = saved = Saved(step, path, files.metrics_in(metadata))
                 log.append([*unlogged, written.record(saved.metrics)])
