@@ -63,7 +63,7 @@ def run_program(words: Sequence[str]) -> int:
 
 
 def _occupy_standard_streams() -> None:
-    """Open the null device for each standard stream that is closed: a file that is opened must not take its place."""
+    """Open the null device for each closed standard stream, so that no other file takes its number."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
     def print_help(self, file: Any = None) -> None:
-        """Print the help as all other output. Exit with status 1 if that fails."""
+        """Print the help like any other output. Exit with status 1 if that fails."""
         status = _show(self.format_help().rstrip("\n"))
         if status:
             self.exit(status)
@@ -138,9 +138,9 @@ def _with_verbs(text: str) -> str:
 
 
 def complain(message: str) -> None:
-    """Print one message on stderr, if there is one."""
+    """Print one message on stderr, unless stderr is closed."""
     if sys.stderr is not None:
-        with suppress(OSError):  # nobody is left to tell
+        with suppress(OSError):  # there is nobody to tell
             print(f"statezoo: {printable(message)}", file=sys.stderr, flush=True)
 
 
@@ -190,7 +190,7 @@ def printing() -> Iterator[list[int]]:
 
 
 def _discard(stream: Any) -> None:
-    """Send what a stream still holds nowhere: when Python exits, it would fail again, with a traceback."""
+    """Discard what a stream still holds, which would fail again when Python exits, with a traceback."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

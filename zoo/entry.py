@@ -143,7 +143,7 @@ def manifest_text(manifest: dict[str, Any]) -> str:
 
 
 def has_valid_checksum(manifest: dict[str, Any]) -> bool:
-    """Return whether a manifest is what was published, judging by its checksum."""
+    """Return True if a manifest has the content that was published, by its checksum."""
     try:
         return manifest.get("checksum") == _checksum_of(manifest)
     except (RecursionError, UnicodeEncodeError):

@@ -1,6 +1,6 @@
 """The errors of the zoo: one base class, and each subclass is also the builtin exception that people expect.
 
-As those of checkpoints, their text may be printed on a terminal, whatever an entry holds.
+Like those of checkpoints, their text is safe to print on a terminal, whatever an entry holds.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """One whole version of an entry, for readers that read while others publish over it.
 
 A publisher replaces the folder of an entry by another folder (publishing/placing.py). A reader that has opened the old
-manifest may then find the new weights, or no file at all. Such a reading does not count: it is done again.
+manifest may then find the new weights, or no file at all. Such a read is discarded and repeated.
 """
 
 import os
@@ -33,7 +33,7 @@ def work_folder(entry: Path) -> Path:
 
 
 def whole(folder: Path, act: Callable[[Entry], Result]) -> Result:
-    """Open the entry in a folder and return what `act` returns for it. Do both again if it was replaced meanwhile.
+    """Open the entry in a folder and return what `act` returns for it. Repeat both if it was replaced meanwhile.
 
     So `act` reads one version of the entry, however often others publish over it. After several attempts, the last one
     holds the publishers' lock. Raises EntryError if there is no valid entry, and any error of `act`.
@@ -90,10 +90,7 @@ def place_of(folder: Path) -> Path:
 
 
 def _identity(place: Path, descriptor: int = -1) -> tuple[int, int, int] | None:
-    """Return what tells a folder from every other that exists, and from itself before it was moved away and back.
-
-    Return None if there is no folder.
-    """
+    """Return an id of a folder, which changes if it is moved away and back. Return None if there is no folder."""
     try:
         status = os.stat(place) if descriptor < 0 else os.fstat(descriptor)
     except (OSError, ValueError):

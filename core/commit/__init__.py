@@ -1,1 +1,1 @@
-"""Changes that are made whole or not at all, whatever exception comes in between."""
+"""Changes that happen completely or not at all, whatever exception is raised."""

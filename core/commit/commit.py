@@ -1,7 +1,7 @@
-"""Commit: changes of many things, some made by code of the user, of which all are made or none.
+"""Commit: a list of changes, some made by user code, that happen completely or not at all.
 
-What core changes itself is a list of steps. Code of the user, such as a set_extra_state, has to run in Python: it comes
-first, and what it did is undone if anything is raised before the last step.
+What core changes itself is a list of steps. User code, such as a set_extra_state, has to run in Python: it comes first,
+and what it did is undone if anything is raised before the last step.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .steps import Step, run
 # NumPy releases the interpreter lock while it copies a large array, so two threads could mix their values. The lock is
 # taken and released by steps: the frame that a signal handler interrupts never holds it.
 _one_commit = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a child gets no model that another thread is just writing
+if hasattr(os, "register_at_fork"):  # a child must not get a model that another thread is writing
     os.register_at_fork(
         before=_one_commit.acquire, after_in_parent=_one_commit.release, after_in_child=_one_commit.release
     )
 
 
 class Commit:
-    """A list of changes. Nothing is changed before `apply`, which makes all of them or none."""
+    """A list of changes. Nothing changes until `apply`, which makes all of them or none."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -41,7 +41,7 @@ class Commit:
         self._left_out: list[Any] = []
 
     def add(self, steps: Iterable[Step]) -> None:
-        """Add steps, in this order."""
+        """Append steps."""
         self._steps += steps
 
     def write(self, array: np.ndarray, values: np.ndarray) -> None:
@@ -52,33 +52,33 @@ class Commit:
         self._steps.append((operator.setitem, memory, ..., values))
 
     def set_generator(self, generator: np.random.Generator, state: Any) -> None:
-        """Set the state of a generator, which must fit it.
+        """Set the state of a generator. The state must be valid for it.
 
-        The setter computes with integers of 128 bits, in which Python looks for signals too. So generators come before
-        all other steps, and are put back if one of them is interrupted.
+        The setter divides 128-bit integers, and Python handles signals there too. So generators come before all other
+        steps, and are restored if one of them is interrupted.
         """
         self._generators.append((generator.bit_generator, state))
 
     def call(
         self, function: Callable[[], object], keep: Iterable[Any], revert: Callable[[], object] | None = None
     ) -> None:
-        """Call a function of the user before all steps.
+        """Call a user's function before all steps.
 
-        If anything is raised until the last step, `revert()` is called, which may fail, and then `keep` is restored:
+        If anything is raised before the last step, `revert()` is called, which may fail, and then `keep` is restored:
         see Snapshot.
         """
         self._calls.append((function, revert or _do_nothing))
         self._kept += keep
 
     def leave_out(self, things: Iterable[Any]) -> None:
-        """Do not restore these things, although something that is kept refers to them."""
+        """Do not restore these things, even if something that is kept refers to them."""
         self._left_out += things
 
     def apply(self) -> None:
-        """Make all changes. What a function of the user raises comes through, and then nothing has changed."""
+        """Make all changes. Whatever is raised, also by a user's function, nothing has changed in that case."""
         undo: list[Step] = []
         reverts: list[Callable[[], object]] = []
-        # Several times, because setting a generator back can be interrupted too.
+        # Three times, because restoring a generator can be interrupted too.
         with Block((), undo, None), Block((), undo, None), Block((), undo, None):
             try:
                 before: list[Step] = [(setattr, bits, "state", bits.state) for bits, _ in self._generators]
@@ -88,7 +88,7 @@ class Commit:
                     function()
                 if not all(array.flags.writeable for array in self._written):
                     raise ArgumentError("an array became read-only during a load; nothing was changed.")
-                # The last steps end the undoing: an interrupt after them finds all changes made.
+                # The last steps cancel the undo, in the same C call as the changes.
                 begin, end = (_one_commit.acquire,), (_one_commit.release,)
                 first: list[Step] = [(setattr, bits, "state", state) for bits, state in self._generators]
                 undone: list[Step] = [(undo.append, end), (undo.append, (undo.clear,))]
@@ -101,7 +101,7 @@ class Commit:
 
 
 def rehearse(function: Callable[[], object], keep: Iterable[Any]) -> None:
-    """Call a function of the user, and restore `keep` after it: see Snapshot."""
+    """Call a user's function and restore `keep` afterwards: see Snapshot."""
     with Block((), Snapshot(*keep).steps, None):
         function()
 

@@ -28,7 +28,7 @@ class Snapshot:
     objects of this package, arrays, generators, and containers of these. It does not look into other objects. Arrays
     are copied, so it takes as much memory as they do.
     leave_out: objects below them that are not recorded.
-    steps: what restores everything, for `steps.run`.
+    steps: the steps that restore everything, for `steps.run`.
     """
 
     def __init__(self, *things: Any, leave_out: Iterable[Any] = ()) -> None:
@@ -51,7 +51,7 @@ class Snapshot:
         self.steps.sort(key=lambda step: step[0] is setattr)
 
     def _record(self, thing: Any, is_root: bool) -> list[Any]:
-        """Record a thing itself, and return what it contains."""
+        """Record a thing without its contents, and return the contents."""
         if isinstance(thing, np.ndarray):
             if thing.flags.writeable:
                 self.steps.append((np.ndarray.__setitem__, thing, ..., thing.copy()))
@@ -85,7 +85,7 @@ class Snapshot:
 
 
 def steps_to_restore(generator: Any) -> list[tuple[Any, ...]]:
-    """Return what puts a random generator of NumPy or Python back to its present state."""
+    """Return the steps that restore the current state of a random generator of NumPy or Python."""
     if isinstance(generator, np.random.Generator):
         return [(setattr, generator.bit_generator, "state", generator.bit_generator.state)]
     if isinstance(generator, np.random.RandomState):

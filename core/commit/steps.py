@@ -1,4 +1,4 @@
-"""Changes that are made together: an interrupt finds all of them made, or none.
+"""Changes that happen together: an interrupt finds all of them made, or none.
 
 Python runs signal handlers and raises asynchronous exceptions between two bytecodes, never inside a function written in
 C. So a change of many arrays and dicts is first prepared as a list of steps, each a C function with its arguments, and
@@ -18,5 +18,5 @@ Step = tuple[Any, ...]  # a C function and its arguments
 
 
 def run(steps: Iterable[Step]) -> None:
-    """Run the steps in order, all in one C call. Their functions must be written in C and not fail."""
+    """Run the steps in order, in one C call. Their functions must be written in C and must not fail."""
     deque(itertools.starmap(operator.call, [*steps]), maxlen=0)

@@ -31,7 +31,7 @@ class Call(NamedTuple):
 
 
 def capture(model: Module, *names: str, detach: bool = False) -> Block[dict[str, list[Call]]]:
-    """Return a context that gives a dict from module names to lists of their calls, filled while the model runs in it.
+    """Return a context that yields a dict from module names to lists of their calls, filled while the model runs.
 
     names: as in named_modules(); "" is the model. "*" matches one part of a name between dots: "blocks.*" is each
     block, "blocks.*.attention" the attention of each. A module with several names has the same calls under each.

@@ -57,7 +57,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
     return run
 
 
-def test_any_record_of_a_run(tmp_path: Path, cli: Callable[..., None]):
+def test_no_record_of_a_run_is_more_than_an_error(tmp_path: Path, cli: Callable[..., None]):
     recipe = zoo.get_recipe("linear-regression").with_settings(epochs=1)
     zoo.train(recipe, tmp_path / "run")
     path = tmp_path / "run" / "run.json"
@@ -69,7 +69,7 @@ def test_any_record_of_a_run(tmp_path: Path, cli: Callable[..., None]):
     zoo.open_run(tmp_path / "run")
 
 
-def test_any_manifest_of_an_entry(tmp_path: Path, cli: Callable[..., None]):
+def test_no_manifest_of_an_entry_is_more_than_an_error(tmp_path: Path, cli: Callable[..., None]):
     entry = tmp_path / "linear-regression"
     entry.mkdir()
     for file in find("linear-regression").iterdir():
@@ -88,7 +88,7 @@ def test_any_manifest_of_an_entry(tmp_path: Path, cli: Callable[..., None]):
             cli(words[0], name, *words[1:])
 
 
-def test_any_index_of_shards(tmp_path: Path, cli: Callable[..., None]):
+def test_no_index_of_shards_is_more_than_an_error(tmp_path: Path, cli: Callable[..., None]):
     path = tmp_path / "x.safetensors"
     save_file({f"w{number}": np.ones(50) for number in range(2)}, path, {"epoch": "7"}, max_shard_size=500)
     for _ in sample(tmp_path / "x.safetensors.index.json", 7):
@@ -97,7 +97,7 @@ def test_any_index_of_shards(tmp_path: Path, cli: Callable[..., None]):
         cli("inspect", path, "--json")
 
 
-def test_any_line_in_the_log_of_a_history(tmp_path: Path):
+def test_no_line_in_the_log_of_a_history_hides_its_checkpoints(tmp_path: Path):
     history = History(tmp_path, keep_last=5)
     for step in (1, 2):
         history.save(step, {"w": np.ones(2)}, {"loss": 1.0 / step})

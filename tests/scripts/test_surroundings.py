@@ -45,7 +45,7 @@ VERBS = ["list", "--help", "verify foreign.h5", "convert foreign.h5 out.h5"]
 @pytest.mark.parametrize(
     ("streams", "status"), [(">&-", 1), ("2>&-", 0), ("<&-", 0), ("<&- >&- 2>&-", 1), ("> /dev/full", 1), ("| true", 0)]
 )
-def test_streams_that_are_closed_or_full(files: Path, verb: str, streams: str, status: int):
+def test_a_closed_or_full_stream_is_a_message_and_a_status(files: Path, verb: str, streams: str, status: int):
     result = shell(f"set -o pipefail; {STATEZOO} {verb} {streams}", files)
     assert result.returncode == status
     if status and "2>&-" not in streams:
@@ -62,7 +62,7 @@ def test_a_file_never_takes_the_number_of_a_closed_stream(files: Path):
 
 
 @pytest.mark.parametrize("environment", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"bare": "1"}])
-def test_a_locale_without_accents_and_an_empty_environment(files: Path, environment: dict[str, str]):
+def test_verbs_work_in_a_locale_without_accents_and_in_an_empty_environment(files: Path, environment: dict[str, str]):
     assert shell(f"{STATEZOO} inspect mod*.safetensors", files, **environment).returncode == 0
     assert shell(f"{STATEZOO} verify foreign.h5", files, **environment).returncode == 0
     missing = shell(f"{STATEZOO} inspect fehlt-ü.h5", files, **environment)
@@ -71,7 +71,7 @@ def test_a_locale_without_accents_and_an_empty_environment(files: Path, environm
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "x"])
-def test_the_help_on_a_terminal_of_any_width(tmp_path: Path, columns: str):
+def test_help_works_on_a_terminal_of_any_width(tmp_path: Path, columns: str):
     assert shell(f"{STATEZOO} inspect --help", tmp_path, COLUMNS=columns).returncode == 0
 
 
@@ -86,7 +86,7 @@ def test_the_help_on_a_terminal_of_any_width(tmp_path: Path, columns: str):
         ("publish run --zoo zoo", 1),
     ],
 )
-def test_a_current_folder_that_was_removed(files: Path, verb: str, status: int):
+def test_a_removed_current_folder_is_a_message_where_it_matters(files: Path, verb: str, status: int):
     (files / "gone").mkdir()
     result = shell(f"cd gone; rmdir ../gone; {STATEZOO} {verb}", files)
     assert (result.returncode, result.stderr.startswith("statezoo: ")) == (status, status > 0)

@@ -69,7 +69,7 @@ def run_all(path: Path, other: Path) -> None:
 @pytest.mark.slow
 @SETTINGS
 @given(TEXTS, TEXTS, st.sampled_from([".safetensors", ".h5", "shards"]))
-def test_names_metadata_and_damage_of_our_files(tmp_path: Path, one: str, two: str, suffix: str):
+def test_names_metadata_and_damage_of_our_files_are_printed_safely(tmp_path: Path, one: str, two: str, suffix: str):
     path, other = tmp_path / f"x{suffix if suffix != 'shards' else '.safetensors'}", tmp_path / "other.safetensors"
     state = {one: np.ones(30), f"{two}2": np.ones(40), "a._extra_state": {one: two}}
     options: dict[str, Any] = {"max_shard_size": 250} if suffix == "shards" else {}
@@ -88,7 +88,7 @@ def test_names_metadata_and_damage_of_our_files(tmp_path: Path, one: str, two: s
 
 @SETTINGS
 @given(TEXTS, TEXTS)
-def test_foreign_headers(tmp_path: Path, one: str, two: str):
+def test_foreign_headers_are_printed_safely(tmp_path: Path, one: str, two: str):
     other = tmp_path / "other.safetensors"
     save_file({"w": np.ones(1)}, other)
     path = tmp_path / "x.safetensors"
@@ -106,7 +106,7 @@ def test_foreign_headers(tmp_path: Path, one: str, two: str):
 @pytest.mark.slow
 @settings(SETTINGS, max_examples=3)
 @given(TEXTS, TEXTS)
-def test_foreign_hdf5(tmp_path: Path, one: str, two: str):
+def test_foreign_hdf5_files_are_printed_safely(tmp_path: Path, one: str, two: str):
     path, other = tmp_path / "x.h5", tmp_path / "other.safetensors"
     save_file({"w": np.ones(1)}, other)
     one, two = (text.replace("\0", "").replace("/", "").replace(".", "") or "x" for text in (one, two))
@@ -124,7 +124,7 @@ def test_foreign_hdf5(tmp_path: Path, one: str, two: str):
 
 @SETTINGS
 @given(st.lists(st.sampled_from([*HOSTILE, "\udcff", "\udce9"]), min_size=1, max_size=6).map("".join))
-def test_names_of_files_and_folders(tmp_path: Path, name: str):
+def test_names_of_files_and_folders_are_printed_safely(tmp_path: Path, name: str):
     folder = tmp_path / name.replace("/", "").replace(".", "x")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -162,7 +162,7 @@ PLACES = list(dict.fromkeys(texts_in(MANIFEST)))
 
 @settings(SETTINGS, max_examples=40)
 @given(st.sampled_from(PLACES), TEXTS, st.booleans())
-def test_every_text_in_a_manifest(tmp_path: Path, place: tuple[Any, ...], text: str, as_key: bool):
+def test_every_text_in_a_manifest_is_printed_safely(tmp_path: Path, place: tuple[Any, ...], text: str, as_key: bool):
     entry = tmp_path / "entry"
     if not entry.exists():
         shutil.copytree(find("linear-regression"), entry)
@@ -183,6 +183,6 @@ def test_every_text_in_a_manifest(tmp_path: Path, place: tuple[Any, ...], text: 
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_names_in_usage_errors(text: str):
+def test_names_in_usage_errors_are_printed_safely(text: str):
     for words in ([text], ["inspect"], ["inspect", "a", text], ["list", f"--{text}"], ["train", "x", "--epochs", text]):
         shown_by(*words)

@@ -1,4 +1,4 @@
-"""The declared preprocessing, applied."""
+"""The interface that a model declares, and its preprocessing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

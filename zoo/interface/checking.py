@@ -1,4 +1,4 @@
-"""Validation of the interface in a manifest, which can come from anywhere."""
+"""Validation of the interface in a manifest, which may come from anywhere."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -7,7 +7,7 @@ While it runs, it owns one folder beside its target, `.NAME.publishing`, which h
     old/                    the folder that was at the target, where the system cannot exchange two folders
 
 Linux exchanges the new folder and the old one in one step. Elsewhere the target is missing between two renames: then
-readers use old/, and the next process puts it back if this one is killed.
+readers use old/, and the next process restores it if this one is killed.
 
 Only files that the old folder's manifest lists are removed with it. Anything else in it is the user's, and moves into
 the new folder.
@@ -34,8 +34,8 @@ from ..versions import MARK, OLD, SUFFIX, work_folder
 _NEW = "new"
 
 _AT_FDCWD, _EXCHANGE = -100, 2
-# The answers of a kernel, a file system or a sandbox that cannot exchange two folders. If plain renames are forbidden
-# too, the next one says so.
+# The errors of a kernel, a file system or a sandbox that cannot exchange two folders. If plain renames are forbidden
+# too, the first rename fails.
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV}
 
 
@@ -134,7 +134,7 @@ def _discard(folder: Path, target: Path) -> None:
     """Remove a folder that was replaced. Move what is the user's in it to the target, or leave it there."""
     try:
         users = _not_ours(folder)
-    except EntryError:  # nothing says what is ours
+    except EntryError:  # so we cannot tell what is ours
         return
     for path in folder.iterdir():
         if path.name == MANIFEST:
@@ -144,7 +144,7 @@ def _discard(folder: Path, target: Path) -> None:
         elif target.is_dir() and not os.path.lexists(target / path.name):
             path.rename(target / path.name)
             _synchronise(target)
-    if [path.name for path in folder.iterdir()] == [MANIFEST]:  # it says what is ours, so it goes last
+    if [path.name for path in folder.iterdir()] == [MANIFEST]:  # it lists what is ours, so it goes last
         _synchronise(folder)
         (folder / MANIFEST).unlink()
     if not any(folder.iterdir()):
@@ -152,13 +152,13 @@ def _discard(folder: Path, target: Path) -> None:
 
 
 def _not_ours(folder: Path) -> list[Path]:
-    """Return what is in a folder beside its manifest and the files that the manifest lists."""
+    """Return what a folder holds besides its manifest and the files that the manifest lists."""
     ours = {MANIFEST, *(listed_files(folder) or ())}
     return [path for path in folder.iterdir() if path.name not in ours or (path.is_dir() and not path.is_symlink())]
 
 
 def _number(folder: Path) -> str:
-    """Return what tells a folder from every other one on this machine while it exists."""
+    """Return an id that no other folder on this machine has while this one exists."""
     status = folder.stat()
     return f"{status.st_dev}:{status.st_ino}"
 

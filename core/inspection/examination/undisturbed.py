@@ -13,7 +13,7 @@ from ...random import undisturbed_generator
 
 
 def undisturbed(*things: Any) -> Block[Snapshot]:
-    """Return a context that gives a Snapshot of things, and restores it and all shared random generators at its end."""
+    """Return a context that yields a Snapshot of things. Its end restores it and all shared random generators."""
     snapshot = Snapshot(*things)
     begin, end = undisturbed_generator().steps()
     # A forward may draw from the shared generators; nothing here does.

@@ -24,7 +24,7 @@ _set_holders = vars(Parameter)["_holders"].__set__
 
 
 class Changes:
-    """Members to put into modules or to remove from them. Nothing is changed before `make`.
+    """Members to put into modules or to remove from them. Nothing changes until `make`.
 
     The names and kinds must have been checked. A name may be removed and then put, in this order.
     """
@@ -36,7 +36,7 @@ class Changes:
         self._kept: list[Any] = []  # what is replaced must not be freed, and run its finalizers, between the steps
 
     def put(self, module: Registry, kind: Kind, name: str, value: Any) -> None:
-        """Register value under a name, in place of what that collection has there."""
+        """Register value under a name, replacing what the collection has there."""
         attributes = vars(module)
         before = None if (id(module), kind, name) in self._gone else attributes[kind].get(name)
         self._kept += (before, attributes.get(name))
@@ -48,7 +48,7 @@ class Changes:
             self._note_replaced(module, name, before)
 
     def remove(self, module: Registry, kind: Kind, name: str) -> None:
-        """Remove the member of that collection under a name."""
+        """Remove the member that a collection has under a name."""
         attributes = vars(module)
         before = attributes[kind][name]
         self._gone.add((id(module), kind, name))
@@ -65,7 +65,7 @@ class Changes:
             self._steps.append((dict.pop, module._replaced, name, None))
 
     def remove_plain(self, module: Registry, name: str) -> None:
-        """Remove an attribute of any kind from the attributes alone."""
+        """Remove an attribute, but no registered member."""
         self._kept.append(vars(module).get(name))
         self._steps.append((dict.pop, vars(module), name, None))
 

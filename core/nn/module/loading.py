@@ -115,16 +115,16 @@ class LoadPlan:
         self._position: dict[str, int] = {}  # of each name in the model
 
     def apply(self) -> LoadResult:
-        """Change the model and return (missing_keys, unexpected_keys). Whatever is raised, nothing has changed then."""
+        """Load into the model and return the names that are not loaded. If anything is raised, nothing has changed."""
         commit = Commit()
         self.add_to(commit)
         commit.apply()
         return self.result
 
     def add_to(self, commit: Commit) -> None:
-        """Add the changes to a commit, which may make others together with them."""
+        """Add the changes to a commit, which may make others with them."""
         if self._extra:
-            # A set_extra_state changes its own module: the others are not copied for the case that it has to be undone.
+            # A set_extra_state changes its own module, so the undo needs no copy of the others.
             own = {id(module) for module, _ in self._extra.values()}
             commit.leave_out(module for _, module in self._model._tree() if id(module) not in own)
         for name, (module, value) in self._extra.items():

@@ -128,8 +128,8 @@ class Module(Traversal):
         state: arrays or Tensors by name. strict=False skips the names that only one side has and the values of another
         shape; the result lists them, the latter also as `mismatched_keys`. cast=True converts to the model's dtypes,
         see `loading.plan_load`.
-        Raises StateDictError listing every problem, or if nothing matches. Nothing has changed then, nor after an
-        interrupt.
+        Raises StateDictError listing every problem, or if nothing matches. Nothing has changed in that case, nor after
+        an interrupt.
         """
         return plan_load(self, state, strict, cast).apply()
 

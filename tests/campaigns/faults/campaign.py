@@ -46,7 +46,7 @@ class Campaign:
         self.path = Path(tempfile.mkdtemp(prefix="with spaces and ünïcödé ", dir=folder)) / f"état 1{suffix}"
         self.old, self.new = self.api.make(1), self.api.make(2)
         self.api.save(self.new, self.path, durable=False)  # imports the modules that only a save needs
-        self._begin_anew()
+        self._reset()
 
     def run(self, fault: Fault, stride: int) -> Counter[str]:
         """Strike at every stride-th call until a save is through; return how often each thing came of it.
@@ -64,12 +64,12 @@ class Campaign:
                 assert self._others() == [], f"the next save does not remove {self._others()}"
             except (AssertionError, CheckpointError) as error:
                 outcome = f"BROKEN at call {at}, {trial.struck}: {error}; {trial.report}"
-                self._begin_anew()
+                self._reset()
             outcomes[outcome] += trial.struck is not None or outcome.startswith("BROKEN")
             at, misses = at + stride, 0 if trial.struck else misses + 1
         return +outcomes
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         for file in self.path.parent.iterdir():
             file.unlink()
         self.api.before(self.old, self.path, durable=False)

@@ -68,7 +68,7 @@ def history_at(folder: Path, kind: str) -> History:
 
 
 def write(folder: Path, kind: str, number: int) -> None:
-    """Save versions for ever. Two writers of one kind save the even and the odd ones."""
+    """Save versions forever. Two writers of one kind save the even and the odd ones."""
     if kind == "path":
         path = folder / "path" / "model.safetensors"
         first = version_in(load_file(path)) + 1 if os.listdir(path.parent) else 1

@@ -48,7 +48,9 @@ def export(model: Module | Entry | str, path: str | os.PathLike[str], example: E
         model, golden = _of_entry(model)
         example = golden if example is None else example
     if example is None:
-        raise ExportError("export() of a model needs an example of its input.")
+        raise ExportError(
+            "export() of a model needs an example of its input. Pass an array, or a tuple of several inputs."
+        )
     content = onnx_bytes(model, example)
     with durable.replace(os.fspath(path)) as descriptor:
         durable.write_all(descriptor, content, 0)
@@ -80,7 +82,8 @@ def _inputs(example: Example) -> list[np.ndarray]:
     sizes = {array.shape[:1] for array in inputs}
     if len(sizes) != 1 or sizes & {(), (0,)}:
         raise ExportError(
-            f"The inputs must have one batch axis in front; their shapes are {[a.shape for a in inputs]}."
+            f"The inputs must have one batch axis in front; their shapes are {[a.shape for a in inputs]}. Pass inputs "
+            "of the same number of examples."
         )
     return inputs
 
@@ -95,11 +98,15 @@ def _translated(model: Module, traces: tuple[Trace, Trace], names: Sequence[str]
     graph = Graph(model, traces, names)
     one, other = (traced.operations for traced in traces)
     if [step.name for step in one] != [step.name for step in other]:
-        raise ExportError(f"{type(model).__name__} computes something else for another batch size or other values.")
+        raise ExportError(
+            f"{type(model).__name__} computes something else for another batch size or other values. "
+            "Write its forward() without branches and loops that depend on them."
+        )
     for step in map(_step, one, other):
         if step.name not in TABLE:
             raise ExportError(
-                f"The operation {step.name!r} has no counterpart in ONNX here, so the model cannot be exported."
+                f"The operation {step.name!r} has no counterpart in ONNX here. docs/export.md lists the operations "
+                "that can be exported."
             )
         graph.define(step.out, TABLE[step.name](graph, step))
     pairs = list(zip(traces[0].outputs, traces[1].outputs, strict=True))
@@ -122,7 +129,8 @@ def _paired(one: Any, other: Any) -> Any:
         return tuple(map(_paired, one, other))
     if repr(one) != repr(other):  # NaN is not equal to itself
         raise ExportError(
-            f"The model uses the number {one!r}, which follows the batch: for another one, it is {other!r}."
+            f"The model uses the number {one!r}, which follows the batch: for another one, it is {other!r}. "
+            "Compute it with operations of Tensors."
         )
     return one
 

@@ -46,7 +46,7 @@ class Graph:
     # --- names and values
 
     def define(self, pair: Pair, name: str) -> str:
-        """Name a pair of arrays that is computed. Return the name."""
+        """Name a pair of computed arrays. Return the name."""
         self._arrays.append(pair)
         self._names[id(pair[0]), id(pair[1])] = name
         self._computed += pair
@@ -140,11 +140,11 @@ class Graph:
         return self._stored_names[name]
 
     def _base_of(self, name: str) -> str | None:
-        """Return the tensor that holds the memory of another one, which is a transpose of it or a part; else None."""
+        """Return the tensor of which another one is a transpose or a part, in the same memory, or None."""
         array = self._state[name]
         for base, memory in self._state.items():
             if base == name and array.flags.c_contiguous:
-                return None  # so that of two tensors with the same memory only the second is a view
+                return None  # of two tensors with the same memory, only the second is a view
             if memory.flags.c_contiguous and memory.dtype == array.dtype and _place(memory) != _place(array):
                 is_part = array.flags.c_contiguous and _holds(memory, array)
                 if array.size and (is_part or _is_transpose(array, memory)):
@@ -229,7 +229,7 @@ def _place(array: np.ndarray) -> tuple[Any, ...]:
 
 
 def _holds(memory: np.ndarray, array: np.ndarray) -> bool:
-    """Return whether the bytes of a contiguous array are part of the bytes of another one."""
+    """Return True if the bytes of a contiguous array are part of the bytes of another one."""
     start = _address(array) - _address(memory)
     return 0 <= start <= memory.nbytes - array.nbytes and start % array.itemsize == 0
 
@@ -239,7 +239,7 @@ def _by_stride(array: np.ndarray) -> list[int]:
 
 
 def _is_transpose(array: np.ndarray, memory: np.ndarray) -> bool:
-    """Return whether an array has the elements of C-contiguous memory with its axes in another order."""
+    """Return True if an array has the elements of C-contiguous memory with its axes in another order."""
     ordered = array.transpose(_by_stride(array))
     return _place(ordered) == _place(memory)
 
