@@ -19,7 +19,6 @@ import threading
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,7 +125,11 @@ class _Job:
     def wait(self, thread: int) -> None:
         """Wait until it ends. A forked process has no such thread, and does not wait."""
         while not self.has_ended and os.getpid() == self._process:
-            await_thread(thread, partial(self._is_running.acquire, timeout=1))
+            await_thread(thread, self._await_end)
+
+    def _await_end(self) -> None:
+        if self._is_running.acquire(timeout=1):
+            self._is_running.release()  # for the code that this signal handler interrupted, if it waits as well
 
 
 # The jobs whose end nobody has seen, with their threads.
