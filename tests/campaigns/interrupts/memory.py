@@ -10,14 +10,14 @@ import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
+from describing import describe
+from nets import Net
 
 from statezoo import core as nn
 from statezoo.checkpoints import load_model, save_model
 from statezoo.checkpoints.runs.training import load_training, save_training
 from statezoo.core import Parameter, optim
-from statezoo.core.optim.lr_scheduler import Schedule
 
 
 class Case(NamedTuple):
@@ -25,76 +25,6 @@ class Case(NamedTuple):
 
     change: Callable[[], Any]
     describe: Callable[[], Any]
-
-
-class Remembering(nn.Module):
-    """A module with extra state in attributes, a list and an array."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.scale = Parameter(np.full(3, seed, np.float32))
-        self.seen, self.words, self.table = seed, {"a": seed}, np.full(2, seed)
-
-    def get_extra_state(self) -> Any:
-        return {"seen": self.seen, "words": dict(self.words), "table": self.table.tolist()}
-
-    def set_extra_state(self, state: Any) -> None:
-        self.seen = state["seen"]
-        self.words.clear()
-        self.words.update(state["words"])
-        self.table[...] = state["table"]
-
-
-class Net(nn.Module):
-    """A model with a tie, a view, buffers, a generator, several dtypes and layouts, and extra state."""
-
-    def __init__(self, seed: int = 1) -> None:
-        super().__init__()
-        random = np.random.default_rng(seed)
-        self.embedding = nn.Embedding(5, 3)
-        self.embedding.weight.data[...] = random.standard_normal((5, 3))
-        self.head = nn.Linear(3, 5, bias=False)
-        self.head.weight = self.embedding.weight
-        self.back = Parameter(self.embedding.weight.T)
-        self.narrow = Parameter(random.standard_normal(4).astype(ml_dtypes.bfloat16))
-        self.register_buffer("big", np.arange(seed, seed + 6).astype(">i4").reshape(2, 3).T)
-        self.register_buffer("empty", np.zeros((0, 2)), persistent=False)
-        self.norm = nn.BatchNorm1d(3)
-        self.norm.register_buffer("running_mean", np.full(3, seed, np.float32))
-        self.memories = nn.ModuleList([Remembering(seed), Remembering(seed + 10)])
-        self.random = np.random.default_rng(seed)
-
-
-def describe(thing: Any, seen: dict[int, int] | None = None) -> Any:
-    """Return all that a thing holds, as comparable values. An object that comes a second time is a number."""
-    seen = {} if seen is None else seen
-    if isinstance(thing, np.ndarray):
-        return thing.dtype.str, thing.shape, thing.strides, thing.tobytes(), _number(_memory(thing), seen)
-    if isinstance(thing, np.random.Generator):
-        return describe(thing.bit_generator.state, seen)
-    if isinstance(thing, dict):
-        return [(describe(key, seen), describe(value, seen)) for key, value in thing.items()]
-    if isinstance(thing, list | tuple):
-        return [describe(value, seen) for value in thing]
-    if isinstance(thing, set):
-        return sorted(thing)
-    if not isinstance(thing, nn.Module | nn.Tensor | optim.Optimizer | Schedule):
-        return thing if isinstance(thing, int | float | str | bool | None) else type(thing).__name__
-    if id(thing) in seen:
-        return seen[id(thing)]
-    _number(id(thing), seen)
-    if isinstance(thing, nn.Tensor):
-        own = [getattr(thing, name, None) for name in ("data", "grad", "requires_grad", "_holders", "persistent")]
-        return describe([*own, thing._parents], seen)
-    return describe({name: vars(thing)[name] for name in sorted(vars(thing)) if name != "_memory"}, seen)
-
-
-def _memory(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0] if array.size else 0
-
-
-def _number(key: int, seen: dict[int, int]) -> int:
-    return seen.setdefault(key, len(seen))
 
 
 _SAVED: dict[Any, bytes] = {}

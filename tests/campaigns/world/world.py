@@ -15,23 +15,18 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from histories import CALLS, HISTORIES, WORKER, Histories, counts
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from world_worker import DAMAGED, RETENTION, loss_of
-
-from statezoo.checkpoints.runs.history.retention import Retention, Saved
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+from workers import end_all, killed_or_done, worker
+from world_worker import DAMAGED
 
 NAMES = ("a.safetensors", "b.safetensors", "c.h5", "sub/a.safetensors", "sub/c.h5")
 LINK = "link.safetensors"
-HISTORIES = {"plain": False, "shared": True}  # whether they share
 ENTRY = "entry"
 INDEX = ".index.json"
 FOREIGN = {
@@ -41,97 +36,19 @@ FOREIGN = {
     "plain/step-00000007/half": b"being copied",
     "shared/step-00000008.safetensors.part": b"being copied",
 }
-CALLS = st.integers(1, 12) | st.integers(1, 60)  # at which a process is killed; most saves make fewer
-counts: Counter[str] = Counter()
-
-
-class Worker:
-    """A process that saves and loads."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, Path(__file__).with_name("world_worker.py")]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def begin(self, task: str, **arguments: Any) -> None:
-        """Give it a task."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([task, arguments]) + "\n")
-        self._process.stdin.flush()
-
-    def result(self) -> Any:
-        """Return what came of it. Raises EOFError if the process died."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise EOFError(f"the process ended with status {self._process.wait()}")
-        return json.loads(line)
-
-    def do(self, task: str, **arguments: Any) -> Any:
-        """Give it a task, and return what came of it."""
-        self.begin(task, **arguments)
-        return self.result()
-
-    def end(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-
-# For all stories, as starting a process takes long. The third one takes the place of the next one that dies.
-_workers: list[Worker] = []
-
-
-def worker(number: int) -> Worker:
-    """Return one of two processes, started if need be."""
-    while len(_workers) < 3:
-        _workers.append(Worker())
-    return _workers[number]
-
-
-def killed_or_done(number: int) -> bool:
-    """Return whether a process that was to die is dead; then another takes its place. Otherwise it is ended too."""
-    try:
-        worker(number).result()
-        is_dead = False
-    except EOFError:
-        is_dead = True
-    worker(number).end()
-    _workers[number] = _workers.pop()
-    return is_dead
-
-
-WORKER = st.integers(0, 1)
 HOW = st.sampled_from(("plain", "shards", "training"))
 
 
-class World(RuleBasedStateMachine):
-    """The folder, and what may be in it. at: the states that each path may hold, None for nothing.
-
-    steps: those of each history. dirty: where a killed process may have left something for the next save to clear.
-    """
+class World(Histories):
+    """The folder, and what may be in it. at: the states that each path may hold, None for nothing."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp(prefix="world-"))
         for name, content in FOREIGN.items():
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).write_bytes(content)
         self.at: dict[str, set[Any]] = {name: {None} for name in (*NAMES, ENTRY)}
-        self.steps: dict[str, dict[int, set[Any]]] = {name: {} for name in HISTORIES}
-        self.shares = dict(HISTORIES)
         self.link: str | None = None
-        self.dirty: set[str] = set()
-        self.number = 0
-
-    def teardown(self) -> None:
-        shutil.rmtree(self.root)
-
-    def path(self, name: str) -> str:
-        return str(self.root / name)
-
-    def next_number(self) -> int:
-        self.number += 1
-        return self.number
 
     # Saves to paths.
 
@@ -266,88 +183,6 @@ class World(RuleBasedStateMachine):
         names = json.loads(Path(path).read_bytes())["weight_map"].values()
         return sorted({os.path.join(os.path.dirname(path), name) for name in names})
 
-    # Histories.
-
-    histories = st.sampled_from((*HISTORIES, "copy"))
-
-    @rule(name=histories, by=WORKER, step=st.integers(0, 20), fresh=st.booleans(), background=st.booleans())
-    def save_step(self, name: str, by: int, step: int, fresh: bool, background: bool) -> None:
-        if name in self.steps:
-            number = self.next_number()
-            kind = {"share": self.shares[name], "fresh": fresh, "background": background}
-            worker(by).do("save_step", folder=self.path(name), step=step, number=number, **kind)
-            self._check_steps(name, {step: {number}})
-            self.dirty.discard(name)
-            counts["history"] += 1
-
-    @rule(name=histories, by=WORKER, step=st.integers(0, 20), at=CALLS)
-    def save_step_and_die(self, name: str, by: int, step: int, at: int) -> None:
-        if name in self.steps:
-            number = self.next_number()
-            kind = {"share": self.shares[name], "fresh": True, "background": False}
-            worker(by).do("die_at", call=at)
-            worker(by).begin("save_step", folder=self.path(name), step=step, number=number, **kind)
-            is_dead = killed_or_done(by)
-            self._check_steps(name, {step: {number}}, is_dead)
-            if is_dead:
-                self.dirty.add(name)
-                counts["kill in a history"] += 1
-
-    @rule(name=histories, steps=st.tuples(st.integers(0, 20), st.integers(0, 20)))
-    def save_steps_together(self, name: str, steps: tuple[int, int]) -> None:
-        if name in self.steps:
-            kind = {"share": self.shares[name], "fresh": True, "background": False}
-            new: dict[int, set[Any]] = {}
-            for by, step in enumerate(steps):
-                number = self.next_number()
-                new.setdefault(step, set()).add(number)
-                worker(by).begin("save_step", folder=self.path(name), step=step, number=number, **kind)
-            for by in (0, 1):
-                worker(by).result()
-            self._check_steps(name, new)
-            self.dirty.discard(name)
-            counts["history together"] += 1
-
-    @rule(name=histories, where=st.integers(0, 20))
-    def remove_step(self, name: str, where: int) -> None:
-        if self.steps.get(name) and name not in self.dirty:
-            step = sorted(self.steps[name])[where % len(self.steps[name])]
-            path = Path(self.path(name)) / f"step-{step:08}"
-            if self.shares[name]:
-                shutil.rmtree(path)
-            else:
-                path.with_suffix(".safetensors").unlink()
-            del self.steps[name][step]
-            counts["remove a step"] += 1
-
-    @precondition(lambda self: "copy" not in self.steps)
-    @rule(name=st.sampled_from(tuple(HISTORIES)))
-    def copy_history(self, name: str) -> None:
-        if name not in self.dirty and self.steps[name]:
-            shutil.copytree(self.path(name), self.path("copy"))
-            self.steps["copy"], self.shares["copy"] = dict(self.steps[name]), self.shares[name]
-            counts["copy a history"] += 1
-
-    def _check_steps(self, name: str, new: dict[int, set[Any]], is_dead: bool = False) -> None:
-        """Compare a history with what it must and may hold after a save of new steps."""
-        before = self.steps[name]
-        may = {step: before.get(step, set()) | numbers for step, numbers in new.items()} if is_dead else new
-        may = {**before, **may}
-        seen = worker(0).do("look_back", folder=self.path(name), share=self.shares[name], fresh=True, background=False)
-        found = {int(step): number for step, number in seen["steps"].items()}
-        for step, number in found.items():
-            assert number in may.get(step, set()), f"step {step} of {name} holds {number}, not {may.get(step)}"
-        if is_dead and not any(found.get(step) in numbers for step, numbers in new.items()):
-            must = set(before)  # nothing is removed before the new step is there
-        else:
-            must = _kept(may) if is_dead else _kept(may) | set(new)
-        assert must <= set(found), f"steps {must - set(found)} of {name} are lost"
-        self.steps[name] = {step: {number} for step, number in found.items()}
-        if found:
-            assert seen["latest"] == max(found), f"the latest of {found} is not {seen['latest']}"
-            best = min(found, key=lambda step: (loss_of(found[step]), step))
-            assert seen["best"] == best, f"the best of {found} is {best}, not {seen['best']}"
-
     # Entries.
 
     @rule(by=WORKER)
@@ -391,13 +226,6 @@ class World(RuleBasedStateMachine):
         assert not left, f"{sorted(left)} belongs to nothing"
 
 
-def _kept(steps: dict[int, set[Any]]) -> set[int]:
-    """Return the steps that retention keeps, whatever their numbers are."""
-    saves = [Saved(step, "", {"loss": loss_of(max(numbers))}) for step, numbers in steps.items()]
-    certain = all(len(numbers) == 1 for numbers in steps.values())
-    return Retention(**{**RETENTION, "keep_best": int(certain)}).kept(saves)
-
-
 def _damage(path: Path, where: float, way: str) -> None:
     content = bytearray(path.read_bytes())
     place = int(where * len(content))
@@ -419,8 +247,7 @@ def run(stories: int, start: int, steps: int = 40) -> None:
     try:
         run_state_machine_as_test(seed(start)(World), settings=config)
     finally:
-        while _workers:
-            _workers.pop().end()
+        end_all()
 
 
 def main() -> None:
