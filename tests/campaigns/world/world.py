@@ -171,7 +171,10 @@ class World(Histories):
 
     @rule(name=st.sampled_from(NAMES), where=st.floats(0, 1, exclude_max=True), way=st.sampled_from(("flip", "cut")))
     def damage(self, name: str, where: float, way: str) -> None:
-        if self._is_plain(name) and os.stat(self.path(name)).st_nlink == 1:
+        if not self._is_plain(name):
+            return
+        status = os.stat(self.path(name))
+        if status.st_nlink == 1 and status.st_size:  # an earlier cut may have left an empty file
             _damage(Path(self.path(name)), where, way)
             self.at[name] = self.at[name] | {DAMAGED}
             counts[way] += 1
