@@ -171,7 +171,7 @@ class TensorBase:
             self.grad += start
 
 
-# The setters in C of three fields, for the steps of commit/steps.py.
+# The setters of three slots, which are written in C, for the steps of commit/steps.py.
 set_data, set_grad, set_requires_grad = (vars(TensorBase)[name].__set__ for name in ("data", "grad", "_requires_grad"))
 
 

@@ -47,7 +47,7 @@ class Schedule:
         run(self._steps_to_load(state_dict))
 
     def _steps_to_load(self, state_dict: Mapping[str, Any]) -> list[Step]:
-        """Return the steps of `load_state_dict`, see commit/steps.py."""
+        """Return the steps of `load_state_dict`: see commit/steps.py."""
         own = self.state_dict()
         if own.keys() != state_dict.keys() or len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
             raise OptimizerError(
@@ -57,7 +57,7 @@ class Schedule:
         return self._steps_to(state_dict)
 
     def _steps_to(self, attributes: Mapping[str, Any]) -> list[Step]:
-        """Return the steps that set attributes, and the learning rates that follow from them."""
+        """Return the steps that set attributes and the learning rates that follow from them."""
         ahead = copy.copy(self)
         vars(ahead).update(attributes)
         # A group that was added to the optimizer since then starts from its own rate.

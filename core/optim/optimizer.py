@@ -92,7 +92,7 @@ class Optimizer:
         run(self._steps_to_load(state_dict))
 
     def _steps_to_load(self, state_dict: Mapping[str, Any]) -> list[Step]:
-        """Return the steps of `load_state_dict`, see commit/steps.py."""
+        """Return the steps of `load_state_dict`: see commit/steps.py."""
         if not {"state", "param_groups"} <= state_dict.keys():
             raise OptimizerError(
                 f"the state of an optimizer has the keys 'state' and 'param_groups'; this one has {[*state_dict]}."

@@ -114,7 +114,9 @@ def test_a_file_that_another_process_locked_first_is_left_to_it(path: Path, monk
     assert names(path.parent) == [temporary(path, 0).name, path.name]
 
 
-def test_a_writer_that_finishes_while_it_is_checked_is_not_taken_for_dead(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_writer_that_finishes_while_it_is_checked_is_not_mistaken_for_a_dead_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def lock(descriptor: int, operation: int) -> None:
         if temporary(path, 0).exists() and os.fstat(descriptor).st_ino == left:
             temporary(path, 0).rename(path)

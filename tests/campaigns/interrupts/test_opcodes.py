@@ -1,4 +1,4 @@
-"""A short form of `interrupts.py opcodes`: whatever changes memory changes all of it, or nothing."""
+"""A short form of `interrupts.py --opcodes`: whatever changes memory makes the whole change, or none."""
 
 import contextlib
 import io

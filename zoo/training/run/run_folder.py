@@ -124,13 +124,13 @@ def recorded(folder: Path) -> RunRecord | None:
 
 def _made(content: dict[str, Any]) -> Made:
     if unknown := content.keys() - {one.name for one in fields(Made)}:
-        raise ValueError(f"it says how it was made with {min(unknown)!r:.60}, which no run records")
+        raise ValueError(f"'made' has a field {min(unknown)!r:.60}, which no run records")
     return Made(**content)
 
 
 def _with_recorded(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     if unknown := settings.keys() - recipe.settings.keys():
-        raise ValueError(f"it has a setting {min(unknown)!r:.60}, which recipes do not have")
+        raise ValueError(f"it has a setting {min(unknown)!r:.60}, which no recipe has")
     return recipe.with_settings(**settings)
 
 
