@@ -110,6 +110,7 @@ class _Plan:
         self._layout = form.codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
         offsets, sizes = self._layout.offsets, {tensor: tensor.size_bytes for tensor in set(tensors.values())}
         self.placed = [Placed(offsets[name], sizes[tensors[name]], name, a) for name, a in packed.stored.items()]
+        self._memory = packed.memory  # keeps the arrays in place
 
     def write(self, descriptor: int) -> dict[str, str]:
         """Write all of the file. Return the digest of each tensor."""

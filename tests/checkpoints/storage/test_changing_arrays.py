@@ -63,15 +63,23 @@ def test_arrays_that_change_give_an_open_file_that_verifies(length: int):
             load_file(file.getvalue())
 
 
-def saved_while(path: Path, change: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Save a state in whose middle `change` is called, when the shapes are known and no array has been written."""
+def saved_while(path: Path, change: Any, state: dict[str, Any], is_open: bool = False) -> dict[str, Any]:
+    """Save a state in whose middle `change` is called, when the shapes are known and no array has been written.
+
+    is_open: save to an open file.
+    """
 
     def make() -> np.ndarray:
         change()
         return np.zeros(1)
 
     # Elements of 16 bytes come first in the file.
-    save_file({"first": Deferred((1,), np.complex64, lambda: make().astype(np.complex64)), **state}, path)
+    state = {"first": Deferred((1,), np.complex64, lambda: make().astype(np.complex64)), **state}
+    if is_open:
+        with path.open("wb") as file:
+            save_file(state, file, format=path.suffix)
+    else:
+        save_file(state, path)
     return load_file(path)
 
 
@@ -84,8 +92,9 @@ def test_the_geometry_of_an_array_may_change_during_a_save(path: Path, length: i
     assert loaded["w"].tolist() == list(range(length))
 
 
+@pytest.mark.parametrize("is_open", [False, True], ids=["path", "open file"])
 @pytest.mark.parametrize("length", [10, 100_000])
-def test_an_array_is_not_resized_during_a_save(path: Path, length: int):
+def test_an_array_is_not_resized_during_a_save(path: Path, length: int, is_open: bool):
     """Its memory would be freed while it is read."""
     array = np.arange(length, dtype=np.float32)
     base = np.arange(length, dtype=np.float32)
@@ -95,7 +104,7 @@ def test_an_array_is_not_resized_during_a_save(path: Path, length: int):
             with pytest.raises(ValueError, match="cannot resize an array"):
                 one.resize(1 << 22, refcheck=False)
 
-    loaded = saved_while(path, resize, {"w": array, "v": base[2:]})
+    loaded = saved_while(path, resize, {"w": array, "v": base[2:]}, is_open)
     assert loaded["w"].tolist() == list(range(length))
     assert loaded["v"].tolist() == list(range(2, length))
     array.resize(3, refcheck=False)
