@@ -35,7 +35,7 @@ from .storage import streams
 from .storage.durable import refuse_forked, replace, write_all
 from .storage.marks import is_marked
 from .storage.streams import Placed
-from .storage.unnamed import content_of, unnamed
+from .storage.temporary import content_of, unnamed
 
 _MOST_LOOKS = 100
 

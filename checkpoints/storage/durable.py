@@ -2,21 +2,16 @@
 
 The new content goes to a temporary file in the same folder and is flushed to the disk. One rename then replaces the old
 file, and the folder is flushed too. A process that has the old file open or mapped keeps the old content.
-
-The temporary files in a folder are `.statezoo-<k>.tmp`, k = 0, 1, ..., whatever the names of their targets. A writer
-holds a lock on the one it writes, which the system releases when the process dies. A temporary file without a lock was
-therefore left by a dead writer, and the next save in the folder removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -24,15 +19,11 @@ from ..errors import ADVICE_AT_LIMITS, CheckpointError, WriteError
 from . import locks
 from .forks import OwnFile
 from .identity import note_replaced
+from .temporary import Temporary
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-# Anything may be at the name of a leftover: opening it must neither wait nor follow a link.
-_LEFT = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-# Writers that have finished leave gaps in the numbers below those of others that are killed.
-_MOST_GAPS = 16
 # Some systems refuse to write 2 GiB at a time.
 _MOST_BYTES = 1 << 30
 
@@ -167,131 +158,6 @@ def _target_of(path: str) -> tuple[str, os.stat_result | None]:
         what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise WriteError(f"{target} is {what}, and nothing was written. Give the name of a file.")
     return target, status
-
-
-class Temporary:
-    """A temporary file, removed at the latest when the object is freed. Its path is known once it is created."""
-
-    __slots__ = ("file", "path", "process")
-
-    def __init__(self) -> None:
-        self.path, self.file, self.process = "", OwnFile(), os.getpid()
-
-    @property
-    def descriptor(self) -> int:
-        return self.file.number
-
-    def create_in(self, folder: str, replaced: os.stat_result | None) -> None:
-        """Create the file in a folder, and remove what dead writers left there. Otherwise as `create`."""
-        paths = _temporary_paths(folder)
-        for path in paths:
-            if self.create(path, replaced) or (remove_dead(path) and self.create(path, replaced)):
-                break
-        for path in itertools.islice(paths, _MOST_GAPS):
-            remove_dead(path)
-
-    def create(self, path: str, replaced: os.stat_result | None = None) -> bool:
-        """Create the file at `path` and lock it. Return False if one exists.
-
-        It gets the permissions of the file that it replaces, and its owner if this process may set it.
-        """
-        mode = None if replaced is None else stat.S_IMODE(replaced.st_mode)
-        self.path = path
-        try:
-            self.file.open(path, _NEW, 0o666 if mode is None else mode & 0o777)
-        except FileExistsError:
-            return False
-        locked, status = locks.try_lock(self.descriptor), os.fstat(self.descriptor)
-        if locked is False or not status.st_nlink:  # another writer took it for a leftover before it was locked
-            self.file.close()
-            return False
-        if replaced is not None and (replaced.st_uid, replaced.st_gid) != (status.st_uid, status.st_gid):
-            _give_to_owner(self.descriptor, replaced)
-        if mode is not None and stat.S_IMODE(os.fstat(self.descriptor).st_mode) != mode:
-            os.chmod(self.descriptor if os.chmod in os.supports_fd else path, mode)
-        return True
-
-    def is_there(self) -> bool:
-        """Return whether the file at the path is the open one: another program may have replaced it."""
-        try:
-            return locks.fcntl is None or os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
-        except FileNotFoundError:
-            return False
-
-    def discard(self) -> None:
-        """Remove the file, unless it has been renamed: its old name may belong to another writer by now.
-
-        A forked child leaves it to its parent.
-        """
-        if self.descriptor < 0:
-            return
-        with contextlib.suppress(OSError):
-            if locks.fcntl is None:  # Windows removes no open file
-                self.file.close()
-            if self.process == os.getpid() and self.is_there():
-                os.unlink(self.path)
-        with contextlib.suppress(OSError):
-            self.file.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "process"):  # an interrupt may have ended __init__
-            self.discard()
-
-
-def _temporary_paths(folder: str) -> Iterator[str]:
-    stem = os.path.join(folder, ".statezoo-")
-    return (f"{stem}{number}.tmp" for number in itertools.count())
-
-
-def _give_to_owner(descriptor: int, replaced: os.stat_result) -> None:
-    """Keep the owner and group of a file: both if that is allowed (root), otherwise the group, otherwise neither."""
-    if hasattr(os, "fchown"):
-        try:
-            os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.fchown(descriptor, -1, replaced.st_gid)
-
-
-def remove_dead(path: str) -> bool:
-    """Remove the temporary file of a dead writer at path. Return whether there was one."""
-    if not os.access(path, os.F_OK):
-        return False
-    with contextlib.suppress(OSError), _dead(path) as descriptor:
-        if descriptor is not None:
-            os.unlink(path)
-            return True
-    return False
-
-
-def read_dead(path: str, size_bytes: int) -> bytes | None:
-    """Return the first bytes of the temporary file of a dead writer at path. Return None if there is none."""
-    with contextlib.suppress(OSError), _dead(path) as descriptor:
-        return None if descriptor is None else os.read(descriptor, size_bytes)
-    return None
-
-
-def remove_leftovers(folder: str) -> None:
-    """Remove every temporary file in a folder whose writer has died."""
-    gaps = 0
-    for path in _temporary_paths(folder):
-        gaps = 0 if os.path.lexists(path) else gaps + 1
-        if gaps > _MOST_GAPS:
-            return
-        remove_dead(path)
-
-
-@contextlib.contextmanager
-def _dead(path: str) -> Iterator[int | None]:
-    """Yield the descriptor of a dead writer's temporary file, locked, or None if the file at path is not one."""
-    left = OwnFile()
-    try:
-        left.open(path, _LEFT)
-        is_locked = stat.S_ISREG(os.fstat(left.number).st_mode) and locks.try_lock(left.number)
-        # A writer that has finished meanwhile has renamed its file, and another may use the name.
-        yield left.number if is_locked and os.path.samestat(os.stat(path), os.fstat(left.number)) else None
-    finally:
-        left.close()
 
 
 def _put(temporary: Temporary, target: str, path: str) -> None:

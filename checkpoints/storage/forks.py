@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -27,7 +27,7 @@ _PAUSE_S = 0.0005
 
 # The descriptors of each file, by the identity of their list, with a reference that says whether the file still exists.
 _files: dict[int, tuple[weakref.ref[OwnFile], list[int]]] = {}
-_busy: list[int] = []  # the threads that are opening or closing
+_busy: dict[int, int] = {}  # the thread of each call that opens or closes
 _forking: list[int] = []  # the threads that are forking
 
 
@@ -84,17 +84,21 @@ def _close_forgotten() -> None:
 def unforked(step: Callable[[], T]) -> T:
     """Call a step while no other thread forks. Wait for a fork up to a second: a handler may have interrupted it."""
     me, deadline = threading.get_ident(), time.monotonic() + _MOST_WAIT_S
+    call = id(deadline)  # not the thread: a signal handler may call this in the middle of a call
     while True:
         try:
-            _busy.append(me)
+            _busy[call] = me
             if not _others(_forking, me) or time.monotonic() > deadline:
                 return step()
         finally:
-            _busy.remove(me)
+            try:
+                _busy.pop(call, None)
+            finally:  # an interrupt may have ended the first attempt
+                _busy.pop(call, None)
         time.sleep(_PAUSE_S)
 
 
-def _others(threads: list[int], me: int) -> set[int]:
+def _others(threads: Iterable[int], me: int) -> set[int]:
     return set(threads) - {me}
 
 
@@ -102,7 +106,7 @@ def _before_fork() -> None:
     me = threading.get_ident()
     deadline = time.monotonic() + _MOST_WAIT_S
     _forking.append(me)
-    while _others(_busy, me) and time.monotonic() < deadline:
+    while _others(_busy.copy().values(), me) and time.monotonic() < deadline:
         time.sleep(_PAUSE_S)
 
 
@@ -117,8 +121,10 @@ def _after_fork_in_child() -> None:
     No other thread is left, but this one may be in a signal handler that interrupted a step.
     """
     me = threading.get_ident()
-    for threads in _busy, _forking:
-        threads[:] = [thread for thread in threads if thread == me]
+    _forking[:] = [thread for thread in _forking if thread == me]
+    for call, thread in _busy.copy().items():
+        if thread != me:
+            _busy.pop(call, None)
     _after_fork_in_parent()
     for _, numbers in _files.copy().values():
         for number in numbers.copy():

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from statezoo.checkpoints.errors import CheckpointError, LockedError, WriteError
-from statezoo.checkpoints.storage import locks
+from statezoo.checkpoints.storage import forks, locks
 from statezoo.checkpoints.storage.forks import OwnFile
 from statezoo.checkpoints.storage.locks import locked
 
@@ -537,3 +538,28 @@ def test_a_path_that_cannot_be_opened_is_treated_as_having_no_locks(tmp_path: Pa
     with locked(tmp_path / "absent") as is_locked:
         assert is_locked is False
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_before_any_line_of_opening_a_file_is_raised_and_makes_no_fork_wait():
+    def interrupted(step_of_call: int) -> bool:
+        lines = itertools.count()
+
+        def trace(frame: FrameType, event: str, argument: object) -> Any:
+            if frame.f_code is not forks.unforked.__code__:
+                return None
+            if event == "line" and next(lines) == step_of_call:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            forks.unforked(int)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    assert len(list(itertools.takewhile(bool, map(interrupted, itertools.count())))) >= 6
+    assert not forks._busy
