@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import CheckpointError, MissingFileError, WriteError
 from ..formats import format_of
-from ..storage import durable, marks
+from ..storage import marks, temporary
 from ..storage.identity import Identity, identity_of, seen_identity_of
 from ..storage.source import FileSource
 from .index import (
@@ -153,10 +153,10 @@ def clear_leftovers(path: str) -> bool:
     for dead, lines in marks.dead_marks(path + INDEX_SUFFIX):
         noted = dict(file for line in lines for file in _noted(line))
         if remove_unnamed(path, noted):
-            durable.remove_dead(dead)
+            temporary.remove_dead(dead)
         else:
             is_done = False
-    durable.remove_leftovers(os.path.dirname(path))
+    temporary.remove_leftovers(os.path.dirname(path))
     return is_done
 
 

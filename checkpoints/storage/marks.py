@@ -1,8 +1,8 @@
 """Marks: a process notes what it is about to write or remove, so that the next one can clean up if it dies.
 
-A mark is a temporary file (see temporary.py) with a JSON object on each line. Its process holds a lock on it: a mark that
-nobody has locked belongs to a dead process. Only what a mark names is removed: files of other programs, and copies in
-progress, may look the same as what a dead process left.
+A mark is a temporary file (see temporary.py) with a JSON object on each line. Its process holds a lock on it: a mark
+that nobody has locked belongs to a dead process. Only what a mark names is removed: files of other programs, and copies
+in progress, may look the same as what a dead process left.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from xxhash import xxh3_64_hexdigest
 
-from . import temporary
 from .identity import Identity, remove
+from .temporary import Temporary, read_dead
 
 _MOST_BYTES = 1 << 24
 
@@ -60,7 +60,7 @@ def marked(path: str, content: dict[str, Any]) -> Iterator[Mark]:
 
     If it is not settled then, it stays: the next process cleans up as if this one had died.
     """
-    temporary = durable.Temporary()
+    temporary = Temporary()
     mark = Mark(-1)
     try:
         with suppress(OSError):
@@ -88,7 +88,7 @@ def dead_marks(path: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     with suppress(OSError):
         for name in sorted(os.listdir(folder)):
             mark = os.path.join(folder, name)
-            if name.startswith(prefix) and (text := temporary.read_dead(mark, _MOST_BYTES)) is not None:
+            if name.startswith(prefix) and (text := read_dead(mark, _MOST_BYTES)) is not None:
                 yield mark, [content for line in text.split(b"\n") if (content := _parsed(line)) is not None]
 
 

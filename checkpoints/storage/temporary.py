@@ -1,4 +1,4 @@
-"""Temporary files. Whatever happens to the process, none stays: the system removes one, or the next save does.
+"""Temporary files. If the process is killed, the system removes those without a name, and the next save the others.
 
 Those with a name are `.statezoo-<k>.tmp`, k = 0, 1, ..., whatever the names of their targets. A writer holds a lock on
 the one it writes, which the system releases when the process dies. A temporary file without a lock was therefore left

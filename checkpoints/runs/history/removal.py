@@ -21,7 +21,7 @@ from ...errors import CheckpointError
 from ...files import open_header
 from ...sharding import writer
 from ...sharding.index import INDEX_SUFFIX, parse_index, read_index
-from ...storage import durable, marks
+from ...storage import marks, temporary
 from ...storage.identity import Identity, identities_in, identity_of
 from . import files
 from .log import NAME as LOG_NAME
@@ -70,7 +70,7 @@ def clear_unfinished(history: str) -> None:
     """Remove what killed processes left unfinished in the folder of a history."""
     for mark, lines in marks.dead_marks(os.path.join(history, LOG_NAME)):
         if all(_clear(history, content) for content in lines):
-            durable.remove_dead(mark)
+            temporary.remove_dead(mark)
 
 
 def remove(history: str, entry: files.Entry, seen: Mapping[str, Identity], is_own: bool) -> None:
@@ -111,7 +111,7 @@ def _clear(history: str, content: Mapping[str, Any]) -> bool:
         return True
     path = files.path_of(history, *parsed)
     if not files.is_in_folder(path):
-        durable.remove_leftovers(history)
+        temporary.remove_leftovers(history)
         return True
     folder = os.path.dirname(path)
     inode = _inode_of_folder(folder)
