@@ -49,9 +49,9 @@ class Campaign:
         self._reset()
 
     def run(self, fault: Fault, stride: int) -> Counter[str]:
-        """Strike at every stride-th call until a save is through; return how often each thing came of it.
+        """Strike at every stride-th call until a save finishes. Return how often each outcome occurred.
 
-        What must not be is in there with a description of its own, which begins with BROKEN.
+        What must not happen has its own description, which starts with BROKEN.
         """
         outcomes: Counter[str] = Counter()
         at, misses = 1, 0

@@ -162,7 +162,7 @@ def run_batch(name: str, trials: int, seed: int, kinds: tuple[str, ...] = KINDS)
 
 
 def run_all(trials: int, seed: int, names: list[str]) -> tuple[Counter[str], list[str]]:
-    """Share trials out to the jobs, and print what came of them."""
+    """Divide the trials among the jobs, and print their outcomes."""
     counts, failures = Counter[str](), list[str]()
     each = max(1, round(trials / len(names)))
     for name in names:

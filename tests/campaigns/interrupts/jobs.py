@@ -1,7 +1,7 @@
-"""Calls that are interrupted again and again, each in a folder of its own, and how to see what is there afterwards.
+"""Calls that are interrupted repeatedly, each in its own folder, and the check of what is there afterwards.
 
-A state has a version: the number that fills every array. After a call that was to bring version n, the old version is
-there or version n, and every byte of it.
+A state has a version: the number that fills every array. After a call that should bring version n, either the old
+version is there or version n, whole.
 """
 
 from __future__ import annotations

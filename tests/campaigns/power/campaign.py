@@ -61,7 +61,7 @@ class Campaign:
 
     @property
     def states(self) -> int:
-        """How many different states were made and read."""
+        """The number of different states that were made and read."""
         return len(self._seen)
 
     def run(self) -> None:
@@ -136,7 +136,7 @@ class Campaign:
 
 
 class Result(NamedTuple):
-    """What came of a scenario."""
+    """The outcomes of a scenario."""
 
     name: str
     cuts: int

@@ -40,7 +40,7 @@ _PROGRAM = f"import sys; sys.exit({_OF_CHILD})"
 
 
 class Campaign:
-    """Trials in one world. counts: what came of them. failures: what must not be."""
+    """Trials in one world. counts: their outcomes. failures: what went wrong."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.world, self.rng = World(folder), random.Random(seed)
@@ -106,7 +106,7 @@ class Campaign:
         return len(children)
 
     def _fork(self, end: str, is_handler: bool) -> int:
-        """Fork. Return in the child, too, if it is to go on with what was interrupted."""
+        """Fork. Return in the child, too, if it should continue what was interrupted."""
         child = os.fork()
         if not child:
             signal.setitimer(signal.ITIMER_REAL, 0)

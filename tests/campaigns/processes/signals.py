@@ -45,7 +45,7 @@ class Interrupt(KeyboardInterrupt):
 
 
 class Campaign:
-    """Trials in one world. counts: what came of them. failures: what must not be."""
+    """Trials in one world. counts: their outcomes. failures: what went wrong."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.world, self.rng = World(folder), random.Random(seed)

@@ -47,7 +47,7 @@ def value_of(state: Any) -> float:
 
 
 class World:
-    """The folder, and what is done in it. Each action takes a number that no other one has."""
+    """The folder, and what is done in it. Each action takes a number of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -157,7 +157,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def descriptors() -> list[str]:
-    """Return what the open descriptors of this process lead to."""
+    """Return what the open descriptors of this process refer to."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -168,7 +168,7 @@ def descriptors() -> list[str]:
 
 
 def quiet() -> None:
-    """Leave out the warnings of damaged checkpoints: the checks say what is damaged."""
+    """Ignore the warnings about damaged checkpoints: the checks report damage."""
     warnings.simplefilter("ignore")
 
 

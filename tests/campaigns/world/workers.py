@@ -23,7 +23,7 @@ class Worker:
         self._process.stdin.flush()
 
     def result(self) -> Any:
-        """Return what came of it. Raises EOFError if the process died."""
+        """Return the result of the task. Raises EOFError if the process died."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -31,7 +31,7 @@ class Worker:
         return json.loads(line)
 
     def do(self, task: str, **arguments: Any) -> Any:
-        """Give it a task, and return what came of it."""
+        """Give it a task and return the result."""
         self.begin(task, **arguments)
         return self.result()
 
@@ -41,19 +41,19 @@ class Worker:
         self._process.communicate()
 
 
-# For all stories, as starting a process takes long. The third one takes the place of the next one that dies.
+# Shared by all stories, because starting a process is slow. The third one replaces the next one that dies.
 _workers: list[Worker] = []
 
 
 def worker(number: int) -> Worker:
-    """Return one of two processes, started if need be."""
+    """Return one of two processes. Start it if necessary."""
     while len(_workers) < 3:
         _workers.append(Worker())
     return _workers[number]
 
 
 def killed_or_done(number: int) -> bool:
-    """Return whether a process that was to die is dead; then another takes its place. Otherwise it is ended too."""
+    """Return True if a process that should die did. End it otherwise. Either way another process takes its place."""
     try:
         worker(number).result()
         is_dead = False
