@@ -123,10 +123,18 @@ class Publisher:
         self._counts[f"{signal.Signals(number).name} to {self.name}"] += 1
 
 
+def start_reader(here: Path, versions: set[str], count: int, seed: int) -> tuple[Any, Connection]:
+    """Start a process that reads. Return it, and the connection that its counts come through."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=read, args=(here, versions, count, seed, send), daemon=True)
+    process.start()
+    return process, receive
+
+
 def run(reads: int, seed: int) -> Counter[str]:
     """Run the campaign and return its counts: see reporting.py."""
     rng, counts = random.Random(seed), Counter[str]()
-    context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as scratch:
         entries, runs, prints = prepare(Path(scratch))
         target = Path(shutil.copytree(find(NAME), Path(scratch) / "models" / "arch" / NAME))
@@ -141,13 +149,9 @@ def run(reads: int, seed: int) -> Counter[str]:
             Publisher("a publisher that renames twice", replace, (target, entries, False), counts),
             Publisher("zoo.publish", publish, (target, runs), counts),
         ]
-        readers = []
-        for _ in range(READERS):
-            receive, send = context.Pipe(duplex=False)
-            arguments = (target.parents[1], prints, reads // READERS, rng.randrange(10**6), send)
-            process = context.Process(target=read, args=arguments, daemon=True)
-            process.start()
-            readers.append((process, receive))
+        readers = [
+            start_reader(target.parents[1], prints, reads // READERS, rng.randrange(10**6)) for _ in range(READERS)
+        ]
         while readers:
             time.sleep(rng.uniform(0.0, 0.3))
             struck = rng.choice(publishers)
