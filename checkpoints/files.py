@@ -205,7 +205,9 @@ def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
             raise WriteError(
                 f"the state could not be written to a temporary file in {folder}: {reason}. {advice}", error
             ) from error
-        raise WriteError(f"the state could not be written: {reason}.", error) from error
+        raise WriteError(
+            f"the state could not be written: {reason}. Check the disk or pipe that it writes to.", error
+        ) from error
 
 
 def _write_whole(file: BinaryIO, content: bytes) -> None:
@@ -216,7 +218,7 @@ def _write_whole(file: BinaryIO, content: bytes) -> None:
         if count is None:
             raise WriteError("the state could not be written: the file does not take more at once. Open it blocking.")
         if not count:
-            raise WriteError("the state could not be written: the file takes no more bytes.")
+            raise WriteError("the state could not be written: the file takes no more bytes. Free some space.")
         memory = memory[count:]
 
 

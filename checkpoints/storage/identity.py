@@ -36,7 +36,7 @@ def identity_of(path: str) -> Identity | None:
 
 
 def seen_identity_of(path: str) -> Identity | None:
-    """Return the same as `identity_of`. Raises OSError if the system refuses to tell."""
+    """Return what `identity_of` does, but raise OSError if the system refuses to tell."""
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -74,7 +74,7 @@ def _of_open_file(file: Any) -> Source:
     try:
         content = file.read()
     except OSError as error:
-        raise ReadError(f"{name} could not be read: {error.strerror or error}.", error) from error
+        raise ReadError(f"{name} could not be read: {error.strerror or error}. Check the file.", error) from error
     if not isinstance(content, bytes):
         raise ArgumentError(
             f"{name} gives {type(content).__name__} when it is read, not bytes. Open it with mode 'rb'."

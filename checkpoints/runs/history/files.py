@@ -133,7 +133,9 @@ def names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ReadError(f"the folder of the history, {folder}, cannot be read: {reason}.", error) from error
+        raise ReadError(
+            f"the folder of the history, {folder}, cannot be read: {reason}. Check the path and its permissions.", error
+        ) from error
 
 
 def entries(folder: str) -> list[Entry]:
