@@ -201,7 +201,7 @@ class _Range:
 
 
 def memory_between(low: int, high: int) -> np.ndarray:
-    """Return the bytes of memory between two addresses. They must stay in place as long as the array is used."""
+    """Return the bytes of memory between two addresses. They must stay in place while the array is used."""
     return np.asarray(_Range(low, high))
 
 

@@ -71,7 +71,7 @@ def _processors() -> int:
 
 
 def observe() -> None:
-    """Let debuggers and measurements of the coverage see this thread, as threading.Thread does."""
+    """Let debuggers and coverage tools see this thread, as threading.Thread does."""
     sys.settrace(threading.gettrace())
     sys.setprofile(threading.getprofile())
 

@@ -71,7 +71,7 @@ class Log:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise ReadError(f"{self.path} could not be read: {_reason(error)}.", error) from error
+            raise ReadError(f"{self.path} could not be read: {_reason(error)}. Check the file.", error) from error
 
     @contextmanager
     def locked(self) -> Iterator[OpenLog]:
