@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import CheckpointError, MissingFileError, WriteError
 from ..formats import format_of
 from ..storage import marks, temporary
+from ..storage.durable import flush_folder
 from ..storage.identity import Identity, identity_of, seen_identity_of
 from ..storage.source import FileSource
 from .index import (
@@ -131,10 +132,11 @@ def remove_files(path: str, files: Files) -> bool:
     return is_done
 
 
-def remove_set(path: str, files: Files) -> None:
+def remove_set(path: str, files: Files, durable: bool) -> None:
     """Remove a checkpoint, the index first: without it, the shards are no longer a checkpoint.
 
     files: the index and the shards to remove, by name. If the index is another file by now, nothing is removed.
+    durable: after a power cut too, there is no index without its shards.
     """
     index_path = path + INDEX_SUFFIX
     shards = dict(files)
@@ -144,6 +146,8 @@ def remove_set(path: str, files: Files) -> None:
     with suppress(OSError), marks.marked(index_path, {}) as mark:
         note(mark, shards)
         if marks.remove_marked(index_path, index_path, index):
+            if durable:
+                flush_folder(path, os.path.dirname(path))
             mark.is_settled = remove_unnamed(path, shards)
 
 

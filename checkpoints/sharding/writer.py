@@ -222,18 +222,18 @@ def remove_shards(path: str) -> None:
         if seen is not None and index is not None:
             shards = ownership.own_shards(path, index)
             if index.manifest is not None or shards.keys() == set(index.shards):
-                ownership.remove_set(path, {**shards, os.path.basename(index_path): seen})
+                ownership.remove_set(path, {**shards, os.path.basename(index_path): seen}, durable=False)
         if is_locked:
             ownership.clear_leftovers(path)
 
 
-def remove_set(path: str, seen: ownership.Files) -> None:
+def remove_set(path: str, seen: ownership.Files, durable: bool) -> None:
     """Remove a checkpoint in shards. seen: its files when it was last known to be ours, by name."""
     with locked(os.path.dirname(path)):
         index = ownership.index_at(path)
         if index is not None:
             names = {*index.shards, os.path.basename(path) + INDEX_SUFFIX}
-            ownership.remove_set(path, {name: identity for name, identity in seen.items() if name in names})
+            ownership.remove_set(path, {name: identity for name, identity in seen.items() if name in names}, durable)
 
 
 def clear_leftovers(path: str) -> bool:

@@ -87,7 +87,7 @@ class History:
         self._checks = Checks()
         # Of each process: a thread that held it does not exist in a forked one. A handler may save during a save.
         self._saving: dict[int, Any] = {}
-        self._known = Known(self.folder, self._log)
+        self._known = Known(self.folder, self._log, durable)
         self._saved: dict[files.Entry, Saved] = {}
         self._unlogged_names: list[str] = []  # of the saves in progress, whose lines are not yet written
         self._is_log_complete = False

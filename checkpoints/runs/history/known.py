@@ -26,8 +26,8 @@ class _Seen(NamedTuple):
 class Known:
     """The checkpoints that a history may remove. One that appears later belongs to another process, or to a person."""
 
-    def __init__(self, folder: str, log: Log) -> None:
-        self._folder, self._log = folder, log
+    def __init__(self, folder: str, log: Log, durable: bool) -> None:
+        self._folder, self._log, self._durable = folder, log, durable
         seen = {entry: _Seen(removal.files_of(entry)) for entry in files.entries(folder)}
         self._seen = {entry: found for entry, found in seen.items() if removal.is_complete(entry)}
 
@@ -50,7 +50,7 @@ class Known:
                 savers = self._log.savers() if savers is None else savers
                 self._seen[entry] = seen = seen._replace(saver=savers.get(entry.name, ""))
             if not is_another_alive(seen.saver or ""):  # a living process removes its own
-                removal.remove(self._folder, entry, seen.files, seen.is_own)
+                removal.remove(self._folder, entry, seen.files, seen.is_own, self._durable)
         known = self._seen.copy()  # before the names are listed: a handler may save in between
         names = set(files.names(self._folder))
         for entry in known:

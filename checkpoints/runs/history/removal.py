@@ -73,17 +73,18 @@ def clear_unfinished(history: str) -> None:
             temporary.remove_dead(mark)
 
 
-def remove(history: str, entry: files.Entry, seen: Mapping[str, Identity], is_own: bool) -> None:
+def remove(history: str, entry: files.Entry, seen: Mapping[str, Identity], is_own: bool, durable: bool) -> None:
     """Remove a checkpoint if it belongs to the history. If the system refuses, the next save tries again.
 
     seen: its files when it was saved or first seen. is_own: whether it was saved by this history, not only seen.
+    durable: a power cut does not bring back a part of it.
     """
     if os.path.islink(os.path.join(history, entry.name)) or not (is_own or _proves_own(entry)):
         return
     with suppress(OSError):
         if entry.is_folder:
             with in_progress(history, entry.path):
-                writer.remove_set(entry.path, seen)
+                writer.remove_set(entry.path, seen, durable)
                 os.rmdir(os.path.dirname(entry.path))
         elif entry.name in seen:
             marks.remove_marked(os.path.join(history, LOG_NAME), entry.path, seen[entry.name])
