@@ -41,7 +41,7 @@ class OwnFile:
 
     @property
     def number(self) -> int:
-        """The descriptor, or -1 while no file is open. In a forked child, it leads to the null device."""
+        """The descriptor, or -1 while no file is open. In a forked child, it leads to an empty pipe."""
         return next(iter(self._opened), -1)
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> None:
@@ -116,7 +116,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Replace each file by the null device. Its number stays in use: code that goes on must not write to another file.
+    """Replace each file by an empty pipe. Its number stays in use: code that goes on must not write to another file.
 
     No other thread is left, but this one may be in a signal handler that interrupted a step.
     """
@@ -131,12 +131,21 @@ def _after_fork_in_child() -> None:
             with suppress(OSError):
                 os.close(number)
             try:
-                null = os.open(os.devnull, os.O_RDWR | _CLOSE_ON_EXEC)
-                if null != number:
-                    os.dup2(null, number, inheritable=False)
-                    os.close(null)
+                _occupy(number)
             except OSError:
                 numbers.remove(number)
+
+
+def _occupy(number: int) -> None:
+    """Make a number the end of a pipe that nobody writes to. Raises OSError.
+
+    It takes no writes, and a change of its mode or owner changes nothing else, unlike that of the null device.
+    """
+    reading, writing = os.pipe()
+    os.close(writing)
+    if reading != number:
+        os.dup2(reading, number, inheritable=False)
+        os.close(reading)
 
 
 if hasattr(os, "register_at_fork"):
