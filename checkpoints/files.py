@@ -198,6 +198,7 @@ def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
+        refuse_forked("the open file", process)
         reason = error.strerror or error
         if folder:
             advice = "Free some space there, or set the environment variable TMPDIR to another folder."

@@ -22,7 +22,7 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 # Anything may be at the name of a leftover: opening it must neither wait nor follow a link.
 _LEFT = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # Writers that have finished leave gaps in the numbers below those of others that are killed.
-_MOST_GAPS = 16
+_MOST_GAPS = 4
 _READ_BYTES = 1 << 20
 _NAMELESS = getattr(os, "O_TMPFILE", 0)  # Linux
 _REMOVED_ON_CLOSE = getattr(os, "O_TEMPORARY", 0)  # Windows
@@ -48,8 +48,10 @@ class Temporary:
         for path in paths:
             if self.create(path, replaced) or (remove_dead(path) and self.create(path, replaced)):
                 break
-        for path in itertools.islice(paths, _MOST_GAPS):
-            remove_dead(path)
+        others = list(itertools.islice(paths, _MOST_GAPS))
+        if any(map(os.access, others, itertools.repeat(os.F_OK))):  # a loop takes as long as the rest of a small save
+            for other in others:
+                remove_dead(other)
 
     def create(self, path: str, replaced: os.stat_result | None = None) -> bool:
         """Create the file at `path` and lock it. Return False if one exists.
