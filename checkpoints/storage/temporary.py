@@ -22,7 +22,7 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 # Anything may be at the name of a leftover: opening it must neither wait nor follow a link.
 _LEFT = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # Writers that have finished leave gaps in the numbers below those of others that are killed.
-_MOST_GAPS = 4
+_MOST_GAPS = 16
 _READ_BYTES = 1 << 20
 _NAMELESS = getattr(os, "O_TMPFILE", 0)  # Linux
 _REMOVED_ON_CLOSE = getattr(os, "O_TEMPORARY", 0)  # Windows
