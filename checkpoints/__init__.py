@@ -13,8 +13,8 @@
     history.save(1200, model, {"loss": 0.25})
     load_model(model, history.best().path)
 
-To read the code, start with files (what a save and a load do), then state, storage, formats, reading, sharding, models,
-runs, tools and testing.
+To read the code, start with files (what a save and a load do), then state, storage, formats, reading, models, runs,
+tools and testing.
 """
 
 from importlib import import_module

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from ...errors import ArgumentError, CheckpointError, ReadError, WriteError
 from ...files import read_metadata
+from ...files.sharding.index import INDEX_SUFFIX
 from ...formats import DEFAULT, known_formats
-from ...sharding.index import INDEX_SUFFIX
 from ...storage.identity import Identity
 from .log import NAME as LOG_NAME
 from .log import Record

@@ -1,9 +1,10 @@
 """Checkpoints that share shards: tensors unchanged since an earlier checkpoint are linked, not written again.
 
-The state is saved in shards with an index, in Hugging Face's layout (see sharding/index.py). If all tensors in a shard
-of the earlier checkpoint have the same digests, that shard becomes a shard of the new checkpoint by a hard link: one
-file with two names, which exists until both are removed. The other tensors are written. Unchanged ones among them get
-shards of their own, so that the next save can link to these. Frozen tensors are thus written twice, and never again.
+The state is saved in shards with an index, in Hugging Face's layout (see files/sharding/index.py). If all tensors in a
+shard of the earlier checkpoint have the same digests, that shard becomes a shard of the new checkpoint by a hard link:
+one file with two names, which exists until both are removed. The other tensors are written. Unchanged ones among them
+get shards of their own, so that the next save can link to these. Frozen tensors are thus written twice, and never
+again.
 
     step 100   embedding, backbone, head in one shard      (written)
     step 200   embedding, backbone | head                  (written, now apart)
@@ -27,10 +28,10 @@ from typing import Any, NamedTuple
 
 from ...errors import CheckpointError
 from ...files import open_header, packed_of, write_shard
+from ...files.sharding import index as shards
+from ...files.sharding import writer as shard_set
 from ...reading.lazy import LazyTensor
 from ...reading.reader import Reader
-from ...sharding import index as shards
-from ...sharding import writer as shard_set
 from ...state import dtypes
 from ...state.deferred import Deferred
 from ...state.manifest import TensorSpec

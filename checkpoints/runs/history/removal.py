@@ -19,8 +19,8 @@ from typing import Any
 
 from ...errors import CheckpointError
 from ...files import open_header
-from ...sharding import writer
-from ...sharding.index import INDEX_SUFFIX, parse_index, read_index
+from ...files.sharding import writer
+from ...files.sharding.index import INDEX_SUFFIX, parse_index, read_index
 from ...storage import marks, temporary
 from ...storage.identity import Identity, identities_in, identity_of
 from . import files

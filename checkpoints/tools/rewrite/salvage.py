@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from ...errors import CorruptError, FormatError, RulesError
 from ...files import open_header
+from ...files.sharding.index import INDEX_SUFFIX
 from ...formats import Format, format_of, format_of_content
 from ...reading.header import Header, header_of
-from ...sharding.index import INDEX_SUFFIX
 from ...storage.source import source_of
 
 

@@ -18,7 +18,7 @@ import pytest
 from shard_states import AFTER, BEFORE, INDEX, MARKED, NEW, OLD, USUAL, holds, names, save_plain, save_shards
 
 from statezoo.checkpoints import Deferred, WriteError, load_file, open_checkpoint, save_file
-from statezoo.checkpoints.sharding import ownership
+from statezoo.checkpoints.files.sharding import ownership
 from statezoo.checkpoints.storage import durable
 from statezoo.checkpoints.testing import compare_states
 
@@ -273,7 +273,7 @@ def test_two_writers_and_a_reader_at_once_see_only_complete_states(path: Path):
 
 
 def test_a_reader_that_a_writer_overtakes_tries_again(path: Path, monkeypatch: pytest.MonkeyPatch):
-    from statezoo.checkpoints.sharding import reader as sharded
+    from statezoo.checkpoints.files.sharding import reader as sharded
 
     save_shards(OLD, path)
     original = sharded.read_index

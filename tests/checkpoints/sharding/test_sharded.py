@@ -29,7 +29,7 @@ from statezoo.checkpoints import (
     save_file,
     verify,
 )
-from statezoo.checkpoints.sharding import reader as sharded
+from statezoo.checkpoints.files.sharding import reader as sharded
 from statezoo.checkpoints.testing import compare_states
 
 INDEX = "model.safetensors.index.json"

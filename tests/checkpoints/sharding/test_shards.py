@@ -150,7 +150,7 @@ def test_a_tensor_larger_than_a_shard_gets_its_own_shard(path: Path):
 
 @pytest.mark.parametrize("count", [1, 9, 10, 12_345, 123_456])
 def test_the_names_of_shards_sort_in_their_order(count: int):
-    from statezoo.checkpoints.sharding.index import is_numbered, is_shard_of, shard_names
+    from statezoo.checkpoints.files.sharding.index import is_numbered, is_shard_of, shard_names
 
     for mark in (0, 1):
         names = shard_names("folder/model.safetensors", count, mark)
@@ -220,7 +220,7 @@ def test_an_open_checkpoint_is_split_into_shards_and_merged_again(path: Path):
     ],
 )
 def test_shard_sizes_are_numbers_of_bytes_or_text_with_a_unit(size: str | int, most_bytes: int):
-    from statezoo.checkpoints.sharding.index import most_bytes_of
+    from statezoo.checkpoints.files.sharding.index import most_bytes_of
 
     assert most_bytes_of(size) == most_bytes
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import Any
 
-from ..errors import CheckpointError, MissingFileError, WriteError
-from ..formats import format_of
-from ..storage import marks, temporary
-from ..storage.durable import flush_folder
-from ..storage.identity import Identity, identity_of, seen_identity_of
-from ..storage.source import FileSource
+from ...errors import CheckpointError, MissingFileError, WriteError
+from ...formats import format_of
+from ...storage import marks, temporary
+from ...storage.durable import flush_folder
+from ...storage.identity import Identity, identity_of, seen_identity_of
+from ...storage.source import FileSource
 from .index import (
     INDEX_SUFFIX,
     Index,

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import NoReturn
 
-from ..errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
-from ..formats import DEFAULT, format_of, is_shardable, known_suffixes
-from ..formats.entries import MANIFEST
-from ..reading.header import Header, Part
-from ..state.manifest import Manifest, TensorSpec
-from ..state.parsing import parse
-from ..storage.identity import Identity
-from ..storage.source import FileSource, Source
+from ...errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
+from ...formats import DEFAULT, format_of, is_shardable, known_suffixes
+from ...formats.entries import MANIFEST
+from ...reading.header import Header, Part
+from ...state.manifest import Manifest, TensorSpec
+from ...state.parsing import parse
+from ...storage.identity import Identity
+from ...storage.source import FileSource, Source
 from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
 
 # Systems allow a process a few hundred open files. Up to this number, shards stay open from the start, so that they may

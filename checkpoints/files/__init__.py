@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, BinaryIO
 
-from .errors import (
+from ..errors import (
     ADVICE_AT_LIMITS,
     ArgumentError,
     CheckpointError,
@@ -19,23 +19,23 @@ from .errors import (
     WriteError,
     enough_memory,
 )
-from .formats import DEFAULT, Format, format_named, format_of
-from .reading.header import Header, open_one
-from .reading.lazy import Checkpoint, load_state
-from .reading.reader import Mmap, Reader
+from ..formats import DEFAULT, Format, format_named, format_of
+from ..reading.header import Header, open_one
+from ..reading.lazy import Checkpoint, load_state
+from ..reading.reader import Mmap, Reader
+from ..state import dtypes
+from ..state import validation as state
+from ..state.manifest import Manifest, TensorSpec
+from ..state.sharing import Packed, pack
+from ..state.snapshot import copied_at_once
+from ..storage import streams
+from ..storage.durable import refuse_forked, replace, write_all
+from ..storage.marks import is_marked
+from ..storage.streams import Placed
+from ..storage.temporary import content_of, unnamed
 from .sharding import index, writer
 from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import ReplacedError, checkpoint_in, open_sharded
-from .state import dtypes
-from .state import validation as state
-from .state.manifest import Manifest, TensorSpec
-from .state.sharing import Packed, pack
-from .state.snapshot import copied_at_once
-from .storage import streams
-from .storage.durable import refuse_forked, replace, write_all
-from .storage.marks import is_marked
-from .storage.streams import Placed
-from .storage.temporary import content_of, unnamed
 
 _MOST_LOOKS = 100
 

@@ -27,15 +27,15 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ..errors import ArgumentError, CorruptError
-from ..formats import DEFAULT, is_shardable
-from ..formats.entries import MANIFEST, InvalidError, parsed, sealable, sealed, unsealed
-from ..formats.recognise import HEAD_BYTES, cause_of
-from ..state import dtypes
-from ..state.deferred import Deferred
-from ..state.manifest import Manifest, TensorSpec, holds_manifest
-from ..state.sharing import Packed
-from ..storage.source import FileSource
+from ...errors import ArgumentError, CorruptError
+from ...formats import DEFAULT, is_shardable
+from ...formats.entries import MANIFEST, InvalidError, parsed, sealable, sealed, unsealed
+from ...formats.recognise import HEAD_BYTES, cause_of
+from ...state import dtypes
+from ...state.deferred import Deferred
+from ...state.manifest import Manifest, TensorSpec, holds_manifest
+from ...state.sharing import Packed
+from ...storage.source import FileSource
 
 INDEX_SUFFIX = ".index.json"
 # Enough for a million names. Once parsed, an index takes several times as much memory.

@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
-from ..errors import ArgumentError, LockedError, WriteError
-from ..formats import DEFAULT
-from ..storage import durable as files
-from ..storage import marks
-from ..storage.forks import OwnFile
-from ..storage.identity import Identity, identity_of
-from ..storage.locks import WAIT_S, locked
+from ...errors import ArgumentError, LockedError, WriteError
+from ...formats import DEFAULT
+from ...storage import durable as files
+from ...storage import marks
+from ...storage.forks import OwnFile
+from ...storage.identity import Identity, identity_of
+from ...storage.locks import WAIT_S, locked
 from . import ownership
 from .index import INDEX_SUFFIX, is_shard_name, shard_names
 
