@@ -117,6 +117,36 @@ class MemorySource:
         """Do nothing: the memory is the caller's."""
 
 
+class RangeSource:
+    """A range of the bytes of another source, such as a member of an archive, as a source of its own."""
+
+    def __init__(self, whole: Source, start: int, size_bytes: int) -> None:
+        self.whole, self.start, self.size_bytes = whole, start, size_bytes
+        self.name = whole.name
+
+    def read_into(self, offset: int, *buffers: memoryview) -> None:
+        """Fill contiguous buffers, one after the other, from an offset. Raises EOFError if there are too few bytes."""
+        if offset + sum(buffer.nbytes for buffer in buffers) > self.size_bytes:
+            raise EOFError
+        self.whole.read_into(self.start + offset, *buffers)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return `size_bytes` bytes from an offset. Raises EOFError if there are fewer."""
+        if offset + size_bytes > self.size_bytes:
+            raise EOFError
+        return self.whole.read(self.start + offset, size_bytes)
+
+    def memory(self, copy_on_write: bool) -> memoryview:
+        """Return the bytes as memory. Raises EOFError if the source has become shorter."""
+        part = self.whole.memory(copy_on_write)[self.start : self.start + self.size_bytes]
+        if len(part) < self.size_bytes:
+            raise EOFError
+        return part
+
+    def close(self) -> None:
+        """Do nothing: the other source belongs to the caller."""
+
+
 class FileSource:
     """A regular file. It stays the same file even if another file is renamed to its path."""
 

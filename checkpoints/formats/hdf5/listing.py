@@ -10,6 +10,7 @@ from ...errors import CheckpointError, CorruptError
 from ...state import dtypes
 from ...state.manifest import TensorSpec
 from ...storage.source import Source
+from .order import in_order
 from .process import nonsense
 
 _MOST_AXES = 32
@@ -38,7 +39,7 @@ class Found(NamedTuple):
 class Listing(NamedTuple):
     """The datasets of a file by path, in the order of the file, and the objects that cannot be read, with the reason.
 
-    A dataset with two links occurs twice.
+    A dataset with two links occurs twice. Files of Keras are in the order that order.py describes.
     """
 
     links: list[tuple[Path, Found]]
@@ -68,7 +69,8 @@ def listing_of(source: Source, index: bytes, most_bytes: int, is_cut_off: bool =
                 unsupported.append((path, item))
             else:
                 links.append((path, item))
-        return Listing(links, unsupported)
+        orders = [(_path(parts), list(_path(names))) for parts, names in content["orders"]]
+        return Listing(in_order(links, orders), unsupported)
     except CheckpointError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

@@ -18,7 +18,7 @@ from signal import Signals
 from typing import IO, BinaryIO
 
 from ...errors import CorruptError, ReadError
-from ...storage.source import FileSource, Source
+from ...storage.source import FileSource, RangeSource, Source
 from ...storage.threads import undisturbed
 from ..recognise import AGAIN, HEAD_BYTES, cause_of
 from .superblock import written_size_of
@@ -36,10 +36,10 @@ _HEAD_BYTES = 9
 _MAIN = """
 import sys, types
 package = types.ModuleType("statezoo_hdf5")
-package.__path__, sys.modules[package.__name__] = [sys.argv[6]], package
-sys.path += sys.argv[7:]
+package.__path__, sys.modules[package.__name__] = [sys.argv[7]], package
+sys.path += sys.argv[8:]
 from statezoo_hdf5.worker import main
-main(*map(int, sys.argv[1:5]), sys.argv[5])
+main(*map(int, sys.argv[1:6]), sys.argv[6])
 """
 _PLUGIN = "hdf5plugin"
 
@@ -199,13 +199,13 @@ def _started(source: Source, limits: tuple[int, ...]) -> tuple[subprocess.Popen[
     """Start a process that has the file open. Return it and the pipe for requests. Raises ReadError if that fails."""
     if not sys.executable or getattr(sys, "frozen", False):
         raise _not_started(source, "is no Python that could run it")
-    command = [sys.executable, "-I", "-c", _MAIN, *map(str, limits), *_folders(source)]
     # Each additional BLAS thread would reserve memory that is never used.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     incoming, outgoing = os.pipe()
     requests = open(outgoing, "wb", buffering=0)  # noqa: SIM115
     try:
-        with _descriptor_of(source) as file:
+        with _descriptor_of(source) as (file, start):
+            command = [sys.executable, "-I", "-c", _MAIN, *map(str, (start, *limits)), *_folders(source)]
             pipe = subprocess.PIPE
             return subprocess.Popen(command, stdin=file, stdout=pipe, stderr=incoming, env=environment), requests
     except BaseException as error:
@@ -230,16 +230,17 @@ def _folders(source: Source) -> list[str]:
 
 
 @contextlib.contextmanager
-def _descriptor_of(source: Source) -> Iterator[int]:
-    """Yield the descriptor of an open file with the content of a source."""
+def _descriptor_of(source: Source) -> Iterator[tuple[int, int]]:
+    """Yield the descriptor of an open file with the content of a source, and where the content starts in it."""
+    whole, start = (source.whole, source.start) if isinstance(source, RangeSource) else (source, 0)
     # Without pread (Windows), the process needs its own copy of the file: it would move our position.
-    if isinstance(source, FileSource) and hasattr(os, "pread"):
-        yield source.descriptor
+    if isinstance(whole, FileSource) and hasattr(os, "pread"):
+        yield whole.descriptor, start
     else:
         with tempfile.TemporaryFile() as copy:
             copy.write(source.memory(copy_on_write=False))
             copy.flush()
-            yield copy.fileno()
+            yield copy.fileno(), 0
 
 
 def _end(process: subprocess.Popen[bytes], requests: BinaryIO, owner: int) -> None:

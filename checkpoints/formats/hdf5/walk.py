@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import h5py
-from h5py import h5, h5d, h5g, h5l, h5o, h5p, h5s, h5t, h5z  # pyright: ignore[reportAttributeAccessIssue]
+from h5py import h5, h5a, h5d, h5g, h5l, h5o, h5p, h5s, h5t, h5z  # pyright: ignore[reportAttributeAccessIssue]
 
 STEP = 2000
 _MOST_PARTS = 200
@@ -29,6 +29,9 @@ _CLASSES = {
     h5t.ARRAY: "elements that are arrays",
 }
 
+# The attributes in which Keras 2 lists the layers of a model and the weights of a layer, in order.
+_ORDERS = (b"layer_names", b"weight_names")
+
 _Path = tuple[str, ...]
 
 
@@ -49,6 +52,8 @@ class Walk:
         self.datasets: list[dict[str, Any]] = []
         self.links: list[tuple[_Path, int]] = []
         self.unsupported: list[tuple[_Path, str]] = []
+        # The paths of groups, each with the names of its members in the order that Keras 2 gives them.
+        self.orders: list[tuple[_Path, list[str]]] = []
         # The datasets whose values only libhdf5 can return.
         self.opened: dict[int, Any] = {}
         self._types: dict[bytes, tuple[str, int, bool, str]] = {}
@@ -100,6 +105,9 @@ class Walk:
 
     def _enter(self, path: _Path, group: Any) -> None:
         """Queue the links of a group, in the order of their creation if the file records it."""
+        for attribute in _ORDERS:
+            if names := _texts_in(group, attribute):
+                self.orders.append((path, names))
         tracked = group.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
         links: list[tuple[bytes, int, int]] = []
 
@@ -158,6 +166,27 @@ class Walk:
         self._steps += 1
         if not self._steps % STEP:
             self._go_on()
+
+
+def _texts_in(group: Any, attribute: bytes) -> list[str]:
+    """Return the texts in an attribute, or none if it is missing or holds anything else.
+
+    Keras 2 splits a list of more than 64 KiB into the attributes `layer_names0`, `layer_names1`, ...
+    """
+    texts: list[str] = []
+    part = attribute if h5a.exists(group, attribute) else attribute + b"0"
+    number = 0
+    while h5a.exists(group, part):
+        found = h5a.open(group, part)
+        if found.get_type().get_class() != h5t.STRING or found.get_space().get_simple_extent_ndims() != 1:
+            break
+        values: Any = h5py.Group(group).attrs[part]
+        texts += [value.decode(errors="replace") if isinstance(value, bytes) else value for value in values.tolist()]
+        if part == attribute:
+            break
+        number += 1
+        part = attribute + b"%d" % number
+    return texts
 
 
 def _check_storage(dataset: Any) -> None:

@@ -17,6 +17,7 @@ The index is JSON:
                  C-contiguous), `address` of its header, and `note`, which is text
     links        [path, number of the dataset], in the order of the file; a path is a list of its parts
     unsupported  [path, reason] of what cannot be read
+    orders       [path, names] of the groups in which Keras 2 lists layers or weights in order
 
 A request is a line `number seconds`; the answer is the values of that dataset, little-endian and C-contiguous.
 Requests arrive on standard error, the only stream left of the three that every system can pass to a process.
@@ -48,11 +49,11 @@ except ImportError:  # Windows
     resource = None
 
 
-def main(memory_bytes: int, seconds: int, file_bytes: int, is_tolerant: int, plugin: str) -> None:
+def main(start: int, memory_bytes: int, seconds: int, file_bytes: int, is_tolerant: int, plugin: str) -> None:
     """Serve the file on standard input within limits, until there are no more requests.
 
-    file_bytes: its size, or its size before it was cut off. is_tolerant: continue after objects that libhdf5 cannot
-    read. plugin: the name of a package whose filters are used, or "".
+    start: where the HDF5 file starts in it. file_bytes: its size, or its size before it was cut off. is_tolerant:
+    continue after objects that libhdf5 cannot read. plugin: the name of a package whose filters are used, or "".
     """
     # An interrupt is meant for the process that started this one, which then ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -68,7 +69,7 @@ def main(memory_bytes: int, seconds: int, file_bytes: int, is_tolerant: int, plu
         _allow(seconds)
         _answer(answers, b"R", b"")
         walk = Walk(go_on, bool(is_tolerant), bool(plugin))
-        serve(File(0, file_bytes, bool(is_tolerant)), _numbers(requests), answers, walk)
+        serve(File(0, start, file_bytes, bool(is_tolerant)), _numbers(requests), answers, walk)
     # Skip libhdf5's own clean-up, which has nothing to do and can crash too.
     os._exit(0)
 
@@ -118,6 +119,7 @@ def serve(file: File, numbers: Iterable[int], answers: BinaryIO, walk: Walk) -> 
         walk.from_root(root_of(file))
         file.is_padded = False
         content = {"datasets": walk.datasets, "links": walk.links, "unsupported": walk.unsupported}
+        content["orders"] = walk.orders
         return json.dumps(content).encode()
 
     _answer(answers, *_result_of(index))
@@ -144,12 +146,13 @@ def _result_of(make: Callable[[], bytes | memoryview]) -> tuple[bytes, bytes | m
 class File:
     """A file for libhdf5, read through a descriptor whose position others may move.
 
-    size_bytes: the size that libhdf5 is told. is_padded: read missing bytes as zeros, instead of failing: libhdf5 reads
-    ahead, beyond the last structures of a file that was cut off. Values are never read in this way.
+    start: where it starts in the descriptor's file. size_bytes: the size that libhdf5 is told. is_padded: read missing
+    bytes as zeros, instead of failing: libhdf5 reads ahead, beyond the last structures of a file that was cut off.
+    Values are never read in this way.
     """
 
-    def __init__(self, descriptor: int, size_bytes: int, is_padded: bool = False) -> None:
-        self._descriptor, self._position, self._size = descriptor, 0, size_bytes
+    def __init__(self, descriptor: int, start: int, size_bytes: int, is_padded: bool = False) -> None:
+        self._descriptor, self._start, self._position, self._size = descriptor, start, 0, size_bytes
         self.is_padded = is_padded
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -173,8 +176,8 @@ class File:
 
     def _read_at(self, offset: int, size_bytes: int) -> bytes:
         if hasattr(os, "pread"):
-            return os.pread(self._descriptor, size_bytes, offset)
-        os.lseek(self._descriptor, offset, os.SEEK_SET)  # Windows, where nobody else reads this copy
+            return os.pread(self._descriptor, size_bytes, self._start + offset)
+        os.lseek(self._descriptor, self._start + offset, os.SEEK_SET)  # Windows, where nobody else reads this copy
         return os.read(self._descriptor, size_bytes)
 
 

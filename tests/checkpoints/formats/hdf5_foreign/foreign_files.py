@@ -76,6 +76,6 @@ def answer(letter, content, size=None):
 
 READY = "answer(b'R', b'');"
 ENTRY: dict[str, Any] = {"dtype": "uint8", "item_bytes": 1, "shape": [4], "offset": None, "address": 96, "note": ""}
-INDEX: dict[str, Any] = {"datasets": [ENTRY], "links": [[["x"], 0]], "unsupported": []}
+INDEX: dict[str, Any] = {"datasets": [ENTRY], "links": [[["x"], 0]], "unsupported": [], "orders": []}
 GOOD = f"answer(b'=', {json.dumps(INDEX).encode()!r});"
 NONSENSE = "libhdf5 returned something impossible when it read it"

@@ -78,6 +78,9 @@ LIES: dict[str, tuple[Any, str]] = {
     "unsupported of three": (INDEX | {"unsupported": [[["x"], "y", 0]]}, NONSENSE),
     "unsupported without a reason": (INDEX | {"unsupported": [[["x"], 0]]}, NONSENSE),
     "unsupported without a path": (INDEX | {"unsupported": [["x", "y"]]}, NONSENSE),
+    "orders of numbers": (INDEX | {"orders": [[["x"], [1]]]}, NONSENSE),
+    "orders without a path": (INDEX | {"orders": [["x", ["y"]]]}, NONSENSE),
+    "no orders": ({key: value for key, value in INDEX.items() if key != "orders"}, NONSENSE),
     "the same bytes often": (
         INDEX | {"datasets": [ENTRY | {"shape": [4000], "offset": 0}] * 2, "links": [[["x"], 0], [["y"], 1]]},
         r"'/y' has bytes that belong to another dataset",

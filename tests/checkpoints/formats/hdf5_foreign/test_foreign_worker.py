@@ -17,7 +17,7 @@ from statezoo.checkpoints.formats.hdf5.walk import Walk
 
 
 def as_libhdf5_reads(file: BinaryIO) -> hdf5_worker.File:
-    return hdf5_worker.File(file.fileno(), os.fstat(file.fileno()).st_size)
+    return hdf5_worker.File(file.fileno(), 0, os.fstat(file.fileno()).st_size)
 
 
 def served(path: Path, *numbers: int) -> list[tuple[bytes, bytes]]:
