@@ -18,7 +18,7 @@ import numpy as np
 from . import files
 from .errors import CheckpointError
 from .files import open_header
-from .formats import format_named, format_of, known_formats
+from .formats import format_named, format_of, written_formats
 from .state import dtypes, sharing
 from .state import validation as state
 from .storage import streams
@@ -34,11 +34,11 @@ _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efco
 def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] | None = None) -> None:
     """Raise AssertionError, with a line for each difference, if a model or state does not survive a save and a load.
 
-    formats: names or suffixes; all known formats if not given. For each format, this compares names and their order,
-    dtypes, shapes, every bit, extra state, metadata, and which arrays share memory and how; the values that a load puts
-    into a copy of the model; the bytes of a second save, and of a save of the loaded state; and the bytes that the
-    stock reader of the format (safetensors, h5py) returns. The model or state is not changed. No test framework is
-    needed.
+    formats: names or suffixes; all formats that can be written if not given. For each format, this compares names and
+    their order, dtypes, shapes, every bit, extra state, metadata, and which arrays share memory and how; the values
+    that a load puts into a copy of the model; the bytes of a second save, and of a save of the loaded state; and the
+    bytes that the stock reader of the format (safetensors, h5py) returns. The model or state is not changed. No test
+    framework is needed.
     """
     import tempfile
 
@@ -63,7 +63,7 @@ def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterab
 
 
 def _suffixes(formats: Iterable[str] | None) -> list[str]:
-    found = known_formats() if formats is None else map(format_named, formats)
+    found = written_formats() if formats is None else map(format_named, formats)
     return [form.suffix for form in found]
 
 
@@ -151,7 +151,7 @@ def _relation(packed: sharing.Packed, name: str) -> str:
 
 def _differences_to_stock_reader(after: dict[str, Any], path: str) -> Iterator[str]:
     """Yield a line for each name whose bytes the stock reader of the format does not return. Views are left out."""
-    seen = format_of(path).codec.read_as_stock(path)
+    seen = format_of(path).writing_codec.read_as_stock(path)
     with open_header(path) as header:
         expected = [name for name in header.tensors if name in after]
     for name in expected:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    from statezoo.checkpoints.formats import known_formats
+    from statezoo.checkpoints.formats import written_formats
 
     parser.add_argument("name", help="the name of a model that `statezoo list` shows")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME)")
@@ -35,7 +35,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log-dir", type=Path, metavar="FOLDER", help="write events for TensorBoard to this folder")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
-    formats = [form.name for form in known_formats()]
+    formats = [form.name for form in written_formats()]
     parser.add_argument("--save-every", type=int, metavar="STEPS", help="also save the state every STEPS steps")
     parser.add_argument(
         "--format",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -19,7 +19,8 @@ from ..errors import (
     WriteError,
     enough_memory,
 )
-from ..formats import DEFAULT, Format, format_named, format_of
+from ..formats import DEFAULT, Format, format_named, format_of, refuse_read_only
+from ..formats.recognise import cause_of
 from ..reading.header import Header, open_one
 from ..reading.lazy import Checkpoint, load_state
 from ..reading.reader import Mmap, Reader
@@ -31,6 +32,7 @@ from ..state.snapshot import copied_at_once
 from ..storage import streams
 from ..storage.durable import refuse_forked, replace, write_all
 from ..storage.marks import is_marked
+from ..storage.source import FileSource
 from ..storage.streams import Placed
 from ..storage.temporary import content_of, unnamed
 from .sharding import index, writer
@@ -73,6 +75,7 @@ def save_file(
     if isinstance(file, str | os.PathLike):
         path = os.fsdecode(file)
         form = format_of(path)
+        refuse_read_only(form, path)
         if format is not None and format_named(format) is not form:
             raise ArgumentError(f"{path} names the format {form.name} by its suffix, not {format}. Leave out format.")
         if max_shard_size is None:
@@ -84,7 +87,9 @@ def save_file(
             f"an open file takes no shards: give a path ending in {DEFAULT.suffix}, or no max_shard_size."
         )
     elif hasattr(file, "write"):
-        _save_to_open_file(_Plan(packed_of(state_dict, snapshot), format_named(format or DEFAULT.name), strings), file)
+        form = format_named(format or DEFAULT.name)
+        refuse_read_only(form, "the open file")
+        _save_to_open_file(_Plan(packed_of(state_dict, snapshot), form, strings), file)
     else:
         raise ArgumentError(
             f"a state is saved to a path (str or os.PathLike) or to a file open for writing in binary mode, not to "
@@ -107,7 +112,7 @@ class _Plan:
     def __init__(self, packed: Packed, form: Format, metadata: dict[str, str]) -> None:
         tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
         self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata, tensors), tensors, metadata
-        self._layout = form.codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
+        self._layout = form.writing_codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
         offsets, sizes = self._layout.offsets, {tensor: tensor.size_bytes for tensor in set(tensors.values())}
         self.placed = [Placed(offsets[name], sizes[tensors[name]], name, a) for name, a in packed.stored.items()]
         self._memory = packed.memory  # keeps the arrays in place
@@ -234,7 +239,7 @@ def open_header(file: Any) -> Header:
     path = os.fsdecode(file)
     while True:
         try:
-            return open_one(path, format_of(path))
+            return open_one(path, _format_to_read(path))
         except MissingFileError:
             if not _is_saved(path):
                 target = os.path.realpath(path)
@@ -252,6 +257,17 @@ def open_header(file: Any) -> Header:
                 raise
         if (header := open_sharded(path)) is not None:
             return header
+
+
+def _format_to_read(path: str) -> Format:
+    """Return the format of the suffix of a path. Raises FormatError, which says what the file is, if it is unknown."""
+    try:
+        return format_of(path)
+    except FormatError as error:
+        if path.endswith(INDEX_SUFFIX) or not os.path.isfile(path):
+            raise
+        with closing(FileSource(path)) as source:
+            raise FormatError(f"{error} {cause_of(source)}") from error
 
 
 def _is_saved(path: str) -> bool:

@@ -77,11 +77,19 @@ class Salvaged(NamedTuple):
 
 
 class Codec(Protocol):
-    """The functions of the module of a format."""
+    """The functions of the module of a format that is read."""
 
     def matches(self, source: Source) -> bool:
-        """Return True if the first bytes of a file are those of this format."""
+        """Return True if a file looks like one of this format."""
         ...
+
+    def open_source(self, source: Source) -> Opened:
+        """Parse and validate the header of a file. Raises FormatError or CorruptError."""
+        ...
+
+
+class WritingCodec(Codec, Protocol):
+    """The functions of the module of a format that is read and written."""
 
     def lay_out(
         self,
@@ -94,10 +102,6 @@ class Codec(Protocol):
 
         Raises StateError if the format cannot hold the state.
         """
-        ...
-
-    def open_source(self, source: Source) -> Opened:
-        """Parse and validate the header of a file. Raises FormatError or CorruptError."""
         ...
 
     def salvage(self, source: Source) -> Iterator[Salvaged]:
@@ -118,12 +122,18 @@ class Format:
 
     name: in lower case. suffixes: the suffixes of its files; new files get the first one. module: the codec, or the
     name of the module that is the codec, imported when it is needed. shards: whether a state may be split across files.
+    writes: whether states are saved in the format; a read-only one needs only a `Codec`. starts: what its files start
+    with, one of them, if that is known: the module is not imported to look at a file that starts differently. instead:
+    how to write a file of a read-only format without this library, such as "pass the arrays to torch.save".
     """
 
     name: str
     suffixes: tuple[str, ...]
     module: str | Codec
     shards: bool = False
+    writes: bool = True
+    starts: tuple[bytes, ...] = ()
+    instead: str = ""
 
     @property
     def suffix(self) -> str:
@@ -132,7 +142,7 @@ class Format:
 
     @property
     def codec(self) -> Codec:
-        """The module that reads and writes the format."""
+        """The module that reads the format."""
         if not isinstance(self.module, str):
             return self.module
         codec = _codecs.get(self.module)
@@ -143,10 +153,16 @@ class Format:
             _codecs[self.module] = codec
         return cast(Codec, codec)
 
+    @property
+    def writing_codec(self) -> WritingCodec:
+        """The module that reads and writes the format. Raises FormatError if the format is only read."""
+        refuse_read_only(self, f"a file ending in {self.suffix}")
+        return cast(WritingCodec, self.codec)
+
 
 _codecs: dict[str, ModuleType] = {}
 
-DEFAULT = Format("safetensors", (".safetensors",), ".safetensors_", shards=True)
+DEFAULT = Format("safetensors", (".safetensors",), ".safetensors", shards=True)
 
 _FORMATS = {
     DEFAULT.name: DEFAULT,
@@ -173,6 +189,21 @@ def register(form: Format) -> None:
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, the default one first."""
     return tuple(_FORMATS.values())
+
+
+def written_formats() -> tuple[Format, ...]:
+    """Return the formats in which states are saved, the default one first."""
+    return tuple(form for form in _FORMATS.values() if form.writes)
+
+
+def refuse_read_only(form: Format, what: str) -> None:
+    """Raise FormatError, with what to do instead, if a format is only read. what: the path or name, for the message."""
+    if not form.writes:
+        *most, last = (written.suffix for written in written_formats())
+        others = f", or {form.instead}" if form.instead else ""
+        raise FormatError(
+            f"{what} is {form.name}, which is read but not written. Save to {', '.join(most)} or {last}{others}."
+        )
 
 
 def known_suffixes() -> tuple[str, ...]:
@@ -207,9 +238,19 @@ def is_shardable(path: str) -> bool:
     return form is not None and form.shards
 
 
+def format_like(source: Source) -> Format | None:
+    """Return the format that a source looks like, judging by its content. Return None if it looks like no format."""
+    forms = known_formats()
+    head = source.read(0, min(max(len(start) for form in forms for start in (*form.starts, b"")), source.size_bytes))
+    # First those that are told by their first bytes. HDF5 may begin later, even in an archive that holds such a file.
+    signed = (form for form in forms if head.startswith(form.starts))
+    others = (form for form in forms if not form.starts)
+    return next((form for form in (*signed, *others) if form.codec.matches(source)), None)
+
+
 def format_of_content(source: Source) -> Format:
-    """Return the format of a source without a path, from its first bytes, or the default format if none matches."""
-    return next((form for form in _FORMATS.values() if form.codec.matches(source)), DEFAULT)
+    """Return the format of a source without a path by its content, or the default format if it looks like no other."""
+    return format_like(source) or DEFAULT
 
 
 def _find(name: str) -> Format | None:

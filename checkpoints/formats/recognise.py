@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 import re
 
-from ..storage.source import MemorySource
-from . import known_formats
+from ..storage.source import Source
+from . import format_like
 
-# The number of bytes at the start of a file that cause_of looks at.
-HEAD_BYTES = 512
+_HEAD_BYTES = 512
 
-_CONVERT = "Convert it with the library that wrote it."
+_CONVERT = "Load it with the library that wrote it, and pass the arrays to save_file."
+_PICKLE = "A pickle can run any code. If you trust it, load it with pickle, and pass the arrays to save_file."
 _UNPACK = "Unpack it first."
 AGAIN = "Use another copy of it."
 
@@ -25,7 +25,7 @@ _SIGNS = (
     ),
     (rb"PK\x03\x04", "is a zip archive, such as those of torch.save and numpy.savez", _CONVERT),
     # Protocol 2 and later; before that, in text: the name of a class, or a memoized dict or list.
-    (rb"\x80[\x02-\x05]|c[\w.]+\n[\w.]+\n|\([dl]p\d", "is a Python pickle, which is never loaded", _CONVERT),
+    (rb"\x80[\x02-\x05]|c[\w.]+\n[\w.]+\n|\([dl]p\d", "is a Python pickle, which is never loaded", _PICKLE),
     (rb"\x93NUMPY", "is a NumPy .npy file", "Read it with numpy.load."),
     (rb"GGUF", "is a GGUF file", _CONVERT),
     (rb"\x1f\x8b", "is a gzip archive", _UNPACK),
@@ -39,24 +39,27 @@ _SIGNS = (
 _PATTERNS = [(re.compile(pattern, re.DOTALL), what, advice) for pattern, what, advice in _SIGNS]
 
 
-def cause_of(head: bytes, size_bytes: int, expected: str) -> str:
-    """Return what the file seems to be, judging by its first HEAD_BYTES, and what to do about it.
+def cause_of(source: Source, expected: str = "") -> str:
+    """Return what a file seems to be, judging by its content, and what to do about it.
 
-    expected: the name of the format that its suffix stands for.
+    expected: the name of what it should be, such as the format of its suffix. "": it may be anything.
     """
-    if size_bytes == 0:
+    if source.size_bytes == 0:
         return f"It is empty. {AGAIN}"
-    source = MemorySource(memoryview(head), "")
-    found = [form for form in known_formats() if form.codec.matches(source)]
-    if found and found[0].name != expected:
-        return f"It looks like {found[0].name}. Rename it to end in {found[0].suffix}."
+    try:
+        form = format_like(source)
+        head = source.read(0, min(_HEAD_BYTES, source.size_bytes))
+    except EOFError:
+        return f"It was cut off while it was read. {AGAIN}"
+    if form is not None and form.name != expected:
+        return f"It looks like {form.name}. Rename it to end in {form.suffix}."
     for pattern, what, advice in _PATTERNS:
         if pattern.match(head):
             return f"It {what}. {advice}"
     if _is_text(head):
         what = "JSON, such as the index of a sharded checkpoint" if head.lstrip()[:1] in (b"{", b"[") else "text"
         return f"It looks like {what}. Pass the file that holds the tensors."
-    return f"It may be damaged or cut off. {AGAIN}"
+    return f"It may be damaged or cut off. {AGAIN}" if expected else f"Its content is of no known format. {_CONVERT}"
 
 
 def _is_text(head: bytes) -> bool:

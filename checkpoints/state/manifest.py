@@ -19,7 +19,7 @@
                  extra      [[position, name, value], ...] of the `_extra_state` values, any JSON
                  layouts    {kept: [axis, ...]}: the axis order in memory of a kept tensor that is not C-contiguous
                  own        the keys of the user's metadata that a format may write on its own: names of aliases, and
-                            "format" (see formats/safetensors_.py)
+                            "format" (see formats/safetensors/__init__.py)
 
 A format may show by a digest of its own that all of its header is what was written. Then the checksum, the fingerprint
 and the digest of the metadata need not be computed. If they have to be, another program may have rewritten the header.

@@ -42,7 +42,8 @@ xxhash.xxh3_128 = _NoDigest  # pyright: ignore[reportAttributeAccessIssue]
 xxhash.xxh3_128_digest, xxhash.xxh3_128_hexdigest = _no_digest, _no_hexdigest  # pyright: ignore[reportAttributeAccessIssue]
 
 from statezoo.checkpoints import CheckpointError, load_file, open_checkpoint, read_metadata  # noqa: E402
-from statezoo.checkpoints.formats import hdf5, packing  # noqa: E402
+from statezoo.checkpoints.formats import hdf5  # noqa: E402
+from statezoo.checkpoints.formats.safetensors import packing  # noqa: E402
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

@@ -132,7 +132,7 @@ def test_fingerprint_is_one_line(file: str, capsys: pytest.CaptureFixture[str]):
     [
         (["verify", "nowhere.h5"], "there is no file nowhere.h5"),
         (["diff", "nowhere.h5", "nowhere.h5"], "there is no file nowhere.h5"),
-        (["convert", "model.pt", "model.h5"], "model.pt seems to be a Python pickle"),
+        (["convert", "model.pkl", "model.h5"], "model.pkl names no format"),
         (["repair", "nowhere.h5"], "there is no file nowhere.h5"),
         (["fingerprint", "x.txt"], "names no format"),
     ],

@@ -30,12 +30,12 @@ import numpy as np
 from ...errors import ArgumentError, CorruptError
 from ...formats import DEFAULT, is_shardable
 from ...formats.entries import MANIFEST, InvalidError, parsed, sealable, sealed, unsealed
-from ...formats.recognise import HEAD_BYTES, cause_of
+from ...formats.recognise import cause_of
 from ...state import dtypes
 from ...state.deferred import Deferred
 from ...state.manifest import Manifest, TensorSpec, holds_manifest
 from ...state.sharing import Packed
-from ...storage.source import FileSource
+from ...storage.source import FileSource, MemorySource
 
 INDEX_SUFFIX = ".index.json"
 # Enough for a million names. Once parsed, an index takes several times as much memory.
@@ -169,7 +169,7 @@ def parse_index(text: bytes, path: str) -> Index:
     except (InvalidError, RecursionError) as error:
         advice = "It may be damaged or cut off. Use another copy of it."
         if not text.lstrip().startswith(b"{"):
-            advice = cause_of(text[:HEAD_BYTES], len(text), "index")
+            advice = cause_of(MemorySource(memoryview(text), path), "index")
         _refuse(path, f"it is not the JSON it should be ({error.__cause__ or error}). {advice}")
     weight_map, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(weight_map, dict) or not isinstance(metadata, dict | None):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import NoReturn
 
 from ...errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
-from ...formats import DEFAULT, format_of, is_shardable, known_suffixes
+from ...formats import DEFAULT, Format, format_of, is_shardable, known_formats, written_formats
 from ...formats.entries import MANIFEST
 from ...reading.header import Header, Part
 from ...state.manifest import Manifest, TensorSpec
@@ -52,7 +52,7 @@ def checkpoint_in(folder: str) -> str:
         ) from error
     # A plain file takes precedence over an index with its name, as in Hugging Face's libraries.
     indexes = [n for n in names if n.endswith(INDEX_SUFFIX) and is_shardable(n.removesuffix(INDEX_SUFFIX))]
-    files = [name for name in names if os.path.splitext(name)[1].lower() in known_suffixes()]
+    files = _files_of(written_formats(), names) or _files_of(known_formats(), names)
     found = [name.removesuffix(INDEX_SUFFIX) for name in indexes]
     if not found:
         plain = [name for name in files if not is_numbered(name)]
@@ -65,6 +65,11 @@ def checkpoint_in(folder: str) -> str:
         return os.path.join(folder, found[0])
     known = f"It holds {len(found):,}: " + ", ".join(found[:_MOST_NAMED]) if found else "It holds none"
     raise ReadError(f"{folder} is a folder. Give the path of a checkpoint file. {known}.")
+
+
+def _files_of(forms: Iterable[Format], names: list[str]) -> list[str]:
+    suffixes = {suffix for form in forms for suffix in form.suffixes}
+    return [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
 
 
 def _refuse_without_index(folder: str, shards: list[str], plain: list[str]) -> NoReturn:

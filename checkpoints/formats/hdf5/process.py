@@ -20,7 +20,7 @@ from typing import IO, BinaryIO
 from ...errors import CorruptError, ReadError
 from ...storage.source import FileSource, RangeSource, Source
 from ...storage.threads import undisturbed
-from ..recognise import AGAIN, HEAD_BYTES, cause_of
+from ..recognise import AGAIN, cause_of
 from .superblock import written_size_of
 
 # The time between two answers. libhdf5 reads 20 MB of names per second, and more of values.
@@ -259,7 +259,7 @@ def invalid(source: Source, reason: str) -> CorruptError:
     if written_bytes > source.size_bytes:
         cause = f"It was cut off: {written_bytes:,} bytes were written, and {source.size_bytes:,} are there. {AGAIN}"
     else:
-        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, "hdf5")
+        cause = cause_of(source, "hdf5")
     return CorruptError(f"{source.name} is not a valid HDF5 file: {reason}. {cause}")
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ...errors import ArgumentError, CheckpointError, ReadError, WriteError
 from ...files import read_metadata
 from ...files.sharding.index import INDEX_SUFFIX
-from ...formats import DEFAULT, known_formats
+from ...formats import DEFAULT, written_formats
 from ...storage.identity import Identity
 from .log import NAME as LOG_NAME
 from .log import Record
@@ -107,7 +107,7 @@ def parsed_name(name: str) -> tuple[int, str] | None:
     if match is None:
         return None
     step, suffix = int(match[1]), match[2] or ""
-    known = {"", *(form.suffix for form in known_formats())}
+    known = {"", *(form.suffix for form in written_formats())}
     return (step, suffix) if suffix in known and name == f"step-{step:08}{suffix}" else None
 
 

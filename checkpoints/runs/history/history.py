@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
 
 from ...errors import ArgumentError, MissingFileError, StateError
 from ...files import load_file, save_file
-from ...formats import DEFAULT, format_named
+from ...formats import DEFAULT, format_named, refuse_read_only
 from ...state.validation import checked_metadata, reading_names
 from ...storage.folders import make_folder, make_folders
 from ...storage.identity import noting_replaced
@@ -73,6 +73,7 @@ class History:
     ) -> None:
         self._retention = Retention(keep_last, keep_best, keep_every, metric, mode)
         form = format_named(format)
+        refuse_read_only(form, "the format of the history")
         self._suffix = "" if share else form.suffix
         if share and form is not DEFAULT:
             raise ArgumentError(f"checkpoints can share shards only in {DEFAULT.name}. Leave out share, or format.")

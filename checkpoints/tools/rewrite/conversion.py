@@ -5,26 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ...errors import ArgumentError, FormatError
+from ...errors import ArgumentError
 from ...files import open_header, save_file
 from ...formats import DEFAULT
 from ...reading.progress import Progress, silent
 from ...reading.reader import Reader
 from .copying import Copied
 from .npz import save_npz
-
-# Files that people often have, and what to do with them.
-_FOREIGN = {
-    (".pt", ".pth", ".ckpt", ".bin"): (
-        "a Python pickle, as torch.save writes it. A pickle can run any code, so it is never loaded here. If you trust "
-        "it, load it with torch.load(path, weights_only=True) and pass the tensors to save_file"
-    ),
-    (".pkl", ".pickle", ".joblib"): (
-        "a Python pickle. A pickle can run any code, so it is never loaded here. If you trust it, load it with pickle "
-        "and pass the arrays to save_file"
-    ),
-    (".npz", ".npy"): "a NumPy file. Load it with numpy.load and pass the arrays to save_file",
-}
 
 
 def convert(
@@ -43,7 +30,6 @@ def convert(
     Raises CorruptError if the source is damaged, FormatError for an unknown suffix, StateError if the target format
     cannot hold the state, WriteError; the target is unchanged in that case.
     """
-    _refuse_foreign(source)
     path = os.fsdecode(target)
     to_npz = path.lower().endswith(".npz")
     if to_npz and max_shard_size is not None:
@@ -57,14 +43,3 @@ def convert(
             save_file(checkpoint, path, checkpoint.metadata, max_shard_size=max_shard_size)
     finally:
         reader.close()
-
-
-def _refuse_foreign(source: Any) -> None:
-    """Raise FormatError with advice if the suffix of a file belongs to another library."""
-    if not isinstance(source, str | os.PathLike):
-        return
-    path = os.fsdecode(source)
-    suffix = os.path.splitext(path)[1].lower()
-    for suffixes, what in _FOREIGN.items():
-        if suffix in suffixes:
-            raise FormatError(f"{path} seems to be {what}.")

@@ -37,7 +37,7 @@ def open_damaged(file: Any) -> Damaged:
         return Damaged(header, sum(part.source.size_bytes for part in header.parts), [])
     except (CorruptError, RulesError) as error:
         form = _format_of_file(content)
-        if form is None:
+        if form is None or not form.writes:
             raise
         return _salvaged(content, form, error)
 
@@ -54,7 +54,7 @@ def _salvaged(content: Any, form: Format, error: FormatError) -> Damaged:
     """Open the file in the first way whose manifest is valid. error: what opening it as usual raised."""
     source = source_of(content)
     try:
-        for found in form.codec.salvage(source):
+        for found in form.writing_codec.salvage(source):
             with suppress(CorruptError):
                 header = header_of(found.source, form, found.opened)
                 return Damaged(header, source.size_bytes, found.notes, found.whole)

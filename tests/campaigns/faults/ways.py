@@ -10,9 +10,9 @@ import numpy as np
 
 from statezoo import core as nn
 from statezoo.checkpoints import save_file, save_model
-from statezoo.checkpoints.formats import known_formats
+from statezoo.checkpoints.formats import written_formats
 
-SUFFIXES = tuple(form.suffix for form in known_formats())
+SUFFIXES = tuple(form.suffix for form in written_formats())
 
 
 def state_of(seed: int) -> dict[str, np.ndarray]:

@@ -92,9 +92,9 @@ _LIMITED = """
 import resource, sys
 import numpy as np
 from statezoo.checkpoints import CheckpointError, Deferred, load_file, save_file
-from statezoo.checkpoints.formats import known_formats
+from statezoo.checkpoints.formats import written_formats
 kind, path = sys.argv[1:3]
-[form.codec for form in known_formats()]
+[form.codec for form in written_formats()]
 state = {str(n): np.full((2, 1 << 17), float(n)) for n in range(8)} | {f"small {n}": np.ones(9) for n in range(300)}
 if kind == "strided":
     state = {name: array.T for name, array in state.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ....checkpoints import FormatError, inspect, save_model
-from ....checkpoints.formats import format_named, known_formats
+from ....checkpoints.formats import format_named, refuse_read_only, written_formats
 from ....checkpoints.storage import durable
 from ....checkpoints.storage.folders import make_folders
 from ....core import Module
@@ -163,9 +163,11 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Ru
     run and resume is False, if it holds a run with another recipe or other settings, or if it cannot be created.
     """
     try:
-        format = format_named(format).name
+        form = format_named(format)
+        refuse_read_only(form, format)
+        format = form.name
     except FormatError as error:
-        known = " or ".join(form.name for form in known_formats())
+        known = " or ".join(form.name for form in written_formats())
         raise RunError(f"The format of a run must be {known}, not {format!r}.") from error
     try:
         make_folders(out)

@@ -32,13 +32,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CorruptError, RulesError, StateError, UnsupportedTypeError
-from ..state import dtypes
-from ..state.manifest import FORMAT, TensorSpec, holds_manifest
-from ..state.sharing import Alias
-from ..storage.source import Source
-from . import Layout, Opened, Salvaged, packing
-from .entries import (
+from ...errors import CorruptError, RulesError, StateError, UnsupportedTypeError
+from ...state import dtypes
+from ...state.manifest import FORMAT, TensorSpec, holds_manifest
+from ...state.sharing import Alias
+from ...storage.source import Source
+from .. import Layout, Opened, Salvaged
+from ..entries import (
     BITS,
     MANIFEST,
     InvalidError,
@@ -51,7 +51,8 @@ from .entries import (
     sealed,
     unsealed,
 )
-from .recognise import HEAD_BYTES, cause_of
+from ..recognise import cause_of
+from . import packing
 
 _METADATA = "__metadata__"
 PYTORCH = "pt"  # the value of "format"
@@ -143,7 +144,7 @@ def read_header(source: Source) -> tuple[Opened, list[str]]:
     try:
         return _read_header(source)
     except (InvalidError, EOFError) as error:
-        cause = cause_of(source.read(0, min(HEAD_BYTES, source.size_bytes)), source.size_bytes, "safetensors")
+        cause = cause_of(source, "safetensors")
         reason = str(error) or "it was cut off while it was read"
         raise CorruptError(f"{source.name} is not a valid safetensors file: {reason}. {cause}") from error
 

@@ -1,0 +1,52 @@
+"""A file is what its content says: a wrong or unknown suffix is an error that says which one it should have."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from statezoo.checkpoints import CorruptError, FormatError, inspect, load_file, open_checkpoint, save_file, verify
+from statezoo.checkpoints.formats import format_named, known_suffixes, written_formats
+
+STATE = {"weight": np.arange(6.0).reshape(2, 3), "bias": np.ones(3, np.float32)}
+PAIRS = [
+    (form.suffix, other) for form in written_formats() for other in known_suffixes() if format_named(other) != form
+]
+
+
+@pytest.mark.parametrize(("suffix", "wrong"), PAIRS)
+def test_the_suffix_of_another_format_is_an_error_that_names_the_right_one(tmp_path: Path, suffix: str, wrong: str):
+    save_file(STATE, tmp_path / f"a{suffix}")
+    (tmp_path / f"a{suffix}").rename(tmp_path / f"a{wrong}")
+    for read in (load_file, open_checkpoint, inspect, verify):
+        with pytest.raises(
+            CorruptError, match=rf"It looks like {format_named(suffix).name}\. Rename it to end in {suffix}\."
+        ):
+            read(tmp_path / f"a{wrong}")
+
+
+@pytest.mark.parametrize("name", ["model", "model.weights", "model.safetensors.old", "modèle 1.mat"])
+def test_an_unknown_suffix_is_an_error_that_names_the_right_one(tmp_path: Path, suffix: str, name: str):
+    save_file(STATE, tmp_path / f"a{suffix}")
+    (tmp_path / f"a{suffix}").rename(tmp_path / name)
+    for read in (load_file, open_checkpoint, inspect, verify):
+        with pytest.raises(FormatError, match=rf"{name} names no format.*Rename it to end in {suffix}\."):
+            read(tmp_path / name)
+
+
+def test_unknown_content_with_an_unknown_suffix_is_an_error_that_says_what_to_do(tmp_path: Path):
+    (tmp_path / "model.xyz").write_bytes(b"\xff\xfe\xfd" * 30)
+    with pytest.raises(FormatError, match=r"model.xyz names no format.*content is of no known format.*pass the arrays"):
+        load_file(tmp_path / "model.xyz")
+
+
+def test_bytes_and_open_files_are_recognized_by_their_content(path: Path, suffix: str):
+    save_file(STATE, path)
+    content = path.read_bytes()
+    path.rename(path.with_name("unnamed"))
+    with open(path.with_name("unnamed"), "rb") as file:
+        for source in (content, bytearray(content), io.BytesIO(content), file):
+            with open_checkpoint(source) as checkpoint:
+                assert checkpoint.format == format_named(suffix).name
+                assert checkpoint["weight"][...].tolist() == STATE["weight"].tolist()
