@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..checkpoints.errors import LockedError
-from ..checkpoints.storage.locks import OwnFile, locked
+from ..checkpoints.storage.forks import OwnFile
+from ..checkpoints.storage.locks import locked
 from .entry import MANIFEST, Entry, open_entry
 from .errors import EntryError
 

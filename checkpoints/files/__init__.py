@@ -24,13 +24,13 @@ from ..formats.recognise import cause_of
 from ..reading.header import Header, open_one
 from ..reading.lazy import Checkpoint, load_state
 from ..reading.reader import Mmap, Reader
-from ..state import dtypes
 from ..state import validation as state
-from ..state.manifest import Manifest, TensorSpec
+from ..state.manifest import Manifest, specs_of
 from ..state.sharing import Packed, pack
 from ..state.snapshot import copied_at_once
 from ..storage import streams
 from ..storage.durable import refuse_forked, replace, write_all
+from ..storage.identity import MOST_LOOKS
 from ..storage.marks import is_marked
 from ..storage.source import FileSource
 from ..storage.streams import Placed
@@ -38,8 +38,6 @@ from ..storage.temporary import content_of, unnamed
 from .sharding import index, writer
 from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import ReplacedError, checkpoint_in, open_sharded
-
-_MOST_LOOKS = 100
 
 
 @enough_memory("the state was not saved", "Free some memory, or give large arrays as Deferred: one is made at a time.")
@@ -110,7 +108,7 @@ class _Plan:
     """Where each part of a state goes in a file of a format."""
 
     def __init__(self, packed: Packed, form: Format, metadata: dict[str, str]) -> None:
-        tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
+        tensors = specs_of(packed.stored)
         self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata, tensors), tensors, metadata
         self._layout = form.writing_codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
         offsets, sizes = self._layout.offsets, {tensor: tensor.size_bytes for tensor in set(tensors.values())}
@@ -315,12 +313,12 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupp
     """
     if mmap not in (False, True, "r", "c"):
         raise ArgumentError(f'mmap is False, True, "r" or "c", not {mmap!r}.')
-    for is_last in (*[False] * _MOST_LOOKS, True):
+    for looks_left in range(MOST_LOOKS, -1, -1):
         reader = Reader(open_header(file), verify)
         try:
             return load_state(reader, mmap, skip_unsupported)
         except ReplacedError:  # one of many shards, which do not all stay open
-            if is_last:
+            if not looks_left:
                 raise
         finally:
             reader.close()

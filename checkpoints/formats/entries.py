@@ -35,7 +35,8 @@ encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 # The key of the manifest in the metadata.
 MANIFEST = "statezoo"
 _SEAL = re.compile(rb'"statezoo": ?"seal=([0-9a-f]{32}) ')
-_BLANK_SEAL = f"seal={32 * '0'} "
+_SEAL_KEY = "seal="
+_BLANK_SEAL = f"{_SEAL_KEY}{32 * '0'} "
 
 
 class InvalidError(Exception):
@@ -68,11 +69,14 @@ def sealed(header: bytes) -> bytes:
 
 def unsealed(manifest: str, header: bytes) -> tuple[str, bool]:
     """Return the manifest from the value of the key, and whether the header has a seal that fits."""
-    if not manifest.startswith("seal="):
-        return manifest, False
-    found = _SEAL.search(header)
+    found = _SEAL.search(header) if manifest.startswith(_SEAL_KEY) else None
     is_sealed = found is not None and found[1].decode() == _seal_of(header, found)
-    return manifest[len(_BLANK_SEAL) :], is_sealed
+    return without_seal(manifest), is_sealed
+
+
+def without_seal(manifest: str) -> str:
+    """Return the manifest from the value of the key, whether its seal fits or not."""
+    return manifest[len(_BLANK_SEAL) :] if manifest.startswith(_SEAL_KEY) else manifest
 
 
 def _seal_of(header: bytes, found: re.Match[bytes]) -> str:

@@ -35,9 +35,11 @@ from itertools import accumulate
 from json.encoder import encode_basestring_ascii as json_text
 from typing import Any, NamedTuple
 
+import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from . import dtypes
+from .deferred import Deferred
 from .digests import BYTES, LEAST_BLOCK_BYTES, block_bytes_of, count_of, digest_of_blocks
 from .sharing import Alias, Packed
 
@@ -64,6 +66,11 @@ class TensorSpec(NamedTuple):
     def shape_text(self) -> str:
         """The shape as JSON."""
         return f"[{','.join(map(str, self.shape))}]"
+
+
+def specs_of(arrays: Mapping[str, np.ndarray | Deferred]) -> dict[str, TensorSpec]:
+    """Return the dtype and shape of each array. Raises UnsupportedTypeError naming one that no file can hold."""
+    return {name: TensorSpec(dtypes.name_of(array.dtype, name), array.shape) for name, array in arrays.items()}
 
 
 class Manifest(NamedTuple):

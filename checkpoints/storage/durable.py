@@ -185,17 +185,22 @@ def refuse_forked(path: str, process: int) -> None:
         )
 
 
+def flush(path: str) -> None:
+    """Write what the system still holds of a file or folder to the disk. Raises OSError."""
+    opened = OwnFile()
+    try:
+        opened.open(path, os.O_RDONLY)
+        os.fsync(opened.number)
+    finally:
+        opened.close()
+
+
 def flush_folder(path: str, folder: str) -> None:
     """Make a rename survive a power cut. Where folders cannot be opened (Windows), the system does it by itself."""
     if os.name != "posix":
         return
     try:
-        opened = OwnFile()
-        try:
-            opened.open(folder, os.O_RDONLY)
-            os.fsync(opened.number)
-        finally:
-            opened.close()
+        flush(folder)
     except OSError as error:
         raise NotFlushedError(
             f"{path} was written, but its folder could not be flushed ({(error.strerror or str(error)).lower()}): "

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+# How often a reader looks again at what another process replaces meanwhile.
+MOST_LOOKS = 100
+
 
 class Identity(NamedTuple):
     """What tells a file from any other, and from itself after a change. A rename or another hard link keeps it."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Small enough to stay in the processor's cache from the first use of its bytes to the last.
 _CHUNK_BYTES = 1 << 20
 _LEAST_CHUNK_BYTES = 1 << 16
-_SMALL_BYTES = 1 << 16
+_SMALL_BYTES = digests.LEAST_BLOCK_BYTES  # a small tensor is one block
 _MAPPED_BYTES = 1 << 22
 _RUN_BYTES = 1 << 20
 # Below this, starting a thread costs more than it saves.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ..files import open_checkpoint, packed_of
 from ..reading.lazy import Checkpoint
 from ..reading.progress import Progress, silent
-from ..state import dtypes
 from ..state.digests import Hasher, block_bytes_of
-from ..state.manifest import Manifest, TensorSpec
+from ..state.manifest import Manifest, specs_of
 from ..storage import streams
 from .blocks import blocks_of
 
@@ -29,16 +27,16 @@ def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
     if not isinstance(file_or_state, Mapping):
         with open_checkpoint(file_or_state) as checkpoint:
             return fingerprint(checkpoint, progress=progress)
-    if isinstance(file_or_state, Checkpoint) and file_or_state.fingerprint and not file_or_state.has_old_digests:
-        return file_or_state.fingerprint
+    is_open = isinstance(file_or_state, Checkpoint)
+    if is_open and (stored := file_or_state.fingerprint) is not None and not file_or_state.has_old_digests:
+        return stored
     packed = packed_of(file_or_state)
-    tensors = {name: TensorSpec(dtypes.name_of(a.dtype, name), a.shape) for name, a in packed.stored.items()}
-    digests = [_digest_of(array, progress or silent) for array in packed.stored.values()]
+    tensors = specs_of(packed.stored)
+    digests = [_digest_of(array, tensors[name].size_bytes, progress or silent) for name, array in packed.stored.items()]
     return Manifest.of(packed, {}, {}).with_digests(tensors, digests).fingerprint
 
 
-def _digest_of(array: Any, progress: Progress) -> str:
-    size_bytes = array.dtype.itemsize * math.prod(array.shape)
+def _digest_of(array: Any, size_bytes: int, progress: Progress) -> str:
     digest = Hasher(block_bytes_of(size_bytes))
     for block in blocks_of(array):
         digest.update(streams.memory_of(block))

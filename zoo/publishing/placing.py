@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...checkpoints.storage.durable import flush
 from ...checkpoints.storage.folders import make_folders
-from ...checkpoints.storage.forks import OwnFile
 from ..entry import MANIFEST, listed_files
 from ..errors import EntryError, RunError
 from ..training.run.claim import claim
@@ -165,9 +165,4 @@ def _number(folder: Path) -> str:
 
 def _synchronise(*paths: Path) -> None:
     for path in paths:
-        opened = OwnFile()
-        try:
-            opened.open(str(path), os.O_RDONLY)
-            os.fsync(opened.number)
-        finally:
-            opened.close()
+        flush(str(path))

@@ -25,15 +25,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
-import numpy as np
-
 from ...errors import ArgumentError, CorruptError
 from ...formats import DEFAULT, is_shardable
-from ...formats.entries import MANIFEST, InvalidError, parsed, sealable, sealed, unsealed
+from ...formats.entries import MANIFEST, InvalidError, parsed, sealable, sealed, without_seal
 from ...formats.recognise import cause_of
-from ...state import dtypes
-from ...state.deferred import Deferred
-from ...state.manifest import Manifest, TensorSpec, holds_manifest
+from ...state.manifest import Manifest, holds_manifest, specs_of
 from ...state.sharing import Packed
 from ...storage.source import FileSource, MemorySource
 
@@ -63,9 +59,9 @@ def most_bytes_of(size: Any) -> int:
 def split(packed: Packed, most_bytes: int) -> list[Packed]:
     """Split the stored tensors of a state into states of up to `most_bytes` each, or of a single larger tensor."""
     shards: list[Packed] = []
-    filled = most_bytes
+    filled, tensors = most_bytes, specs_of(packed.stored)
     for name, array in packed.stored.items():
-        size_bytes = _tensor(name, array).size_bytes
+        size_bytes = tensors[name].size_bytes
         if not shards or filled + size_bytes > most_bytes:
             shards.append(Packed([], {}))
             filled = 0
@@ -73,10 +69,6 @@ def split(packed: Packed, most_bytes: int) -> list[Packed]:
         shards[-1].stored[name] = array
         filled += size_bytes
     return shards
-
-
-def _tensor(name: str, array: np.ndarray | Deferred) -> TensorSpec:
-    return TensorSpec(dtypes.name_of(array.dtype, name), array.shape)
 
 
 def shard_names(path: str, count: int, mark: int = 0) -> list[str]:
@@ -121,13 +113,12 @@ class Index(NamedTuple):
     """The content of an index.
 
     weight_map: the shard of each tensor. metadata: the entries that are strings, without the manifest. manifest: its
-    text, or None in a foreign index. is_sealed: as in `Opened`.
+    text, or None in a foreign index.
     """
 
     weight_map: dict[str, str]
     metadata: dict[str, str]
     manifest: str | None
-    is_sealed: bool = False
 
     @property
     def shards(self) -> list[str]:
@@ -139,7 +130,7 @@ def index_text(
     packed: Packed, metadata: Mapping[str, str], digests: Mapping[str, str], shards: Mapping[str, Packed]
 ) -> bytes:
     """Return the text of the index. shards: the part of the state in each. digests: those of all stored tensors."""
-    tensors = {name: _tensor(name, array) for name, array in packed.stored.items()}
+    tensors = specs_of(packed.stored)
     manifest = Manifest.of(packed, metadata, {}).with_digests(tensors, [digests[name] for name in tensors])
     total = {"total_size": sum(tensor.size_bytes for tensor in tensors.values())}
     ties = {name: alias.kept for name, alias in packed.aliases.items() if alias.view is None}
@@ -147,6 +138,11 @@ def index_text(
     weight_map = {name: shard for shard, part in shards.items() for name in part.names}
     text = json.dumps({"metadata": content, "weight_map": weight_map}, indent=2, sort_keys=True)
     return sealed(text.encode() + b"\n")
+
+
+def load_index(path: str) -> Index:
+    """Read and parse an index. Raises what `read_index` and `parse_index` raise."""
+    return parse_index(read_index(path), path)
 
 
 def read_index(path: str) -> bytes:
@@ -180,7 +176,7 @@ def parse_index(text: bytes, path: str) -> Index:
     strings = {key: value for key, value in (metadata or {}).items() if isinstance(value, str)}
     manifest = strings.pop(MANIFEST, None)
     if manifest is not None:
-        return Index(weight_map, strings, *unsealed(manifest, text))
+        return Index(weight_map, strings, without_seal(manifest))
     if holds_manifest(text):
         _refuse(path, f"the metadata key {MANIFEST!r} was changed. Use another copy of it.")
     return Index(weight_map, strings, None)

@@ -25,8 +25,7 @@ from .index import (
     Index,
     is_shard_name,
     is_shard_of,
-    parse_index,
-    read_index,
+    load_index,
     shard_metadata,
 )
 
@@ -38,7 +37,7 @@ def index_at(path: str) -> Index | None:
     if not os.path.lexists(path + INDEX_SUFFIX):  # much faster than the error below
         return None
     try:
-        return parse_index(read_index(path + INDEX_SUFFIX), path + INDEX_SUFFIX)
+        return load_index(path + INDEX_SUFFIX)
     except CheckpointError:
         return None
 
@@ -46,7 +45,7 @@ def index_at(path: str) -> Index | None:
 def named_by(index_path: str) -> set[str] | None:
     """Return the shards that an index names, an empty set if it is missing, or None if it cannot be read."""
     try:
-        return set(parse_index(read_index(index_path), index_path).shards)
+        return set(load_index(index_path).shards)
     except MissingFileError:
         return set()
     except CheckpointError:
@@ -81,7 +80,7 @@ def replaced_shards(path: str) -> dict[str, Identity]:
     """
     folder = os.path.dirname(path)
     try:
-        index = parse_index(read_index(path + INDEX_SUFFIX), path + INDEX_SUFFIX)
+        index = load_index(path + INDEX_SUFFIX)
         found = {name: seen_identity_of(os.path.join(folder, name)) for name in index.shards if is_shard_of(path, name)}
         found |= {name: _identity_of_own(path, name) for name in index.shards if name not in found}
     except OSError as error:

@@ -13,7 +13,7 @@ from ...formats.entries import MANIFEST
 from ...reading.header import Header, Part
 from ...state.manifest import Manifest, TensorSpec
 from ...state.parsing import parse
-from ...storage.identity import Identity
+from ...storage.identity import MOST_LOOKS, Identity
 from ...storage.source import FileSource, Source
 from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
 
@@ -21,7 +21,6 @@ from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, r
 # be replaced meanwhile.
 _MOST_OPEN = 64
 _MOST_NAMED = 10
-_MOST_LOOKS = 100
 
 
 def open_sharded(path: str) -> Header | None:
@@ -86,7 +85,7 @@ def _refuse_without_index(folder: str, shards: list[str], plain: list[str]) -> N
 
 def _open_sharded(path: str) -> Header | None:
     """Return the header of the checkpoint whose index is at `path`, or None if there is no index, or not any more."""
-    for _ in range(_MOST_LOOKS):
+    for _ in range(MOST_LOOKS):
         seen = _identity_of(path)
         try:
             return _header(path, parse_index(read_index(path), path))

@@ -25,7 +25,6 @@ from ...errors import ArgumentError, LockedError, WriteError
 from ...formats import DEFAULT
 from ...storage import durable as files
 from ...storage import marks
-from ...storage.forks import OwnFile
 from ...storage.identity import Identity, identity_of
 from ...storage.locks import WAIT_S, locked
 from . import ownership
@@ -104,7 +103,7 @@ class NewShards:
         try:
             if identity_of(path) == identity:
                 if self._durable:  # its writer may not have flushed it
-                    _flush(path)
+                    files.flush(path)
                 return True
         except OSError:
             pass
@@ -269,12 +268,3 @@ def _remove_plain(path: str, plain: Identity | None, durable: bool) -> None:
         raise _old_is_left(path, (error.strerror or str(error)).lower(), error) from error
     if durable:
         files.flush_folder(path, os.path.dirname(path))
-
-
-def _flush(path: str) -> None:
-    file = OwnFile()
-    try:
-        file.open(path, os.O_RDONLY)
-        os.fsync(file.number)
-    finally:
-        file.close()

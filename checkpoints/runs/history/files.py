@@ -21,7 +21,7 @@ from ...errors import ArgumentError, CheckpointError, ReadError, WriteError
 from ...files import read_metadata
 from ...files.sharding.index import INDEX_SUFFIX
 from ...formats import DEFAULT, written_formats
-from ...storage.identity import Identity
+from ...storage.identity import MOST_LOOKS, Identity
 from .log import NAME as LOG_NAME
 from .log import Record
 from .metrics import numbers_from_json, numbers_to_json
@@ -29,8 +29,6 @@ from .metrics import numbers_from_json, numbers_to_json
 KEY = "history"
 _NAME = re.compile(r"step-([0-9]{8,})(\..+)?")
 _MOST_DIGITS = 100
-# How often to look again at a folder that another process changes meanwhile.
-MOST_LOOKS = 100
 _IN_FOLDER = f"model{DEFAULT.suffix}"
 _UNKNOWN = Identity(0, 0, 0, 0)
 

@@ -27,7 +27,7 @@ from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named, refuse_read_only
 from ...state.validation import checked_metadata, reading_names
 from ...storage.folders import make_folder, make_folders
-from ...storage.identity import noting_replaced
+from ...storage.identity import MOST_LOOKS, noting_replaced
 from . import files, removal
 from .background import Background, Snapshot, SnapshotMemory
 from .intact import check, first_intact
@@ -255,7 +255,7 @@ class History:
     def _listed(self) -> list[tuple[files.Entry, Saved]]:
         """Return every checkpoint with its description. Look again if one goes before its metrics are read."""
         listed: list[tuple[files.Entry, Saved]] = []
-        for _ in range(files.MOST_LOOKS):
+        for _ in range(MOST_LOOKS):
             listed = [(entry, self._described(entry)) for entry in self._entries()]
             unread = [entry for entry, _ in listed if entry not in self._saved]
             if all(files.entry_at(entry.step, entry.path) == entry for entry in unread):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ...errors import CheckpointError, CorruptError, FormatError, ReadError, VersionError
+from ...storage.identity import MOST_LOOKS
 from ...tools.verification import verify
 from . import files
 from .retention import Saved
@@ -30,7 +31,7 @@ def first_intact(
     while it is read, the search starts again. Raises CorruptError if all are damaged.
     """
     problems: dict[files.Entry, str] = {}
-    for _ in range(files.MOST_LOOKS):
+    for _ in range(MOST_LOOKS):
         is_changed = False
         for entry in candidates():
             if entry in problems:

@@ -32,9 +32,8 @@ from ...files.sharding import index as shards
 from ...files.sharding import writer as shard_set
 from ...reading.lazy import LazyTensor
 from ...reading.reader import Reader
-from ...state import dtypes
 from ...state.deferred import Deferred
-from ...state.manifest import TensorSpec
+from ...state.manifest import TensorSpec, specs_of
 from ...state.sharing import Packed
 from ...state.validation import checked_metadata
 from ...storage import streams
@@ -129,10 +128,7 @@ _Shards = dict[str, dict[str, _Content]]
 
 
 def _contents_of(packed: Packed) -> dict[str, _Content]:
-    tensors = {
-        name: TensorSpec(dtypes.name_of(array.dtype, name), array.shape) for name, array in packed.stored.items()
-    }
-    return {name: _Content(tensor, _digest_of(packed.stored[name])) for name, tensor in tensors.items()}
+    return {name: _Content(tensor, _digest_of(packed.stored[name])) for name, tensor in specs_of(packed.stored).items()}
 
 
 def _digest_of(array: Any) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from ...errors import CheckpointError
 from ...files import open_header
 from ...files.sharding import writer
-from ...files.sharding.index import INDEX_SUFFIX, parse_index, read_index
+from ...files.sharding.index import INDEX_SUFFIX, load_index
 from ...storage import marks, temporary
 from ...storage.identity import Identity, identities_in, identity_of
 from . import files
@@ -94,7 +94,7 @@ def _proves_own(entry: files.Entry) -> bool:
     """Return True if the header of a checkpoint says that a history saved it under this step."""
     try:
         if entry.is_folder:  # the index is enough: a shard may be missing
-            header = parse_index(read_index(entry.path + INDEX_SUFFIX), entry.path)
+            header = load_index(entry.path + INDEX_SUFFIX)
         else:
             with open_header(entry.path) as header:
                 pass

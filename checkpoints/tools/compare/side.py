@@ -7,9 +7,8 @@ from typing import Any
 
 from ...files import packed_of
 from ...reading.lazy import Checkpoint
-from ...state import dtypes
 from ...state import validation as state
-from ...state.manifest import TensorSpec
+from ...state.manifest import specs_of
 from ...state.sharing import View
 from .difference import TieChange
 
@@ -30,7 +29,7 @@ class Side:
         else:
             self.name, self.fingerprint, self._digests = "<state>", None, {}
             self.values, _, _ = state.checked_state(mapping)
-        self.tensors = {n: TensorSpec(dtypes.name_of(array.dtype, n), array.shape) for n, array in self.values.items()}
+        self.tensors = specs_of(self.values)
 
     def content(self, name: str) -> tuple[Any, ...] | None:
         """Return a key that is equal for tensors with equal bytes, dtype and shape. Return None if it is unknown."""

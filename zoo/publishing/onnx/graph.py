@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ....checkpoints.state.dtypes import little_endian
 from ....core import Module
 from ...errors import ExportError
 from ...extras import require
@@ -183,8 +184,8 @@ class Graph:
 
     def _initializer(self, name: str, array: np.ndarray) -> str:
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        little = array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
-        tensor = self.onnx.TensorProto(name=name, data_type=kind, dims=array.shape, raw_data=little.tobytes())
+        raw = little_endian(array).tobytes()
+        tensor = self.onnx.TensorProto(name=name, data_type=kind, dims=array.shape, raw_data=raw)
         self.initializers.append(tensor)
         return name
 
