@@ -1,8 +1,13 @@
 """Every contract test runs over both formats: `path` is a path that does not exist yet, once for each suffix."""
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+
+Repeating = Callable[[Callable[[], object]], AbstractContextManager[None]]
 
 
 @pytest.fixture(params=[".safetensors", ".h5"])
@@ -13,3 +18,26 @@ def suffix(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def path(tmp_path: Path, suffix: str) -> Path:
     return tmp_path / f"state{suffix}"
+
+
+@pytest.fixture
+def repeating() -> Repeating:
+    """A context in which another thread calls a function again and again."""
+
+    @contextmanager
+    def repeating(function: Callable[[], object]) -> Iterator[None]:
+        stop = threading.Event()
+
+        def repeat() -> None:
+            while not stop.is_set():
+                function()
+
+        thread = threading.Thread(target=repeat)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    return repeating

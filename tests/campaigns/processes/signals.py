@@ -137,11 +137,7 @@ class Campaign:
         self.world.actions[name](self._last)
 
     def _settle(self) -> None:
-        left = self.world.settle()
-        assert not left, f"after the next save, {left} is left"
-        found = descriptors()
-        assert found == self._descriptors, f"descriptors: {sorted(Counter(found) - Counter(self._descriptors))} more"
-        assert not self.world.locks(), f"{self.world.locks()} is locked"
+        self.world.check_settled(self._descriptors)
         assert gc.isenabled(), "the garbage collector is off"
         assert threading.active_count() == 1, f"threads: {threading.enumerate()}"
 

@@ -6,6 +6,7 @@ import fcntl
 import gc
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,14 @@ class World:
         self.histories["background"].close()
         gc.collect()
         return [str(path) for path in self.folder.rglob("*") if path.name.startswith(_LEFT[0])]
+
+    def check_settled(self, before: list[str]) -> None:
+        """Settle. Raise AssertionError if a file, a descriptor or a lock is left. before: the descriptors at first."""
+        left = self.settle()
+        assert not left, f"after the next save, {left} is left"
+        found = descriptors()
+        assert found == before, f"descriptors: {sorted(Counter(found) - Counter(before))} more"
+        assert not self.locks(), f"{self.locks()} is locked"
 
     def locks(self) -> list[str]:
         """Return the folders and logs that are locked."""

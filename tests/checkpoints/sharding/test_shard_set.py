@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,38 +118,35 @@ def test_a_failure_at_any_step_leaves_the_old_or_the_new_state_and_removes_what_
     assert len(calls) < STEPS.stop  # so every step was tested
 
 
+def kills(prepare: Callable[[], object], save: Callable[[], object]) -> Iterator[None]:
+    """Kill a process that saves at each of its steps, and yield after each kill."""
+    status = -1
+    for step in STEPS:
+        prepare()
+        process = os.fork()
+        if not process:
+            strike(pytest.MonkeyPatch(), step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            save()
+            os._exit(0)
+        _, status = os.waitpid(process, 0)
+        yield
+    assert status == 0  # so every step was tested
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
 @BEFORE
 @AFTER
 def test_a_process_killed_at_any_step_leaves_the_old_or_the_new_state(path: Path, before: Callable, after: Callable):
-    status = -1
-    for step in STEPS:
-        before(OLD, path)
-        process = os.fork()
-        if not process:
-            strike(pytest.MonkeyPatch(), step, lambda: os.kill(os.getpid(), signal.SIGKILL))
-            after(NEW, path, durable=True)
-            os._exit(0)
-        _, status = os.waitpid(process, 0)
+    for _ in kills(partial(before, OLD, path), partial(after, NEW, path, durable=True)):
         assert_old_or_new(path)
-    assert status == 0  # so every step was tested
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of threads, which the child does not use
 def test_a_plain_save_clears_what_a_killed_writer_of_shards_left(path: Path):
-    status = -1
-    for step in STEPS:
-        save_plain(OLD, path)
-        process = os.fork()
-        if not process:
-            strike(pytest.MonkeyPatch(), step, lambda: os.kill(os.getpid(), signal.SIGKILL))
-            save_shards(NEW, path)
-            os._exit(0)
-        _, status = os.waitpid(process, 0)
+    for _ in kills(partial(save_plain, OLD, path), partial(save_shards, NEW, path)):
         save_plain(OLD, path)
         assert names(path) == [path.name]
         assert holds(path, OLD)
-    assert status == 0  # so every step was tested
 
 
 def test_a_full_disk_removes_the_shards_that_were_written_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,5 @@
 """snapshot=True: the file holds the state of one moment, whatever other threads do while it is written."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +83,15 @@ def test_changes_during_the_write_do_not_reach_the_file(path: Path, length: int,
     assert all(not array.any() for array in load_file(path).values())
 
 
-def test_a_snapshot_is_of_one_moment(path: Path):
+def test_a_snapshot_is_of_one_moment(path: Path, repeating: Any):
     """Another thread adds 1 to one array after the other, in Python code that gives up the lock between them."""
     state = {str(number): np.zeros(50) for number in range(200)}  # so small that NumPy keeps the lock
-    stop = threading.Event()
 
     def train() -> None:
-        while not stop.is_set():
-            for array in state.values():
-                array += 1
+        for array in state.values():
+            array += 1
 
-    thread = threading.Thread(target=train)
-    thread.start()
-    try:
+    with repeating(train):
         for _ in range(20):
             save_file(state, path, durable=False, snapshot=True)
             values = [array.tolist() for array in load_file(path).values()]
@@ -104,12 +99,9 @@ def test_a_snapshot_is_of_one_moment(path: Path):
             assert all(value == [value[0]] * 50 for value in values)
             assert numbers == sorted(numbers, reverse=True)
             assert numbers[0] - numbers[-1] <= 1
-    finally:
-        stop.set()
-        thread.join()
 
 
-def test_a_snapshot_of_strided_and_overlapping_arrays_is_of_one_moment(path: Path):
+def test_a_snapshot_of_strided_and_overlapping_arrays_is_of_one_moment(path: Path, repeating: Any):
     """Another thread writes whole generations, each in one call that no other thread interrupts."""
     memory = np.zeros((4, 30_000), np.uint8)
     state: dict[str, np.ndarray] = {
@@ -120,24 +112,17 @@ def test_a_snapshot_of_strided_and_overlapping_arrays_is_of_one_moment(path: Pat
         "of another shape": memory[3].reshape(300, 100).T[::2],
     }
     flat, generations = memory.reshape(-1).data, [bytes([value]) * memory.size for value in range(5)]
-    stop = threading.Event()
 
     def train() -> None:
-        while not stop.is_set():
-            for generation in generations:
-                flat[:] = generation
+        for generation in generations:
+            flat[:] = generation
 
-    thread = threading.Thread(target=train)
-    thread.start()
-    try:
+    with repeating(train):
         for _ in range(100):
             save_file(state, path, durable=False, snapshot=True)
             loaded = load_file(path)
             assert len({int(value) for array in loaded.values() for value in np.unique(array)}) == 1
             assert np.shares_memory(loaded["first"], loaded["overlaps the first"])
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_the_memory_of_a_snapshot_is_used_again_if_it_fits():

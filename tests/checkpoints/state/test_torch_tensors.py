@@ -1,6 +1,5 @@
 """PyTorch tensors in a state are saved exactly, including dtypes that NumPy does not have."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +60,20 @@ def test_a_tensor_without_plain_memory_is_refused_by_name(path: Path, torch: Any
     assert not path.exists()
 
 
-def test_tensors_that_change_during_a_save_give_a_file_that_verifies(path: Path, torch: Any):
+def test_tensors_that_change_during_a_save_give_a_file_that_verifies(path: Path, torch: Any, repeating: Any):
     state = {
         "large": torch.zeros(300_000),
         "bfloat16": torch.zeros(10, dtype=torch.bfloat16),
         "transposed": torch.zeros(500, 400).t(),
         "other storage": torch.zeros(1000),
     }
-    stop = threading.Event()
 
     def train() -> None:
-        while not stop.is_set():
-            for tensor in state.values():
-                tensor.add_(1)
-            state["other storage"].set_(torch.zeros(2000))
+        for tensor in state.values():
+            tensor.add_(1)
+        state["other storage"].set_(torch.zeros(2000))
 
-    thread = threading.Thread(target=train)
-    thread.start()
-    try:
+    with repeating(train):
         for number in range(30):
             save_file(state, path, durable=False, snapshot=bool(number % 2))
             load_file(path)
-    finally:
-        stop.set()
-        thread.join()

@@ -461,27 +461,21 @@ with locked(sys.argv[1]):
     process.stdout.close()
 
 
-def test_forks_in_one_thread_while_another_opens_and_closes_files_leave_no_descriptor_in_the_children(tmp_path: Path):
-    stop = threading.Event()
-
+def test_forks_in_one_thread_while_another_opens_and_closes_files_leave_no_descriptor_in_the_children(
+    tmp_path: Path, repeating: Any
+):
     def open_and_close() -> None:
-        while not stop.is_set():
-            file = OwnFile()
-            file.open(str(tmp_path), os.O_RDONLY)
-            file.close()
+        file = OwnFile()
+        file.open(str(tmp_path), os.O_RDONLY)
+        file.close()
 
-    thread = threading.Thread(target=open_and_close)
-    thread.start()
-    try:
+    with repeating(open_and_close):
         for _ in range(50):
             child = os.fork()
             if not child:
                 left = [number for number in os.listdir("/proc/self/fd") if leads_to(number, tmp_path)]
                 os._exit(len(left))
             assert os.waitpid(child, 0)[1] == 0
-    finally:
-        stop.set()
-        thread.join()
 
 
 def leads_to(number: str, path: Path) -> bool:
