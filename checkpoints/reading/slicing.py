@@ -39,7 +39,9 @@ def stand_in(dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...] |
     """Return an array of one element that seems to have a shape and strides. It may be indexed, but not read."""
     if strides is None:
         strides = tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    return np.lib.stride_tricks.as_strided(np.empty((), dtype), shape, strides, writeable=False)
+    # as_strided fails for ml_dtypes.float8_e5m2, which claims to be a NumPy float of one byte.
+    element = np.empty((), f"V{dtype.itemsize}")
+    return np.lib.stride_tricks.as_strided(element, shape, strides, writeable=False).view(dtype)
 
 
 def is_basic(key: Any) -> bool:

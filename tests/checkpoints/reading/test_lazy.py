@@ -29,6 +29,7 @@ from statezoo.checkpoints import (
     save_file,
 )
 from statezoo.checkpoints.files import open_header
+from statezoo.checkpoints.state.dtypes import ML_DTYPES, NUMPY, numpy_dtype
 from statezoo.checkpoints.testing import compare_states
 
 
@@ -49,6 +50,19 @@ def a_state() -> dict[str, Any]:
         "scalar": np.array(3.5),
         "empty": np.zeros((0, 4), np.int16),
     }
+
+
+@pytest.mark.parametrize("dtype", [*NUMPY, *ML_DTYPES])
+def test_a_slice_of_any_dtype_is_read_with_the_bits_of_the_array(path: Path, dtype: str):
+    if path.suffix == ".safetensors" and dtype in {"C128", "F6_E2M3", "F6_E3M2", "F4"}:
+        pytest.skip("safetensors does not have this dtype")
+    array = np.arange(60).astype(numpy_dtype(dtype)).reshape(3, 4, 5)
+    save_file({"whole": array, "view": array[1:, ::2]}, path)
+    with open_checkpoint(path) as checkpoint:
+        for key in (slice(1, None), (slice(None, None, -2), 1), (0, ..., 3), (2, 1, 4), [0, 2]):
+            part = np.asarray(checkpoint["whole"][key])
+            assert (part.dtype, part.tobytes()) == (array.dtype, array[key].tobytes())
+        assert np.asarray(checkpoint["view"][:, 1]).tobytes() == array[1:, 2].tobytes()
 
 
 def test_names_shapes_and_dtypes_are_known_without_reading_a_tensor(path: Path):
