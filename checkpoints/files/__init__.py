@@ -125,12 +125,11 @@ class _Plan:
 
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
-    target = writer.followed(path)
-    paths = [os.path.abspath(path), os.path.abspath(target)]  # the program may change its folder meanwhile
-    like = writer.status_to_keep(target) if form.shards and os.path.lexists(target + INDEX_SUFFIX) else None
-    _write(_Plan(packed, form, metadata), replace(path, durable, like))
+    link = os.path.abspath(path)  # the program may change its folder meanwhile
+    new = replace(path, durable, writer.status_to_keep if form.shards else None)
+    _write(_Plan(packed, form, metadata), new)
     if form.shards:
-        _remove_shards(paths)
+        _remove_shards([link, new.target])
 
 
 def _save_in_shards(

@@ -31,6 +31,7 @@ import json
 import math
 from binascii import b2a_base64
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import accumulate
 from json.encoder import encode_basestring_ascii as json_text
 from typing import Any, NamedTuple
@@ -47,6 +48,8 @@ VERSION = 2
 DIGEST_LENGTH = 2 * BYTES
 # 22 MB of text. The blocks of tensors beyond that are left out.
 _MOST_BLOCKS = 1 << 20
+# How many sizes and texts of shapes are kept: a save needs each of them several times.
+_MOST_SPECS = 1 << 13
 # A key that formats add to the metadata.
 FORMAT = "format"
 
@@ -60,12 +63,22 @@ class TensorSpec(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """The number of bytes of the tensor."""
-        return math.prod(self.shape, start=dtypes.ITEM_BYTES[self.dtype])
+        return _size_of(self)
 
     @property
     def shape_text(self) -> str:
         """The shape as JSON."""
-        return f"[{','.join(map(str, self.shape))}]"
+        return _text_of(self.shape)
+
+
+@lru_cache(_MOST_SPECS)
+def _size_of(tensor: TensorSpec) -> int:
+    return math.prod(tensor.shape, start=dtypes.ITEM_BYTES[tensor.dtype])
+
+
+@lru_cache(_MOST_SPECS)
+def _text_of(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
 
 
 def specs_of(arrays: Mapping[str, np.ndarray | Deferred]) -> dict[str, TensorSpec]:
@@ -115,7 +128,7 @@ class Manifest(NamedTuple):
     def with_blocks(self, tensors: Mapping[str, TensorSpec], blocks: Mapping[str, bytes]) -> Manifest:
         """Return the manifest with the digests that follow from those of all blocks, by the name of the tensor."""
         names = _listed(tensors) if self.blocks else ()
-        filled = self._replace(blocks=_base64(b"".join([blocks[name] for name in names])))
+        filled = self._replace(blocks=_base64(b"".join([blocks[name] for name in names]))) if names else self
         return filled.with_digests(tensors, [digest_of_blocks(blocks[name]) for name in tensors])
 
     def with_digests(self, tensors: Mapping[str, TensorSpec], digests: Iterable[str]) -> Manifest:

@@ -138,8 +138,9 @@ def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], 
     for name in packed.aliases:
         del stored[name]
     packed.stored, packed.storages = stored | storages, list(storages)
-    packed.aliases = {name: packed.aliases[name] for name in packed.names if name in packed.aliases}
-    packed.layouts = {name: packed.layouts[name] for name in packed.names if name in packed.layouts}
+    if packed.aliases:  # layouts are those of tensors that have aliases
+        packed.aliases = {name: packed.aliases[name] for name in packed.names if name in packed.aliases}
+        packed.layouts = {name: packed.layouts[name] for name in packed.names if name in packed.layouts}
     return packed
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import marshal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ContextDecorator
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -45,15 +46,16 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Defe
     return arrays, extra, list(state)
 
 
-@contextmanager
-def reading_names() -> Iterator[None]:
-    """Raise StateError if another thread adds or removes names of a state that is read in the block."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not str(error).endswith("during iteration"):
-            raise
-        raise _changed(error) from error
+class reading_names(ContextDecorator):  # used as a function
+    """Raise StateError if another thread adds or removes names of a state that is read in the `with` block."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, RuntimeError) and str(error).endswith("during iteration"):
+            raise _changed(error) from error
 
 
 def _changed(error: Exception) -> StateError:

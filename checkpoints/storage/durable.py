@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -63,20 +63,25 @@ class NotFlushedError(WriteError):
 class replace:  # used as a function
     """Yield the descriptor of an empty file that replaces `path` if the `with` block succeeds.
 
-    A symbolic link is followed. The permissions are those of the file replaced, of the file with the status `like` if
-    none is replaced, or what the umask allows; the owner is kept where the process may do that.
+    A symbolic link is followed. The permissions are those of the file replaced, those of the status that like(target)
+    returns if none is replaced, or what the umask allows; the owner is kept where the process may do that. target: the
+    absolute path of the file to replace, known in the block.
     durable=False skips fsync: the file is still replaced atomically, but a power cut may lose it.
     Raises WriteError if the system refuses. After any exception the old file is unchanged.
     """
 
-    def __init__(self, path: str, durable: bool = True, like: os.stat_result | None = None) -> None:
+    def __init__(
+        self, path: str, durable: bool = True, like: Callable[[str], os.stat_result | None] | None = None
+    ) -> None:
         self._path, self._durable, self._like = path, durable, like
-        self._target, self._temporary = path, Temporary()
+        self.target, self._temporary = path, Temporary()
 
     def __enter__(self) -> int:
         try:
-            self._target, replaced = _target_of(self._path)
-            self._temporary.create_in(os.path.dirname(self._target), replaced or self._like)
+            self.target, replaced = _target_of(self._path)
+            if replaced is None and self._like is not None:
+                replaced = self._like(self.target)
+            self._temporary.create_in(os.path.dirname(self.target), replaced)
             return self._temporary.descriptor
         except BaseException as error:
             self._temporary.discard()
@@ -100,7 +105,7 @@ class replace:  # used as a function
             finally:  # an interrupt may have ended the first attempt
                 self._temporary.discard()
         if error is None and self._durable:
-            flush_folder(self._path, os.path.dirname(self._target))
+            flush_folder(self._path, os.path.dirname(self.target))
 
     def _put(self) -> None:
         descriptor = self._temporary.descriptor
@@ -109,7 +114,7 @@ class replace:  # used as a function
         else:  # a network file system reports a full disk only when a descriptor is closed
             deque(map(os.close, map(os.dup, (descriptor,))), maxlen=0)  # no interrupt in between
         note_replaced(descriptor)
-        _put(self._temporary, self._target, self._path)
+        _put(self._temporary, self.target, self._path)
         with contextlib.suppress(OSError):
             self._temporary.file.close()
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -101,6 +102,7 @@ def remove_marked(path: str, target: str, identity: Identity) -> bool:
     return remove(target, identity, f"{_stem(path)}removed-{identity.inode}.tmp")
 
 
+@lru_cache(maxsize=1)
 def _stem(path: str) -> str:
     """Return the common start of the paths of the marks next to `path`."""
     folder, name = os.path.split(path)

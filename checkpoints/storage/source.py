@@ -210,16 +210,26 @@ class FileSource:
 
     def _read_some(self, offset: int, buffers: Sequence[memoryview]) -> int:
         """Return how many bytes from an offset were read into the first buffers."""
+        if not hasattr(os, "preadv"):
+            part = self._read_piece(offset, buffers[0].nbytes)
+            bytes_of(buffers[0])[: len(part)] = part
+            return len(part)
+        try:
+            return os.preadv(self.descriptor, buffers, offset)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _read_piece(self, offset: int, size_bytes: int) -> bytes:
+        """Return up to that many bytes from an offset."""
         try:
             if hasattr(os, "preadv"):
-                return os.preadv(self.descriptor, buffers, offset)
-            part = self._seek_and_read(offset, buffers[0].nbytes)
+                return os.pread(self.descriptor, size_bytes, offset)
+            return self._seek_and_read(offset, size_bytes)
         except OSError as error:
-            raise ReadError(
-                f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error
-            ) from error
-        bytes_of(buffers[0])[: len(part)] = part
-        return len(part)
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> ReadError:
+        return ReadError(f"{self.name} could not be read: {error.strerror or error}. Check the disk.", error)
 
     def _seek_and_read(self, offset: int, size_bytes: int) -> bytes:
         """Return up to that many bytes from an offset, on a system without preadv (Windows).
@@ -235,9 +245,14 @@ class FileSource:
         # Checked first, since a damaged file can ask for any number.
         if offset + size_bytes > self.size_bytes:
             raise EOFError
-        buffer = bytearray(size_bytes)
-        self.read_into(offset, memoryview(buffer))
-        return bytes(buffer)
+        pieces = []
+        while size_bytes:
+            piece = self._read_piece(offset, size_bytes)
+            if not piece:
+                raise EOFError
+            pieces.append(piece)
+            offset, size_bytes = offset + len(piece), size_bytes - len(piece)
+        return b"".join(pieces)  # without a copy if there is one piece
 
     def memory(self, copy_on_write: bool) -> memoryview:
         """Return the file mapped into memory; what is written to it (copy_on_write) stays in memory.

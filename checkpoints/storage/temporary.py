@@ -23,6 +23,9 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _LEFT = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # Writers that have finished leave gaps in the numbers below those of others that are killed.
 _MOST_GAPS = 16
+_PREFIX = ".statezoo-"
+# Up to about a hundred names, which are listed faster than 16 are looked up.
+_SMALL_FOLDER_BYTES = 4096
 _READ_BYTES = 1 << 20
 _NAMELESS = getattr(os, "O_TMPFILE", 0)  # Linux
 _REMOVED_ON_CLOSE = getattr(os, "O_TEMPORARY", 0)  # Windows
@@ -48,7 +51,7 @@ class Temporary:
         for path in paths:
             if self.create(path, replaced) or (remove_dead(path) and self.create(path, replaced)):
                 break
-        others = list(itertools.islice(paths, _MOST_GAPS))
+        others = [] if _is_alone(self.path, folder) else list(itertools.islice(paths, _MOST_GAPS))
         if any(map(os.access, others, itertools.repeat(os.F_OK))):  # a loop takes as long as the rest of a small save
             for other in others:
                 remove_dead(other)
@@ -70,7 +73,8 @@ class Temporary:
             return False
         if replaced is not None and (replaced.st_uid, replaced.st_gid) != (status.st_uid, status.st_gid):
             _give_to_owner(self.descriptor, replaced)
-        if mode is not None and stat.S_IMODE(os.fstat(self.descriptor).st_mode) != mode:
+            status = os.fstat(self.descriptor)  # that may have changed the mode
+        if mode is not None and stat.S_IMODE(status.st_mode) != mode:
             os.chmod(self.descriptor if os.chmod in os.supports_fd else path, mode)
         return True
 
@@ -101,8 +105,17 @@ class Temporary:
             self.discard()
 
 
+def _is_alone(path: str, folder: str) -> bool:
+    """Return True if the temporary file at `path` is the only one in its folder, and that is soon found out."""
+    with suppress(OSError):  # a folder that this process may write to, but not list
+        if os.stat(folder).st_size <= _SMALL_FOLDER_BYTES:
+            names = os.listdir(folder)
+            return os.path.basename(path) in names and "/".join(names).count(_PREFIX) == 1
+    return False
+
+
 def _temporary_paths(folder: str) -> Iterator[str]:
-    stem = os.path.join(folder, ".statezoo-")
+    stem = os.path.join(folder, _PREFIX)
     return (f"{stem}{number}.tmp" for number in itertools.count())
 
 

@@ -6,6 +6,7 @@ holder of, and waits for the new thread, which may need that lock too, or may ha
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import threading
@@ -32,6 +33,9 @@ def run_on_threads(tasks: Iterable[Task], number: int | None = None) -> None:
     number: how many threads to use, or None for one a processor, up to 4. Fewer are used if the system starts no more.
     Raises the exception of the first task that failed, or an interrupt; the tasks that are left are not run.
     """
+    if number == 1:
+        deque(map(operator.call, tasks), maxlen=0)
+        return
     work = _Work(tasks)
     number = _processors() if number is None else number
     _finish(work, partial(work.start, min(work.count, number) - 1), work.run)

@@ -84,7 +84,7 @@ class NewShards:
         Raises WriteError if another program has put something at its path meanwhile.
         """
         files.refuse_forked(path, self._mark.process)
-        with files.replace(path, self._durable, self.like) as descriptor:
+        with files.replace(path, self._durable, lambda _: self.like) as descriptor:
             yield descriptor
             if os.path.lexists(path):
                 raise WriteError(f"{path} was made by another program during the save. Save again.")
@@ -161,7 +161,7 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
         files.refuse_forked(new.path, mark.process)
         new.replace(ownership.replaced_shards(new.path))
         plain = identity_of(new.path)
-        with files.replace(new.path + INDEX_SUFFIX, durable, new.like) as descriptor:
+        with files.replace(new.path + INDEX_SUFFIX, durable, lambda _: new.like) as descriptor:
             files.write_all(descriptor, new.index, 0)
     except BaseException as error:
         named = ownership.named_by(new.path + INDEX_SUFFIX)  # the new shards, if it failed after the rename

@@ -42,7 +42,16 @@ from ...state.manifest import TensorSpec
 from ...state.sharing import Alias
 from ...storage.source import Source
 from .. import Layout, Opened, Salvaged
-from ..entries import InvalidError, checked_entries, checked_metadata, data_offsets, encode, entries_text, parsed
+from ..entries import (
+    InvalidError,
+    checked_entries,
+    checked_metadata,
+    data_offsets,
+    encode,
+    entries_text,
+    parsed,
+    strings_text,
+)
 from .names import RESERVED, paths_of
 from .structure import Dataset, structure_of
 
@@ -63,7 +72,7 @@ def lay_out(
             raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
     offsets = data_offsets(tensors)
     data_bytes = sum(tensor.size_bytes for tensor in tensors.values())
-    strings = encode(dict(sorted(metadata.items())))
+    strings = strings_text(metadata)
     entries = entries_text(tensors, offsets)
 
     def index(manifest: str) -> bytes:

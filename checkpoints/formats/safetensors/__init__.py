@@ -46,9 +46,11 @@ from ..entries import (
     data_offsets,
     encode,
     entries_text,
+    json_text,
     parsed,
     sealable,
     sealed,
+    strings_text,
     unsealed,
 )
 from ..recognise import cause_of
@@ -71,13 +73,13 @@ def lay_out(
     strings = {FORMAT: PYTORCH} | ties | dict(metadata)
     entries = entries_text(tensors, offsets)
 
-    blank = encode(sealable(manifest))
-    all_strings = encode(dict(sorted((strings | {MANIFEST: sealable(manifest)}).items())))
+    blank = json_text(sealable(manifest))
+    all_strings = strings_text(strings | {MANIFEST: sealable(manifest)})
     text = f'{{"{_METADATA}":{all_strings}{"," if entries else ""}{entries}}}'
     start = -(-(8 + len(text.encode())) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
     def seal(manifest: str) -> list[tuple[int, bytes]]:
-        header = text.replace(blank, encode(sealable(manifest)), 1).encode().ljust(start - 8)
+        header = text.replace(blank, json_text(sealable(manifest)), 1).encode().ljust(start - 8)
         return [(0, len(header).to_bytes(8, "little") + sealed(header))]
 
     if start - 8 > _MOST_HEADER_BYTES:

@@ -42,12 +42,18 @@ def test_the_next_save_removes_what_dead_writers_left(path: Path, numbers: list[
     assert names(path.parent) == [path.name]
 
 
-def test_leftovers_of_writers_of_other_files_in_the_folder_are_removed_too(path: Path):
+@pytest.mark.parametrize("others", [0, 500])
+@pytest.mark.parametrize("numbers", [(0, 3, 12), (16,)])
+def test_leftovers_of_writers_of_other_files_in_the_folder_are_removed_too(
+    path: Path, numbers: tuple[int, ...], others: int
+):
     """Each step of a run may have a name of its own: no save of that name would come to remove them."""
-    for number in (0, 3, 12):  # the gaps were those of writers that finished
+    for step in range(others):  # a large folder is not listed
+        path.with_name(f"step-{step}-of-a-run-with-a-long-name.h5").touch()
+    for number in numbers:  # the gaps were those of writers that finished
         temporary(path.with_name("step-7.h5"), number).write_bytes(b"half a state")
     save_file({"x": np.ones(3)}, path)
-    assert names(path.parent) == [path.name]
+    assert [name for name in names(path.parent) if name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("name", [".statezoo-x.tmp", ".statezoo-0.tmp.gz", ".statezoo--1.tmp", "statezoo-0.tmp"])
