@@ -4,7 +4,7 @@
 
 Each trial is one save of a drawn kind. If it succeeds, the file loads with every byte checked, and each element is a
 value that its array had between the start and the end of the save. If it raises an error of ours, the old file is still
-there. In a third of the trials a thread writes whole generations, each in one C call, and `snapshot=True` and the
+there. In a third of the trials, a thread writes whole generations, each in one C call, and `snapshot=True` and the
 History in the background must find all arrays in the same generation.
 """
 
@@ -238,7 +238,8 @@ def run(trials: int, seed: int = 0) -> Counts:
         for start in range(0, trials, WORLD_TRIALS):
             with tempfile.TemporaryDirectory() as folder:
                 world = Run(Path(folder), draw, counts)
-                kind = draw.choice([torn_trials, model_trials, moment_trials])
+                # In turn: the threads draw from `draw` as well, so that what it gives next is different in each run.
+                kind = (torn_trials, model_trials, moment_trials)[start // WORLD_TRIALS % 3]
                 kind(world, min(WORLD_TRIALS, trials - start))
                 world.check("a training thread failed", not world.errors, world.errors)
                 left = list(Path(folder).rglob(".statezoo-*"))
