@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .tools.inspection import inspect
     from .tools.rewrite.averaging import average
     from .tools.rewrite.conversion import convert
+    from .tools.rewrite.editing import edit
     from .tools.rewrite.repairing import repair
     from .tools.verification import verify
 else:
@@ -63,6 +64,7 @@ else:
         "average": ".tools.rewrite.averaging",
         "convert": ".tools.rewrite.conversion",
         "diff": ".tools.compare.comparison",
+        "edit": ".tools.rewrite.editing",
         "fingerprint": ".tools.fingerprints",
         "inspect": ".tools.inspection",
         "load_training": ".runs.training",
@@ -105,6 +107,7 @@ __all__ = [
     "average",
     "convert",
     "diff",
+    "edit",
     "fingerprint",
     "inspect",
     "load_file",

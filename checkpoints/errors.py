@@ -153,12 +153,17 @@ class ClosedError(CheckpointError, ValueError):
 
 
 class UnknownTensorError(CheckpointError, KeyError):
-    """A name that is not in a checkpoint. The message suggests the closest name that is."""
+    """Names that are not in a checkpoint. The message suggests the closest names that are."""
 
-    def __init__(self, name: str, source: str, known: Iterable[str]) -> None:
+    def __init__(self, name: str, source: str, known: Iterable[str], *others: str) -> None:
         known = list(known)
-        near = nearest(str(name), known)
-        hint = f" Did you mean {near!r}?" if near else f" It has {len(known):,} names; list() gives them."
+        nears = {unknown: nearest(str(unknown), known) for unknown in (name, *others)}
+        total = f" It has {len(known):,} names; list() gives them."
+        if others:
+            lines = [f"\n  {unknown!r}{f': did you mean {near!r}?' if near else ''}" for unknown, near in nears.items()]
+            super().__init__(f"these names are not in {source}.{'' if all(nears.values()) else total}{''.join(lines)}")
+            return
+        hint = f" Did you mean {nears[name]!r}?" if nears[name] else total
         super().__init__(f"there is no {name!r} in {source}.{hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -147,15 +147,33 @@ def _save_in_shards(
     parts = index.split(packed, most_bytes)
     if len(parts) < 2:
         _save_whole(packed, form, metadata, path, durable)
-        return
+    else:
+        save_parts(packed, parts, metadata, path, durable)
+
+
+def save_parts(
+    packed: Packed,
+    parts: list[Packed],
+    metadata: dict[str, str],
+    path: str,
+    durable: bool,
+    linked: Callable[[writer.NewShards, int], dict[str, str] | None] = lambda new, number: None,
+) -> None:
+    """Write a state in shards with an index. parts: the content of each shard.
+
+    linked: makes one of the shards a link to an earlier file. It returns the digests of its tensors, or None if the
+    shard must be written.
+    """
     target, is_link = writer.followed(path), os.path.islink(path)
     link = os.path.abspath(path)
     writer.refuse_impossible(target)
-    plans = [_Plan(part, form, index.shard_metadata(target)) for part in parts]
+    form, strings = format_of(target), index.shard_metadata(target)
+    plans = [_Plan(part, form, strings) for part in parts]
     digests: dict[str, str] = {}
     with writer.replace_shards(target, len(plans), durable) as new:
-        for plan, shard in zip(plans, new.paths, strict=True):
-            digests |= _write(plan, new.file(shard))
+        for number, (plan, shard) in enumerate(zip(plans, new.paths, strict=True)):
+            found = linked(new, number)
+            digests |= _write(plan, new.file(shard)) if found is None else found
         new.index = index.index_text(packed, metadata, digests, dict(zip(new.names, parts, strict=True)))
     if is_link:
         _remove_shards([link])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from ..state.digests import BYTES, Hasher, block_bytes_of, blocks_of, digest_of_
 from ..state.manifest import TensorSpec
 from ..state.sharing import View, rebuilt
 from ..storage import streams
-from ..storage.streams import Wanted
+from ..storage.source import FileLike
+from ..storage.streams import Unchanged, Wanted
 from . import slicing
 from .checking import BlockChecks, hash_range
 from .header import Header, Part
@@ -160,6 +161,18 @@ class Reader:
             hash_range(part.source, hasher, offset, offset + size_bytes, progress)
         return hasher.blocks()
 
+    def unchanged(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> Unchanged | None:
+        """Return the bytes of a tensor as an array that a save copies with their digests, without comparing them.
+
+        Return None if the bytes are not in a file, or if it has no digests of the blocks of the tensor.
+        """
+        part, digest = self._part(name), self.digests.get(name)
+        offset, blocks = part.opened.offsets.get(name), self._checks[id(part)].expected(name)
+        if offset is None or not hasattr(part.source, "copy_to") or not blocks or digest_of_blocks(blocks) != digest:
+            return None
+        source = cast(FileLike, part.source)
+        return Unchanged(shape, dtype, lambda: _as(self.whole(name), dtype, shape), source, offset, blocks)
+
     def differing(self, name: str, hashed: bytes) -> list[range]:
         """Return the bytes of the blocks of a tensor whose digests differ from those in the file.
 
@@ -242,6 +255,11 @@ def _kind(tensor: TensorSpec, name: str, path: str) -> tuple[np.dtype, tuple[int
     if len(tensor.shape) > 32 or not tensor.size_bytes:
         check_shape(dtype, tensor.shape, name, path)
     return dtype, tensor.shape
+
+
+def _as(array: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the bytes of a C-contiguous array as an array of another dtype and shape."""
+    return array.reshape(-1).view(np.uint8).view(dtype).reshape(shape)
 
 
 def check_shape(dtype: np.dtype, shape: tuple[int, ...], name: str, path: str) -> None:

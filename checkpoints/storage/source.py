@@ -19,10 +19,13 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from ..errors import ADVICE_AT_LIMITS, ArgumentError, MissingFileError, ReadError
+from .identity import Identity
 
 # A pipe that takes the place of a file is not waited for.
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _MOST_BUFFERS = 1024  # in one call of preadv on Linux (IOV_MAX)
+# An interrupt waits for the end of a call that copies.
+_COPIED_BYTES = 1 << 27
 
 
 class Source(Protocol):
@@ -45,6 +48,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close what is open. Memory that was returned before stays valid."""
+        ...
+
+
+class FileLike(Source, Protocol):
+    """A source whose bytes the system can copy to another file on its own. identity: that of the file."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def copy_to(self, descriptor: int, offset: int, size_bytes: int, place: int) -> int:
+        """Copy bytes from an offset to a place in another file, within the system: it may share their blocks.
+
+        Return how many were copied: fewer if the system refuses.
+        """
         ...
 
 
@@ -186,6 +203,26 @@ class FileSource:
     def __del__(self) -> None:
         if getattr(self, "_opened", None):  # not if the constructor was interrupted in its first line
             self.close()
+
+    @property
+    def identity(self) -> Identity:
+        """The identity of the open file."""
+        return Identity.of(os.fstat(self.descriptor))
+
+    def copy_to(self, descriptor: int, offset: int, size_bytes: int, place: int) -> int:
+        """Copy bytes from an offset to a place in another file, within the system: it may share their blocks.
+
+        Return how many were copied: fewer if the system refuses, as between two file systems, or if there are fewer.
+        """
+        copied = 0
+        with suppress(OSError, AttributeError):  # only Linux has the call
+            while copied < size_bytes:
+                most = min(size_bytes - copied, _COPIED_BYTES)
+                count = os.copy_file_range(self.descriptor, descriptor, most, offset + copied, place + copied)
+                if not count:
+                    break
+                copied += count
+        return copied
 
     def read_into(self, offset: int, *buffers: memoryview) -> None:
         """Fill contiguous buffers, one after the other, from an offset, in few system calls.

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 import numpy as np
 from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
+from ..errors import CorruptError
 from ..state import digests, dtypes
 from ..state.deferred import Deferred
 from ..state.digests import Hasher
 from .durable import write_all
-from .source import Source
+from .source import FileLike, Source
 from .threads import Task, run_on_threads
 
 if TYPE_CHECKING:
@@ -41,6 +42,25 @@ _MOST_WRITERS = None if hasattr(os, "pwrite") else 1
 _MEMORY, _DTYPE = attrgetter("data"), attrgetter("dtype")
 # The codes of dtypes whose memory Python's buffers can describe; big-endian memory is another.
 _NATIVE = "?bBhHiIlLqQfd" if sys.byteorder == "little" else "?bB"
+
+
+class Unchanged(Deferred):
+    """An array that is copied from another file as it is, with the digests of its blocks, which are not compared.
+
+    source, offset: where its bytes are. make: reads and checks it, if its values are needed.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        make: Callable[[], np.ndarray],
+        source: FileLike,
+        offset: int,
+        blocks: bytes,
+    ) -> None:
+        super().__init__(shape, dtype, make)
+        self.source, self.offset, self.blocks = source, offset, blocks
 
 
 class Placed(NamedTuple):
@@ -110,6 +130,10 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
     the one before have been written.
     """
     writer = _Writer(descriptor)
+    unchanged = [(item, item.array) for item in placed if isinstance(item.array, Unchanged)]
+    if unchanged:
+        placed = [item for item in placed if not isinstance(item.array, Unchanged)]
+        writer.digests |= _copied(descriptor, unchanged)
     together: list[list[Placed]] = []
     one_by_one: list[list[Placed]] = []  # so that no two copies are in memory at once
     for run in _runs(placed):
@@ -119,6 +143,26 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
     for run in one_by_one:
         _run(writer.tasks(run), run[0].size_bytes, _MOST_WRITERS)
     return writer.digests | {name: b"".join(parts) for name, parts in writer.parts.items()}
+
+
+def _copied(descriptor: int, unchanged: list[tuple[Placed, Unchanged]]) -> dict[str, bytes]:
+    """Copy the bytes of unchanged arrays, adjacent ones together. Return the digests of their blocks, by name."""
+    ranges: list[tuple[FileLike, int, int, int]] = []  # source, offset, size, place
+    for (place, size_bytes, _, _), array in sorted(unchanged, key=lambda pair: pair[0].offset):
+        source, offset, size, start = ranges[-1] if ranges else (None, 0, 0, 0)
+        if source is array.source and (offset + size, start + size) == (array.offset, place):
+            ranges[-1] = array.source, offset, size + size_bytes, start
+        else:
+            ranges.append((array.source, array.offset, size_bytes, place))
+    for source, offset, size, place in ranges:
+        copied = source.copy_to(descriptor, offset, size, place)
+        for start in range(copied, size, _CHUNK_BYTES):  # what the system refuses is read and written
+            try:
+                content = source.read(offset + start, min(size - start, _CHUNK_BYTES))
+            except EOFError as error:
+                raise CorruptError(f"{source.name} was cut off while it was read. Use another copy of it.") from error
+            write_all(descriptor, content, place + start)
+    return {item.name: array.blocks for item, array in unchanged}
 
 
 class _Writer:

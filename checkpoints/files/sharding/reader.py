@@ -14,7 +14,7 @@ from ...reading.header import Header, Part
 from ...state.manifest import Manifest, TensorSpec
 from ...state.parsing import parse
 from ...storage.identity import MOST_LOOKS, Identity
-from ...storage.source import FileSource, Source
+from ...storage.source import FileSource
 from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
 
 # Systems allow a process a few hundred open files. Up to this number, shards stay open from the start, so that they may
@@ -254,16 +254,16 @@ class _Reopened:
     def __init__(self, path: str) -> None:
         self.name = path
         with closing(FileSource(path)) as source:
-            self.size_bytes, self._identity = source.size_bytes, Identity.of(os.fstat(source.descriptor))
+            self.size_bytes, self.identity = source.size_bytes, source.identity
 
     @contextmanager
-    def _opened(self) -> Iterator[Source]:
+    def _opened(self) -> Iterator[FileSource]:
         try:
             source = FileSource(self.name)
         except MissingFileError:
             raise self._replaced() from None
         with closing(source):
-            if Identity.of(os.fstat(source.descriptor)) != self._identity:
+            if source.identity != self.identity:
                 raise self._replaced()
             yield source
 
@@ -279,6 +279,11 @@ class _Reopened:
         """Return `size_bytes` bytes from an offset. Raises EOFError if there are fewer."""
         with self._opened() as source:
             return source.read(offset, size_bytes)
+
+    def copy_to(self, descriptor: int, offset: int, size_bytes: int, place: int) -> int:
+        """Copy bytes within the system, as FileSource does."""
+        with self._opened() as source:
+            return source.copy_to(descriptor, offset, size_bytes, place)
 
     def memory(self, copy_on_write: bool) -> memoryview:
         """Return the file mapped into memory, which keeps a descriptor of its own."""

@@ -1,0 +1,188 @@
+"""A checkpoint with changed names and tensors, whose other tensors are still those of the file.
+
+Names that share memory are a *group*. A group of which nothing is dropped or replaced keeps its structure, and only its
+names change. What is left of any other group is packed again, as a save of these arrays would: another name may now be
+the one that is stored, or the memory may be stored in part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import count
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import ArgumentError, UnknownTensorError, on_one_line
+from ...reading.lazy import Checkpoint
+from ...reading.reader import Reader
+from ...state.deferred import Deferred
+from ...state.sharing import STORAGE, Alias, Packed, pack, unpack
+from ...state.validation import checked_state
+
+
+class Edits(NamedTuple):
+    """The changes of an edit, by the names in the file."""
+
+    rename: Mapping[str, str]
+    drop: Mapping[str, None]
+    replace: Mapping[str, Any]
+
+    @classmethod
+    def checked(cls, rename: Mapping[str, str] | None, drop: Iterable[str], replace: Mapping[str, Any] | None) -> Edits:
+        """Return the changes. Raises ArgumentError if one of them is of another type."""
+        for what, names in (("rename", rename), ("replace", replace)):
+            if not isinstance(names, Mapping | None):
+                raise ArgumentError(f"{what} is a dict by the names in the file, not {type(names).__name__}.")
+        if isinstance(drop, str | bytes) or not isinstance(drop, Iterable):
+            raise ArgumentError(f"drop is a list of names, such as [{drop!r:.60}], not {type(drop).__name__}.")
+        rename, drop, replace = dict(rename or {}), list(drop), dict(replace or {})
+        for name in (*rename, *rename.values(), *drop, *replace):
+            if not isinstance(name, str):
+                raise ArgumentError(f"the name of a tensor is text, not {type(name).__name__} ({name!r:.60}).")
+        return cls(rename, dict.fromkeys(drop), replace)
+
+    def problems(self, checkpoint: Checkpoint) -> Iterator[str]:
+        """Yield a line for each change that contradicts another one, or that would untie a name."""
+        for name in [name for name in checkpoint if name in self.drop]:
+            for what, names in (("renamed", self.rename), ("replaced", self.replace)):
+                if name in names:
+                    yield f"{name!r} is dropped and {what}: do one of both"
+        ties = checkpoint.ties
+        groups: dict[str, list[str]] = {}
+        for name in checkpoint:
+            groups.setdefault(ties.get(name, name), []).append(name)
+        after: dict[str, str] = {}
+        for name in [name for name in checkpoint if name not in self.drop]:
+            new = self.rename.get(name, name)
+            if new in after:
+                yield f"{after[new]!r} and {name!r} would both be {new!r}: rename or drop one of them"
+            after[new] = name
+        for name in [name for name in checkpoint if name in self.replace]:
+            left = [
+                other for other in groups[ties.get(name, name)] if other not in self.replace and other not in self.drop
+            ]
+            if left:
+                others = ", ".join(map(repr, left))
+                yield f"{name!r} shares memory with {others}: replace all of them, with one array to keep them tied"
+
+
+class Edited(Checkpoint):
+    """An open checkpoint with changes.
+
+    Raises UnknownTensorError for names that are not in the file, ArgumentError listing all other problems.
+    """
+
+    def __init__(self, reader: Reader, edits: Edits) -> None:
+        super().__init__(reader)
+        self._edits, self._left_out = edits, edits.drop
+        unknown = [name for name in (*edits.rename, *edits.drop, *edits.replace) if name not in self]
+        if unknown:
+            first, *others = dict.fromkeys(unknown)
+            raise UnknownTensorError(first, self.name, self, *others)
+        problems = list(edits.problems(self))
+        if problems:
+            lines = "".join(f"\n  {on_one_line(line)}" for line in problems)
+            raise ArgumentError(f"{self.name} cannot be edited like this; nothing was changed.{lines}")
+
+    def renamed(self, name: str) -> str:
+        """Return the new name for a name in the file."""
+        return self._edits.rename.get(name, name)
+
+    def packed(self) -> Packed:
+        """Return the changed state."""
+        packed, edits = super().packed(), self._edits
+        names = [name for name in packed.names if name not in edits.drop]
+        # New names are checked as those of any state, together with the new values.
+        tensor = np.empty(0)
+        values = [edits.replace.get(name, packed.extra.get(name, tensor)) for name in names]
+        arrays, extra, new_names = checked_state(dict(zip(map(self.renamed, names), values, strict=True)))
+        replaced = [name for name in names if name in edits.replace and self.renamed(name) in arrays]
+        parts = [pack({name: arrays[self.renamed(name)] for name in replaced}, {}, replaced)]
+        groups, left = _groups_of(packed, packed.names), _groups_of(packed, set(names) - edits.replace.keys())
+        parts += [self._part(packed, kept, left[kept], groups[kept]) for kept in groups if kept in left]
+        return self._joined(parts, new_names, extra)
+
+    def _part(self, packed: Packed, kept: str, names: list[str], before: list[str]) -> Packed:
+        """Return what is left of a group. names, before: those of its members that are left, and all of them."""
+        aliases = {name: packed.aliases[name] for name in names if name in packed.aliases}
+        group = Packed(names, {kept: packed.stored[kept]}, aliases)
+        group.layouts = {kept: packed.layouts[kept]} if kept in packed.layouts else {}
+        group.storages = [kept] if kept in packed.storages else []
+        if names != before and any(alias.view for alias in aliases.values()):
+            return self._packed_again(group, kept)
+        array = packed.stored[kept]
+        array = self._reader.unchanged(kept, array.dtype, array.shape) or array
+        if names == before:
+            group.stored[kept] = array
+            return group
+        first, *others = names  # the stored name and ties of it
+        return Packed(names, {first: array}, {name: Alias(first) for name in others})
+
+    def _packed_again(self, group: Packed, kept: str) -> Packed:
+        """Pack the arrays of a group from which one is missing. Their values are read later."""
+        dtype, shape = group.stored[kept].dtype, group.stored[kept].shape
+        order = group.layouts.get(kept, tuple(range(len(shape))))
+        memory = np.empty([shape[axis] for axis in order], dtype)  # stands in for the values: only addresses count
+        whole = memory.transpose([order.index(axis) for axis in range(len(shape))])
+        again = pack(unpack(_with(group, kept, whole)), {}, group.names)
+
+        def later(name: str, array: np.ndarray) -> Deferred:
+            found = self._reader.unchanged(kept, array.dtype, array.shape) if _has_bytes_of(whole, array) else None
+            return found or Deferred(array.shape, array.dtype, lambda: self._read(group, kept, name))
+
+        again.stored = {name: later(name, np.asarray(array)) for name, array in again.stored.items()}
+        return again
+
+    def _read(self, group: Packed, kept: str, name: str) -> np.ndarray:
+        """Read a group, and return one of the arrays that are stored when it is packed again."""
+        again = pack(unpack(_with(group, kept, self._reader.whole(kept))), {}, group.names)
+        return np.asarray(again.stored[name])
+
+    def _joined(self, parts: list[Packed], names: list[str], extra: dict[str, Any]) -> Packed:
+        """Return the state made of parts, under the new names."""
+        new, place = self.renamed, {name: number for number, name in enumerate(names)}
+        joined = Packed(names, {}, extra=extra, memory=[part.memory for part in parts])
+        storages: list[tuple[int, np.ndarray | Deferred, dict[str, Alias]]] = []
+        for part in parts:
+            for name, array in part.stored.items():
+                if name not in part.storages:
+                    joined.stored[new(name)] = array
+                    continue
+                members = {new(member): alias for member, alias in part.aliases.items() if alias.kept == name}
+                storages.append((min(map(place.__getitem__, members)), array, members))
+            joined.aliases |= {new(name): Alias(new(kept), view) for name, (kept, view) in part.aliases.items()}
+            joined.layouts |= {new(name): order for name, order in part.layouts.items()}
+        joined.stored = {name: joined.stored[name] for name in names if name in joined.stored}
+        free = filter(lambda name: name not in place, map(STORAGE.format, count()))
+        for name, (_, array, members) in zip(free, sorted(storages, key=itemgetter(0)), strict=False):
+            joined.storages.append(name)
+            joined.stored[name] = array
+            joined.aliases |= {member: Alias(name, view) for member, (_, view) in members.items()}
+        joined.aliases = {name: joined.aliases[name] for name in names if name in joined.aliases}
+        joined.layouts = {name: joined.layouts[name] for name in names if name in joined.layouts}
+        return joined
+
+
+def _groups_of(packed: Packed, names: Container[str]) -> dict[str, list[str]]:
+    """Return those of the names that share the memory of each stored array, in order."""
+    groups: dict[str, list[str]] = {}
+    for name in packed.names:
+        if name in names and name not in packed.extra:
+            groups.setdefault(packed.aliases[name].kept if name in packed.aliases else name, []).append(name)
+    return groups
+
+
+def _with(group: Packed, kept: str, array: np.ndarray) -> Packed:
+    return dataclasses.replace(group, stored={kept: array})
+
+
+def _has_bytes_of(whole: np.ndarray, array: np.ndarray) -> bool:
+    """Return True if a file holds the same bytes for two arrays that share memory."""
+    if array.__array_interface__["data"] != whole.__array_interface__["data"]:
+        return False
+    if array.flags.c_contiguous and whole.flags.c_contiguous:
+        return array.nbytes == whole.nbytes
+    return (array.dtype, array.shape, array.strides) == (whole.dtype, whole.shape, whole.strides)
