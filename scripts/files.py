@@ -25,6 +25,7 @@ def _add_conversion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help=FILE)
     parser.add_argument("target", help="a path ending in .safetensors, .h5 or .npz: the suffix picks the format")
     parser.add_argument("--max-shard-size", metavar="SIZE", type=_size, help="the largest size of a shard, such as 5GB")
+    parser.add_argument("--layout", help="keras: a .weights.h5 file that load_weights of a Keras model opens too")
     add_json(parser)
 
 
@@ -58,7 +59,8 @@ def _diff(parsed: argparse.Namespace) -> Outcome:
 def _convert(parsed: argparse.Namespace) -> Outcome:
     stored_bytes = _stored_bytes(parsed.source)
     with progress("convert", stored_bytes) as update:
-        checkpoints.convert(parsed.source, parsed.target, max_shard_size=parsed.max_shard_size, progress=update)
+        size, layout = parsed.max_shard_size, parsed.layout
+        checkpoints.convert(parsed.source, parsed.target, max_shard_size=size, layout=layout, progress=update)
     if parsed.json:
         return Outcome(json_text({"source": parsed.source, "target": parsed.target, "stored_bytes": stored_bytes}))
     return Outcome(f"{parsed.source} -> {parsed.target}: {stored_bytes:,} bytes of tensors")

@@ -19,7 +19,7 @@ from ..errors import (
     WriteError,
     enough_memory,
 )
-from ..formats import DEFAULT, Format, format_named, format_of, refuse_read_only
+from ..formats import DEFAULT, Format, format_named, format_of, refuse_read_only, with_layout
 from ..formats.recognise import cause_of
 from ..reading.header import Header, open_one
 from ..reading.lazy import Checkpoint, load_state
@@ -50,6 +50,7 @@ def save_file(
     max_shard_size: int | str | None = None,
     format: str | None = None,
     snapshot: bool = False,
+    layout: str | None = None,
 ) -> None:
     """Write a state to a file, completely or not at all. If anything fails, the previous file is unchanged.
 
@@ -66,6 +67,7 @@ def save_file(
     snapshot: copy all arrays before anything is written, at one moment: no other Python thread runs during the copy.
     Without it, a file that is saved while other threads change the arrays may hold values of several moments. It is
     valid in any case.
+    layout: "keras" writes a `.weights.h5` file that Keras' `load_weights` opens too, from names as Keras gives them.
     Raises StateError if the state cannot be saved exactly, WriteError if the system refuses, FormatError for an unknown
     suffix.
     """
@@ -74,7 +76,8 @@ def save_file(
         path = os.fsdecode(file)
         form = format_of(path)
         refuse_read_only(form, path)
-        if format is not None and format_named(format) is not form:
+        form = with_layout(form, layout, path)
+        if format is not None and format_named(format).name != form.name:
             raise ArgumentError(f"{path} names the format {form.name} by its suffix, not {format}. Leave out format.")
         if max_shard_size is None:
             _save_whole(packed_of(state_dict, snapshot), form, strings, path, durable)
@@ -87,6 +90,7 @@ def save_file(
     elif hasattr(file, "write"):
         form = format_named(format or DEFAULT.name)
         refuse_read_only(form, "the open file")
+        form = with_layout(form, layout, None)
         _save_to_open_file(_Plan(packed_of(state_dict, snapshot), form, strings), file)
     else:
         raise ArgumentError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
 from typing import NamedTuple, Protocol, cast
@@ -124,7 +124,8 @@ class Format:
     name of the module that is the codec, imported when it is needed. shards: whether a state may be split across files.
     writes: whether states are saved in the format; a read-only one needs only a `Codec`. starts: what its files start
     with, one of them, if that is known: the module is not imported to look at a file that starts differently. instead:
-    how to write a file of a read-only format without this library, such as "pass the arrays to torch.save".
+    how to write a file of a read-only format without this library, such as "pass the arrays to torch.save". layouts:
+    other ways to write a file of the format, by name, each with the suffix of such files and the module that does it.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Format:
     writes: bool = True
     starts: tuple[bytes, ...] = ()
     instead: str = ""
+    layouts: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
 
     @property
     def suffix(self) -> str:
@@ -166,7 +168,7 @@ DEFAULT = Format("safetensors", (".safetensors",), ".safetensors", shards=True)
 
 _FORMATS = {
     DEFAULT.name: DEFAULT,
-    "hdf5": Format("hdf5", (".h5", ".hdf5"), ".hdf5"),
+    "hdf5": Format("hdf5", (".h5", ".hdf5"), ".hdf5", layouts={"keras": (".weights.h5", ".hdf5.keras_layout")}),
 }
 
 
@@ -204,6 +206,24 @@ def refuse_read_only(form: Format, what: str) -> None:
         raise FormatError(
             f"{what} is {form.name}, which is read but not written. Save to {', '.join(most)} or {last}{others}."
         )
+
+
+def with_layout(form: Format, layout: str | None, path: str | None) -> Format:
+    """Return a format that writes its files in a layout. path: where to; None for an open file.
+
+    Raises ArgumentError, naming the suffix to use, if the format has no such layout or the path has another suffix.
+    """
+    if layout is None:
+        return form
+    suffix, module = form.layouts.get(layout, ("", ""))
+    if module and (path is None or path.lower().endswith(suffix)):
+        return replace(form, module=module)
+    known = {name: (other.name, end) for other in _FORMATS.values() for name, (end, _) in other.layouts.items()}
+    if layout not in known:
+        raise ArgumentError(f"{layout!r} is not a layout. The known ones are {', '.join(map(repr, known))}.")
+    name, suffix = known[layout]
+    advice = f"a path ending in {suffix}" if path else f"format={name!r}"
+    raise ArgumentError(f"{path or 'the open file'} cannot have the layout {layout!r}. Give {advice}.")
 
 
 def known_suffixes() -> tuple[str, ...]:

@@ -67,6 +67,17 @@ def lay_out(
     tensors: Mapping[str, TensorSpec], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
     """Return the layout. The structure depends on the manifest only through its length."""
+    return lay_out_groups(tensors, aliases, metadata, manifest, None)
+
+
+def lay_out_groups(
+    tensors: Mapping[str, TensorSpec],
+    aliases: Mapping[str, Alias],
+    metadata: Mapping[str, str],
+    manifest: str,
+    names: Mapping[tuple[bytes, ...], bytes] | None,
+) -> Layout:
+    """Return the layout of a file in which groups may have names, as Keras gives them (see structure_of)."""
     for name, tensor in tensors.items():
         if len(tensor.shape) > _MOST_AXES:
             raise StateError(f"tensor {name!r} has {len(tensor.shape)} axes, and HDF5 allows {_MOST_AXES}. Reshape it.")
@@ -81,7 +92,7 @@ def lay_out(
 
     tail = TensorSpec("U8", (len(index(manifest)) + FOOTER_BYTES,))
     datasets = [*_datasets(tensors, aliases, offsets), Dataset(tail, data_bytes, [(RESERVED.encode(),)])]
-    structure = structure_of(datasets, data_bytes + tail.size_bytes)
+    structure = structure_of(datasets, data_bytes + tail.size_bytes, names)
     start, digest = len(structure), xxh3_128_hexdigest(structure)
 
     def seal(manifest: str) -> list[tuple[int, bytes]]:

@@ -3,6 +3,7 @@
 It uses the structures of HDF5 1.6, which every reader supports, all at multiples of 8 bytes:
 
     superblock     version 0, with a symbol table entry of the root group
+    texts          in a file for Keras, a global heap with the values of attributes (see heap.py)
     datasets       an object header (version 1) each: dataspace 1, datatype 1, fill value 2 (allocated early, never
                    written), for bfloat16 and float8 an attribute, data layout 3, contiguous; no times. Its reference
                    count is the number of links to it
@@ -17,12 +18,13 @@ Source: The HDF Group, "HDF5 File Format Specification Version 3.0", sections II
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct, pack
 from typing import NamedTuple, TypeAlias
 
 from ...state import dtypes
 from ...state.manifest import TensorSpec
+from .heap import Heap
 
 _ALIGNMENT_BYTES = 64
 _SUPERBLOCK_BYTES = 96
@@ -40,21 +42,32 @@ class Dataset(NamedTuple):
     paths: list[tuple[bytes, ...]]
 
 
-def structure_of(datasets: Sequence[Dataset], data_bytes: int) -> bytes:
-    """Return everything before the data in a file of these datasets. data_bytes: the size of all data."""
+def structure_of(
+    datasets: Sequence[Dataset], data_bytes: int, names: Mapping[tuple[bytes, ...], bytes] | None = None
+) -> bytes:
+    """Return everything before the data in a file of these datasets. data_bytes: the size of all data.
+
+    names: the paths of groups, each with its attribute `name`. If given, even if empty, bfloat16 is marked as by Keras.
+    """
     members: _Members = {}
     headers = []
-    end = _SUPERBLOCK_BYTES
+    heap = Heap([] if names is None else [_BF16, *names.values()], _SUPERBLOCK_BYTES)
+    marks = dict(_MARKS) if names is None else _MARKS | {"BF16": _message(0x0C, heap.attribute(b"dtype", _BF16))}
+    end = _SUPERBLOCK_BYTES + len(heap.content)
     for tensor, _, paths in datasets:
-        headers.append(dataset_header(tensor.dtype, tensor.shape, len(paths)))
+        headers.append(dataset_header(tensor.dtype, tensor.shape, len(paths), marks.get(tensor.dtype, b"")))
         for path in paths:
             _link(members, path, end)
         end += len(headers[-1]) + _PLACE.size
     file = bytearray(end)
-    root = _add_group(file, members)
+    attributes = {
+        id(_members_at(members, path)): _message(0x0C, heap.attribute(b"name", name))
+        for path, name in (names or {}).items()
+    }
+    root = _add_group(file, members, attributes)
     symbol_table = bytes(file[-_SYMBOL_TABLE.size :])
     file += bytes(-len(file) % _ALIGNMENT_BYTES)
-    blocks = [_superblock(len(file) + data_bytes, root, symbol_table)]
+    blocks = [_superblock(len(file) + data_bytes, root, symbol_table), heap.content]
     for (tensor, offset, _), header in zip(datasets, headers, strict=True):
         size = tensor.size_bytes
         blocks += header, _PLACE.pack(len(file) + offset if size else _UNDEFINED, size)
@@ -93,8 +106,19 @@ def _link(members: _Members, path: tuple[bytes, ...], address: int) -> None:
     members[path[-1]] = address
 
 
-def _add_group(file: bytearray, members: _Members) -> int:
-    """Append a group after its nested groups. Return the address of its header, which ends with its symbol table."""
+def _members_at(members: _Members, path: tuple[bytes, ...]) -> _Members:
+    for part in path:
+        inner = members[part]
+        assert isinstance(inner, dict)
+        members = inner
+    return members
+
+
+def _add_group(file: bytearray, members: _Members, attributes: Mapping[int, bytes]) -> int:
+    """Append a group after its nested groups. Return the address of its header, which ends with its symbol table.
+
+    attributes: a message for some groups, by the id of their members.
+    """
     heap = bytearray(8)  # the empty name, which sorts before any other
     links: list[int] = []
     for name in sorted(members):
@@ -102,7 +126,7 @@ def _add_group(file: bytearray, members: _Members) -> int:
         if isinstance(member, int):
             links += len(heap), member, _NO_CACHE, 0, 0
         else:
-            address = _add_group(file, member)
+            address = _add_group(file, member, attributes)
             links += len(heap), address, _CACHED_TABLE, *_SYMBOL_TABLE.unpack(file[-_SYMBOL_TABLE.size :])
         heap += name
         heap += _PADDING[len(name) % 8]
@@ -110,8 +134,10 @@ def _add_group(file: bytearray, members: _Members) -> int:
     file += _HEAP.pack(b"HEAP", 0, len(heap), _NO_FREE_SPACE, address + _HEAP.size)
     file += heap
     tree = _add_tree(file, links)
-    header = len(file)
-    file += _GROUP.pack(1, 1, 1, _GROUP_BYTES, 0x11, _SYMBOL_TABLE.size, 0, tree, address)
+    header, attribute = len(file), attributes.get(id(members), b"")
+    file += _HEADER.pack(1, 2 if attribute else 1, 1, len(attribute) + _TABLE.size)
+    file += attribute
+    file += _TABLE.pack(0x11, _SYMBOL_TABLE.size, 0, tree, address)
     return header
 
 
@@ -164,22 +190,21 @@ def _add_tree_level(file: bytearray, children: list[int], level: int) -> list[in
 
 _HEADER = Struct("<BxHII4x")  # version, number of messages, of links, bytes of the messages
 _MESSAGE = Struct("<HHB3x")  # type, bytes, flags
-_GROUP = Struct(_HEADER.format + _MESSAGE.format[1:] + "QQ")  # the one message of a group: its symbol table
-_GROUP_BYTES = _GROUP.size - _HEADER.size
+_TABLE = Struct(_MESSAGE.format + "QQ")  # the message with the symbol table of a group
 _PLACE = Struct("<QQ6x")  # the end of the data layout: address and size
 _CONSTANT = 1
 
 
 @functools.lru_cache(1 << 12)
-def dataset_header(dtype: str, shape: tuple[int, ...], links: int) -> bytes:
-    """Return the object header of a dataset up to the address of its data."""
+def dataset_header(dtype: str, shape: tuple[int, ...], links: int, mark: bytes) -> bytes:
+    """Return the object header of a dataset up to the address of its data. mark: the message with its attribute."""
     messages = [
         _message(0x01, pack(f"<BBB5x{len(shape)}Q", 1, len(shape), 0, *shape)),
         _message(0x03, _datatype(dtype), _CONSTANT),
         _message(0x05, pack("<4BI", 2, 1, 1, 1, 0), _CONSTANT),
     ]
-    if dtype in dtypes.ML_DTYPES:
-        messages.append(_message(0x0C, _text_attribute(b"dtype", dtypes.ML_DTYPES[dtype].encode())))
+    if mark:
+        messages.append(mark)
     messages.append(_MESSAGE.pack(0x08, 2 + _PLACE.size, 0) + b"\x03\x01")
     size = sum(map(len, messages)) + _PLACE.size
     return _HEADER.pack(1, len(messages), links, size) + b"".join(messages)
@@ -198,6 +223,11 @@ def _text_attribute(name: bytes, text: bytes) -> bytes:
     """Return the body of an attribute, a scalar text of fixed length (kind 3, padded with NUL)."""
     kind, space = pack("<B3BI", 0x13, 1, 0, 0, len(text)), pack("<BBB5x", 1, 0, 0)
     return pack("<BxHHH", 1, len(name) + 1, len(kind), len(space)) + _padded(name + b"\0") + kind + space + text
+
+
+# The messages that mark opaque elements as numbers, by dtype.
+_BF16 = dtypes.ML_DTYPES["BF16"].encode()
+_MARKS = {dtype: _message(0x0C, _text_attribute(b"dtype", name.encode())) for dtype, name in dtypes.ML_DTYPES.items()}
 
 
 def _datatype(dtype: str) -> bytes:
