@@ -1,6 +1,6 @@
 """HDF5, version 3: a dataset for each tensor, in groups that follow the module tree.
 
-    structure          as in structure.py, padded so that the data start at a multiple of 64
+    structure          as in structure/, padded so that the data start at a multiple of 64
     the tensors        little-endian, C-contiguous, without gaps; tensors with larger elements come first, so that each
                        is aligned, and tensors with elements of the same size keep the order of the state
     `/__statezoo__`    a contiguous uint8 dataset up to the end of the file: the index, then the footer
@@ -52,8 +52,8 @@ from ..entries import (
     parsed,
     strings_text,
 )
-from .names import RESERVED, paths_of
 from .structure import Dataset, structure_of
+from .structure.names import RESERVED, paths_of
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _VERSION, _FIRST_VERSION = 3, 2

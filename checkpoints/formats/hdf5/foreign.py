@@ -28,8 +28,8 @@ from ...storage.source import Source
 from .. import Opened
 from . import matches
 from .listing import Found, Listing, Path, listing_of, path_text
-from .names import RESERVED, name_of
 from .process import Hdf5Process, invalid
+from .structure.names import RESERVED, name_of
 from .superblock import refuse_open, written_size_of
 
 _MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20

@@ -21,8 +21,8 @@ from ...state.manifest import TensorSpec
 from ...state.sharing import Alias
 from .. import Layout
 from . import lay_out_groups, matches, open_source, read_as_stock, salvage
-from .names import paths_of
 from .order import VARIABLES
+from .structure.names import paths_of
 
 __all__ = ["lay_out", "matches", "open_source", "read_as_stock", "salvage"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from .names import RESERVED, name_of
+from .structure.names import RESERVED, name_of
 
 
 def read_with_h5py(path: str) -> dict[str, bytes]:

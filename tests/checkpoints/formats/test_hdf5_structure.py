@@ -22,7 +22,7 @@ from xxhash import xxh3_128_hexdigest
 
 from statezoo.checkpoints import CorruptError, VersionError, load_file, save_file
 from statezoo.checkpoints.formats import hdf5
-from statezoo.checkpoints.formats.hdf5.names import paths_of
+from statezoo.checkpoints.formats.hdf5.structure.names import paths_of
 from statezoo.checkpoints.state import dtypes
 from statezoo.checkpoints.state.manifest import TensorSpec
 from statezoo.checkpoints.state.sharing import Alias

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ...errors import StateError
+from ....errors import StateError
 
 RESERVED = "__statezoo__"
 MOST_PARTS = 200

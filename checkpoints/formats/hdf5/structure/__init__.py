@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import Struct, pack
 from typing import NamedTuple, TypeAlias
 
-from ...state import dtypes
-from ...state.manifest import TensorSpec
+from ....state import dtypes
+from ....state.manifest import TensorSpec
 from .heap import Heap
 
 _ALIGNMENT_BYTES = 64
