@@ -38,7 +38,7 @@ from .errors import (
     WriteError,
 )
 from .files import load_file, open_checkpoint, read_metadata, save_file
-from .models import load_model, save_model
+from .models import Adapter, load_model, register_adapter, save_model
 from .reading.lazy import Checkpoint, LazyTensor
 from .state.deferred import Deferred
 
@@ -83,6 +83,7 @@ else:
 
 
 __all__ = [
+    "Adapter",
     "ArgumentError",
     "Checkpoint",
     "CheckpointError",
@@ -115,6 +116,7 @@ __all__ = [
     "load_training",
     "open_checkpoint",
     "read_metadata",
+    "register_adapter",
     "repair",
     "save_file",
     "save_model",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,19 +19,17 @@ from . import files
 from .errors import CheckpointError
 from .files import open_header
 from .formats import format_named, format_of, written_formats
+from .models import load_model, state_of
 from .state import dtypes, sharing
 from .state import validation as state
 from .storage import streams
-
-if TYPE_CHECKING:
-    from ..core.nn.module.module import Module
 
 # For each format. Nobody reads two thousand lines.
 _MOST_LINES = 30
 _METADATA = {"made by": "assert_roundtrip", "text": "a line\nand \u00fcn\u00efcode"}
 
 
-def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterable[str] | None = None) -> None:
+def assert_roundtrip(model_or_state: Any, formats: Iterable[str] | None = None) -> None:
     """Raise AssertionError, with a line for each difference, if a model or state does not survive a save and a load.
 
     formats: names or suffixes; all formats that can be written if not given. For each format, this compares names and
@@ -49,7 +47,7 @@ def assert_roundtrip(model_or_state: Module | Mapping[str, Any], formats: Iterab
             path = os.path.join(folder, f"state{suffix}")
             found: list[str] = []
             try:
-                found += _differences(dict(model_or_state if is_state else model_or_state.state_dict()), path)
+                found += _differences(dict(model_or_state if is_state else state_of(model_or_state)), path)
                 if not is_state:
                     found += _differences_in_model(model_or_state, path)
             except CheckpointError as error:
@@ -83,18 +81,18 @@ def _differences(before: dict[str, Any], path: str) -> Iterator[str]:
             yield f"{what} writes other bytes"
 
 
-def _differences_in_model(model: Module, path: str) -> Iterator[str]:
+def _differences_in_model(model: Any, path: str) -> Iterator[str]:
     """Yield each difference after `path` is loaded into a copy of the model whose values were overwritten."""
-    from .models import load_model
+    from ..core.nn.module.loading import LoadResult
 
     twin = copy.deepcopy(model)
-    arrays = [array for array in twin.state_dict().values() if isinstance(array, np.ndarray)]
+    arrays = [array for array in state_of(twin).values() if isinstance(array, np.ndarray)]
     wiped = [np.zeros((), array.dtype) if array.any() else np.ones((), array.dtype) for array in arrays]
     for array, value in zip(arrays, wiped, strict=True):
         if array.flags.writeable:
             array[...] = value
-    load_model(twin, path)
-    for problem in compare_states(model.state_dict(), twin.state_dict()):
+    loaded = load_model(twin, path)
+    for problem in compare_states(state_of(model), state_of(twin if isinstance(loaded, LoadResult) else loaded)):
         yield f"loaded into a copy of the model: {problem}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..files import open_checkpoint, packed_of
+from ..models import find_adapter, state_of
 from ..reading.lazy import Checkpoint
 from ..reading.progress import Progress, silent
 from ..state.digests import Hasher, block_bytes_of
@@ -17,14 +18,16 @@ from .blocks import blocks_of
 def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
     """Return the hash of a state as 32 hexadecimal digits. Equal states have equal hashes in any format and in memory.
 
-    file_or_state: a file as for load_file, an open Checkpoint, or arrays by name as for save_file. progress: called
-    with the number of bytes read since the last call.
+    file_or_state: a file as for load_file, an open Checkpoint, a model, or arrays by name as for save_file. progress:
+    called with the number of bytes read since the last call.
     Our files have the fingerprint in their header, where it is trusted; verify() compares it with the bytes. For
     foreign files, arrays, and files of version 1 with tensors of more than 64 KiB it is computed from all bytes.
     Metadata does not count.
     Raises StateError for a state that cannot be saved, CorruptError or another CheckpointError.
     """
     if not isinstance(file_or_state, Mapping):
+        if find_adapter(file_or_state) is not None:
+            return fingerprint(state_of(file_or_state), progress=progress)
         with open_checkpoint(file_or_state) as checkpoint:
             return fingerprint(checkpoint, progress=progress)
     is_open = isinstance(file_or_state, Checkpoint)

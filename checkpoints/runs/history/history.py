@@ -20,12 +20,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 from ...errors import ArgumentError, MissingFileError, StateError
 from ...files import load_file, save_file
 from ...formats import DEFAULT, format_named, refuse_read_only
-from ...state.validation import checked_metadata, reading_names
+from ...models import state_of
+from ...state.validation import checked_metadata
 from ...storage.folders import make_folder, make_folders
 from ...storage.identity import MOST_LOOKS, noting_replaced
 from . import files, removal
@@ -36,9 +37,6 @@ from .linked import Checks, save_linked
 from .log import Log, Record
 from .metrics import checked_metrics
 from .retention import Mode, Retention, Saved
-
-if TYPE_CHECKING:
-    from ....core.nn.module.module import Module
 
 T = TypeVar("T")
 
@@ -96,13 +94,13 @@ class History:
     def save(
         self,
         step: int,
-        state: Mapping[str, Any] | Module,
+        state: Any,
         metrics: Mapping[str, SupportsFloat] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> str:
         """Save the state of a step with its metrics, remove the checkpoints not to keep, and return the path.
 
-        state: what `save_file` takes, or an object whose `state_dict()` returns that. metrics: numbers by name, stored
+        state: what `save_file` takes, or a model as for `save_model`. metrics: numbers by name, stored
         as floats. If there are any, the history's metric must be among them. metadata: as in `save_file`.
         A checkpoint of the same step is replaced. With `background`, this call only copies the state, into memory that
         the next save reuses. A thread does the rest, one save at a time: a save waits for the one before it. If the
@@ -113,7 +111,7 @@ class History:
             self._background.wait()
             files.check_step(step)
             strings = self._metadata(step, metrics or {}, metadata or {})
-            state_dict = state if isinstance(state, Mapping) else _state_dict_of(state)
+            state_dict = state if isinstance(state, Mapping) else state_of(state)
             path = files.path_of(self.folder, step, self._suffix)
             if self._snapshots is None:
                 self._write(step, path, state_dict, strings)
@@ -289,12 +287,3 @@ class History:
         entry_of = {saved.path: entry for entry, saved in listed}
         ranked = [entry_of[saved.path] for saved in self._retention.ranked(saved for _, saved in listed)]
         return [entry for entry, _ in listed if entry not in self._saved] + ranked
-
-
-def _state_dict_of(state: Any) -> Mapping[str, Any]:
-    if not hasattr(state, "state_dict"):
-        raise ArgumentError(
-            f"a history saves a dict of arrays by name, or an object with a state_dict(), not {type(state).__name__}."
-        )
-    with reading_names():
-        return state.state_dict()

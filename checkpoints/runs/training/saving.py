@@ -18,7 +18,7 @@ import numpy as np
 
 from ... import files
 from ...errors import ArgumentError, StateError
-from ...models import checked_model
+from ...models import state_of
 from ...state.validation import EXTRA, reading_names
 from .values import to_json
 
@@ -72,7 +72,7 @@ def training_state(
     """
     names = parameter_names(model, optimizer)
     require_scheduled(optimizer, schedule)
-    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    state = {f"model.{name}": value for name, value in state_of(model).items()}
     kept = optimizer.state_dict()
     for position in sorted(kept["state"]):
         state |= _optimizer_state(names[position], kept["state"][position])
@@ -93,7 +93,7 @@ def parameter_names(model: Module, optimizer: Optimizer) -> list[str]:
 
     Raises StateError if a parameter is not in the model.
     """
-    known = {id(parameter): name for name, parameter in checked_model(model).named_parameters()}
+    known = {id(parameter): name for name, parameter in model.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for position, parameter in enumerate(parameters):
         if id(parameter) not in known:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ...files import open_checkpoint
+from ...models import find_adapter, state_of
 from ...reading.lazy import Checkpoint
 from ...reading.progress import Progress, silent
 from .deviation import Deviation, deviation
@@ -18,8 +19,8 @@ from .side import Side, tie_changes
 def diff(a: Any, b: Any, *, progress: Progress | None = None) -> Difference:
     """Compare two states and return what changed from `a` to `b`.
 
-    a, b: files as for load_file, open Checkpoints, or arrays by name as for save_file. progress: called with the number
-    of bytes of `a` compared since the last call.
+    a, b: files as for load_file, open Checkpoints, models, or arrays by name as for save_file. progress: called with
+    the number of bytes of `a` compared since the last call.
     Equal fingerprints, and equal digests of a tensor, are trusted without reading. Tensors that are read are checked
     against their digests, and compared a block at a time in little memory. Use verify() to check every byte.
     Raises MissingFileError, CorruptError, StateError or another CheckpointError.
@@ -46,10 +47,10 @@ def diff(a: Any, b: Any, *, progress: Progress | None = None) -> Difference:
         )
 
 
-def _opened(file_or_state: Any, files: ExitStack) -> Mapping[str, Any]:
-    if isinstance(file_or_state, Mapping):
-        return file_or_state
-    return files.enter_context(open_checkpoint(file_or_state))
+def _opened(given: Any, files: ExitStack) -> Mapping[str, Any]:
+    if isinstance(given, Mapping):
+        return given
+    return files.enter_context(open_checkpoint(given)) if find_adapter(given) is None else state_of(given)
 
 
 def _tensor_changes(one: Side, other: Side, progress: Progress) -> list[TensorChange]:

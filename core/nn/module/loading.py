@@ -1,27 +1,21 @@
 """The plan of a load: one error lists everything that does not fit, before anything changes.
 
 First each value is compared with the array of its name in the model: shape, dtype, whether it is writable. Then the
-values of arrays that share memory are compared with each other. What remains is a list of copies that cannot fail.
-An interrupt comes before all of them or after all of them: see commit/steps.py.
+values of arrays that share memory are compared with each other. What remains are values that fit. The plan knows no
+class of models: targets.py says what a Module has, and how the values are put into it.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import overlapping, zeros_sharing
-from ...commit.commit import Commit
 from ...errors import ArgumentError, StateDictError
 from . import hints
-
-if TYPE_CHECKING:
-    from .module import Module
 
 Shape = tuple[int, ...]
 Mismatch = tuple[str, Shape, Shape]  # name, shape in the state, shape in the model
@@ -33,7 +27,6 @@ _CAST = "Pass cast=True to convert to the model's dtypes."
 _CONVERT = "Convert the values yourself: no cast preserves their meaning."
 _UNTIE = "Give the names that share memory equal values, or build the model without that sharing."
 _UNLOCK = "Load into copy.deepcopy(model), whose arrays are writable."
-_EXTRA = "Check set_extra_state() of that module."
 
 
 class _Keys(NamedTuple):
@@ -63,8 +56,21 @@ class LoadResult(_Keys):
         return f"LoadResult({', '.join(f'{name}={getattr(self, name)!r}' for name in fields)})"
 
 
+class Targets(NamedTuple):
+    """What a state is loaded into.
+
+    kind: the name of the model's class. known: by name, in order, an array for each array and anything else for each
+    extra state. may_be_absent: names that a state may lack. in_place: whether the load writes into these arrays.
+    """
+
+    kind: str
+    known: Mapping[str, Any]
+    may_be_absent: Collection[str] = ()
+    in_place: bool = True
+
+
 def plan_load(
-    model: Module,
+    targets: Targets,
     state: Mapping[str, Any],
     strict: bool = True,
     cast: bool = False,
@@ -72,19 +78,19 @@ def plan_load(
     place: str = "the state",
     without_prefix: Callable[[str], str] = hints.load_without_prefix,
 ) -> LoadPlan:
-    """Return a plan whose `apply()` copies the values of state into the model's own arrays.
+    """Compare a state with a model, and return the values that fit. Nothing changes.
 
     state: values by name, of any type that numpy.asarray takes. strict=False skips names that only one side has and
     values of another shape. cast=True converts between floats, between integers, and from integers to floats, if every
     integer keeps its value and every finite float stays finite. As in torch, a number in the model takes an array of
-    shape (1,), and a module's `_may_be_absent` names may be missing.
+    shape (1,).
     source, place: how an error refers to the state in its first line and in the others: "run7.h5", "the file".
     without_prefix: returns the code that an error suggests for loading the state without a prefix of its names.
-    Raises StateDictError listing every problem, or if nothing matches; nothing has changed in that case.
+    Raises StateDictError listing every problem, or if nothing matches.
     """
     if not isinstance(state, Mapping):
         raise ArgumentError(f"a state is a dict of arrays by name, not {type(state).__name__}.")
-    plan = LoadPlan(model, strict, cast, source, place, without_prefix)
+    plan = LoadPlan(targets, strict, cast, source, place, without_prefix)
     plan._match(state)
     plan._find_conflicts()
     plan._refuse_problems()
@@ -93,11 +99,11 @@ def plan_load(
 
 
 class LoadPlan:
-    """The copies that `apply()` will make. missing_keys, unexpected_keys, mismatched_keys: as in LoadResult."""
+    """The values for a model. missing_keys, unexpected_keys, mismatched_keys: as in LoadResult."""
 
     def __init__(
         self,
-        model: Module,
+        targets: Targets,
         strict: bool,
         cast: bool,
         source: str,
@@ -107,35 +113,17 @@ class LoadPlan:
         self.missing_keys: list[str] = []
         self.unexpected_keys: list[str] = []
         self.mismatched_keys: list[Mismatch] = []
-        self._model, self._strict, self._cast, self._source, self._place = model, strict, cast, source, place
+        self._targets, self._strict, self._cast, self._source, self._place = targets, strict, cast, source, place
         self._without_prefix = without_prefix
         self._copies: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # name -> (array of the model, its new values)
-        self._extra: dict[str, tuple[Module, Any]] = {}
+        self._extra: dict[str, Any] = {}
         self._problems: dict[str, tuple[str, str]] = {}  # name -> (what is wrong, advice)
         self._position: dict[str, int] = {}  # of each name in the model
 
-    def apply(self) -> LoadResult:
-        """Load into the model and return the names that are not loaded. If anything is raised, nothing has changed."""
-        commit = Commit()
-        self.add_to(commit)
-        commit.apply()
-        return self.result
-
-    def add_to(self, commit: Commit) -> None:
-        """Add the changes to a commit, which may make others with them."""
-        if self._extra:
-            # A set_extra_state changes its own module, so the undo needs no copy of the others.
-            own = {id(module) for module, _ in self._extra.values()}
-            commit.leave_out(module for _, module in self._model._tree() if id(module) not in own)
-        for name, (module, value) in self._extra.items():
-            before = copy.deepcopy(module.get_extra_state())
-            commit.call(
-                functools.partial(self._set_extra_state, name, module, value),
-                keep=[module],
-                revert=functools.partial(module.set_extra_state, before),
-            )
-        for target, values in self._copies.values():
-            commit.write(target, values)
+    @property
+    def values(self) -> dict[str, Any]:
+        """The new values by name: extra state, and arrays with the dtype and shape that they have in the model."""
+        return self._extra | {name: values for name, (_, values) in self._copies.items()}
 
     @property
     def result(self) -> LoadResult:
@@ -145,14 +133,14 @@ class LoadPlan:
     # --- one name at a time
 
     def _match(self, state: Mapping[str, Any]) -> None:
-        known, optional = self._known()
+        known = self._targets.known
         for name, target in known.items():
             if name not in state:
-                self.missing_keys += [] if name in optional else [name]
+                self.missing_keys += [] if name in self._targets.may_be_absent else [name]
             elif isinstance(target, np.ndarray):
                 self._compare(name, target, state[name])
             else:
-                self._extra[name] = (target, state[name])
+                self._extra[name] = state[name]
         self.unexpected_keys += [name for name in state if name not in known]
         self._position = {name: position for position, name in enumerate(known)}
         matches = bool(self._copies or self._extra)
@@ -160,17 +148,6 @@ class LoadPlan:
             self._blame_names(state, known, _REST if matches else f"{_REBUILD}.")
         elif known and not matches and not self._problems:
             self._blame_all(state, known)
-
-    def _known(self) -> tuple[dict[str, Any], set[str]]:
-        """Return the model's arrays and its modules with extra state, by name, and the names that may be absent."""
-        known, optional = {}, set()
-        for path, module in self._model._tree(distinct=False):
-            dot = f"{path}." if path else ""
-            known.update((dot + name, tensor.data) for name, tensor in module._own_state())
-            if module._has_extra_state():
-                known[f"{dot}_extra_state"] = module
-            optional.update(dot + name for name in module._may_be_absent)
-        return known, optional
 
     def _compare(self, name: str, target: np.ndarray, value: Any) -> None:
         try:
@@ -182,7 +159,7 @@ class LoadPlan:
             values = values.reshape(())  # early versions of torch saved numbers like this
         if values.shape != target.shape:
             self._blame_shape(name, values, target)
-        elif not target.flags.writeable:
+        elif self._targets.in_place and not target.flags.writeable:
             self._problems[name] = ("is read-only in the model", _UNLOCK)
         elif values.dtype == target.dtype:
             self._copies[name] = (target, values)
@@ -206,7 +183,7 @@ class LoadPlan:
     def _blame_dtype(self, name: str, values: np.ndarray, target: np.ndarray, advice: str) -> None:
         self._problems[name] = (f"is {values.dtype} in {self._place}, {target.dtype} in the model", advice)
 
-    def _blame_names(self, state: Mapping[str, Any], known: dict[str, Any], advice: str) -> None:
+    def _blame_names(self, state: Mapping[str, Any], known: Mapping[str, Any], advice: str) -> None:
         """Note the names that only one side has, and the shapes that differ, as problems."""
         self._blame_shapes(advice)
         advice = self._prefix_advice() or advice
@@ -221,7 +198,7 @@ class LoadPlan:
         for name, theirs, ours in self.mismatched_keys:
             self._problems[name] = (f"is {theirs} in {self._place}, {ours} in the model", advice)
 
-    def _blame_all(self, state: Mapping[str, Any], known: dict[str, Any]) -> None:
+    def _blame_all(self, state: Mapping[str, Any], known: Mapping[str, Any]) -> None:
         """Note why strict=False would load nothing."""
         self._blame_shapes(f"{_REBUILD}.")
         if not self.mismatched_keys:
@@ -266,7 +243,7 @@ class LoadPlan:
                         target, values = self._copies[names[position // 2]]
                         self._copies[names[position // 2]] = (target, values.copy())
 
-    # --- errors and extra state
+    # --- errors
 
     def _refuse_problems(self) -> None:
         """Raise StateDictError if there are problems."""
@@ -277,14 +254,7 @@ class LoadPlan:
         width = max(len(str(name)) for name in ordered)
         lines = [f"{name!s:{width}}  {self._problems[name][0]}" for name in ordered]
         advice = dict.fromkeys(self._problems[name][1] for name in ordered)
-        raise StateDictError(type(self._model).__name__, lines, "\n".join(advice), self._source)
-
-    def _set_extra_state(self, name: str, module: Module, value: Any) -> None:
-        try:
-            module.set_extra_state(value)
-        except Exception as error:
-            what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
-            raise StateDictError(type(self._model).__name__, [f"{name}  {what}"], _EXTRA, self._source) from error
+        raise StateDictError(self._targets.kind, lines, "\n".join(advice), self._source)
 
 
 def _native(dtype: np.dtype) -> np.dtype:

@@ -27,11 +27,13 @@ from ...autograd.base import set_data, set_grad, set_requires_grad
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import copy_sharing, count_elements
 from ...commit.block import Block
+from ...commit.commit import Commit
 from ...commit.steps import Step, run
 from ...errors import ArgumentError, ModuleError, did_you_mean
 from .loading import LoadResult, plan_load
 from .parameter import Buffer, Parameter
 from .registration import UnknownMemberError
+from .targets import put_values, targets_of
 from .traversal import Traversal
 
 if TYPE_CHECKING:
@@ -131,7 +133,11 @@ class Module(Traversal):
         Raises StateDictError listing every problem, or if nothing matches. Nothing has changed in that case, nor after
         an interrupt.
         """
-        return plan_load(self, state, strict, cast).apply()
+        targets, commit = targets_of(self), Commit()
+        plan = plan_load(targets, state, strict, cast)
+        put_values(self, targets, plan.values, commit)
+        commit.apply()
+        return plan.result
 
     def get_extra_state(self) -> Any:
         """Return additional state of this module. A subclass that has any defines this and set_extra_state."""

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 from history_states import LOWEST, names, state, steps
 
-from statezoo.checkpoints import ArgumentError, History, MissingFileError, ReadError, StateError, WriteError
+from statezoo.checkpoints import (
+    ArgumentError,
+    History,
+    MissingFileError,
+    ReadError,
+    StateError,
+    UnsupportedTypeError,
+    WriteError,
+)
 from statezoo.checkpoints.runs.history import history as history_module
 
 
@@ -41,7 +49,7 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path):
         ((1.0, {}), ArgumentError, "a step must be a whole number, 0 or more, not 1.0"),
         ((10**100, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
         ((10**5000, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
-        ((1, [1]), ArgumentError, r"saves a dict of arrays by name, or an object with a state_dict\(\), not list"),
+        ((1, 1), UnsupportedTypeError, "a model is .*, not int. For a dict of arrays: save_file"),
         (
             (1, {}, {"loss": "low"}),
             ArgumentError,

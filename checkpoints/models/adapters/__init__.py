@@ -1,0 +1,67 @@
+"""Adapters, one file for each framework, and which of them a model needs. No framework is imported to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from ...errors import ArgumentError, UnsupportedTypeError
+from ...state.validation import reading_names
+from .adapter import Adapter as Adapter
+from .adapter import Pair as Pair
+
+_CORE = __name__.rpartition(".checkpoints.")[0] + ".core"
+# The full name of a class, and the file with the ADAPTER of its models and those of its subclasses.
+_BUILT_IN = {
+    f"{_CORE}.nn.module.module.Module": "ours",
+}
+_registered: dict[type | str, Adapter] = {}
+
+
+def register_adapter(kind: type | str, adapter: Adapter) -> None:
+    """Save and load the instances of a class, and of its subclasses, with an adapter. See adapter.py for an example.
+
+    kind: the class, or its full name, such as "micrograd.nn.Module", if it is not imported yet. The nearest registered
+    class of a model counts, and yours come before those of the library.
+    Raises ArgumentError for any other argument.
+    """
+    if not isinstance(kind, type | str) or not isinstance(adapter, Adapter):
+        raise ArgumentError(
+            "register_adapter takes a class, or its full name, and an instance of a subclass of Adapter, not "
+            f"{kind!r:.60} and {adapter!r:.60}."
+        )
+    _registered[kind] = adapter
+
+
+def find_adapter(model: Any) -> Adapter | None:
+    """Return the adapter of a model, or None if nothing is known of its class."""
+    for kind in type(model).__mro__:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        found = _registered.get(kind) or _registered.get(name)
+        if found is not None:
+            return found
+        if name in _BUILT_IN:
+            return _built_in(_BUILT_IN[name])
+    return _built_in("stateful") if callable(getattr(model, "state_dict", None)) else None
+
+
+def adapter_of(model: Any) -> Adapter:
+    """Return the adapter of a model. Raises UnsupportedTypeError if nothing is known of its class."""
+    found = find_adapter(model)
+    if found is None:
+        raise UnsupportedTypeError(
+            f"a model is a statezoo Module, or an object with state_dict() and load_state_dict(), not "
+            f"{type(model).__name__}. For a dict of arrays: save_file, load_file. For any other: register_adapter."
+        )
+    return found
+
+
+def state_of(model: Any) -> Mapping[str, Any]:
+    """Return the state of a model, as for save_file. Raises UnsupportedTypeError if nothing is known of its class."""
+    with reading_names():
+        return adapter_of(model).state(model)
+
+
+def _built_in(file: str) -> Adapter:
+    return import_module(f".{file}", __name__).ADAPTER

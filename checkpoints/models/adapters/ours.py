@@ -1,0 +1,100 @@
+"""The modules of statezoo.core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ....core.autograd.base import set_data
+from ....core.commit.commit import Commit
+from ....core.commit.steps import Step
+from ....core.nn.module.changes import Changes
+from ....core.nn.module.loading import Targets
+from ....core.nn.module.module import Module
+from ....core.nn.module.parameter import Buffer, Parameter
+from ....core.nn.module.targets import put_values, targets_of
+from ...state import sharing
+from .adapter import Adapter, Pair
+
+
+class _Ours(Adapter):
+    def state(self, model: Module) -> Mapping[str, Any]:
+        return model.state_dict()
+
+    def targets(self, model: Module) -> Targets:
+        return targets_of(model)
+
+    def load(self, model: Module, values: Mapping[str, Any], commit: Commit) -> None:
+        put_values(model, targets_of(model), values, commit)
+
+    def tie(
+        self, model: Module, targets: Targets, state: Mapping[str, Any], pairs: Iterable[Pair]
+    ) -> tuple[list[Step], list[Pair]]:
+        steps: list[Step] = []
+        changes, lacking = Changes(), []
+        for pair in pairs:
+            made = _remake(model, pair, state, changes)
+            if made is None:
+                lacking.append(pair)
+            else:
+                steps += made
+        return steps + changes.steps(), lacking
+
+
+ADAPTER = _Ours()
+
+
+def _remake(model: Module, pair: Pair, state: Mapping[str, Any], changes: Changes) -> list[Step] | None:
+    """Make a pair share memory in the model as in `state`, by `changes` and by the steps returned.
+
+    Return None if the arrays do not fit.
+    """
+    tensors = dict(_tensors(model))
+    if pair.partner not in tensors or pair.name not in tensors:
+        return None  # an array that is extra state
+    base, tensor = tensors[pair.partner], tensors[pair.name]
+    whole, part = state[pair.partner], state[pair.name]
+    alias = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair).aliases.get(pair.name)
+    fits = _alike(base.data, whole) and base.data.strides == whole.strides
+    # If the kept tensor is the other one, or a storage, there is no array in the model to make a view of.
+    if alias is None or alias.kept != pair.partner or not fits or not _alike(tensor.data, part):
+        return None
+    places = [name for name, other in tensors.items() if other is tensor]
+    others = [other for name, other in tensors.items() if name not in places]
+    # New memory for this tensor would untie the tensors that share its memory now.
+    if any(sharing.shares(tensor.data, other.data) for other in others) or not part.flags.writeable:
+        return None
+    if alias.view is None and type(base) is type(tensor):
+        made = base
+    elif isinstance(base, Parameter) and isinstance(tensor, Parameter) and base.dtype == tensor.dtype:
+        made = Parameter.view_of(base, _placed(base.data, whole, part), tensor.requires_grad)
+    else:
+        return [(set_data, tensor, _placed(base.data, whole, part))]
+    for name in places:
+        path, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(path)
+        if isinstance(made, Parameter):
+            changes.put(owner, "_parameters", leaf, made)
+        else:
+            changes.put(owner, "_buffers", leaf, made)
+            changes.persist(owner, leaf, made.persistent)
+    return []
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype
+
+
+def _placed(base: np.ndarray, whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return the view of `base` that corresponds to `part` as a view of `whole`. Both have the same strides."""
+    order = sorted(range(whole.ndim), key=lambda axis: -whole.strides[axis])
+    memory = base.transpose(order).reshape(-1).view(np.uint8)
+    offset = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return np.ndarray(part.shape, part.dtype, memory.data, offset, part.strides)
+
+
+def _tensors(model: Module) -> Iterator[tuple[str, Parameter | Buffer]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)

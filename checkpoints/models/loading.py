@@ -1,0 +1,146 @@
+"""Loading a file into a model. Core is imported only when it is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from ..errors import ArgumentError, MismatchError, enough_memory, nearest
+from ..files import open_checkpoint
+from ..reading.lazy import Checkpoint
+from .adapters import adapter_of
+from .ties import Loaded, lacking, with_shapes_of
+
+if TYPE_CHECKING:
+    from ...core.commit.commit import Commit
+
+Ties = Literal["error", "restore", "copy"]
+
+_TIE = 'Tie them in the model, or pass ties="restore" to have that done, or ties="copy" to give each its own copy.'
+_MOST_STARTS = 5
+_NO_NAME = "Check the prefix; inspect(file) lists the names."
+_BUILD = "Build the model with them sharing memory as they do in the file."
+
+
+@enough_memory("the file was not loaded, and the model is unchanged", "Free some memory.")
+def load_model(
+    model: Any,
+    file: Any,
+    strict: bool = True,
+    cast: bool = False,
+    ties: Ties = "error",
+    *,
+    prefix: str = "",
+    verify: bool = True,
+    skip_unsupported: bool = False,
+) -> Any:
+    """Copy the values in a file into the model's own arrays. Return (missing_keys, unexpected_keys).
+
+    A model whose arrays cannot change, such as a JAX pytree, is not changed: a new one is returned.
+
+    strict=False skips names that are only on one side and values with a different shape, and lists them. cast=True
+    converts to the model's dtypes. prefix: load only the names in the file that start with it, with the prefix removed:
+    "model." for a training checkpoint. Only their bytes are read and checked.
+    ties: what to do if names share memory in the file but not in the model. "error" refuses. "restore" makes them share
+    memory in the model too; create the optimizer afterwards, since a tied name gets a new object. "copy" gives each
+    name its own copy of the values. Names that are not loaded are ignored.
+    file, verify, skip_unsupported: as for load_file.
+    Raises MismatchError listing every problem, also if no name matches, or what load_file raises. The model is
+    unchanged in these cases, and an interrupt such as Ctrl-C leaves all of the old values or all of the new ones.
+    """
+    adapter_of(model)
+    if ties not in get_args(Ties):
+        raise ArgumentError(f'ties is "error", "restore" or "copy", not {ties!r}.')
+    with open_checkpoint(file, verify=verify) as checkpoint:
+        load = plan_model(model, checkpoint, strict, cast, ties, prefix=prefix, skip_unsupported=skip_unsupported)
+    return load.apply()
+
+
+class ModelLoad:
+    """A load whose file was read and compared with the model. Nothing has changed yet.
+
+    commit: the changes of the model, to which those of an optimizer can be added. result: what load_model returns.
+    """
+
+    def __init__(self, source: str, commit: Commit, result: Any) -> None:
+        self._source, self.commit, self.result = source, commit, result
+
+    def apply(self) -> Any:
+        """Make all changes, or none if anything is raised: MismatchError if a set_extra_state refuses its value."""
+        from ...core.errors import StateDictError
+
+        try:
+            self.commit.apply()
+        except StateDictError as error:
+            raise MismatchError(self._source, error.model, error.problems, error.advice) from error
+        return self.result
+
+
+def plan_model(
+    model: Any,
+    checkpoint: Checkpoint,
+    strict: bool = True,
+    cast: bool = False,
+    ties: Ties = "error",
+    *,
+    prefix: str = "",
+    skip_unsupported: bool = False,
+) -> ModelLoad:
+    """Read everything, and return the load that changes the model. Raises MismatchError as load_model does."""
+    from ...core.commit.commit import Commit
+    from ...core.errors import StateDictError
+    from ...core.nn.module.loading import plan_load
+
+    source, adapter = os.path.basename(checkpoint.name), adapter_of(model)
+    targets = adapter.targets(model)
+    if not any(name.startswith(prefix) for name in checkpoint):
+        _refuse_prefix(source, targets.kind, prefix, checkpoint)
+    live = {name: array for name, array in targets.known.items() if isinstance(array, np.ndarray)}
+    loaded = with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported))
+    steps, apart = [], [] if ties == "copy" else list(lacking(loaded, live))
+    if ties == "restore":
+        steps, apart = adapter.tie(model, targets, loaded.state, apart)
+    problems = [f"{pair.name}  shares memory with {pair.partner} in the file, not in the model" for pair in apart]
+    advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
+
+    def without_prefix(more: str) -> str:
+        return f"load_model(model, file, prefix={prefix + more!r})"
+
+    try:
+        plan, cause = plan_load(targets, loaded.state, strict, cast, source, "the file", without_prefix), None
+        if not problems:
+            commit = Commit()
+            changed = adapter.load(model, plan.values, commit)
+            commit.add(steps)  # after the values, which go into the arrays that the model has now
+            return ModelLoad(source, commit, plan.result if changed is None else changed)
+    except StateDictError as error:
+        problems, advice, cause = problems + error.problems, [*advice, error.advice], error
+    raise MismatchError(source, targets.kind, problems, "\n".join(advice)) from cause
+
+
+def _part(checkpoint: Checkpoint, prefix: str, skip_unsupported: bool) -> Loaded:
+    """Return the entries whose names start with `prefix`, with the prefix removed."""
+    is_exact = checkpoint.fingerprint is not None
+    whole = checkpoint.load(prefix=prefix, skip_unsupported=skip_unsupported)
+    state = {name.removeprefix(prefix): value for name, value in whole.items()}
+    aliases = {
+        name.removeprefix(prefix): alias._replace(kept=alias.kept.removeprefix(prefix))
+        for name, alias in checkpoint.aliases.items()
+        if name.startswith(prefix)
+    }
+    return Loaded(state, aliases, is_exact)
+
+
+def _refuse_prefix(source: str, model: str, prefix: str, names: Collection[str]) -> None:
+    """Raise MismatchError if a prefix was given, since no name in the file starts with it."""
+    if not prefix:
+        return  # an empty file fits an empty model
+    starts = list(dict.fromkeys(name.partition(".")[0] + "." if "." in name else name for name in names))
+    near = nearest(prefix, starts)
+    found = f"they start with {', '.join(map(repr, starts[:_MOST_STARTS]))}" if starts else "it has no names"
+    found += f" and {len(starts) - _MOST_STARTS:,} more" if len(starts) > _MOST_STARTS else ""
+    found += f"; did you mean prefix={near!r}?" if near else ""
+    raise MismatchError(source, model, [f"no name in the file starts with {prefix!r}: {found}"], _NO_NAME)

@@ -1,0 +1,36 @@
+"""Saving a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from .. import files
+from .adapters import state_of
+
+
+def save_model(
+    model: Any,
+    file: str | os.PathLike[str] | BinaryIO,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    durable: bool = True,
+    max_shard_size: int | str | None = None,
+    format: str | None = None,
+    snapshot: bool = False,
+) -> None:
+    """Write the state of a model to a file: every parameter, persistent buffer and extra state, with their ties.
+
+    model: a Module of statezoo, a model of another framework, or an object whose state_dict() save_file takes. For the
+    other arguments and the errors, see save_file.
+    """
+    files.save_file(
+        state_of(model),
+        file,
+        metadata,
+        durable=durable,
+        max_shard_size=max_shard_size,
+        format=format,
+        snapshot=snapshot,
+    )
