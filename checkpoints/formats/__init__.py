@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -39,28 +39,44 @@ def _nothing() -> None:
     pass
 
 
+class Checksum(NamedTuple):
+    """The CRC-32 of a range of bytes in a file: a tensor, or a member of an archive with tensors in it."""
+
+    offset: int
+    size_bytes: int
+    crc32: int
+
+
 @dataclass(slots=True)
 class Opened:
     """The content of a file's header.
 
     tensors: the stored tensors, in order. offsets: where the bytes of each start, C-contiguous and little-endian. A
     tensor that is stored in any other way has no offset; read(name) returns its values. metadata: all entries except
-    the manifest. manifest: its text, or None in a foreign file. ties: in a foreign file, the stored name for each other
-    name of a tensor. close: frees what `read` needs. unsupported: the entries that cannot be read, each with the
-    reason, a clause such as "it holds text". notes: what a dtype does not say about a tensor, such as the names of an
-    enumeration. is_sealed: whether a digest shows that the whole header is what was written.
+    the manifest. manifest: its text, or None in a foreign file. close: frees what `read` needs. unsupported: the
+    entries that cannot be read, each with the reason, a clause such as "it holds text". notes: what a dtype does not
+    say about a tensor, such as the names of an enumeration. is_sealed: whether a digest shows that the whole header is
+    what was written.
+
+    What a foreign file has instead of a manifest: aliases: the names whose memory is that of a stored tensor. Views
+    are valid for its size (check_view). extra: values that are not arrays, but JSON. names: all names of the state in
+    order, without the stored tensors that only views use; None for the tensors, the aliases, then the extra values.
+    checksums: the checksums of the bytes that the tensors come from, for tensors with or without an offset.
     """
 
     tensors: dict[str, TensorSpec]
     offsets: dict[str, int]
     metadata: dict[str, str] = field(default_factory=dict)
     manifest: str | None = None
-    ties: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, Alias] = field(default_factory=dict)
     read: Callable[[str], np.ndarray] | None = None
     close: Callable[[], None] = _nothing
     unsupported: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     is_sealed: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+    names: list[str] | None = None
+    checksums: dict[str, Checksum] = field(default_factory=dict)
 
 
 class Salvaged(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import CorruptError, UnsupportedTypeError
-from ..formats import Format, Opened, format_of_content
+from ..formats import Checksum, Format, Opened, format_of_content
 from ..state.digests import count_of
 from ..state.manifest import Manifest, TensorSpec
 from ..state.parsing import parse
@@ -30,8 +30,11 @@ class Header:
 
     name: the path, for messages. format: the name of the format. parts: the files that hold the tensors, one unless the
     checkpoint is sharded. tensors: all stored tensors, in order. manifest: None in foreign files. metadata: the user's.
-    ties, digests: those known without a manifest. unsupported: the entries that cannot be read, with the reason. notes:
-    what the dtype does not say about a tensor.
+    names: all names of the state, in order, without those in `unsupported`. aliases: the names whose memory is stored
+    under another name. extra: the values that are not arrays. checksums: those of a foreign file, by the names of
+    tensors. unsupported: the entries that cannot be read, with the reason. notes: what the dtype does not say about a
+    tensor.
+    ties, digests: those that a foreign index knows besides its parts.
     """
 
     def __init__(
@@ -42,23 +45,35 @@ class Header:
         tensors: dict[str, TensorSpec],
         manifest: Manifest | None,
         metadata: dict[str, str],
-        ties: Mapping[str, str],
+        ties: Mapping[str, str] | None = None,
         digests: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.format, self.parts, self.tensors = name, format, parts, tensors
         self.manifest, self.metadata = manifest, metadata
         self._digests = digests or {}
+        opened = [part.opened for part in parts]
         if manifest is not None:
-            self.aliases: Mapping[str, Alias] = manifest.aliases
+            self.aliases, self.extra, self._names = manifest.aliases, manifest.extra, list(manifest.names)
         else:
-            self.aliases = {name: Alias(kept) for name, kept in ties.items()}
-        self.unsupported = {name: why for part in parts for name, why in part.opened.unsupported.items()}
-        self.notes = {name: note for part in parts for name, note in part.opened.notes.items()}
+            self.aliases = {name: Alias(kept) for name, kept in (ties or {}).items()} | _joined(opened, "aliases")
+            self.extra = _joined(opened, "extra")
+            listed = [name for one in opened for name in (one.tensors if one.names is None else one.names)]
+            self._names = list(dict.fromkeys((*listed, *self.aliases, *self.extra)))
+        self.checksums: dict[str, Checksum] = _joined(opened, "checksums")
+        self.unsupported: dict[str, str] = _joined(opened, "unsupported")
+        self.notes: dict[str, str] = _joined(opened, "notes")
 
     @property
     def names(self) -> list[str]:
         """The names of the state, in order, without those in `unsupported`."""
-        return list(self.manifest.names if self.manifest else (*self.tensors, *self.aliases))
+        return list(self._names)
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether every stored tensor has a digest or a checksum in the file."""
+        if self.manifest is not None:
+            return True
+        return bool(self.tensors) and self.tensors.keys() <= self._digests.keys() | self.checksums.keys()
 
     def refuse_unsupported(self, left_out: Container[str] = ()) -> None:
         """Raise UnsupportedTypeError listing the entries that cannot be read, except those left out."""
@@ -106,6 +121,11 @@ class Header:
             part.source.close()
 
 
+def _joined(opened: list[Opened], field: str) -> dict[str, Any]:
+    """Return the entries of a field of the content of all files."""
+    return {name: value for one in opened for name, value in getattr(one, field).items()}
+
+
 def open_one(file: Any, form: Format | None) -> Header:
     """Open one file, or anything else that source_of() takes. form: its format, or None to detect it by content."""
     source = source_of(file)
@@ -121,12 +141,12 @@ def open_one(file: Any, form: Format | None) -> Header:
 def header_of(source: Source, form: Format, opened: Opened) -> Header:
     """Check the manifest of an open source and return its header. If it raises CorruptError, everything is closed."""
     try:
-        manifest, metadata, ties = None, opened.metadata, opened.ties
+        manifest, metadata = None, opened.metadata
         if opened.manifest is not None:
             _refuse_unknown_dtypes(opened, source.name)
             manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name, opened.is_sealed)
         part = Part(source, opened, manifest)
-        return Header(source.name, form.name, [part], opened.tensors, manifest, metadata, ties)
+        return Header(source.name, form.name, [part], opened.tensors, manifest, metadata)
     except BaseException:
         opened.close()
         raise

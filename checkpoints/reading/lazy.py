@@ -16,6 +16,7 @@ from ..state.manifest import TensorSpec
 from ..state.sharing import Alias, Packed, rebuilt, unpack
 from ..storage.gc_pause import without_collection
 from .reader import Mmap, Reader
+from .repacking import packed_again
 from .slicing import is_basic
 
 
@@ -49,8 +50,10 @@ class LazyTensor(Deferred):
         """
         if self._alias is None:
             return self._reader.blocks(self.name, length)
-        values = self._view().reshape(-1)
-        return (values[start : start + length] for start in range(0, values.size, length))
+        view = self._view()
+        # A copy of a view that repeats its elements may be far larger than its memory.
+        values = view.reshape(-1) if view.flags.c_contiguous else view.flat
+        return (values[start : start + length] for start in range(0, view.size, length))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -113,7 +116,7 @@ class UnsupportedEntry:
 
 
 class Checkpoint(Mapping[str, Any]):
-    """An open checkpoint, a mapping of names to LazyTensors. The values of `_extra_state` names are those saved.
+    """An open checkpoint, a mapping of names to LazyTensors. Extra state is there as it was saved.
 
     An entry that cannot be read is an UnsupportedEntry, and `unsupported` has the reason.
 
@@ -127,15 +130,17 @@ class Checkpoint(Mapping[str, Any]):
     def __init__(self, reader: Reader, reopen: Callable[..., Checkpoint] | None = None) -> None:
         header = reader.header
         self._reader, self._header, self._reopen = reader, header, reopen
-        self._extra = dict(header.manifest.extra) if header.manifest else {}
+        self._extra = dict(header.extra)
         self._stored = {name: LazyTensor(reader, name, tensor) for name, tensor in header.tensors.items()}
+        self._views: dict[Alias, LazyTensor] = {}
         self._values = {name: self._value(name) for name in header.names}
         self._values |= {name: UnsupportedEntry(name, why, header.name) for name, why in header.unsupported.items()}
 
     def _value(self, name: str) -> Any:
         alias = self._header.aliases.get(name)
         if alias is not None and alias.view is not None:
-            return LazyTensor(self._reader, name, TensorSpec(alias.view.dtype, alias.view.shape))
+            spec = TensorSpec(alias.view.dtype, alias.view.shape)
+            return self._views.setdefault(alias, LazyTensor(self._reader, name, spec))
         return self._extra[name] if name in self._extra else self._stored[alias.kept if alias else name]
 
     def __getitem__(self, name: str) -> Any:
@@ -222,8 +227,8 @@ class Checkpoint(Mapping[str, Any]):
         return dict(self._stored)
 
     def damaged(self, name: str) -> bool:
-        """Return True if the stored bytes do not match their digest. Return False if there is no digest."""
-        return self._reader.digest_of(name) != self._reader.digests[name] if name in self._reader.digests else False
+        """Return True if the stored bytes do not match their digest or checksum. Return False if they have none."""
+        return not self._reader.is_intact(name)
 
     def packed(self) -> Packed:
         """Return the state as sharing.pack() would, with arrays that are read later.
@@ -232,10 +237,11 @@ class Checkpoint(Mapping[str, Any]):
         """
         self._header.refuse_unsupported(self._left_out)
         header, manifest = self._header, self._header.manifest
+        if manifest is None:
+            return packed_again(self._reader, self._stored, {name: self._values[name] for name in header.names})
         packed = Packed(header.names, dict(self._stored), dict(header.aliases), extra=dict(self._extra))
-        if manifest is not None:
-            packed.layouts = dict(manifest.layouts)
-            packed.storages = list(self._stored)[len(self._stored) - manifest.storages :]
+        packed.layouts = dict(manifest.layouts)
+        packed.storages = list(self._stored)[len(self._stored) - manifest.storages :]
         return packed
 
     def load(self, mmap: Mmap = False, *, prefix: str = "", skip_unsupported: bool = False) -> dict[str, Any]:
@@ -262,5 +268,5 @@ def load_state(reader: Reader, mmap: Mmap, skip_unsupported: bool = False, prefi
         if manifest is not None:
             layouts = manifest.layouts.items()
             packed.layouts = {name: order for name, order in layouts if stored is None or name in stored}
-            packed.extra = dict(manifest.extra)
+        packed.extra = dict(header.extra)
         return unpack(packed)

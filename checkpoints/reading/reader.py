@@ -1,4 +1,4 @@
-"""Reading stored tensors, all at once, one by one or in part, and checking them against their digests."""
+"""Reading stored tensors, all at once, one by one or in part, and checking them against digests and checksums."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from ..storage.source import FileLike
 from ..storage.streams import Unchanged, Wanted
 from . import slicing
 from .checking import BlockChecks, hash_range
+from .checksums import Checksums
 from .header import Header, Part
 from .progress import Progress, silent
 
 Mmap = bool | Literal["r", "c"]
+_MOST_NAMES = 5
 
 
 class Reader:
     """A reader of the stored tensors of an open header. Several threads may use it at once.
 
-    verify: raise CorruptError if a tensor does not match its digest when it is first read.
+    verify: raise CorruptError if a tensor does not match its digest or its checksum when it is first read.
     """
 
     def __init__(self, header: Header, verify: bool) -> None:
@@ -37,6 +39,7 @@ class Reader:
         self._verified: set[str] = set()
         self._parts = {name: part for part in header.parts for name in part.opened.tensors}
         self._checks = {id(part): BlockChecks(part, self.digests) for part in header.parts}
+        self._checksums = {id(part): Checksums(part) for part in header.parts}
 
     def close(self) -> None:
         """Close the files."""
@@ -53,6 +56,7 @@ class Reader:
         self._refuse_closed()
         arrays: dict[str, np.ndarray] = {}
         digests: dict[str, str] = {}
+        damaged: list[str] = []
         for part in self.header.parts:
             here, placed = list(part.opened.tensors), list(part.opened.offsets)
             if names is not None:
@@ -66,9 +70,13 @@ class Reader:
                         made[name] = streams.digest_of(found[name]) if self.verify else ""
             arrays |= found
             digests |= made
+            if self.verify:
+                with self._reading(part):
+                    damaged += self._checksums[id(part)].mismatched(found)
         if self.verify:
             expected = self.digests.items()
-            self._refuse_damaged([name for name, digest in expected if name in arrays and digests[name] != digest])
+            damaged += [name for name, digest in expected if name in arrays and digests[name] != digest]
+            self._refuse_damaged(damaged)
         return {name: arrays[name] for name in self.header.tensors if name in arrays}
 
     def _fresh(self, part: Part, names: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -94,13 +102,15 @@ class Reader:
             arrays = {name: self._from_format(part, name)}
             digests = {name: streams.digest_of(arrays[name])} if self.verify else {}
         self._compare(name, digests.get(name, ""))
+        self._compare_checksum(part, name, arrays[name])
         return arrays[name]
 
     @enough_memory("the tensor was not read", "Read a smaller part of it.")
     def part_of(self, name: str, key: Any, view: View | None = None) -> Any:
         """Return tensor[key], or view[key] for a view of the tensor. Read and check little more than that.
 
-        A tensor whose blocks have no digests in the file is checked as a whole the first time.
+        A tensor whose blocks have no digests in the file is checked as a whole the first time, and so is what has a
+        checksum.
         """
         part = self._part(name)
         if name not in part.opened.offsets:
@@ -111,6 +121,7 @@ class Reader:
         if must_check and not checks.expected(name):
             self._compare(name, self.digest_of(name))
             must_check = False
+        self._compare_checksum(part, name)
 
         def read(offset: int, buffer: memoryview) -> None:
             with self._reading(part):
@@ -126,8 +137,12 @@ class Reader:
         return slicing.read_slice(read, memory, view.offset, key)
 
     def blocks(self, name: str, length: int) -> Iterator[np.ndarray]:
-        """Yield the values of a tensor in order, in flat arrays of `length` elements. Check it after the last one."""
+        """Yield the values of a tensor in order, in flat arrays of `length` elements.
+
+        Its checksum is compared before the first one, its digest after the last one.
+        """
         part = self._part(name)
+        self._compare_checksum(part, name)
         dtype, size_bytes = dtypes.numpy_dtype(part.opened.tensors[name].dtype), part.opened.tensors[name].size_bytes
         digest = Hasher(self._block_bytes_of(part, size_bytes))
         whole = None if name in part.opened.offsets else self._from_format(part, name).reshape(-1)
@@ -142,6 +157,17 @@ class Reader:
             digest.update(streams.memory_of(block))
             yield block
         self._compare(name, digest.hexdigest())
+
+    def is_intact(self, name: str, progress: Progress = silent) -> bool:
+        """Return True if the bytes of a tensor in the file match the digest or the checksum that the file has of them.
+
+        progress: called with the number of bytes read since the last call.
+        """
+        part = self._part(name)
+        if name in self.digests:
+            return self.digest_of(name, progress) == self.digests[name]
+        with self._reading(part):
+            return self._checksums[id(part)].matches(name, progress=progress)
 
     def digest_of(self, name: str, progress: Progress = silent) -> str:
         """Return the digest of the bytes of a tensor in the file. For the rest see `hashed`."""
@@ -199,16 +225,29 @@ class Reader:
             self._refuse_damaged([name] if self.digests.get(name, digest) != digest else [])
             self._verified.add(name)
 
+    def _compare_checksum(self, part: Part, name: str, array: np.ndarray | None = None) -> None:
+        if self.verify:
+            with self._reading(part):
+                is_intact = self._checksums[id(part)].matches(name, array)
+            self._refuse_damaged([] if is_intact else [name])
+
     def _refuse_damaged(self, damaged: list[str]) -> None:
         """Raise CorruptError if there are damaged tensors. In a sharded checkpoint, it names the shards."""
         if damaged:
             paths = " and ".join(dict.fromkeys(self._parts[name].source.name for name in damaged))
-            lines = "".join(f"\n  {name!r}" for name in damaged)
+            lines = "".join(f"\n  {name!r}{self._holding(name)}" for name in damaged)
             raise CorruptError(
                 f"{paths} is damaged: the bytes of these tensors are not those that were written.{lines}\n"
                 "Use another copy of the file, or save its intact tensors with checkpoints.repair().",
                 tuple(damaged),
             )
+
+    def _holding(self, name: str) -> str:
+        """Return what a stored tensor that is not in the state holds, as text, or nothing."""
+        if name in self.header.names:
+            return ""
+        held = [repr(alias) for alias, (kept, _) in self.header.aliases.items() if kept == name]
+        return f", which holds {', '.join(held[:_MOST_NAMES])}{', ...' if len(held) > _MOST_NAMES else ''}"
 
     def _from_format(self, part: Part, name: str) -> np.ndarray:
         assert part.opened.read is not None  # a format sets it if a tensor has no offset

@@ -17,7 +17,7 @@ A non-contiguous array that shares no memory is stored by its values, and theref
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -113,9 +113,15 @@ class Union(NamedTuple):
         return stored
 
 
-def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], names: Iterable[str]) -> Packed:
+def pack(
+    arrays: Mapping[str, np.ndarray | Deferred],
+    extra: Mapping[str, Any],
+    names: Iterable[str],
+    stored_as: Callable[[Union], np.ndarray | Deferred] = Union.stored,
+) -> Packed:
     """Return the state of arrays and extra values, in the order of `names`, with every shared byte stored once.
 
+    stored_as: returns what to store for the memory of arrays that none of them covers.
     Raises StateError or UnsupportedTypeError naming the arrays whose sharing or dtype cannot be saved.
     """
     live = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
@@ -128,9 +134,9 @@ def pack(arrays: Mapping[str, np.ndarray | Deferred], extra: Mapping[str, Any], 
     for dtype, name in dict(zip(map(_DTYPE, stored.values()), stored, strict=True)).items():
         dtypes.name_of(dtype, name)
     packed = Packed(list(names), {}, extra=dict(extra), memory=memory)
-    storages: dict[str, np.ndarray] = {}
     for group in [] if are_apart else sharing_groups(made):
-        _pack_group(group, stored, storages, packed)
+        _pack_group(group, stored, packed)
+    storages = {name: stored_as(union) for name, union in packed.unions.items()}
     if len(made) < len(arrays):
         first: dict[int, str] = {}
         deferred = ((name, first.setdefault(id(arrays[name]), name)) for name in arrays if name not in made)
@@ -211,10 +217,11 @@ def _strides(array: np.ndarray) -> tuple[int, ...]:
     return tuple(0 if length == 1 else stride for length, stride in zip(array.shape, array.strides, strict=True))
 
 
-def _pack_group(
-    group: list[Member], stored: Mapping[str, object], storages: dict[str, np.ndarray], packed: Packed
-) -> None:
-    """Add the aliases of a group to `packed`, and a storage if no member covers all of them."""
+def _pack_group(group: list[Member], stored: Collection[str], packed: Packed) -> None:
+    """Add the aliases of a group to `packed`, and a union if no member covers all of them.
+
+    stored: the names of all arrays.
+    """
     first = group[0]
     if all(member.geometry == first.geometry for member in group):
         packed.aliases.update((member.name, Alias(first.name)) for member in group[1:])
@@ -227,16 +234,24 @@ def _pack_group(
         kept = next((member for member in covering if _axis_order(member.array) is not None), None)
         if kept is not None:
             packed.layouts[kept.name] = _axis_order(kept.array) or ()
-    if kept is not None:
-        name, geometry = kept.name, kept.geometry
-    else:
-        taken = stored.keys() | storages.keys() | packed.extra.keys()
-        name, geometry = next(name for number in count() if (name := STORAGE.format(number)) not in taken), None
-        packed.unions[name] = Union(group, low, high)
-        storages[name] = packed.unions[name].stored()
+    if kept is None:
+        add_union(group, stored, packed)
+        return
     for member in group:
-        if kept is None or member.name != kept.name:
-            packed.aliases[member.name] = Alias(name, None if member.geometry == geometry else _view(member, low))
+        if member.name != kept.name:
+            view = None if member.geometry == kept.geometry else _view(member, low)
+            packed.aliases[member.name] = Alias(kept.name, view)
+
+
+def add_union(group: list[Member], stored: Collection[str], packed: Packed) -> str:
+    """Make the members of a group views of a new union, which is stored under a name that is returned."""
+    low, high = min(member.low for member in group), max(member.high for member in group)
+    numbered = map(STORAGE.format, count(len(packed.unions)))
+    taken = packed.unions.keys() | packed.extra.keys()
+    name = next(name for name in numbered if name not in stored and name not in taken)
+    packed.unions[name] = Union(group, low, high)
+    packed.aliases.update((member.name, Alias(name, _view(member, low))) for member in group)
+    return name
 
 
 def _view(member: Member, low: int) -> View:
@@ -274,13 +289,16 @@ def unpack(packed: Packed) -> dict[str, Any]:
     for name, order in packed.layouts.items():
         inverse = tuple(int(axis) for axis in np.argsort(order))
         arrays[name] = np.ascontiguousarray(arrays[name].transpose(order)).transpose(inverse)
+    views: dict[Alias, np.ndarray] = {}
     for name, alias in packed.aliases.items():
         kept = arrays[alias.kept]
-        if alias.view is not None:
-            order = packed.layouts.get(alias.kept, tuple(range(kept.ndim)))
-            arrays[name] = rebuilt(kept.transpose(order), alias.view)
-        else:
+        if alias.view is None:
             arrays[name] = kept
+            continue
+        if alias not in views:
+            order = packed.layouts.get(alias.kept, tuple(range(kept.ndim)))
+            views[alias] = rebuilt(kept.transpose(order), alias.view)
+        arrays[name] = views[alias]
     state = arrays | packed.extra
     return {name: state[name] for name in packed.names}
 
@@ -290,15 +308,15 @@ def rebuilt(memory: np.ndarray, view: View) -> np.ndarray:
     raw = memory.reshape(-1).view(np.uint8)
     array = np.ndarray(view.shape, dtypes.numpy_dtype(view.dtype), raw.data, view.offset, view.strides)
     # Like numpy.broadcast_to: writing one element would change another.
-    if _repeats_elements(view, array.itemsize):
+    if repeats_elements(array):
         array.flags.writeable = False
     return array
 
 
-def _repeats_elements(view: View, itemsize: int) -> bool:
+def repeats_elements(array: np.ndarray) -> bool:
     """Return True if two elements may overlap: in no axis order does each step clear the axes inside it."""
-    inner_span = itemsize
-    for stride, length in sorted((abs(s), n) for s, n in zip(view.strides, view.shape, strict=True) if n > 1):
+    inner_span = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         if stride < inner_span:
             return True
         inner_span += stride * (length - 1)

@@ -12,6 +12,7 @@ from ..state.manifest import TensorSpec
 from .printing import counted, printable, rows_of
 
 NO_DIGESTS = "no digests: written by another library"
+_CHECKSUMS = "no fingerprint: written by another library. verify() compares every byte with a CRC-32"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Inspection:
 
     tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: the size of all
     tensors, counting shared memory once. fingerprint: equal for equal states in every format; None in foreign files,
-    which have no digests either. unsupported: the entries that cannot be read, with the reason. The tensors themselves
-    are not checked: see verify().
+    which have no digests either. unsupported: the entries that cannot be read, with the reason. has_checksums: whether
+    a foreign file has a CRC-32 of the bytes of every tensor. The tensors themselves are not checked: see verify().
     """
 
     path: str
@@ -53,6 +54,7 @@ class Inspection:
     metadata: dict[str, str]
     fingerprint: str | None
     unsupported: dict[str, str] = field(default_factory=dict)
+    has_checksums: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -63,11 +65,16 @@ class Inspection:
         """Return the same content as dicts, lists, strings and numbers, for JSON."""
         return asdict(self)
 
+    def _check(self) -> str:
+        if self.fingerprint:
+            return f"fingerprint {self.fingerprint}"
+        return _CHECKSUMS if self.has_checksums else f"verified: no ({NO_DIGESTS})"
+
     def __str__(self) -> str:
         lines = [
             f"{printable(self.path)}: {self.format}, {counted(len(self.tensors), 'tensor')}, "
             f"{self.stored_bytes:,} bytes ({self.file_bytes:,} in the file)",
-            f"fingerprint {self.fingerprint}" if self.fingerprint else f"verified: no ({NO_DIGESTS})",
+            self._check(),
         ]
         lines += rows_of(
             [(printable(t.name), t.dtype, str(list(t.shape)), f"{t.size_bytes:,}", _origin(t)) for t in self.tensors]
@@ -84,8 +91,7 @@ def inspect(file: Any) -> Inspection:
     Raises MissingFileError, CorruptError or another CheckpointError.
     """
     with open_header(file) as header:
-        manifest = header.manifest
-        extra, digests = dict(manifest.extra) if manifest else {}, header.digests
+        extra, digests = dict(header.extra), header.digests
         return Inspection(
             path=header.name,
             format=header.format,
@@ -96,6 +102,7 @@ def inspect(file: Any) -> Inspection:
             metadata=header.metadata,
             fingerprint=header.fingerprint,
             unsupported=dict(header.unsupported),
+            has_checksums=header.fingerprint is None and header.is_checked,
         )
 
 

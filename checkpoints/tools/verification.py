@@ -16,11 +16,11 @@ from .printing import counted, printable, rows_of
 class Verification:
     """The result of verifying a file.
 
-    checked: whether the file has digests; foreign files have none, and only their structure is checked. tensors,
-    size_bytes: the number and size of the stored tensors, counting shared memory once. damaged: the stored tensors
-    whose bytes do not match their digests. affected: the ties and views of damaged tensors, each with the name whose
-    memory it shares. fingerprint: that of the header, None in a foreign file. unsupported: the entries that cannot be
-    read, with the reason.
+    checked: whether the file has digests, or the checksums of an archive; most foreign files have neither, and only
+    their structure is checked. tensors, size_bytes: the number and size of the stored tensors, counting shared memory
+    once. damaged: the stored tensors whose bytes do not match their digests or checksums. affected: the ties and views
+    of damaged tensors, each with the name whose memory it shares. fingerprint: that of the header, None in a foreign
+    file. unsupported: the entries that cannot be read, with the reason.
     """
 
     path: str
@@ -71,13 +71,11 @@ def verify(file: Any, *, progress: Progress | None = None) -> Verification:
     header = open_header(file)
     reader = Reader(header, verify=False)
     try:
-        digests = header.digests
-        damaged = {name: None for name in digests if reader.digest_of(name, progress or silent) != digests[name]}
+        damaged = {name: None for name in header.tensors if not reader.is_intact(name, progress or silent)}
         return Verification(
             path=header.name,
             format=header.format,
-            # Our shards have their own digests, even if another library wrote the index.
-            checked=header.manifest is not None or len(digests) == len(header.tensors) > 0,
+            checked=header.is_checked,
             tensors=len(header.tensors),
             size_bytes=sum(tensor.size_bytes for tensor in header.tensors.values()),
             damaged=tuple(damaged),

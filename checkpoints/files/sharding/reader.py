@@ -198,7 +198,8 @@ def _tensors(path: str, index: Index, parts: Sequence[Part]) -> dict[str, Tensor
         expected[shard].add(tensor)
     for names, part in zip(expected.values(), parts, strict=True):
         tensors |= part.opened.tensors
-        found = part.opened.tensors.keys() | part.opened.unsupported.keys()
+        listed = part.opened.tensors if part.opened.names is None else part.opened.names
+        found = {*listed, *part.opened.unsupported}
         if names != found:
             lacking, further = sorted(names - found), sorted(found - names)
             what = f"does not have {lacking[0]!r:.200}" if lacking else f"also has {further[0]!r:.200}"

@@ -24,6 +24,7 @@ import numpy as np
 
 from ...errors import CorruptError, FormatError
 from ...state import dtypes
+from ...state.sharing import Alias
 from ...storage.source import Source
 from .. import Opened
 from . import matches
@@ -113,7 +114,7 @@ def _opened(source: Source, process: Hdf5Process, listing: Listing) -> Opened:
     opened = Opened(
         tensors={name: item.tensor for name, item in found.items()},
         offsets={name: item.offset for name, item in found.items() if item.offset is not None},
-        ties=ties,
+        aliases={name: Alias(kept) for name, kept in ties.items()},
         unsupported=unsupported,
         notes={name: item.note for name, item in found.items() if item.note},
     )

@@ -171,7 +171,8 @@ def _read_header(source: Source) -> tuple[Opened, list[str]]:
     if manifest is None and ties:
         metadata = {key: value for key, value in metadata.items() if key not in ties}
     packed = {name: offsets.pop(name) for name, tensor in tensors.items() if tensor.dtype in packing.BITS}
-    opened = Opened(tensors, offsets, metadata, manifest, ties, unsupported=unsupported, is_sealed=is_sealed)
+    aliases = {name: Alias(kept) for name, kept in ties.items()}
+    opened = Opened(tensors, offsets, metadata, manifest, aliases, unsupported=unsupported, is_sealed=is_sealed)
     if packed:
         opened.read = _reader_of(source, tensors, packed)
     return opened, broken

@@ -35,7 +35,7 @@ def salvage_safetensors(source: Source) -> Iterator[Salvaged]:
     opened, broken = read_header(spliced)
     notes = [*notes_on_size(source, size_bytes), *broken]
     yield Salvaged(spliced, opened, notes)
-    metadata = {key: value for key, value in opened.metadata.items() if key not in opened.ties}
+    metadata = {key: value for key, value in opened.metadata.items() if key not in opened.aliases}
     if metadata.get(FORMAT) == PYTORCH:  # what a save adds
         del metadata[FORMAT]
     bare = replace(opened, metadata=metadata, manifest=None)

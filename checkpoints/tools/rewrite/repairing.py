@@ -77,7 +77,7 @@ def repair(file: Any, out: str | os.PathLike[str], *, progress: Progress | None 
             saved=saved,
             lost=lost,
             notes=tuple(damaged.notes),
-            checked=header.manifest is not None,
+            checked=header.is_checked,
             complete=damaged.whole and not lost,
         )
     finally:
@@ -116,7 +116,9 @@ def _damage(reader: Reader, name: str, progress: Progress) -> str | None:
         hashed = reader.hashed(name, progress)
     except CheckpointError as error:
         return f"it cannot be read: {printable(str(error))}"
-    if digest_of_blocks(hashed) == reader.digests.get(name, digest_of_blocks(hashed)):
+    if name not in reader.digests:
+        return None if reader.is_intact(name) else "its bytes do not match their CRC-32"
+    if digest_of_blocks(hashed) == reader.digests[name]:
         return None
     places = reader.differing(name, hashed)
     return f"its bytes are not those that were written{_where(places, len(hashed) // BYTES)}"
