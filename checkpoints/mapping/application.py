@@ -43,7 +43,8 @@ def applied(rules: Sequence[Rule], state: State, source: str) -> Applied:
     result = Applied(dict(state), {name: Origin((name,)) for name in state})
     for rule in rules:
         if isinstance(rule, Preset):
-            if not any([_apply(part, result, source) for part in rule.rules]):
+            matched = [_apply(part, result, source) for part in rule.rules]
+            if not any(matched):
                 raise MappingError(
                     f"the preset {rule.name!r} matches no name in {source}{_names(result.state)} Use another preset or "
                     "your own rules; checkpoints.explain() shows what they do."
@@ -74,8 +75,8 @@ def unmapped(rules: Sequence[Rule], state: State) -> dict[str, Any]:
     if problems:
         lines = "".join(f"\n  {line}" for line in problems[:_MOST_LINES])
         raise MappingError(
-            f"this state cannot be saved with this mapping: loading it with the mapping would give another state.{lines}"
-            "\nUse rules whose patterns match only the names that they are meant for."
+            f"this state cannot be saved with this mapping: a load with it would give another state.{lines}\n"
+            "Use rules whose patterns match only the names that they are meant for."
         )
     return result
 
@@ -174,7 +175,9 @@ def _add(
 ) -> None:
     if name in state:
         both = " and ".join(dict.fromkeys((*origins[name].names, *origin.names)))
-        raise MappingError(f"{rule} gives two tensors of {source} the name {name!r}: {both}. Rename or ignore one first.")
+        raise MappingError(
+            f"{rule} gives two tensors of {source} the name {name!r}: {both}. Rename or ignore one first."
+        )
     state[name], origins[name] = value, origin
 
 

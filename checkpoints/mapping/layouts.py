@@ -129,14 +129,20 @@ class Regroup(_Change):
     def _check(self, name: str, value: Any) -> None:
         axis = _axis(self, name, value, self.axis)
         if _resolved(self.shape, value.shape[axis]) is None:
-            raise _unfit(self, name, value, f"has an axis of {value.shape[axis]}, which does not split into {self.shape}")
+            raise _unfit(
+                self, name, value, f"has an axis of {value.shape[axis]}, which does not split into {self.shape}"
+            )
 
     def _changed(self, value: Any) -> Any:
         axis = self.axis % len(value.shape)
         parts = _resolved(self.shape, value.shape[axis])
         assert parts is not None  # checked above
         before, after = value.shape[:axis], value.shape[axis + 1 :]
-        order = (*range(axis), *(axis + i for i in self.axes), *range(axis + len(parts), len(value.shape) + len(parts) - 1))
+        order = (
+            *range(axis),
+            *(axis + i for i in self.axes),
+            *range(axis + len(parts), len(value.shape) + len(parts) - 1),
+        )
 
         def change(array: np.ndarray) -> np.ndarray:
             return array.reshape(*before, *parts, *after).transpose(order).reshape(array.shape)
@@ -224,7 +230,9 @@ class Split(Rule):
         swaps = [swapped(self.pattern, template) for template in self.to]
         wholes = {whole for _, whole in swaps}
         if len(wholes) > 1:
-            raise MappingError(f"{self.pattern!r} cannot be reversed: the names of the parts order its groups differently.")
+            raise MappingError(
+                f"{self.pattern!r} cannot be reversed: the names of the parts order its groups differently."
+            )
         return Concatenate(tuple(part for part, _ in swaps), wholes.pop(), self.axis, self.sizes)
 
 

@@ -37,7 +37,9 @@ def check_template(template: str, pattern: str) -> None:
     except TypeError as error:
         raise ArgumentError(f"a template is text such as r'\\1.weight', not {template!r:.60}.") from error
     if wrong:
-        raise ArgumentError(f"the template {template!r} refers to group {wrong[0][0]}, which {pattern!r} does not have.")
+        raise ArgumentError(
+            f"the template {template!r} refers to group {wrong[0][0]}, which {pattern!r} does not have."
+        )
 
 
 def matches(pattern: str, names: Iterable[str]) -> Iterator[re.Match[str]]:

@@ -6,7 +6,7 @@ memory is read as a whole, and the changed views share it where NumPy can make t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, NoReturn
 
@@ -15,9 +15,12 @@ import numpy as np
 from ..reading.lazy import Checkpoint, UnsupportedEntry
 from ..reading.reader import Mmap
 from ..state.deferred import Deferred
+from ..state.dtypes import numpy_dtype
 from ..state.sharing import STORAGE, Alias, Packed, pack, unpack
-from .application import applied
-from .rules import Rule, is_tensor
+from ..state.snapshot import copied_at_once
+from ..state.validation import checked_state
+from .application import applied, reversed_rules, unmapped
+from .rules import Rule
 
 
 def entries_of(checkpoint: Checkpoint, prefix: str = "", skip_unsupported: bool = False) -> dict[str, Any]:
@@ -46,7 +49,9 @@ def load_mapped(
     origins = applied(rules, entries, checkpoint.name).origins
     needed = {prefix + name for origin in origins.values() for name in origin.names}
     loaded = checkpoint.load_names(needed, mmap)
-    state = applied(rules, entries | {name.removeprefix(prefix): loaded[name] for name in loaded}, checkpoint.name).state
+    state = applied(
+        rules, entries | {name.removeprefix(prefix): loaded[name] for name in loaded}, checkpoint.name
+    ).state
     return computed(state)
 
 
@@ -59,12 +64,12 @@ def computed(state: dict[str, Any]) -> dict[str, Any]:
     return {name: arrays[id(value)] if isinstance(value, Deferred) else value for name, value in state.items()}
 
 
-def pack_mapped(packed: Packed, rules: Sequence[Rule], source: str) -> Packed:
+def pack_mapped(packed: Packed, rules: Sequence[Rule], source: str, others: Mapping[str, Any] | None = None) -> Packed:
     """Return a packed state as the rules give it. Its arrays are computed when they are written.
 
-    Raises MappingError.
+    others: entries that cannot be saved, which the rules have to ignore. Raises MappingError or UnsupportedTypeError.
     """
-    values = _values(packed)
+    values = _values(packed) | dict(others or {})
     families = list(_families_with_views(packed))
     places = _places(applied(rules, values, source).state)
     renamed: list[list[str]] = []
@@ -74,14 +79,31 @@ def pack_mapped(packed: Packed, rules: Sequence[Rule], source: str) -> Packed:
         else:
             values |= unpack(_part_of(packed, family))
     result = applied(rules, values, source)
+    for value in result.state.values():
+        if isinstance(value, UnsupportedEntry):
+            value.refuse()
     places = _places(result.state)
-    tensors = {name: value for name, value in result.state.items() if is_tensor(value)}
-    extra = {name: value for name, value in result.state.items() if name not in tensors}
-    new = pack(tensors, extra, result.state)
+    new = pack(*checked_state(result.state))
     for family in renamed:
         _rename(packed, family, {name: places[id(values[name])] for name in family}, new)
     new.aliases = {name: new.aliases[name] for name in new.names if name in new.aliases}
     return new
+
+
+def pack_unmapped(state: Mapping[str, Any], rules: Sequence[Rule], snapshot: bool) -> Packed:
+    """Return a packed state under the names and in the layouts of the other side: what a save with a mapping writes.
+
+    state: arrays and extra values by name, or an open checkpoint. snapshot: copy the arrays first, at one moment.
+    Raises MappingError if the rules cannot be reversed or do not fit, or StateError.
+    """
+    if isinstance(state, Checkpoint):
+        unmapped(rules, entries_of(state))
+        return pack_mapped(state.packed(), reversed_rules(rules), state.name)
+    arrays, extra, names = checked_state(state)
+    if snapshot:
+        arrays = unpack(copied_at_once(pack(arrays, {}, arrays))[0])
+    values = arrays | extra
+    return pack(*checked_state(unmapped(rules, {name: values[name] for name in names})))
 
 
 def _values(packed: Packed) -> dict[str, Any]:
@@ -98,8 +120,6 @@ def _values(packed: Packed) -> dict[str, Any]:
         elif alias is None or alias.view is None:
             values[name] = packed.stored[alias.kept if alias else name]
         else:
-            from ..state.dtypes import numpy_dtype
-
             values[name] = Deferred(alias.view.shape, numpy_dtype(alias.view.dtype), nothing)
     return values
 

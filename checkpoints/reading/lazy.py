@@ -95,23 +95,24 @@ class UnsupportedEntry:
     @property
     def shape(self) -> tuple[int, ...]:
         """Raise UnsupportedTypeError."""
-        self._refuse()
+        self.refuse()
 
     @property
     def dtype(self) -> np.dtype:
         """Raise UnsupportedTypeError."""
-        self._refuse()
+        self.refuse()
 
     def __getitem__(self, key: Any) -> NoReturn:
-        self._refuse()
+        self.refuse()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self._refuse()
+        self.refuse()
 
     def __repr__(self) -> str:
         return f"<UnsupportedEntry {self.name!r}: {self.reason}>"
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self) -> NoReturn:
+        """Raise UnsupportedTypeError."""
         raise UnsupportedTypeError(f"{self.name!r} in {self._path} cannot be read: {self.reason}.")
 
 
@@ -246,7 +247,9 @@ class Checkpoint(Mapping[str, Any]):
 
     def load(self, mmap: Mmap = False, *, prefix: str = "", skip_unsupported: bool = False) -> dict[str, Any]:
         """Load the state as load_file does, or only the names that start with `prefix`. Nothing else is read."""
-        return load_state(self._reader, mmap, skip_unsupported, (lambda name: name.startswith(prefix)) if prefix else None)
+        return load_state(
+            self._reader, mmap, skip_unsupported, (lambda name: name.startswith(prefix)) if prefix else None
+        )
 
     def load_names(self, names: Container[str], mmap: Mmap = False) -> dict[str, Any]:
         """Load only these names of the state. Nothing else is read."""
