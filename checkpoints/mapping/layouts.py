@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -223,7 +224,7 @@ class Split(Rule):
             into = "equal parts" if self.sizes is None else f"parts of {', '.join(map(str, sizes))}"
             raise _unfit(self, name, value, f"has an axis of {length}, which does not split into {len(sizes)} {into}")
         ends = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+        return [slice(start, end) for start, end in pairwise(ends)]
 
     def reversed(self) -> Concatenate:
         """Return the rule that puts the parts together. Raises MappingError if the names cannot be swapped."""

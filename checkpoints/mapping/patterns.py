@@ -70,7 +70,7 @@ def families(patterns: Sequence[str], names: Sequence[str]) -> dict[tuple[str | 
 
 
 def swapped(pattern: str, template: str) -> tuple[str, str]:
-    """Return the pattern and the template that undo these two. Raises MappingError with the reason if there are none."""
+    """Return the pattern and the template that undo these two. Raises MappingError that says why if there are none."""
     literals, groups = _parsed(pattern)
     index = compiled(pattern).groupindex
     new_pattern, order = "", []
