@@ -64,6 +64,8 @@ class Transpose(_Change):
 
     def _changed(self, value: Any) -> Any:
         axes = tuple(reversed(range(len(value.shape)))) if self.axes is None else self.axes
+        if list(axes) == sorted(axes):
+            return value
         return _viewed(value, tuple(value.shape[axis] for axis in axes), lambda array: array.transpose(axes))
 
 
@@ -176,6 +178,10 @@ class Cast(_Change):
 
     def _is_meant(self, value: Any) -> bool:
         return self.original is None or value.dtype == dtype_of(self.original)
+
+    def _check(self, name: str, value: Any) -> None:
+        if value.dtype.kind == "c" and dtype_of(self.to).kind != "c":
+            raise _unfit(self, name, value, "is complex, and its imaginary part would be lost")
 
     def _changed(self, value: Any) -> Any:
         dtype = dtype_of(self.to)

@@ -1,7 +1,8 @@
 """States under the names and layouts of a mapping: those that are loaded, and those that are copied to another file.
 
-A view that rules only rename stays stored as a view. If they change a tensor whose memory is shared by views, that
-memory is read as a whole, and the changed views share it where NumPy can make them views of it.
+Names that share memory and are only renamed, and tied names that the rules change alike, are copied as they are stored.
+If the rules change some of the names that share memory, that memory is read as a whole, and the changed arrays share it
+where NumPy can make them views of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from ..reading.lazy import Checkpoint, UnsupportedEntry
 from ..reading.reader import Mmap
 from ..state.deferred import Deferred
 from ..state.dtypes import numpy_dtype
-from ..state.sharing import STORAGE, Alias, Packed, pack, unpack
+from ..state.sharing import STORAGE, Alias, Packed, View, pack, unpack
 from ..state.snapshot import copied_at_once
 from ..state.validation import checked_state
-from .application import applied, reversed_rules, unmapped
+from .application import Applied, applied, reversed_rules, unmapped
 from .rules import Rule
 
 
@@ -70,13 +71,16 @@ def pack_mapped(packed: Packed, rules: Sequence[Rule], source: str, others: Mapp
     others: entries that cannot be saved, which the rules have to ignore. Raises MappingError or UnsupportedTypeError.
     """
     values = _values(packed) | dict(others or {})
-    families = list(_families_with_views(packed))
-    places = _places(applied(rules, values, source).state)
+    plan = applied(rules, values, source)
+    places, made = _places(plan.state), _made(plan)
     renamed: list[list[str]] = []
-    for family in families:
-        if all(len(places.get(id(values[name]), ())) == _count(values, family, name) for name in family):
-            renamed.append(family)
+    for family in _families(packed):
+        if _kept(packed, family) not in packed.layouts and not any(_view(packed, name) for name in family):
+            is_read = len({made[name] for name in family if name in made}) > 1  # else they stay tied as they are
         else:
+            is_read = any(len(places.get(id(values[name]), ())) != _count(values, family, name) for name in family)
+            renamed += [] if is_read else [family]
+        if is_read:
             values |= unpack(_part_of(packed, family))
     result = applied(rules, values, source)
     for value in result.state.values():
@@ -124,14 +128,25 @@ def _values(packed: Packed) -> dict[str, Any]:
     return values
 
 
-def _families_with_views(packed: Packed) -> Iterator[list[str]]:
-    """Yield the names of each stored tensor of which there are views, or that has a layout."""
+def _families(packed: Packed) -> Iterator[list[str]]:
+    """Yield the names of each stored tensor that has several, or views."""
     families: dict[str, list[str]] = {}
     for name, alias in packed.aliases.items():
         families.setdefault(alias.kept, [] if alias.kept in packed.storages else [alias.kept]).append(name)
-    for kept, family in families.items():
-        if kept in packed.layouts or any(name in packed.aliases and packed.aliases[name].view for name in family):
-            yield family
+    yield from families.values()
+
+
+def _view(packed: Packed, name: str) -> View | None:
+    return packed.aliases[name].view if name in packed.aliases else None
+
+
+def _made(plan: Applied) -> dict[str, frozenset[int]]:
+    """Return which values the rules make from each name, as their ids."""
+    made: dict[str, set[int]] = {}
+    for name, value in plan.state.items():
+        for origin in plan.origins[name].names:
+            made.setdefault(origin, set()).add(id(value))
+    return {name: frozenset(ids) for name, ids in made.items()}
 
 
 def _places(state: dict[str, Any]) -> dict[int, list[str]]:

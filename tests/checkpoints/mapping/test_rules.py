@@ -160,6 +160,10 @@ def test_a_transposed_array_still_shares_memory_with_the_original():
         ([Reshape("a.w", (6, 5), (30,))], "reshape: 'a.w' does not have the shape (6, 5). It is float32 (6, 4)."),
         ([Reshape("a.w", (6, 4), (5, -1))], "reshape: 'a.w' does not fit the shape (5, -1). It is float32 (6, 4)."),
         ([Regroup("a.w", (4, -1), (1, 0))], "regroup: 'a.w' has an axis of 6, which does not split into (4, -1)."),
+        (
+            [Cast("a.w", "complex64"), Cast("a.w", "float32")],
+            "cast: 'a.w' is complex, and its imaginary part would be lost. It is complex64 (6, 4).",
+        ),
         ([Split("a.w", ("x", "y"), axis=2)], "split: 'a.w' has no axis 2. It is float32 (6, 4)."),
         ([Split("a.w", tuple("wxyz"))], "split: 'a.w' has an axis of 6, which does not split into 4 equal parts."),
         ([Split("a.w", ("x", "y"), sizes=(1, 2))], "does not split into 2 parts of 1, 2."),
