@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import (
     ADVICE_AT_LIMITS,
@@ -39,9 +39,6 @@ from .sharding import index, writer
 from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import ReplacedError, checkpoint_in, open_sharded
 
-if TYPE_CHECKING:
-    from ..mapping import Mapping as NameMapping
-
 
 @enough_memory("the state was not saved", "Free some memory, or give large arrays as Deferred: one is made at a time.")
 def save_file(
@@ -54,7 +51,6 @@ def save_file(
     format: str | None = None,
     snapshot: bool = False,
     layout: str | None = None,
-    mapping: NameMapping | None = None,
 ) -> None:
     """Write a state to a file, completely or not at all. If anything fails, the previous file is unchanged.
 
@@ -72,9 +68,8 @@ def save_file(
     Without it, a file that is saved while other threads change the arrays may hold values of several moments. It is
     valid in any case.
     layout: "keras" writes a `.weights.h5` file that Keras' `load_weights` opens too, from names as Keras gives them.
-    mapping: write the names and layouts that `load_file` with the same mapping turns into these (docs/mapping.md).
-    Raises StateError if the state cannot be saved exactly, MappingError if a rule cannot be reversed, WriteError if the
-    system refuses, FormatError for an unknown suffix.
+    Raises StateError if the state cannot be saved exactly, WriteError if the system refuses, FormatError for an unknown
+    suffix.
     """
     strings = state.checked_metadata(metadata or {})
     if isinstance(file, str | os.PathLike):
@@ -85,10 +80,9 @@ def save_file(
         if format is not None and format_named(format).name != form.name:
             raise ArgumentError(f"{path} names the format {form.name} by its suffix, not {format}. Leave out format.")
         if max_shard_size is None:
-            _save_whole(packed_of(state_dict, snapshot, mapping), form, strings, path, durable)
+            _save_whole(packed_of(state_dict, snapshot), form, strings, path, durable)
         else:
-            packed = partial(packed_of, state_dict, snapshot, mapping)
-            _save_in_shards(packed, form, strings, path, durable, max_shard_size)
+            _save_in_shards(partial(packed_of, state_dict, snapshot), form, strings, path, durable, max_shard_size)
     elif max_shard_size is not None:
         raise ArgumentError(
             f"an open file takes no shards: give a path ending in {DEFAULT.suffix}, or no max_shard_size."
@@ -97,7 +91,7 @@ def save_file(
         form = format_named(format or DEFAULT.name)
         refuse_read_only(form, "the open file")
         form = with_layout(form, layout, None)
-        _save_to_open_file(_Plan(packed_of(state_dict, snapshot, mapping), form, strings), file)
+        _save_to_open_file(_Plan(packed_of(state_dict, snapshot), form, strings), file)
     else:
         raise ArgumentError(
             f"a state is saved to a path (str or os.PathLike) or to a file open for writing in binary mode, not to "
@@ -105,16 +99,11 @@ def save_file(
         )
 
 
-def packed_of(state_dict: Mapping[str, Any], snapshot: bool = False, mapping: NameMapping | None = None) -> Packed:
+def packed_of(state_dict: Mapping[str, Any], snapshot: bool = False) -> Packed:
     """Return a state with every shared byte stored once. Raises StateError naming a value that cannot be saved.
 
-    snapshot: copy the arrays, so that later changes to them do not matter. mapping: as for save_file.
+    snapshot: copy the arrays, so that later changes to them do not matter.
     """
-    if mapping is not None:
-        from ..mapping import rules_of
-        from ..mapping.states import pack_unmapped
-
-        return pack_unmapped(state_dict, rules_of(mapping), snapshot)
     packed = state_dict.packed() if isinstance(state_dict, Checkpoint) else pack(*state.checked_state(state_dict))
     return copied_at_once(packed)[0] if snapshot else packed
 
@@ -331,14 +320,7 @@ def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
 
 
 @enough_memory("the file was not loaded", "Load it with mmap=True, or read some tensors with open_checkpoint.")
-def load_file(
-    file: Any,
-    *,
-    mmap: Mmap = False,
-    verify: bool = True,
-    skip_unsupported: bool = False,
-    mapping: NameMapping | None = None,
-) -> dict[str, Any]:
+def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupported: bool = False) -> dict[str, Any]:
     """Load the state in a file: arrays by name, in the order and with the sharing that they were saved with.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
@@ -347,31 +329,21 @@ def load_file(
     the file, but nothing may truncate it or overwrite it in place. Compressed tensors are always new arrays.
     verify: check every byte against the digests in the file (foreign files have none).
     skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
-    mapping: rules that change the names and layouts in the file (docs/mapping.md). What they ignore is not read.
-    Raises MissingFileError, MappingError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the
-    entries that cannot be read, or another CheckpointError.
+    Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that
+    cannot be read, or another CheckpointError.
     """
     if mmap not in (False, True, "r", "c"):
         raise ArgumentError(f'mmap is False, True, "r" or "c", not {mmap!r}.')
     for looks_left in range(MOST_LOOKS, -1, -1):
         reader = Reader(open_header(file), verify)
         try:
-            return _loaded(reader, mmap, skip_unsupported, mapping)
+            return load_state(reader, mmap, skip_unsupported)
         except ReplacedError:  # one of many shards, which do not all stay open
             if not looks_left:
                 raise
         finally:
             reader.close()
     raise AssertionError("unreachable")
-
-
-def _loaded(reader: Reader, mmap: Mmap, skip_unsupported: bool, mapping: NameMapping | None) -> dict[str, Any]:
-    if mapping is None:
-        return load_state(reader, mmap, skip_unsupported)
-    from ..mapping import rules_of
-    from ..mapping.states import load_mapped
-
-    return load_mapped(Checkpoint(reader), rules_of(mapping), mmap, skip_unsupported=skip_unsupported)
 
 
 def read_metadata(file: Any) -> dict[str, str]:

@@ -184,7 +184,15 @@ DEFAULT = Format("safetensors", (".safetensors",), ".safetensors", shards=True)
 
 _FORMATS = {
     DEFAULT.name: DEFAULT,
-    "hdf5": Format("hdf5", (".h5", ".hdf5"), ".hdf5", layouts={"keras": (".weights.h5", ".hdf5.keras_layout")}),
+    "hdf5": Format("hdf5", (".h5", ".hdf5"), ".hdf5", layouts={"keras": (".weights.h5", ".keras.layout")}),
+    "keras": Format(
+        "keras",
+        (".keras",),
+        ".keras",
+        writes=False,
+        starts=(b"PK\3\4",),
+        instead='load the weights into a Keras model and call its save("model.keras")',
+    ),
 }
 
 

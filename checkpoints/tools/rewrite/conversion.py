@@ -8,7 +8,6 @@ from typing import Any
 from ...errors import ArgumentError
 from ...files import open_header, save_file
 from ...formats import DEFAULT
-from ...mapping import Mapping, rules_of
 from ...reading.progress import Progress, silent
 from ...reading.reader import Reader
 from .copying import Copied
@@ -21,19 +20,17 @@ def convert(
     *,
     max_shard_size: int | str | None = None,
     layout: str | None = None,
-    mapping: Mapping | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the state and metadata of one file to another, a tensor at a time, each checked as it is read.
 
     source: a file as for load_file. target: a path whose suffix picks the format, or one ending in .npz (npz.py lists
     what is lost in it); it may be the source itself. max_shard_size: as for save_file; without it, a sharded source
-    becomes one file. layout: as for save_file; without it, a file in Keras' layout becomes an ordinary one. mapping:
-    rules that change names and layouts (docs/mapping.md); `explain` shows what they do. progress: called with the
-    number of bytes copied since the last call.
-    Ties, views, extra state and metadata are kept, and without a mapping the fingerprint.
-    Raises MappingError for rules that do not fit, CorruptError if the source is damaged, FormatError for an unknown
-    suffix, StateError if the target format cannot hold the state, WriteError; the target is unchanged in that case.
+    becomes one file. layout: as for save_file; without it, a file in Keras' layout becomes an ordinary one. progress:
+    called with the number of bytes copied since the last call.
+    Ties, views, extra state, metadata and the fingerprint are kept.
+    Raises CorruptError if the source is damaged, FormatError for an unknown suffix, StateError if the target format
+    cannot hold the state, WriteError; the target is unchanged in that case.
     """
     path = os.fsdecode(target)
     to_npz = path.lower().endswith(".npz")
@@ -41,7 +38,7 @@ def convert(
         raise ArgumentError(f"an .npz file has no shards. Leave out max_shard_size, or convert to {DEFAULT.suffix}.")
     reader = Reader(open_header(source), verify=True)
     try:
-        checkpoint = Copied(reader, progress or silent, rules=None if mapping is None else rules_of(mapping))
+        checkpoint = Copied(reader, progress or silent)
         if to_npz:
             save_npz(checkpoint, path, progress or silent)
         else:

@@ -20,9 +20,9 @@ from ...errors import StateError
 from ...state.manifest import TensorSpec
 from ...state.sharing import Alias
 from .. import Layout
-from . import lay_out_groups, matches, open_source, read_as_stock, salvage
-from .order import VARIABLES
-from .structure.names import paths_of
+from ..hdf5 import lay_out_groups, matches, open_source, read_as_stock, salvage
+from ..hdf5.order import VARIABLES
+from ..hdf5.structure.names import paths_of
 
 __all__ = ["lay_out", "matches", "open_source", "read_as_stock", "salvage"]
 
