@@ -26,6 +26,9 @@ def _add_conversion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", help="a path ending in .safetensors, .h5 or .npz: the suffix picks the format")
     parser.add_argument("--max-shard-size", metavar="SIZE", type=_size, help="the largest size of a shard, such as 5GB")
     parser.add_argument("--layout", help="keras: a .weights.h5 file that load_weights of a Keras model opens too")
+    parser.add_argument(
+        "--expand", action="store_true", help="store shared tensors under each of their names, for other readers"
+    )
     add_json(parser)
 
 
@@ -59,8 +62,14 @@ def _diff(parsed: argparse.Namespace) -> Outcome:
 def _convert(parsed: argparse.Namespace) -> Outcome:
     stored_bytes = _stored_bytes(parsed.source)
     with progress("convert", stored_bytes) as update:
-        size, layout = parsed.max_shard_size, parsed.layout
-        checkpoints.convert(parsed.source, parsed.target, max_shard_size=size, layout=layout, progress=update)
+        checkpoints.convert(
+            parsed.source,
+            parsed.target,
+            max_shard_size=parsed.max_shard_size,
+            layout=parsed.layout,
+            expand=parsed.expand,
+            progress=update,
+        )
     if parsed.json:
         return Outcome(json_text({"source": parsed.source, "target": parsed.target, "stored_bytes": stored_bytes}))
     return Outcome(f"{parsed.source} -> {parsed.target}: {stored_bytes:,} bytes of tensors")

@@ -25,16 +25,15 @@ from ..reading.header import Header, open_one
 from ..reading.lazy import Checkpoint, load_state
 from ..reading.reader import Mmap, Reader
 from ..state import validation as state
-from ..state.manifest import Manifest, specs_of
+from ..state.expansion import expanded
 from ..state.sharing import Packed, pack
 from ..state.snapshot import copied_at_once
-from ..storage import streams
-from ..storage.durable import refuse_forked, replace, write_all
+from ..storage.durable import refuse_forked, replace
 from ..storage.identity import MOST_LOOKS
 from ..storage.marks import is_marked
 from ..storage.source import FileSource
-from ..storage.streams import Placed
 from ..storage.temporary import content_of, unnamed
+from .plan import Place, Plan
 from .sharding import index, writer
 from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import ReplacedError, checkpoint_in, open_sharded
@@ -51,6 +50,7 @@ def save_file(
     format: str | None = None,
     snapshot: bool = False,
     layout: str | None = None,
+    expand: bool = False,
 ) -> None:
     """Write a state to a file, completely or not at all. If anything fails, the previous file is unchanged.
 
@@ -68,10 +68,13 @@ def save_file(
     Without it, a file that is saved while other threads change the arrays may hold values of several moments. It is
     valid in any case.
     layout: "keras" writes a `.weights.h5` file that Keras' `load_weights` opens too, from names as Keras gives them.
+    expand: write the bytes of shared memory under each of its names, also those of views, for readers that know no
+    shared memory, such as a strict `load_state_dict`. Our own load shares the memory again.
     Raises StateError if the state cannot be saved exactly, WriteError if the system refuses, FormatError for an unknown
     suffix.
     """
     strings = state.checked_metadata(metadata or {})
+    pack_state = partial(packed_of, state_dict, snapshot, expand)
     if isinstance(file, str | os.PathLike):
         path = os.fsdecode(file)
         form = format_of(path)
@@ -80,9 +83,9 @@ def save_file(
         if format is not None and format_named(format).name != form.name:
             raise ArgumentError(f"{path} names the format {form.name} by its suffix, not {format}. Leave out format.")
         if max_shard_size is None:
-            _save_whole(packed_of(state_dict, snapshot), form, strings, path, durable)
+            _save_whole(pack_state(), form, strings, path, durable)
         else:
-            _save_in_shards(partial(packed_of, state_dict, snapshot), form, strings, path, durable, max_shard_size)
+            _save_in_shards(pack_state, form, strings, path, durable, max_shard_size)
     elif max_shard_size is not None:
         raise ArgumentError(
             f"an open file takes no shards: give a path ending in {DEFAULT.suffix}, or no max_shard_size."
@@ -91,7 +94,7 @@ def save_file(
         form = format_named(format or DEFAULT.name)
         refuse_read_only(form, "the open file")
         form = with_layout(form, layout, None)
-        _save_to_open_file(_Plan(packed_of(state_dict, snapshot), form, strings), file)
+        _save_to_open_file(Plan(pack_state(), form, strings), file)
     else:
         raise ArgumentError(
             f"a state is saved to a path (str or os.PathLike) or to a file open for writing in binary mode, not to "
@@ -99,39 +102,20 @@ def save_file(
         )
 
 
-def packed_of(state_dict: Mapping[str, Any], snapshot: bool = False) -> Packed:
+def packed_of(state_dict: Mapping[str, Any], snapshot: bool = False, expand: bool = False) -> Packed:
     """Return a state with every shared byte stored once. Raises StateError naming a value that cannot be saved.
 
-    snapshot: copy the arrays, so that later changes to them do not matter.
+    snapshot: copy the arrays, so that later changes to them do not matter. expand: add copies of shared memory.
     """
     packed = state_dict.packed() if isinstance(state_dict, Checkpoint) else pack(*state.checked_state(state_dict))
-    return copied_at_once(packed)[0] if snapshot else packed
-
-
-class _Plan:
-    """Where each part of a state goes in a file of a format."""
-
-    def __init__(self, packed: Packed, form: Format, metadata: dict[str, str]) -> None:
-        tensors = specs_of(packed.stored)
-        self._blank, self._tensors, self._metadata = Manifest.of(packed, metadata, tensors), tensors, metadata
-        self._layout = form.writing_codec.lay_out(tensors, packed.aliases, metadata, self._blank.text(metadata))
-        offsets, sizes = self._layout.offsets, {tensor: tensor.size_bytes for tensor in set(tensors.values())}
-        self.placed = [Placed(offsets[name], sizes[tensors[name]], name, a) for name, a in packed.stored.items()]
-        self._memory = packed.memory  # keeps the arrays in place
-
-    def write(self, descriptor: int) -> dict[str, str]:
-        """Write all of the file. Return the digest of each tensor."""
-        blocks = streams.write_tensors(descriptor, self.placed)
-        manifest = self._blank.with_blocks(self._tensors, blocks)
-        for offset, content in self._layout.seal(manifest.text(self._metadata)):
-            write_all(descriptor, content, offset)
-        return dict(zip(self._tensors, manifest.digests, strict=True))
+    packed = copied_at_once(packed)[0] if snapshot else packed
+    return expanded(packed) if expand else packed
 
 
 def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
     link = os.path.abspath(path)  # the program may change its folder meanwhile
     new = replace(path, durable, writer.status_to_keep if form.shards else None)
-    _write(_Plan(packed, form, metadata), new)
+    _write(Plan(packed, form, metadata), new)
     if form.shards:
         _remove_shards([link, new.target])
 
@@ -172,12 +156,14 @@ def save_parts(
     link = os.path.abspath(path)
     writer.refuse_impossible(target)
     form, strings = format_of(target), index.shard_metadata(target)
-    plans = [_Plan(part, form, strings) for part in parts]
+    plans = [Plan(part, form, strings, packed) for part in parts]
     digests: dict[str, str] = {}
+    written: dict[str, Place] = {}
     with writer.replace_shards(target, len(plans), durable) as new:
         for number, (plan, shard) in enumerate(zip(plans, new.paths, strict=True)):
             found = linked(new, number)
-            digests |= _write(plan, new.file(shard)) if found is None else found
+            digests |= _write(plan, new.file(shard), written) if found is None else found
+            written |= {name: Place(shard, offset) for name, offset in plan.offsets.items()}
         new.index = index.index_text(packed, metadata, digests, dict(zip(new.names, parts, strict=True)))
     if is_link:
         _remove_shards([link])
@@ -192,16 +178,18 @@ def _remove_shards(paths: list[str]) -> None:
 
 def write_shard(part: Packed, target: str, shard: AbstractContextManager[int]) -> dict[str, str]:
     """Write a part of the state at `target` to one of `NewShards`. Return the digest of each tensor."""
-    return _write(_Plan(part, DEFAULT, index.shard_metadata(target)), shard)
+    return _write(Plan(part, DEFAULT, index.shard_metadata(target)), shard)
 
 
-def _write(plan: _Plan, opened: AbstractContextManager[int]) -> dict[str, str]:
+def _write(
+    plan: Plan, opened: AbstractContextManager[int], elsewhere: Mapping[str, Place] | None = None
+) -> dict[str, str]:
     """Write a file that is open for writing. Return the digest of each tensor."""
     with opened as descriptor:
-        return plan.write(descriptor)
+        return plan.write(descriptor, elsewhere)
 
 
-def _save_to_open_file(plan: _Plan, file: BinaryIO) -> None:
+def _save_to_open_file(plan: Plan, file: BinaryIO) -> None:
     """Write from the current position, which may be in a pipe.
 
     The digests come early in a file, so it is written to a temporary file first, and copied from there.

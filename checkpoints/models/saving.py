@@ -19,6 +19,7 @@ def save_model(
     max_shard_size: int | str | None = None,
     format: str | None = None,
     snapshot: bool = False,
+    expand: bool = False,
 ) -> None:
     """Write the state of a model to a file: every parameter, persistent buffer and extra state, with their ties.
 
@@ -33,4 +34,5 @@ def save_model(
         max_shard_size=max_shard_size,
         format=format,
         snapshot=snapshot,
+        expand=expand,
     )

@@ -42,7 +42,7 @@ class Header:
         name: str,
         format: str,
         parts: list[Part],
-        tensors: dict[str, TensorSpec],
+        tensors: Mapping[str, TensorSpec],
         manifest: Manifest | None,
         metadata: dict[str, str],
         ties: Mapping[str, str] | None = None,
@@ -89,6 +89,11 @@ class Header:
     def digests(self) -> dict[str, str]:
         """The digest of each stored tensor. Empty for foreign files."""
         return dict(zip(self.tensors, self.manifest.digests, strict=True)) if self.manifest else dict(self._digests)
+
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """The digest of each alias that has bytes of its own in the file. Empty unless the file is expanded."""
+        return self.manifest.copies if self.manifest else {}
 
     @property
     def fingerprint(self) -> str | None:
@@ -146,7 +151,8 @@ def header_of(source: Source, form: Format, opened: Opened) -> Header:
             _refuse_unknown_dtypes(opened, source.name)
             manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name, opened.is_sealed)
         part = Part(source, opened, manifest)
-        return Header(source.name, form.name, [part], opened.tensors, manifest, metadata)
+        tensors = manifest.stored(opened.tensors) if manifest else opened.tensors
+        return Header(source.name, form.name, [part], tensors, manifest, metadata)
     except BaseException:
         opened.close()
         raise

@@ -31,8 +31,9 @@ class LazyTensor(Deferred):
         super().__init__(tensor.shape, dtypes.numpy_dtype(tensor.dtype), self._whole)
         self.name, self.nbytes, self._reader = name, tensor.size_bytes, reader
         alias = reader.header.aliases.get(name)
-        self._alias = alias if alias is not None and alias.view is not None else None
-        self.digest = None if self._alias else reader.digests.get(name)
+        # In an expanded file, a view has bytes of its own.
+        self._alias = alias if alias is not None and alias.view is not None and name not in reader.digests else None
+        self.digest = None if alias else reader.digests.get(name)
 
     def __getitem__(self, key: Any) -> Any:
         """Return tensor[key] as NumPy would, in new memory. Raises CorruptError, IndexError or ClosedError."""
@@ -219,7 +220,7 @@ class Checkpoint(Mapping[str, Any]):
     @property
     def digests(self) -> dict[str, str]:
         """The digest of each stored tensor, from the file. Empty for foreign files."""
-        return dict(self._reader.digests)
+        return self._header.digests
 
     @property
     def stored(self) -> dict[str, LazyTensor]:
@@ -269,4 +270,7 @@ def load_state(reader: Reader, mmap: Mmap, skip_unsupported: bool = False, prefi
             layouts = manifest.layouts.items()
             packed.layouts = {name: order for name, order in layouts if stored is None or name in stored}
         packed.extra = dict(header.extra)
-        return unpack(packed)
+        state = unpack(packed)
+    if header.copies:
+        reader.check_copies(state)
+    return state

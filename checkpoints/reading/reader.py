@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
@@ -19,6 +19,7 @@ from ..storage.streams import Unchanged, Wanted
 from . import slicing
 from .checking import BlockChecks, hash_range
 from .checksums import Checksums
+from .copies import refuse_other_values, storages_apart
 from .header import Header, Part
 from .progress import Progress, silent
 
@@ -34,12 +35,13 @@ class Reader:
 
     def __init__(self, header: Header, verify: bool) -> None:
         self.header, self.verify = header, verify
-        self.digests = header.digests
+        self.digests = {**header.digests, **header.copies}
         self.closed = False
         self._verified: set[str] = set()
-        self._parts = {name: part for part in header.parts for name in part.opened.tensors}
-        self._checks = {id(part): BlockChecks(part, self.digests) for part in header.parts}
-        self._checksums = {id(part): Checksums(part) for part in header.parts}
+        self._all = [*header.parts, *storages_apart(header, self.whole)]
+        self._parts = {name: part for part in self._all for name in part.opened.tensors}
+        self._checks = {id(part): BlockChecks(part, self.digests) for part in self._all}
+        self._checksums = {id(part): Checksums(part) for part in self._all}
 
     def close(self) -> None:
         """Close the files."""
@@ -54,15 +56,18 @@ class Reader:
         Raises CorruptError naming all that are damaged.
         """
         self._refuse_closed()
+        names = self.header.tensors if names is None and self.header.copies else names
         arrays: dict[str, np.ndarray] = {}
         digests: dict[str, str] = {}
         damaged: list[str] = []
-        for part in self.header.parts:
+        for part in self._all:
             here, placed = list(part.opened.tensors), list(part.opened.offsets)
             if names is not None:
                 here, placed = [name for name in here if name in names], [name for name in placed if name in names]
+            found, made = {}, {}
             with self._reading(part):
-                found, made = self._mapped(part, placed, mmap == "c") if mmap else self._fresh(part, placed)
+                if placed:
+                    found, made = self._mapped(part, placed, mmap == "c") if mmap else self._fresh(part, placed)
             if len(placed) < len(here):
                 for name in here:
                     if name not in found:
@@ -78,6 +83,21 @@ class Reader:
             damaged += [name for name, digest in expected if name in arrays and digests[name] != digest]
             self._refuse_damaged(damaged)
         return {name: arrays[name] for name in self.header.tensors if name in arrays}
+
+    def check_copies(self, state: Mapping[str, Any]) -> None:
+        """Check the bytes of the copies in an expanded file. state: what was loaded.
+
+        Raises CorruptError naming the copies that are damaged, or hold other values than the state.
+        """
+        if self.verify:
+            expected = {name: digest for name, digest in self.header.copies.items() if name in state}
+            self._refuse_damaged([name for name, digest in expected.items() if self.digest_of(name) != digest])
+            refuse_other_values(self.header, state)
+
+    def take_copy(self, name: str, copy: str) -> None:
+        """Read a tensor from its copy in an expanded file from now on."""
+        part = self._parts[name] = self._parts[copy]
+        part.opened.tensors[name], part.opened.offsets[name] = self.header.tensors[name], part.opened.offsets[copy]
 
     def _fresh(self, part: Part, names: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         wanted = self._wanted(part, names)

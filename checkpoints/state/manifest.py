@@ -18,6 +18,9 @@
                             kept
                  extra      [[position, name, value], ...] of the `_extra_state` values, any JSON
                  layouts    {kept: [axis, ...]}: the axis order in memory of a kept tensor that is not C-contiguous
+                 expanded   [[storage, length, digest], ...], only in a file that holds a copy of each alias after the
+                            kept tensors (expansion.py): the storages, which are then not in the file. The digests and
+                            the blocks of the copies follow those of the kept tensors. May be empty
                  own        the keys of the user's metadata that a format may write on its own: names of aliases, and
                             "format" (see formats/safetensors/__init__.py)
 
@@ -30,10 +33,11 @@ from __future__ import annotations
 import json
 import math
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from json.encoder import encode_basestring_ascii as json_text
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +93,9 @@ def specs_of(arrays: Mapping[str, np.ndarray | Deferred]) -> dict[str, TensorSpe
 class Manifest(NamedTuple):
     """The manifest of a file. names: all names of the state, in order. The other fields: see the module.
 
-    blocks: as text, which is decoded when a part of a tensor is read (see reading/checking.py).
+    digests: those of the stored tensors, also of storages that are not in the file. blocks: as text, which is decoded
+    when a part of a tensor is read (see reading/checking.py). copies: in an expanded file, the digest of the copy of
+    each alias. lengths: the storages that are not in the file, each with the number of uint64 in it.
     """
 
     names: tuple[str, ...]
@@ -102,12 +108,14 @@ class Manifest(NamedTuple):
     blocks: str
     fingerprint: str
     version: int = VERSION
+    copies: Mapping[str, str] = MappingProxyType({})
+    lengths: Mapping[str, int] = MappingProxyType({})
 
     @classmethod
     def of(cls, packed: Packed, metadata: Mapping[str, str], tensors: Mapping[str, TensorSpec]) -> Manifest:
         """Return the manifest of a state to be written to a file, with blanks for the digests and the fingerprint.
 
-        tensors: the stored tensors.
+        tensors: the tensors in the file.
         """
         own = tuple(sorted(metadata.keys() & {FORMAT, *packed.aliases}))
         blank = "0" * DIGEST_LENGTH
@@ -123,18 +131,40 @@ class Manifest(NamedTuple):
             digests=digests,
             blocks=blocks,
             fingerprint=blank,
+            copies=dict.fromkeys(packed.copies, blank),
+            lengths={name: packed.stored[name].shape[0] for name in packed.storages} if packed.copies else {},
         )
 
+    def stored(self, tensors: Mapping[str, TensorSpec]) -> Mapping[str, TensorSpec]:
+        """Return the stored tensors, in order. tensors: those in the file."""
+        return stored_of(tensors, self.copies, self.lengths)
+
     def with_blocks(self, tensors: Mapping[str, TensorSpec], blocks: Mapping[str, bytes]) -> Manifest:
-        """Return the manifest with the digests that follow from those of all blocks, by the name of the tensor."""
+        """Return the manifest with the digests that follow from those of all blocks.
+
+        tensors: those in the file. blocks: by the name of the tensor, also of storages that are not in the file.
+        """
         names = _listed(tensors) if self.blocks else ()
         filled = self._replace(blocks=_base64(b"".join([blocks[name] for name in names]))) if names else self
-        return filled.with_digests(tensors, [digest_of_blocks(blocks[name]) for name in tensors])
+        return filled.with_digests(tensors, dict(zip(blocks, map(digest_of_blocks, blocks.values()), strict=True)))
 
-    def with_digests(self, tensors: Mapping[str, TensorSpec], digests: Iterable[str]) -> Manifest:
-        """Return the manifest with the digests of the stored tensors, in order, and the resulting fingerprint."""
-        filled = self._replace(digests=tuple(digests))
-        return filled._replace(fingerprint=filled.fingerprint_of(tensors))
+    def with_digests(self, tensors: Mapping[str, TensorSpec], digests: Mapping[str, str]) -> Manifest:
+        """Return the manifest with digests, and the fingerprint that follows from them.
+
+        tensors: those in the file. digests: by the name of the tensor, also of storages that are not in the file.
+        """
+        stored = self.stored(tensors)
+        filled = self._replace(
+            digests=tuple([digests[name] for name in stored]), copies={name: digests[name] for name in self.copies}
+        )
+        return filled._replace(fingerprint=filled.fingerprint_of(stored))
+
+    def digests_in_file(self, tensors: Mapping[str, TensorSpec]) -> dict[str, str]:
+        """Return the digest of each tensor in a file, by name."""
+        return dict(zip(tensors, self._in_file(), strict=True))
+
+    def _in_file(self) -> tuple[str, ...]:
+        return *self.digests[: len(self.digests) - len(self.lengths)], *self.copies.values()
 
     def fingerprint_of(self, tensors: Mapping[str, TensorSpec]) -> str:
         """Return the fingerprint of the stored tensors and this manifest."""
@@ -155,10 +185,14 @@ class Manifest(NamedTuple):
         aliases, extra = self._placed()
         rest = {"aliases": aliases, "extra": extra, "layouts": self.layouts, "own": self.own}
         rest = {key: value for key, value in rest.items() if value}
+        if self.copies:
+            apart = self.digests[len(self.digests) - len(self.lengths) :]
+            rest["expanded"] = [[*item, digest] for item, digest in zip(self.lengths.items(), apart, strict=True)]
         before, after = (
             f"version={VERSION} ",
-            f"fingerprint={self.fingerprint} metadata={hash_of(json_of(metadata))} storages={self.storages} "
-            f"digests={''.join(self.digests)} blocks={self.blocks} {json_of(rest)}",
+            f"fingerprint={self.fingerprint} metadata={hash_of(json_of(metadata))} "
+            f"storages={self.storages - len(self.lengths)} digests={''.join(self._in_file())} blocks={self.blocks} "
+            f"{json_of(rest)}",
         )
         return f"{before}checksum={hash_of(before + after)} {after}"
 
@@ -173,6 +207,19 @@ class Manifest(NamedTuple):
         position = {name: number for number, name in enumerate(self.names)}
         aliases = [[position[name], name, kept, *(view or ())] for name, (kept, view) in self.aliases.items()]
         return aliases, [[position[name], name, value] for name, value in self.extra.items()]
+
+
+def stored_of(
+    tensors: Mapping[str, TensorSpec], copies: Collection[str], lengths: Mapping[str, int]
+) -> Mapping[str, TensorSpec]:
+    """Return the stored tensors, in order: those in a file without the copies, and the storages that are not in it.
+
+    lengths: those of the storages, in uint64.
+    """
+    if not copies:
+        return tensors
+    storages = {name: TensorSpec("U64", (length,)) for name, length in lengths.items()}
+    return {name: tensor for name, tensor in tensors.items() if name not in copies} | storages
 
 
 def counts_of(tensors: Mapping[str, TensorSpec]) -> dict[str, int]:

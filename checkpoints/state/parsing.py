@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import CorruptError, VersionError
 from . import version_1
 from .digests import BYTES
-from .manifest import DIGEST_LENGTH, FORMAT, VERSION, Manifest, TensorSpec, counts_of, hash_of, json_of
+from .expansion import fits_in_storage
+from .manifest import DIGEST_LENGTH, FORMAT, VERSION, Manifest, TensorSpec, counts_of, hash_of, json_of, stored_of
 from .sharing import Alias, View, check_view
 
 
@@ -64,7 +65,7 @@ def _content_of(text: str, path: str, is_sealed: bool) -> dict[str, Any]:
 
 
 _FIELDS = ("fingerprint", "metadata", "storages", "digests", "blocks")
-_NOTHING: dict[str, Any] = {"aliases": [], "extra": [], "layouts": {}, "own": []}
+_NOTHING: dict[str, Any] = {"aliases": [], "extra": [], "layouts": {}, "expanded": None, "own": []}
 
 
 def _value_of(name: str, field: str) -> str:
@@ -91,7 +92,7 @@ def _check_rest(
         is_users = content["metadata"] == hash_of(json_of(user))
     if not is_users:
         _fail("its checksum does not match: names, ties or metadata were changed")
-    if manifest.fingerprint_of(tensors) != manifest.fingerprint:
+    if manifest.fingerprint_of(manifest.stored(tensors)) != manifest.fingerprint:
         _fail("its fingerprint does not match: names, dtypes or shapes were changed")
 
 
@@ -105,9 +106,12 @@ def _of_user(manifest: Manifest, metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key not in added}
 
 
-def _checked(content: dict[str, Any], tensors: Mapping[str, TensorSpec]) -> Manifest:
+def _checked(content: dict[str, Any], in_file: Mapping[str, TensorSpec]) -> Manifest:
     """Validate content that may be anything, and return the manifest. Raises what parse() catches."""
-    storages = _count(content["storages"])
+    digests = _digests(content["digests"], len(in_file))
+    copies, lengths, apart = _expanded(content, in_file, digests)
+    tensors = stored_of(in_file, copies, lengths)
+    storages = _count(content["storages"]) + len(lengths)
     kept_names = list(tensors)[: max(0, len(tensors) - storages)]
     aliases = {name: _alias(kept, view, tensors) for _, name, kept, *view in content["aliases"]}
     placed = {_count(entry[0]): entry[1] for entry in (*content["aliases"], *content["extra"])}
@@ -121,18 +125,59 @@ def _checked(content: dict[str, Any], tensors: Mapping[str, TensorSpec]) -> Mani
     for name, order in layouts.items():
         if sorted(order) != list(range(len(tensors[name].shape))):
             _fail(f"the axis order of {name!r} is invalid")
-    return Manifest(
+    manifest = Manifest(
         names=tuple(names),
         aliases=aliases,
         layouts=layouts,
         storages=storages,
         extra={name: value for _, name, value in content["extra"]},
         own=tuple(content["own"]),
-        digests=_digests(content["digests"], len(tensors)),
-        blocks=_blocks(content["blocks"], tensors),
+        digests=(*digests[: len(digests) - len(copies)], *apart),
+        blocks=_blocks(content["blocks"], in_file),
         fingerprint=_hexadecimal(content["fingerprint"], 1),
         version=content["version"],
+        copies=copies,
+        lengths=lengths,
     )
+    _check_copies(manifest, tensors, in_file)
+    return manifest
+
+
+def _expanded(
+    content: Mapping[str, Any], in_file: Mapping[str, TensorSpec], digests: tuple[str, ...]
+) -> tuple[dict[str, str], dict[str, int], list[str]]:
+    """Return the digests of copies, by name, and the lengths and the digests of the storages that are not in the file.
+
+    All are empty unless the file is expanded.
+    """
+    if content.get("expanded") is None:
+        return {}, {}, []
+    names = [entry[1] for entry in content["aliases"]]
+    if not names or names != list(in_file)[-len(names) :]:
+        _fail("the copies of its ties and views are missing")
+    lengths = {name: _count(length) for name, length, _ in content["expanded"]}
+    if len(lengths) < len(content["expanded"]) or lengths.keys() & in_file.keys():
+        _fail("a name occurs twice")
+    copies = dict(zip(names, digests[-len(names) :], strict=True))
+    return copies, lengths, [_hexadecimal(digest, 1) for _, _, digest in content["expanded"]]
+
+
+def _check_copies(manifest: Manifest, tensors: Mapping[str, TensorSpec], in_file: Mapping[str, TensorSpec]) -> None:
+    """Raise ValueError if the copies in an expanded file are not those of its ties and views."""
+    if not manifest.copies:
+        return
+    digests = dict(zip(tensors, manifest.digests, strict=True))
+    slices: dict[str, list[View]] = {name: [] for name in manifest.lengths}
+    for name, (kept, view) in manifest.aliases.items():
+        if in_file[name] != (tensors[kept] if view is None else TensorSpec(view.dtype, view.shape)):
+            _fail(f"the copy {name!r:.200} has another dtype or shape")
+        if view is None and manifest.copies[name] != digests[kept]:
+            _fail(f"{name!r:.200} and {kept!r:.200} are one tensor, but hold different values")
+        if view is not None and kept in slices:
+            slices[kept].append(view)
+    for storage, views in slices.items():
+        if not fits_in_storage(manifest.lengths[storage], views):
+            _fail(f"{storage!r:.200} is too large")
 
 
 def _digests(text: str, count: int) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Packed:
     names: all names of the state, in order. stored: the arrays to write by name, in that order, then the storages.
     aliases, layouts: see the module. storages: the names of the storages. unions: what they were copied from, by name,
     if that is in memory. extra: values that are not arrays. memory: what keeps the memory of the arrays in place.
+    copies: a Copy of each alias, if each gets its own bytes in the file (see expansion.py).
     """
 
     names: list[str]
@@ -69,6 +70,15 @@ class Packed:
     unions: dict[str, Union] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     memory: object = None
+    copies: Mapping[str, Deferred] = field(default_factory=dict)
+
+    @property
+    def in_file(self) -> dict[str, np.ndarray | Deferred]:
+        """The arrays whose bytes go into a file, in order."""
+        if not self.copies:
+            return self.stored
+        apart = set(self.storages)
+        return {name: array for name, array in self.stored.items() if name not in apart} | dict(self.copies)
 
 
 class Member(NamedTuple):

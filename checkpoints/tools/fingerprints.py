@@ -34,8 +34,8 @@ def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
     if is_open and (stored := file_or_state.fingerprint) is not None and not file_or_state.has_old_digests:
         return stored
     packed = packed_of(file_or_state)
-    tensors = specs_of(packed.stored)
-    digests = [_digest_of(array, tensors[name].size_bytes, progress or silent) for name, array in packed.stored.items()]
+    tensors, progress = specs_of(packed.stored), progress or silent
+    digests = {name: _digest_of(array, tensors[name].size_bytes, progress) for name, array in packed.stored.items()}
     return Manifest.of(packed, {}, {}).with_digests(tensors, digests).fingerprint
 
 

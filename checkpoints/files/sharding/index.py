@@ -57,10 +57,11 @@ def most_bytes_of(size: Any) -> int:
 
 
 def split(packed: Packed, most_bytes: int) -> list[Packed]:
-    """Split the stored tensors of a state into states of up to `most_bytes` each, or of a single larger tensor."""
+    """Split the tensors of a state into states of up to `most_bytes` each, or of a single larger tensor."""
     shards: list[Packed] = []
-    filled, tensors = most_bytes, specs_of(packed.stored)
-    for name, array in packed.stored.items():
+    filled, arrays = most_bytes, packed.in_file
+    tensors = specs_of(arrays)
+    for name, array in arrays.items():
         size_bytes = tensors[name].size_bytes
         if not shards or filled + size_bytes > most_bytes:
             shards.append(Packed([], {}))
@@ -130,10 +131,11 @@ def index_text(
     packed: Packed, metadata: Mapping[str, str], digests: Mapping[str, str], shards: Mapping[str, Packed]
 ) -> bytes:
     """Return the text of the index. shards: the part of the state in each. digests: those of all stored tensors."""
-    tensors = specs_of(packed.stored)
-    manifest = Manifest.of(packed, metadata, {}).with_digests(tensors, [digests[name] for name in tensors])
+    tensors = specs_of(packed.in_file)
+    manifest = Manifest.of(packed, metadata, {}).with_digests(tensors, digests)
     total = {"total_size": sum(tensor.size_bytes for tensor in tensors.values())}
-    ties = {name: alias.kept for name, alias in packed.aliases.items() if alias.view is None}
+    aliases = {} if packed.copies else packed.aliases
+    ties = {name: alias.kept for name, alias in aliases.items() if alias.view is None}
     content = total | ties | dict(metadata) | {MANIFEST: sealable(manifest.text(metadata))}
     weight_map = {name: shard for shard, part in shards.items() for name in part.names}
     text = json.dumps({"metadata": content, "weight_map": weight_map}, indent=2, sort_keys=True)

@@ -119,8 +119,8 @@ def _header(path: str, index: Index) -> Header:
         if index.manifest is None:
             return _foreign(path, index, parts, tensors)
         manifest, metadata = _manifest(path, index, tensors)
-        _refuse_other_saves(path, parts, dict(zip(tensors, manifest.digests, strict=True)))
-        return Header(path, _format_of(index), parts, tensors, manifest, metadata, {})
+        _refuse_other_saves(path, parts, manifest.digests_in_file(tensors))
+        return Header(path, _format_of(index), parts, manifest.stored(tensors), manifest, metadata, {})
     except BaseException:
         for part in parts:
             part.source.close()

@@ -20,14 +20,16 @@ def convert(
     *,
     max_shard_size: int | str | None = None,
     layout: str | None = None,
+    expand: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Write the state and metadata of one file to another, a tensor at a time, each checked as it is read.
 
     source: a file as for load_file. target: a path whose suffix picks the format, or one ending in .npz (npz.py lists
     what is lost in it); it may be the source itself. max_shard_size: as for save_file; without it, a sharded source
-    becomes one file. layout: as for save_file; without it, a file in Keras' layout becomes an ordinary one. progress:
-    called with the number of bytes copied since the last call.
+    becomes one file. layout: as for save_file; without it, a file in Keras' layout becomes an ordinary one. expand: as
+    for save_file; without it, an expanded source gets its shared memory stored once. progress: called with the number
+    of bytes copied since the last call.
     Ties, views, extra state, metadata and the fingerprint are kept.
     Raises CorruptError if the source is damaged, FormatError for an unknown suffix, StateError if the target format
     cannot hold the state, WriteError; the target is unchanged in that case.
@@ -42,6 +44,13 @@ def convert(
         if to_npz:
             save_npz(checkpoint, path, progress or silent)
         else:
-            save_file(checkpoint, path, checkpoint.metadata, max_shard_size=max_shard_size, layout=layout)
+            save_file(
+                checkpoint,
+                path,
+                checkpoint.metadata,
+                max_shard_size=max_shard_size,
+                layout=layout,
+                expand=expand,
+            )
     finally:
         reader.close()

@@ -89,16 +89,28 @@ def _lost(reader: Reader, size_bytes: int, progress: Progress) -> dict[str, str]
     header = reader.header
     lost: dict[str, str] = {}
     for part in header.parts:
-        for name in part.opened.tensors:
+        for name in list(part.opened.tensors):
             why = _missing(part.opened, name, size_bytes) or _damage(reader, name, progress)
-            if why:
+            if why and name in header.tensors and not _restored(reader, name, progress):
                 lost[name] = why
+    for name in header.manifest.lengths if header.manifest else ():
+        if why := _damage(reader, name, progress):
+            lost[name] = why
     of_state = set(header.names)
     for name, alias in header.aliases.items():
         if alias.kept in lost:
             shared = f"it shares the memory of {printable(alias.kept)}: " if alias.kept in of_state else ""
             lost[name] = shared + lost[alias.kept]
     return lost | {name: f"it cannot be read: {printable(why)}" for name, why in header.unsupported.items()}
+
+
+def _restored(reader: Reader, name: str, progress: Progress) -> bool:
+    """Return True if another name has an intact copy of the tensor, which is read instead from now on."""
+    for copy in reader.header.copies:
+        if reader.header.aliases[copy] == (name, None) and _damage(reader, copy, progress) is None:
+            reader.take_copy(name, copy)
+            return True
+    return False
 
 
 def _missing(opened: Opened, name: str, size_bytes: int) -> str | None:

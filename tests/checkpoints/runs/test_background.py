@@ -282,12 +282,12 @@ def test_a_process_killed_during_a_save_leaves_the_earlier_checkpoints_and_nothi
     tmp_path: Path, number: int
 ):
     program = f"""
-import statezoo.checkpoints.files as files
+import statezoo.checkpoints.files.plan as plan
 def dying(*_):
     os.kill(os.getpid(), {int(number)})
     time.sleep(60)
 history.close()
-files.write_all = dying
+plan.write_all = dying
 history.save(3, state)
 time.sleep(60)
 """

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statezoo.checkpoints import UnsupportedTypeError, inspect, load_file, save_file
+from statezoo.checkpoints import UnsupportedTypeError, fingerprint, inspect, load_file, save_file
+from statezoo.checkpoints.formats import format_of
 from statezoo.checkpoints.state.sharing import _MOST_AXES, sharing_groups
-from statezoo.checkpoints.testing import assert_roundtrip
+from statezoo.checkpoints.storage.streams import memory_of
+from statezoo.checkpoints.testing import assert_roundtrip, compare_states
 
 
 def weight() -> np.ndarray:
@@ -228,6 +230,23 @@ def slices() -> st.SearchStrategy[slice]:
 @given(state=states())
 def test_any_sharing_of_any_state_survives_in_both_formats(state: dict[str, np.ndarray]):
     assert_roundtrip(state)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(state=states())
+def test_any_sharing_of_any_state_survives_in_an_expanded_file(state: dict[str, np.ndarray]):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".safetensors", ".h5"):
+            path = Path(folder, f"state{suffix}")
+            save_file(state, path, expand=True)
+            assert list(compare_states(state, load_file(path))) == []
+            assert fingerprint(path) == fingerprint(state)
+            seen = format_of(str(path)).writing_codec.read_as_stock(str(path))
+            assert seen == {name: memory_of(array).tobytes() for name, array in state.items()} | {
+                name: content for name, content in seen.items() if name == "__statezoo__"
+            }
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
