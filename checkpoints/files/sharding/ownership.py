@@ -68,7 +68,10 @@ def named_in(folder: str) -> set[str] | None:
 
 
 def own_shards(path: str, index: Index) -> dict[str, Identity]:
-    """Return the shards of a checkpoint that prove to be ours by their headers."""
+    """Return the shards of a checkpoint that prove to be ours by their headers.
+
+    Raises OSError if the system refuses to tell.
+    """
     found = {name: _identity_of_own(path, name) for name in index.shards}
     return {name: identity for name, identity in found.items() if identity is not None}
 
@@ -94,13 +97,15 @@ def replaced_shards(path: str) -> dict[str, Identity]:
 
 def _identity_of_own(path: str, name: str) -> Identity | None:
     shard = os.path.join(os.path.dirname(path), name)
-    seen = identity_of(shard)
+    seen = seen_identity_of(shard)
     if seen is None:
         return None
     try:
         with closing(FileSource(shard)) as source:
             opened, status = format_of(name).codec.open_source(source), os.fstat(source.descriptor)
-    except (CheckpointError, OSError):
+    except (CheckpointError, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, MissingFileError):
+            raise
         return None
     is_ours = opened.manifest is not None and shard_metadata(path).items() <= opened.metadata.items()
     return seen if is_ours and Identity.of(status) == seen else None

@@ -25,7 +25,7 @@ from ...errors import ArgumentError, LockedError, WriteError
 from ...formats import DEFAULT
 from ...storage import durable as files
 from ...storage import marks
-from ...storage.identity import Identity, identity_of
+from ...storage.identity import Identity, identity_of, seen_identity_of
 from ...storage.locks import WAIT_S, locked
 from . import ownership
 from .index import INDEX_SUFFIX, is_shard_name, shard_names
@@ -160,7 +160,7 @@ def _committed(new: NewShards, mark: marks.Mark, durable: bool) -> Iterator[NewS
         yield new
         files.refuse_forked(new.path, mark.process)
         new.replace(ownership.replaced_shards(new.path))
-        plain = identity_of(new.path)
+        plain = _plain_at(new.path)
         with files.replace(new.path + INDEX_SUFFIX, durable, lambda _: new.like) as descriptor:
             files.write_all(descriptor, new.index, 0)
     except BaseException as error:
@@ -219,9 +219,10 @@ def remove_shards(path: str) -> None:
             return
         seen, index = identity_of(index_path), ownership.index_at(path)
         if seen is not None and index is not None:
-            shards = ownership.own_shards(path, index)
-            if index.manifest is not None or shards.keys() == set(index.shards):
-                ownership.remove_set(path, {**shards, os.path.basename(index_path): seen}, durable=False)
+            with suppress(OSError):  # without its index, no later save would know a shard that cannot be read now
+                shards = ownership.own_shards(path, index)
+                if index.manifest is not None or shards.keys() == set(index.shards):
+                    ownership.remove_set(path, {**shards, os.path.basename(index_path): seen}, durable=False)
         if is_locked:
             ownership.clear_leftovers(path)
 
@@ -255,10 +256,20 @@ def _new_shards(path: str, number: int) -> NewShards:
     raise AssertionError("unreachable")
 
 
+def _plain_at(path: str) -> Identity | None:
+    """Return the identity of a plain file. Raises WriteError if the system refuses to tell: it may hide the shards."""
+    try:
+        return seen_identity_of(path)
+    except OSError as error:
+        raise WriteError(f"{path} could not be looked at: {error.strerror or error}. Check the disk.", error) from error
+
+
 def _remove_plain(path: str, plain: Identity | None, durable: bool) -> None:
-    if plain is None or identity_of(path) != plain:  # one that came later was saved after this set, and replaces it
+    if plain is None:
         return
     try:
+        if seen_identity_of(path) != plain:  # one that came later was saved after this set, and replaces it
+            return
         os.unlink(path)
     except FileNotFoundError:
         return

@@ -50,6 +50,12 @@ def test_what_a_save_in_shards_leaves_when_the_system_refuses_is_removed_by_the_
 
 
 @pytest.mark.slow
+def test_a_file_that_cannot_be_looked_at_is_kept_for_the_next_save_or_is_an_error(tmp_path: Path):
+    # The looks at the old file and at the shards are a tenth of the calls.
+    run_campaign(tmp_path, *apis("file to shards", "shards to file"), "--fault", "EIO", "--stride", "2")
+
+
+@pytest.mark.slow
 def test_a_save_of_large_tensors_survives_faults_at_any_system_call(tmp_path: Path):
     run_campaign(tmp_path, *apis("large"), "--fault", "kill", "--fault", "EIO", "--stride", "9")
 
