@@ -8,7 +8,6 @@ def test_my_model_survives_a_save_and_a_load():
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -19,7 +18,7 @@ from . import files
 from .errors import CheckpointError
 from .files import open_header
 from .formats import format_named, format_of, written_formats
-from .models import load_model, state_of
+from .models import adapter_of, load_model, state_of
 from .state import dtypes, sharing
 from .state import validation as state
 from .storage import streams
@@ -85,7 +84,7 @@ def _differences_in_model(model: Any, path: str) -> Iterator[str]:
     """Yield each difference after `path` is loaded into a copy of the model whose values were overwritten."""
     from ..core.nn.module.loading import LoadResult
 
-    twin = copy.deepcopy(model)
+    twin = adapter_of(model).copy(model)
     arrays = [array for array in state_of(twin).values() if isinstance(array, np.ndarray)]
     wiped = [np.zeros((), array.dtype) if array.any() else np.ones((), array.dtype) for array in arrays]
     for array, value in zip(arrays, wiped, strict=True):

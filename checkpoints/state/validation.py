@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import marshal
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ContextDecorator
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import StateError, UnsupportedTypeError
-from . import dtypes
+from . import torch_tensors
 from .deferred import Deferred
 
 EXTRA = "_extra_state"
@@ -90,9 +89,8 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
     # The attribute `data` of a NumPy scalar of bfloat16 raises.
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        return _memory_of_torch(name, value, torch)
+    if torch_tensors.is_tensor(value):
+        return torch_tensors.memory_of(name, value)
     data = getattr(value, "data", None)
     if isinstance(data, np.ndarray):
         return data
@@ -102,21 +100,6 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UnsupportedTypeError(f"{name!r} cannot be read as a NumPy array: {error}.") from error
-
-
-def _memory_of_torch(name: str, tensor: Any, torch: Any) -> np.ndarray:
-    """Return the memory of a PyTorch tensor, with the dtypes of ml_dtypes where NumPy has none."""
-    kind = str(tensor.dtype).removeprefix("torch.")
-    try:
-        tensor = tensor.detach().resolve_conj().resolve_neg()
-        if kind in dtypes.ML_DTYPES.values():
-            raw = tensor.view(torch.int16 if tensor.element_size() == 2 else torch.uint8).numpy()
-            return raw.view(dtypes.numpy_dtype(dtypes.FILE_NAMES[kind]))
-        return tensor.numpy()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UnsupportedTypeError(
-            f"{name!r} cannot be read as a NumPy array: {error}. Save a dense tensor on the CPU: tensor.cpu()."
-        ) from error
 
 
 def _checked_extra(name: str, value: Any) -> Any:

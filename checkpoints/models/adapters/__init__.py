@@ -15,6 +15,7 @@ _CORE = __name__.rpartition(".checkpoints.")[0] + ".core"
 # The full name of a class, and the file with the ADAPTER of its models and those of its subclasses.
 _BUILT_IN = {
     f"{_CORE}.nn.module.module.Module": "ours",
+    "torch.nn.modules.module.Module": "torch_",
 }
 _registered: dict[type | str, Adapter] = {}
 
@@ -51,7 +52,7 @@ def adapter_of(model: Any) -> Adapter:
     found = find_adapter(model)
     if found is None:
         raise UnsupportedTypeError(
-            f"a model is a statezoo Module, or an object with state_dict() and load_state_dict(), not "
+            f"a model is a statezoo or PyTorch Module, or an object with state_dict() and load_state_dict(), not "
             f"{type(model).__name__}. For a dict of arrays: save_file, load_file. For any other: register_adapter."
         )
     return found

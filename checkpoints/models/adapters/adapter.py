@@ -16,6 +16,7 @@ model. Everything else is common to all models: names, shapes, dtypes and ties a
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,3 +74,7 @@ class Adapter(ABC):
         The steps come after those of `load`. Override it if load_model(..., ties="restore") can work.
         """
         return [], list(pairs)
+
+    def copy(self, model: Any) -> Any:
+        """Return a copy with the same sharing, which shares no memory with the model. assert_roundtrip needs one."""
+        return copy.deepcopy(model)

@@ -1,5 +1,6 @@
 """PyTorch tensors in a state are saved exactly, including dtypes that NumPy does not have."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,23 @@ def test_conjugated_and_negated_tensors_are_saved_with_their_values(path: Path, 
     assert loaded["negative"].tolist() == [-2]
 
 
-@pytest.mark.parametrize("kind", ["sparse", "meta"])
-def test_a_tensor_without_plain_memory_is_refused_by_name(path: Path, torch: Any, kind: str):
-    tensor = torch.eye(3).to_sparse() if kind == "sparse" else torch.ones(3, device="meta")
-    with pytest.raises(UnsupportedTypeError, match=r"'x' cannot be read as a NumPy array: .*tensor\.cpu\(\)"):
-        save_file({"x": tensor}, path)
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # of torch, that some of these are new
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda torch: torch.eye(3).to_sparse(), r"it is a sparse_coo tensor\. Save tensor\.to_dense\(\)"),
+        (lambda torch: torch.eye(3).to_sparse_csr(), r"it is a sparse_csr tensor\."),
+        (lambda torch: torch.ones(3, device="meta"), r"it is on the device meta, where tensors have no values\."),
+        (lambda torch: torch.nn.LazyLinear(2).weight, r"it has no shape yet\. Run the lazy module once"),
+        (lambda torch: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), r"it is a NestedTensor"),
+        (lambda torch: torch.zeros(2, dtype=torch.complex32), r"ComplexHalf"),
+    ],
+)
+def test_a_tensor_without_plain_memory_is_refused_by_name(
+    path: Path, torch: Any, make: Callable[[Any], Any], reason: str
+):
+    with pytest.raises(UnsupportedTypeError, match=rf"'x' cannot be read as a NumPy array: .*{reason}"):
+        save_file({"x": make(torch)}, path)
     assert not path.exists()
 
 
