@@ -99,6 +99,10 @@ class VersionError(FormatError):
     """A file written by a newer statezoo than this one."""
 
 
+class MissingPackageError(CheckpointError, ImportError):
+    """A file that is read with a package that is not installed. The message has the command to install it."""
+
+
 class _SystemError(CheckpointError, OSError):
     """A failure of the operating system, with its own message and the errno of the cause."""
 

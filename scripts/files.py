@@ -29,6 +29,7 @@ def _add_conversion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expand", action="store_true", help="store shared tensors under each of their names, for other readers"
     )
+    parser.add_argument("--dequantize", action="store_true", help="write quantised tensors of a GGUF file as float32")
     add_json(parser)
 
 
@@ -68,6 +69,7 @@ def _convert(parsed: argparse.Namespace) -> Outcome:
             max_shard_size=parsed.max_shard_size,
             layout=parsed.layout,
             expand=parsed.expand,
+            dequantize=parsed.dequantize,
             progress=update,
         )
     if parsed.json:

@@ -12,6 +12,7 @@ ORACLES = {
     "keras": ("keras",),
     "huggingface_hub": ("huggingface_hub",),
     "tensorboard": ("tensorboard",),
+    "gguf": ("gguf",),
     "onnx": ("onnx", "onnxruntime"),
 }
 MISSING = [mark for mark, packages in ORACLES.items() if not all(map(find_spec, packages))]

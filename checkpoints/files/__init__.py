@@ -235,18 +235,19 @@ def _write_whole(file: BinaryIO, content: bytes) -> None:
         memory = memory[count:]
 
 
-def open_header(file: Any) -> Header:
+def open_header(file: Any, dequantize: bool = False) -> Header:
     """Read and check the header of anything that source_of() takes. The result is a context manager that closes it.
 
-    A path may also lead to an index or a folder, or be the path that a sharded checkpoint was saved to.
+    A path may also lead to an index or a folder, or be the path that a sharded checkpoint was saved to. dequantize: as
+    for load_file.
     Raises MissingFileError, FormatError, CorruptError or another CheckpointError.
     """
     if not isinstance(file, str | os.PathLike):
-        return open_one(file, None)
+        return open_one(file, None, dequantize)
     path = os.fsdecode(file)
     while True:
         try:
-            return open_one(path, _format_to_read(path))
+            return open_one(path, _format_to_read(path), dequantize)
         except MissingFileError:
             if not _is_saved(path):
                 target = os.path.realpath(path)
@@ -288,27 +289,34 @@ def _is_saved(path: str) -> bool:
 
 
 @enough_memory("the checkpoint was not opened", "Free some memory.")
-def open_checkpoint(file: Any, *, verify: bool = True) -> Checkpoint:
+def open_checkpoint(file: Any, *, verify: bool = True, dequantize: bool = False) -> Checkpoint:
     """Open a checkpoint and return it as a mapping of names to lazy tensors. Only the header is read.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
     verify: check each block of a tensor against its digest when it is first read. A slice reads and checks only the
-    blocks that it touches.
+    blocks that it touches. dequantize: as for load_file; a tensor is computed when it is read.
     A checkpoint opened by its path can be pickled: the other process opens the path again.
     Raises MissingFileError, CorruptError or another CheckpointError.
 
         with open_checkpoint("model.safetensors") as checkpoint:
             checkpoint["layers.0.weight"][10:20, ::2]
     """
-    header = open_header(file)
-    is_path = isinstance(file, str | os.PathLike)
-    return Checkpoint(
-        Reader(header, verify), partial(open_checkpoint, os.path.abspath(header.name)) if is_path else None
-    )
+    header = open_header(file, dequantize)
+    again = None
+    if isinstance(file, str | os.PathLike):
+        again = partial(open_checkpoint, os.path.abspath(header.name), dequantize=dequantize)
+    return Checkpoint(Reader(header, verify), again)
 
 
 @enough_memory("the file was not loaded", "Load it with mmap=True, or read some tensors with open_checkpoint.")
-def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupported: bool = False) -> dict[str, Any]:
+def load_file(
+    file: Any,
+    *,
+    mmap: Mmap = False,
+    verify: bool = True,
+    skip_unsupported: bool = False,
+    dequantize: bool = False,
+) -> dict[str, Any]:
     """Load the state in a file: arrays by name, in the order and with the sharing that they were saved with.
 
     file: a path, the index or the folder of a sharded checkpoint, bytes, or a file open for reading in binary mode.
@@ -317,13 +325,14 @@ def load_file(file: Any, *, mmap: Mmap = False, verify: bool = True, skip_unsupp
     the file, but nothing may truncate it or overwrite it in place. Compressed tensors are always new arrays.
     verify: check every byte against the digests in the file (foreign files have none).
     skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
+    dequantize: return the quantised tensors of a GGUF file as float32, instead of listing them as unsupported.
     Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that
     cannot be read, or another CheckpointError.
     """
     if mmap not in (False, True, "r", "c"):
         raise ArgumentError(f'mmap is False, True, "r" or "c", not {mmap!r}.')
     for looks_left in range(MOST_LOOKS, -1, -1):
-        reader = Reader(open_header(file), verify)
+        reader = Reader(open_header(file, dequantize), verify)
         try:
             return load_state(reader, mmap, skip_unsupported)
         except ReplacedError:  # one of many shards, which do not all stay open

@@ -62,6 +62,7 @@ class Opened:
     are valid for its size (check_view). extra: values that are not arrays, but JSON. names: all names of the state in
     order, without the stored tensors that only views use; None for the tensors, the aliases, then the extra values.
     checksums: the checksums of the bytes that the tensors come from, for tensors with or without an offset.
+    dequantized: returns the same content with the quantised tensors, which are unsupported here, as numbers.
     """
 
     tensors: dict[str, TensorSpec]
@@ -77,6 +78,7 @@ class Opened:
     extra: dict[str, Any] = field(default_factory=dict)
     names: list[str] | None = None
     checksums: dict[str, Checksum] = field(default_factory=dict)
+    dequantized: Callable[[], Opened] | None = None
 
 
 class Salvaged(NamedTuple):
@@ -192,6 +194,14 @@ _FORMATS = {
         writes=False,
         starts=(b"PK\3\4",),
         instead='load the weights into a Keras model and call its save("model.keras")',
+    ),
+    "gguf": Format(
+        "gguf",
+        (".gguf",),
+        ".packaged.gguf",
+        writes=False,
+        starts=(b"GGUF",),
+        instead="pass the arrays to gguf.GGUFWriter",
     ),
 }
 

@@ -27,7 +27,6 @@ _SIGNS = (
     # Protocol 2 and later; before that, in text: the name of a class, or a memoized dict or list.
     (rb"\x80[\x02-\x05]|c[\w.]+\n[\w.]+\n|\([dl]p\d", "is a Python pickle, which is never loaded", _PICKLE),
     (rb"\x93NUMPY", "is a NumPy .npy file", "Read it with numpy.load."),
-    (rb"GGUF", "is a GGUF file", _CONVERT),
     (rb"\x1f\x8b", "is a gzip archive", _UNPACK),
     (rb"BZh[1-9]", "is a bzip2 archive", _UNPACK),
     (rb"\xfd7zXZ\0", "is an xz archive", _UNPACK),

@@ -131,13 +131,19 @@ def _joined(opened: list[Opened], field: str) -> dict[str, Any]:
     return {name: value for one in opened for name, value in getattr(one, field).items()}
 
 
-def open_one(file: Any, form: Format | None) -> Header:
-    """Open one file, or anything else that source_of() takes. form: its format, or None to detect it by content."""
+def open_one(file: Any, form: Format | None, dequantize: bool = False) -> Header:
+    """Open one file, or anything else that source_of() takes. form: its format, or None to detect it by content.
+
+    dequantize: read quantised tensors as numbers.
+    """
     source = source_of(file)
     try:
         with without_collection():
             form = form or format_of_content(source)
-            return header_of(source, form, form.codec.open_source(source))
+            opened = form.codec.open_source(source)
+            if dequantize and opened.dequantized is not None:
+                opened = opened.dequantized()
+            return header_of(source, form, opened)
     except BaseException:
         source.close()
         raise

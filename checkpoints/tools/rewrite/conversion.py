@@ -21,6 +21,7 @@ def convert(
     max_shard_size: int | str | None = None,
     layout: str | None = None,
     expand: bool = False,
+    dequantize: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Write the state and metadata of one file to another, a tensor at a time, each checked as it is read.
@@ -28,8 +29,8 @@ def convert(
     source: a file as for load_file. target: a path whose suffix picks the format, or one ending in .npz (npz.py lists
     what is lost in it); it may be the source itself. max_shard_size: as for save_file; without it, a sharded source
     becomes one file. layout: as for save_file; without it, a file in Keras' layout becomes an ordinary one. expand: as
-    for save_file; without it, an expanded source gets its shared memory stored once. progress: called with the number
-    of bytes copied since the last call.
+    for save_file; without it, an expanded source gets its shared memory stored once. dequantize: as for load_file.
+    progress: called with the number of bytes copied since the last call.
     Ties, views, extra state, metadata and the fingerprint are kept.
     Raises CorruptError if the source is damaged, FormatError for an unknown suffix, StateError if the target format
     cannot hold the state, WriteError; the target is unchanged in that case.
@@ -38,7 +39,7 @@ def convert(
     to_npz = path.lower().endswith(".npz")
     if to_npz and max_shard_size is not None:
         raise ArgumentError(f"an .npz file has no shards. Leave out max_shard_size, or convert to {DEFAULT.suffix}.")
-    reader = Reader(open_header(source), verify=True)
+    reader = Reader(open_header(source, dequantize), verify=True)
     try:
         checkpoint = Copied(reader, progress or silent)
         if to_npz:

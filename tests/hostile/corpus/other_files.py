@@ -119,7 +119,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bzip2 archive": (bytes_of(b"BZh91AY&SY" + bytes(40)), r"is a bzip2 archive"),
     "an xz archive": (bytes_of(b"\xfd7zXZ\0" + bytes(40)), r"is an xz archive"),
     "a zstandard archive": (bytes_of(b"\x28\xb5\x2f\xfd" + bytes(40)), r"is a Zstandard archive"),
-    "a GGUF file": (bytes_of(b"GGUF\3\0\0\0" + bytes(40)), r"is a GGUF file"),
+    "a GGUF file": (bytes_of(b"GGUF\3\0\0\0" + bytes(40)), r"looks like gguf.*Rename it"),
     "an empty file": (bytes_of(b""), r"is empty.*[Uu]se another copy|[Dd]ownload"),
     "a file of zeros": (bytes_of(bytes(5000)), r"starts with zeros.*another copy"),
     "a file of one zero": (bytes_of(b"\0"), r"starts with zeros.*another copy"),

@@ -1,0 +1,50 @@
+"""Numbers and texts read one after the other from a source, through a window of a megabyte."""
+
+from __future__ import annotations
+
+import struct
+
+from ...storage.source import Source
+from ..entries import InvalidError
+
+_WINDOW_BYTES = 1 << 20
+
+
+class Window:
+    """A position in a range of a source. No read takes more memory than the file has bytes.
+
+    position: in the source. end: of the range. order: "<" for little-endian numbers, ">" for big-endian ones.
+    Every read raises InvalidError if it would go beyond the end.
+    """
+
+    def __init__(self, source: Source, position: int, end: int, order: str = "<") -> None:
+        self.position, self.end, self.order = position, end, order
+        self._source, self._start, self._content = source, position, b""
+        self._structs: dict[str, struct.Struct] = {}
+
+    def number(self, kind: str) -> int | float | bool:
+        """Return the next number of a kind, a letter of the module struct."""
+        if kind not in self._structs:
+            self._structs[kind] = struct.Struct(self.order + kind)
+        unpacked = self._structs[kind]
+        return unpacked.unpack(self.read(unpacked.size))[0]
+
+    def byte(self) -> int:
+        """Return the next byte."""
+        return self.read(1)[0]
+
+    def read(self, size_bytes: int) -> bytes:
+        """Return the next bytes."""
+        place = self.position - self._start
+        self.skip(size_bytes)
+        if place + size_bytes > len(self._content):
+            self._start, place = self.position - size_bytes, 0
+            count = min(max(size_bytes, _WINDOW_BYTES), self.end - self._start)
+            self._content = self._source.read(self._start, count)
+        return self._content[place : place + size_bytes]
+
+    def skip(self, size_bytes: int) -> None:
+        """Move the position forward."""
+        if not 0 <= size_bytes <= self.end - self.position:
+            raise InvalidError(f"something at byte {self.position:,} reaches beyond the end of what holds it")
+        self.position += size_bytes
