@@ -26,6 +26,7 @@ from .errors import (
     ClosedError,
     CorruptError,
     FormatError,
+    MappingError,
     MismatchError,
     MissingFileError,
     MissingPackageError,
@@ -44,7 +45,7 @@ from .reading.lazy import Checkpoint, LazyTensor
 from .state.deferred import Deferred
 
 if TYPE_CHECKING:
-    from . import testing
+    from . import mapping, testing
     from .runs.history import DamagedWarning, History
     from .runs.history.retention import Saved
     from .runs.training import load_training, save_training, training_state
@@ -76,8 +77,8 @@ else:
     }
 
     def __getattr__(name: str) -> Any:
-        if name == "testing":
-            return import_module(".testing", __name__)
+        if name in ("mapping", "testing"):
+            return import_module(f".{name}", __name__)
         if name in _LATER:
             return getattr(import_module(_LATER[name], __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -95,6 +96,7 @@ __all__ = [
     "FormatError",
     "History",
     "LazyTensor",
+    "MappingError",
     "MismatchError",
     "MissingFileError",
     "MissingPackageError",
@@ -116,6 +118,7 @@ __all__ = [
     "load_file",
     "load_model",
     "load_training",
+    "mapping",
     "open_checkpoint",
     "read_metadata",
     "register_adapter",

@@ -181,6 +181,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
+class MappingError(CheckpointError, ValueError):
+    """A mapping whose rules do not fit a state, or cannot be reversed. Nothing has been changed or written."""
+
+
 class MismatchError(CheckpointError, ValueError):
     """A file that does not fit a model. Nothing has been changed when this is raised.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from functools import partial
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import (
     ADVICE_AT_LIMITS,
@@ -38,6 +38,9 @@ from .sharding import index, writer
 from .sharding.index import INDEX_SUFFIX
 from .sharding.reader import ReplacedError, checkpoint_in, open_sharded
 
+if TYPE_CHECKING:
+    from ..mapping import Mapping as NameMapping
+
 
 @enough_memory("the state was not saved", "Free some memory, or give large arrays as Deferred: one is made at a time.")
 def save_file(
@@ -51,6 +54,7 @@ def save_file(
     snapshot: bool = False,
     layout: str | None = None,
     expand: bool = False,
+    mapping: NameMapping | None = None,
 ) -> None:
     """Write a state to a file, completely or not at all. If anything fails, the previous file is unchanged.
 
@@ -70,11 +74,12 @@ def save_file(
     layout: "keras" writes a `.weights.h5` file that Keras' `load_weights` opens too, from names as Keras gives them.
     expand: write the bytes of shared memory under each of its names, also those of views, for readers that know no
     shared memory, such as a strict `load_state_dict`. Our own load shares the memory again.
-    Raises StateError if the state cannot be saved exactly, WriteError if the system refuses, FormatError for an unknown
-    suffix.
+    mapping: write the names and layouts that `load_file` with the same mapping turns into these (docs/mapping.md).
+    Raises StateError if the state cannot be saved exactly, MappingError if a rule cannot be reversed, WriteError if the
+    system refuses, FormatError for an unknown suffix.
     """
     strings = state.checked_metadata(metadata or {})
-    pack_state = partial(packed_of, state_dict, snapshot, expand)
+    pack_state = partial(packed_of, state_dict, snapshot, expand, mapping)
     if isinstance(file, str | os.PathLike):
         path = os.fsdecode(file)
         form = format_of(path)
@@ -102,13 +107,25 @@ def save_file(
         )
 
 
-def packed_of(state_dict: Mapping[str, Any], snapshot: bool = False, expand: bool = False) -> Packed:
+def packed_of(
+    state_dict: Mapping[str, Any],
+    snapshot: bool = False,
+    expand: bool = False,
+    mapping: NameMapping | None = None,
+) -> Packed:
     """Return a state with every shared byte stored once. Raises StateError naming a value that cannot be saved.
 
     snapshot: copy the arrays, so that later changes to them do not matter. expand: add copies of shared memory.
+    mapping: as for save_file.
     """
-    packed = state_dict.packed() if isinstance(state_dict, Checkpoint) else pack(*state.checked_state(state_dict))
-    packed = copied_at_once(packed)[0] if snapshot else packed
+    if mapping is not None:
+        from ..mapping import rules_of
+        from ..mapping.states import pack_unmapped
+
+        packed = pack_unmapped(state_dict, rules_of(mapping), snapshot)
+    else:
+        packed = state_dict.packed() if isinstance(state_dict, Checkpoint) else pack(*state.checked_state(state_dict))
+        packed = copied_at_once(packed)[0] if snapshot else packed
     return expanded(packed) if expand else packed
 
 
@@ -316,6 +333,7 @@ def load_file(
     verify: bool = True,
     skip_unsupported: bool = False,
     dequantize: bool = False,
+    mapping: NameMapping | None = None,
 ) -> dict[str, Any]:
     """Load the state in a file: arrays by name, in the order and with the sharing that they were saved with.
 
@@ -326,21 +344,31 @@ def load_file(
     verify: check every byte against the digests in the file (foreign files have none).
     skip_unsupported: leave out the entries that cannot be read, such as text in an HDF5 file; `inspect` lists them.
     dequantize: return the quantised tensors of a GGUF file as float32, instead of listing them as unsupported.
-    Raises MissingFileError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the entries that
-    cannot be read, or another CheckpointError.
+    mapping: rules that change the names and layouts in the file (docs/mapping.md). What they ignore is not read.
+    Raises MissingFileError, MappingError, CorruptError naming the damaged tensors, UnsupportedTypeError listing the
+    entries that cannot be read, or another CheckpointError.
     """
     if mmap not in (False, True, "r", "c"):
         raise ArgumentError(f'mmap is False, True, "r" or "c", not {mmap!r}.')
     for looks_left in range(MOST_LOOKS, -1, -1):
         reader = Reader(open_header(file, dequantize), verify)
         try:
-            return load_state(reader, mmap, skip_unsupported)
+            return _loaded(reader, mmap, skip_unsupported, mapping)
         except ReplacedError:  # one of many shards, which do not all stay open
             if not looks_left:
                 raise
         finally:
             reader.close()
     raise AssertionError("unreachable")
+
+
+def _loaded(reader: Reader, mmap: Mmap, skip_unsupported: bool, mapping: NameMapping | None) -> dict[str, Any]:
+    if mapping is None:
+        return load_state(reader, mmap, skip_unsupported)
+    from ..mapping import rules_of
+    from ..mapping.states import load_mapped
+
+    return load_mapped(Checkpoint(reader), rules_of(mapping), mmap, skip_unsupported=skip_unsupported)
 
 
 def read_metadata(file: Any) -> dict[str, str]:

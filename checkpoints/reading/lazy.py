@@ -96,23 +96,24 @@ class UnsupportedEntry:
     @property
     def shape(self) -> tuple[int, ...]:
         """Raise UnsupportedTypeError."""
-        self._refuse()
+        self.refuse()
 
     @property
     def dtype(self) -> np.dtype:
         """Raise UnsupportedTypeError."""
-        self._refuse()
+        self.refuse()
 
     def __getitem__(self, key: Any) -> NoReturn:
-        self._refuse()
+        self.refuse()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self._refuse()
+        self.refuse()
 
     def __repr__(self) -> str:
         return f"<UnsupportedEntry {self.name!r}: {self.reason}>"
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self) -> NoReturn:
+        """Raise UnsupportedTypeError."""
         raise UnsupportedTypeError(f"{self.name!r} in {self._path} cannot be read: {self.reason}.")
 
 
@@ -247,22 +248,30 @@ class Checkpoint(Mapping[str, Any]):
 
     def load(self, mmap: Mmap = False, *, prefix: str = "", skip_unsupported: bool = False) -> dict[str, Any]:
         """Load the state as load_file does, or only the names that start with `prefix`. Nothing else is read."""
-        return load_state(self._reader, mmap, skip_unsupported, prefix)
+        return load_state(
+            self._reader, mmap, skip_unsupported, (lambda name: name.startswith(prefix)) if prefix else None
+        )
+
+    def load_names(self, names: Container[str], mmap: Mmap = False) -> dict[str, Any]:
+        """Load only these names of the state. Nothing else is read."""
+        return load_state(self._reader, mmap, wanted=names.__contains__)
 
 
-def load_state(reader: Reader, mmap: Mmap, skip_unsupported: bool = False, prefix: str = "") -> dict[str, Any]:
+def load_state(
+    reader: Reader, mmap: Mmap, skip_unsupported: bool = False, wanted: Callable[[str], bool] | None = None
+) -> dict[str, Any]:
     """Load the state from a reader: arrays with the sharing they were saved with, and the extra state.
 
-    prefix: load only the names that start with it, and read and check only their bytes.
+    wanted: load only the names for which it returns True, and read and check only their bytes.
     Raises UnsupportedTypeError if one of these entries cannot be read, unless such entries are skipped.
     """
     header, manifest = reader.header, reader.header.manifest
     if not skip_unsupported:
-        header.refuse_unsupported([name for name in header.unsupported if not name.startswith(prefix)])
+        header.refuse_unsupported([name for name in header.unsupported if wanted and not wanted(name)])
     names, aliases, stored = header.names, dict(header.aliases), None
-    if prefix:
-        names = [name for name in names if name.startswith(prefix)]
-        aliases = {name: alias for name, alias in aliases.items() if name.startswith(prefix)}
+    if wanted is not None:
+        names = [name for name in names if wanted(name)]
+        aliases = {name: alias for name, alias in aliases.items() if wanted(name)}
         stored = {aliases[name].kept if name in aliases else name for name in names}
     with without_collection():
         packed = Packed(names, dict(reader.all(mmap, stored)), aliases)

@@ -8,6 +8,7 @@ from typing import Any
 from ...errors import ArgumentError
 from ...files import open_header, save_file
 from ...formats import DEFAULT
+from ...mapping import Mapping, rules_of
 from ...reading.progress import Progress, silent
 from ...reading.reader import Reader
 from .copying import Copied
@@ -22,6 +23,7 @@ def convert(
     layout: str | None = None,
     expand: bool = False,
     dequantize: bool = False,
+    mapping: Mapping | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the state and metadata of one file to another, a tensor at a time, each checked as it is read.
@@ -30,10 +32,11 @@ def convert(
     what is lost in it); it may be the source itself. max_shard_size: as for save_file; without it, a sharded source
     becomes one file. layout: as for save_file; without it, a file in Keras' layout becomes an ordinary one. expand: as
     for save_file; without it, an expanded source gets its shared memory stored once. dequantize: as for load_file.
-    progress: called with the number of bytes copied since the last call.
-    Ties, views, extra state, metadata and the fingerprint are kept.
-    Raises CorruptError if the source is damaged, FormatError for an unknown suffix, StateError if the target format
-    cannot hold the state, WriteError; the target is unchanged in that case.
+    mapping: rules that change names and layouts (docs/mapping.md); `explain` shows what they do. progress: called with
+    the number of bytes copied since the last call.
+    Ties, views, extra state and metadata are kept, and without a mapping the fingerprint.
+    Raises MappingError for rules that do not fit, CorruptError if the source is damaged, FormatError for an unknown
+    suffix, StateError if the target format cannot hold the state, WriteError; the target is unchanged in that case.
     """
     path = os.fsdecode(target)
     to_npz = path.lower().endswith(".npz")
@@ -41,7 +44,7 @@ def convert(
         raise ArgumentError(f"an .npz file has no shards. Leave out max_shard_size, or convert to {DEFAULT.suffix}.")
     reader = Reader(open_header(source, dequantize), verify=True)
     try:
-        checkpoint = Copied(reader, progress or silent)
+        checkpoint = Copied(reader, progress or silent, rules=None if mapping is None else rules_of(mapping))
         if to_npz:
             save_npz(checkpoint, path, progress or silent)
         else:

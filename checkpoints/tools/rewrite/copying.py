@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,17 +13,24 @@ from ...reading.reader import Reader
 from ...state.deferred import Deferred
 from ...state.sharing import Packed
 
+if TYPE_CHECKING:
+    from ...mapping import Rule
+
 
 class Copied(Checkpoint):
     """An open checkpoint that reports its progress and leaves out lost tensors.
 
     progress: called with the size of each tensor after it is read. lost: the names to leave out, including every name
-    that shares memory with one of them.
+    that shares memory with one of them. rules: those of a mapping to apply.
     """
 
-    def __init__(self, reader: Reader, progress: Progress, lost: Container[str] = ()) -> None:
+    def __init__(
+        self, reader: Reader, progress: Progress, lost: Container[str] = (), rules: Sequence[Rule] | None = None
+    ) -> None:
         super().__init__(reader)
-        self._progress, self._left_out = progress, lost
+        self._progress, self._left_out, self._rules = progress, lost, rules
+        if rules is not None:
+            self._left_out = self.unsupported  # the rules may ignore them
 
     def packed(self) -> Packed:
         """Return the state to copy. Its arrays are read later."""
@@ -31,7 +39,7 @@ class Copied(Checkpoint):
         needed = {alias.kept for alias in aliases.values()}
         storages = [name for name in packed.storages if name in needed and name not in lost]
         gone = set(packed.storages) - set(storages)
-        return Packed(
+        copied = Packed(
             names=[name for name in packed.names if name not in lost],
             stored={
                 name: self._watched(array)
@@ -43,6 +51,11 @@ class Copied(Checkpoint):
             storages=storages,
             extra=packed.extra,
         )
+        if self._rules is None:
+            return copied
+        from ...mapping.states import pack_mapped
+
+        return pack_mapped(copied, self._rules, self.name, {name: self[name] for name in self.unsupported})
 
     def _watched(self, array: np.ndarray | Deferred) -> Deferred:
         def make() -> np.ndarray:

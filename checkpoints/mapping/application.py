@@ -1,0 +1,187 @@
+"""Applying rules to a state: names, shapes and dtypes at once, values when they are needed.
+
+Two names that are tied stay tied if the same rules apply to both, since a rule changes a tied tensor once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import MappingError, on_one_line
+from ..state.deferred import Deferred
+from .rules import Ignore, Move, Preset, Rule, State, is_tensor
+
+_MOST_LINES = 20
+
+
+@dataclass
+class Origin:
+    """Where a name comes from. names: in the original state. rules: the summaries of the rules, in order."""
+
+    names: tuple[str, ...]
+    rules: tuple[str, ...] = ()
+
+
+@dataclass
+class Applied:
+    """A state after rules. origins: of each of its names. ignored: the names left out, each with the reason."""
+
+    state: dict[str, Any]
+    origins: dict[str, Origin]
+    ignored: dict[str, str] = field(default_factory=dict)
+
+
+def applied(rules: Sequence[Rule], state: State, source: str) -> Applied:
+    """Return a state after rules. No deferred array is computed. source: the name of the state, for messages.
+
+    Raises MappingError for a rule that matches nothing or does not fit, or if two names become one.
+    """
+    result = Applied(dict(state), {name: Origin((name,)) for name in state})
+    for rule in rules:
+        if isinstance(rule, Preset):
+            matched = [_apply(part, result, source) for part in rule.rules]
+            if not any(matched):
+                raise MappingError(
+                    f"the preset {rule.name!r} matches no name in {source}{_names(result.state)} Use another preset or "
+                    "your own rules; checkpoints.explain() shows what they do."
+                )
+        elif not _apply(rule, result, source):
+            raise MappingError(
+                f"{rule} matches no name in {source}{_names(result.state)} A pattern has to match a whole name as it "
+                "is after the rules before it."
+            )
+    return result
+
+
+def reversed_rules(rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rules that undo these. Raises MappingError naming the rule that cannot be undone."""
+    return [rule.reversed() for rule in reversed(rules)]
+
+
+def unmapped(rules: Sequence[Rule], state: State) -> dict[str, Any]:
+    """Return a state under the names and in the layouts that rules are made for: what a save with them writes.
+
+    Raises MappingError if that cannot be done, or if loading it with the same rules would not give this state.
+    """
+    result = applied(reversed_rules(rules), state, "this state").state
+    try:
+        problems = differences(specs(state), applied(rules, specs(result), "what would be written").state)
+    except MappingError as error:
+        problems = [str(error)]
+    if problems:
+        lines = "".join(f"\n  {line}" for line in problems[:_MOST_LINES])
+        raise MappingError(
+            f"this state cannot be saved with this mapping: a load with it would give another state.{lines}\n"
+            "Use rules whose patterns match only the names that they are meant for."
+        )
+    return result
+
+
+def why_irreversible(rules: Sequence[Rule], original: State, result: Applied) -> list[str]:
+    """Return why the reversed rules would not give the original state back: a line each. No tensor is read."""
+    try:
+        undone = applied(reversed_rules(rules), specs(result.state), "the result")
+    except MappingError as error:
+        return [on_one_line(str(error))]
+    kept = {name: value for name, value in original.items() if name not in result.ignored}
+    problems = differences(specs(kept), undone.state)
+    if not problems and list(kept) != list(undone.state):
+        problems = ["the names would be in another order"]
+    for name, value in result.state.items():
+        for origin in result.origins[name].names:
+            before = original[origin]
+            if is_tensor(before) and is_tensor(value) and not np.can_cast(before.dtype, value.dtype, "safe"):
+                problems.append(f"{origin} would be rounded: it is {before.dtype}, and becomes {value.dtype}")
+    return problems
+
+
+def specs(state: State) -> dict[str, Any]:
+    """Return a state with its tensors replaced by deferred ones of the same shape and dtype that hold nothing."""
+
+    def nothing() -> NoReturn:
+        raise AssertionError("only names, shapes and dtypes are used")
+
+    return {
+        name: Deferred(value.shape, value.dtype, nothing) if is_tensor(value) else value
+        for name, value in state.items()
+    }
+
+
+def differences(expected: State, found: State) -> list[str]:
+    """Return a line for each name that is in one state only, or whose shape or dtype differs."""
+    lines = [f"{on_one_line(name)} would be missing" for name in expected if name not in found]
+    lines += [f"{on_one_line(name)} would be added" for name in found if name not in expected]
+    for name in expected:
+        pair = [state[name] for state in (expected, found) if name in state]
+        kinds = [f"{v.dtype} {tuple(v.shape)}" if is_tensor(v) else "not a tensor" for v in pair]
+        if len(set(kinds)) > 1:
+            lines.append(f"{on_one_line(name)} is {kinds[0]}, and would be {kinds[1]}")
+    return lines
+
+
+def _apply(rule: Rule, result: Applied, source: str) -> bool:
+    """Apply one rule to `result`. Return False if it matches nothing."""
+    starts: dict[str, Move] = {}
+    taken: dict[str, Move] = {}
+    for move in rule.moves(result.state):
+        for name in move.taken:
+            if name in taken:
+                raise MappingError(f"{rule} takes {name!r} twice. Give each of its parts a pattern of its own.")
+            taken[name] = move
+    for name in result.state:
+        if name in taken and not any(other in starts for other in taken[name].taken):
+            starts[name] = taken[name]
+    if not taken:
+        return False
+    state: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    changed: dict[tuple[int, ...], Sequence[Any]] = {}
+    for name, value in result.state.items():
+        if name in starts:
+            move = starts[name]
+            if not move.given and isinstance(rule, Ignore):
+                result.ignored |= dict.fromkeys(result.origins[name].names, rule.reason)
+            for new, values, origin in _given(rule, move, result, changed):
+                _add(state, new, values, origins, origin, rule, source)
+        elif name not in taken:
+            _add(state, name, value, origins, result.origins[name], rule, source)
+    result.state, result.origins = state, origins
+    return True
+
+
+def _given(
+    rule: Rule, move: Move, result: Applied, changed: dict[tuple[int, ...], Sequence[Any]]
+) -> Iterator[tuple[str, Any, Origin]]:
+    """Yield the names that a move gives, with their values and origins. changed: by the values they are made from."""
+    values: Sequence[Any] = [result.state[name] for name in move.taken]
+    if move.change is not None:
+        key = tuple(map(id, values))
+        if key not in changed:
+            changed[key] = move.change(values)
+        values = changed[key]
+    before = [result.origins[name] for name in move.taken]
+    names = tuple(dict.fromkeys(name for origin in before for name in origin.names))
+    steps = tuple(dict.fromkeys(step for origin in before for step in origin.rules))
+    for new, value in zip(move.given, values, strict=False):
+        yield new, value, Origin(names, (*steps, rule.summary))
+
+
+def _add(
+    state: dict[str, Any], name: str, value: Any, origins: dict[str, Origin], origin: Origin, rule: Rule, source: str
+) -> None:
+    if name in state:
+        both = " and ".join(dict.fromkeys((*origins[name].names, *origin.names)))
+        raise MappingError(
+            f"{rule} gives two tensors of {source} the name {name!r}: {both}. Rename or ignore one first."
+        )
+    state[name], origins[name] = value, origin
+
+
+def _names(state: Mapping[str, Any]) -> str:
+    """Return the start of the list of names of a state, for a message."""
+    shown = ", ".join(map(repr, list(state)[:3]))
+    return f", whose names are {shown}{', ...' if len(state) > 3 else ''}." if state else ", which has no names."

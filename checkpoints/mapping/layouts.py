@@ -1,0 +1,367 @@
+"""The rules that change tensors: their axes, shapes and dtypes, and how many there are.
+
+They apply to the tensors whose whole names match a regular expression. A tensor in memory becomes a view where NumPy
+can make one, and thus shares its memory as before. Everything else is computed later, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, MappingError
+from ..state.deferred import Deferred
+from .patterns import compiled, expanded, families, matches, swapped
+from .rules import Move, Rule, State, check_patterns, check_text, dtype_of, is_tensor
+
+
+class _Change(Rule):
+    """A rule that changes each tensor whose name matches, under the same name."""
+
+    pattern: str
+
+    def moves(self, state: State) -> Iterator[Move]:
+        """Yield a move for each tensor whose name matches."""
+        for match in matches(self.pattern, state):
+            if is_tensor(value := state[match.string]) and self._is_meant(value):
+                self._check(match.string, value)
+                yield Move((match.string,), (match.string,), lambda values: [self._changed(values[0])])
+
+    def _is_meant(self, value: Any) -> bool:
+        return True
+
+    def _check(self, name: str, value: Any) -> None:
+        """Raise MappingError if the rule does not fit a tensor."""
+
+    def _changed(self, value: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Transpose(_Change):
+    """Permute the axes of tensors, as numpy.transpose does. axes: None reverses their order."""
+
+    pattern: str
+    axes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        compiled(self.pattern)
+        if self.axes is not None:
+            _check_order(self.axes)
+
+    def reversed(self) -> Transpose:
+        """Return the inverse permutation."""
+        return Transpose(self.pattern, None if self.axes is None else _inverse(self.axes))
+
+    def _check(self, name: str, value: Any) -> None:
+        if self.axes is not None and len(self.axes) != len(value.shape):
+            raise _unfit(self, name, value, f"has {len(value.shape)} axes, not {len(self.axes)}")
+
+    def _changed(self, value: Any) -> Any:
+        axes = tuple(reversed(range(len(value.shape)))) if self.axes is None else self.axes
+        if list(axes) == sorted(axes):
+            return value
+        return _viewed(value, tuple(value.shape[axis] for axis in axes), lambda array: array.transpose(axes))
+
+
+@dataclass(frozen=True)
+class Reshape(_Change):
+    """Give tensors of a shape another one, in C order. original, to: one length of each may be -1, as in NumPy."""
+
+    pattern: str
+    original: tuple[int, ...]
+    to: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        compiled(self.pattern)
+        for shape in (self.original, self.to):
+            _check_ints(shape)
+            if min(shape, default=0) < -1 or shape.count(-1) > 1:
+                raise ArgumentError(f"a shape has lengths of 0 or more and at most one -1, not {shape}.")
+
+    def reversed(self) -> Reshape:
+        """Return the reshape in the opposite direction."""
+        return Reshape(self.pattern, self.to, self.original)
+
+    def _check(self, name: str, value: Any) -> None:
+        shape = value.shape
+        fits = len(shape) == len(self.original)
+        if not fits or any(want not in (-1, has) for want, has in zip(self.original, shape, strict=True)):
+            raise _unfit(self, name, value, f"does not have the shape {self.original}")
+        if _resolved(self.to, math.prod(shape)) is None:
+            raise _unfit(self, name, value, f"does not fit the shape {self.to}")
+
+    def _changed(self, value: Any) -> Any:
+        shape = _resolved(self.to, math.prod(value.shape))
+        assert shape is not None  # checked above
+        return _viewed(value, shape, lambda array: array.reshape(shape))
+
+
+@dataclass(frozen=True)
+class Regroup(_Change):
+    """Split an axis into several, permute these, and merge them again: a reshape, a transpose and a reshape.
+
+    shape: the lengths that the axis is split into; one may be -1. axes: their new order. For example, the rows of a
+    rotary query projection from interleaved pairs to halves: Regroup(pattern, (heads, -1, 2), (0, 2, 1)).
+    """
+
+    pattern: str
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    axis: int = 0
+
+    def __post_init__(self) -> None:
+        compiled(self.pattern)
+        _check_ints(self.shape)
+        _check_order(self.axes)
+        _check_ints((self.axis,))
+        if len(self.axes) != len(self.shape) or self.shape.count(-1) > 1 or any(n < 1 and n != -1 for n in self.shape):
+            raise ArgumentError(
+                f"shape has a length for each of axes, at least 1, and at most one -1, not {self.shape}."
+            )
+
+    def reversed(self) -> Regroup:
+        """Return the regrouping that undoes this one."""
+        return Regroup(self.pattern, tuple(self.shape[axis] for axis in self.axes), _inverse(self.axes), self.axis)
+
+    def _check(self, name: str, value: Any) -> None:
+        axis = _axis(self, name, value, self.axis)
+        if _resolved(self.shape, value.shape[axis]) is None:
+            raise _unfit(
+                self, name, value, f"has an axis of {value.shape[axis]}, which does not split into {self.shape}"
+            )
+
+    def _changed(self, value: Any) -> Any:
+        axis = self.axis % len(value.shape)
+        parts = _resolved(self.shape, value.shape[axis])
+        assert parts is not None  # checked above
+        before, after = value.shape[:axis], value.shape[axis + 1 :]
+        order = (
+            *range(axis),
+            *(axis + i for i in self.axes),
+            *range(axis + len(parts), len(value.shape) + len(parts) - 1),
+        )
+
+        def change(array: np.ndarray) -> np.ndarray:
+            return array.reshape(*before, *parts, *after).transpose(order).reshape(array.shape)
+
+        return _computed(change, [value], value.shape, value.dtype)
+
+
+@dataclass(frozen=True)
+class Cast(_Change):
+    """Convert tensors to another dtype, rounding to nearest. original: only tensors of this dtype; needed to save."""
+
+    pattern: str
+    to: str
+    original: str | None = None
+
+    def __post_init__(self) -> None:
+        compiled(self.pattern)
+        dtype_of(self.to)
+        if self.original is not None:
+            dtype_of(self.original)
+
+    def reversed(self) -> Cast:
+        """Return the conversion back. Raises MappingError if the original dtype is not known."""
+        if self.original is None:
+            raise MappingError(
+                f"Cast({self.pattern!r}, {self.to!r}) cannot be reversed: it does not say what the dtype was. Add "
+                'original, such as Cast(pattern, "float32", original="bfloat16").'
+            )
+        return Cast(self.pattern, self.original, self.to)
+
+    def _is_meant(self, value: Any) -> bool:
+        return self.original is None or value.dtype == dtype_of(self.original)
+
+    def _check(self, name: str, value: Any) -> None:
+        if value.dtype.kind == "c" and dtype_of(self.to).kind != "c":
+            raise _unfit(self, name, value, "is complex, and its imaginary part would be lost")
+
+    def _changed(self, value: Any) -> Any:
+        dtype = dtype_of(self.to)
+        if value.dtype == dtype:
+            return value
+
+        def change(array: np.ndarray) -> np.ndarray:
+            with np.errstate(all="ignore"):  # too large for the new dtype: infinity
+                return array.astype(dtype)
+
+        return _computed(change, [value], value.shape, dtype)
+
+
+@dataclass(frozen=True)
+class Split(Rule):
+    r"""Split tensors along an axis: Split(r"(.*)\.qkv", (r"\1.q", r"\1.k", r"\1.v")).
+
+    to: the template of the name of each part. sizes: their lengths; None: all have the same.
+    """
+
+    pattern: str
+    to: tuple[str, ...]
+    axis: int = 0
+    sizes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_patterns((self.pattern,), self.to)
+        _check_sizes(self.sizes, len(self.to), self.axis)
+
+    def moves(self, state: State) -> Iterator[Move]:
+        """Yield a move for each tensor whose name matches."""
+        for match in matches(self.pattern, state):
+            if is_tensor(value := state[match.string]):
+                axis = _axis(self, match.string, value, self.axis)
+                bounds = self._bounds(match.string, value, value.shape[axis])
+                parts = tuple(expanded(match, template) for template in self.to)
+
+                def change(values: Sequence[Any], axis: int = axis, bounds: list[slice] = bounds) -> list[Any]:
+                    return [_part(values[0], axis, part) for part in bounds]
+
+                yield Move((match.string,), parts, change)
+
+    def _bounds(self, name: str, value: Any, length: int) -> list[slice]:
+        sizes = self.sizes or (length // len(self.to),) * len(self.to)
+        if sum(sizes) != length:
+            into = "equal parts" if self.sizes is None else f"parts of {', '.join(map(str, sizes))}"
+            raise _unfit(self, name, value, f"has an axis of {length}, which does not split into {len(sizes)} {into}")
+        ends = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+        return [slice(start, end) for start, end in pairwise(ends)]
+
+    def reversed(self) -> Concatenate:
+        """Return the rule that puts the parts together. Raises MappingError if the names cannot be swapped."""
+        swaps = [swapped(self.pattern, template) for template in self.to]
+        wholes = {whole for _, whole in swaps}
+        if len(wholes) > 1:
+            raise MappingError(
+                f"{self.pattern!r} cannot be reversed: the names of the parts order its groups differently."
+            )
+        return Concatenate(tuple(part for part, _ in swaps), wholes.pop(), self.axis, self.sizes)
+
+
+@dataclass(frozen=True)
+class Concatenate(Rule):
+    r"""Concatenate tensors along an axis: Concatenate((r"(.*)\.q", r"(.*)\.k", r"(.*)\.v"), r"\1.qkv").
+
+    patterns: those of the parts; parts whose groups are equal belong together. The result takes the place of the first.
+    sizes: the lengths of the parts, needed to save if they are not all the same.
+    """
+
+    patterns: tuple[str, ...]
+    to: str
+    axis: int = 0
+    sizes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_patterns(self.patterns, (self.to,))
+        check_text(self.to, "a name")
+        _check_sizes(self.sizes, len(self.patterns), self.axis)
+
+    def moves(self, state: State) -> Iterator[Move]:
+        """Yield a move for each family of tensors. Raises MappingError if one is incomplete or does not fit."""
+        tensors = [name for name, value in state.items() if is_tensor(value)]
+        for family in families(self.patterns, tensors).values():
+            there = next(iter(family.values()))
+            missing = [pattern for number, pattern in enumerate(self.patterns) if number not in family]
+            if missing:
+                raise MappingError(f"{self.summary}: {there.string!r} has no part that matches {missing[0]!r}.")
+            names = tuple(family[number].string for number in range(len(self.patterns)))
+            axis = self._checked_axis(names, [state[name] for name in names])
+
+            def change(values: Sequence[Any], axis: int = axis) -> list[Any]:
+                return [_joined(values, axis)]
+
+            yield Move(names, (expanded(there, self.to),), change)
+
+    def _checked_axis(self, names: tuple[str, ...], values: list[Any]) -> int:
+        axis = _axis(self, names[0], values[0], self.axis)
+        kinds = {(value.dtype, len(value.shape), (*value.shape[:axis], *value.shape[axis + 1 :])) for value in values}
+        if len(kinds) > 1:
+            kinds_text = ", ".join(f"{name} {v.dtype} {v.shape}" for name, v in zip(names, values, strict=True))
+            raise MappingError(f"{self.summary}: these do not fit together along axis {self.axis}: {kinds_text}.")
+        sizes = tuple(value.shape[axis] for value in values)
+        if self.sizes is not None and sizes != self.sizes:
+            raise _unfit(self, names[0], values[0], f"is part of a family of lengths {sizes}, not {self.sizes}")
+        return axis
+
+    def reversed(self) -> Split:
+        """Return the rule that splits again. Raises MappingError if the names cannot be swapped."""
+        swaps = [swapped(pattern, self.to) for pattern in self.patterns]
+        wholes = {whole for whole, _ in swaps}
+        if len(wholes) > 1:
+            raise MappingError(f"{self.to!r} cannot be reversed: the patterns of the parts have different groups.")
+        return Split(wholes.pop(), tuple(part for _, part in swaps), self.axis, self.sizes)
+
+
+def _viewed(value: Any, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Return a changed array of the same elements: at once for an array in memory, else later."""
+    return change(value) if isinstance(value, np.ndarray) else _computed(change, [value], shape, value.dtype)
+
+
+def _computed(
+    change: Callable[..., np.ndarray], values: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype
+) -> Deferred:
+    return Deferred(shape, dtype, lambda: change(*map(np.asarray, values)))
+
+
+def _part(value: Any, axis: int, part: slice) -> Any:
+    key = (slice(None),) * axis + (part,)
+    if isinstance(value, np.ndarray):
+        return value[key]
+    shape = (*value.shape[:axis], part.stop - part.start, *value.shape[axis + 1 :])
+    # A tensor of an open checkpoint reads only the part.
+    return Deferred(shape, value.dtype, lambda: (value if hasattr(value, "__getitem__") else np.asarray(value))[key])
+
+
+def _joined(values: Sequence[Any], axis: int) -> Deferred:
+    first = values[0].shape
+    shape = (*first[:axis], sum(value.shape[axis] for value in values), *first[axis + 1 :])
+    return _computed(lambda *arrays: np.concatenate(arrays, axis), values, shape, values[0].dtype)
+
+
+def _resolved(shape: tuple[int, ...], size: int) -> tuple[int, ...] | None:
+    """Return a shape of `size` elements, with -1 replaced, or None if there is none."""
+    known = math.prod(length for length in shape if length != -1)
+    if -1 in shape:
+        if not known or size % known:
+            return None
+        return tuple(size // known if length == -1 else length for length in shape)
+    return shape if known == size else None
+
+
+def _axis(rule: Rule, name: str, value: Any, axis: int) -> int:
+    ndim = len(value.shape)
+    if not -ndim <= axis < ndim:
+        raise _unfit(rule, name, value, f"has no axis {axis}")
+    return axis % ndim
+
+
+def _unfit(rule: Rule, name: str, value: Any, why: str) -> MappingError:
+    return MappingError(f"{rule.summary}: {name!r} {why}. It is {value.dtype} {tuple(value.shape)}.")
+
+
+def _check_sizes(sizes: Any, count: int, axis: Any) -> None:
+    _check_ints((axis,))
+    if sizes is not None:
+        _check_ints(sizes)
+        if len(sizes) != count or min(sizes) < 0:
+            raise ArgumentError(f"sizes has a length for each of the {count} parts, not {sizes}.")
+
+
+def _check_ints(values: Any) -> None:
+    if not isinstance(values, tuple) or not all(type(value) is int for value in values):
+        raise ArgumentError(f"axes, shapes and sizes are whole numbers in a tuple, not {values!r:.60}.")
+
+
+def _check_order(axes: Any) -> None:
+    _check_ints(axes)
+    if sorted(axes) != list(range(len(axes))):
+        raise ArgumentError(f"axes are the numbers from 0 to {len(axes) - 1} in some order, not {axes}.")
+
+
+def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(axes.index(axis) for axis in range(len(axes)))
