@@ -14,6 +14,7 @@ ORACLES = {
     "tensorboard": ("tensorboard",),
     "gguf": ("gguf",),
     "onnx": ("onnx", "onnxruntime"),
+    "transformers": ("transformers",),
 }
 MISSING = [mark for mark, packages in ORACLES.items() if not all(map(find_spec, packages))]
 

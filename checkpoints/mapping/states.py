@@ -19,9 +19,9 @@ from ..state.deferred import Deferred
 from ..state.dtypes import numpy_dtype
 from ..state.sharing import STORAGE, Alias, Packed, View, pack, unpack
 from ..state.snapshot import copied_at_once
-from ..state.validation import checked_state
+from ..state.validation import check_names, checked_state
 from .application import Applied, applied, reversed_rules, unmapped
-from .rules import Rule
+from .rules import Rule, is_tensor
 
 
 def entries_of(checkpoint: Checkpoint, prefix: str = "", skip_unsupported: bool = False) -> dict[str, Any]:
@@ -87,7 +87,10 @@ def pack_mapped(packed: Packed, rules: Sequence[Rule], source: str, others: Mapp
         if isinstance(value, UnsupportedEntry):
             value.refuse()
     places = _places(result.state)
-    new = pack(*checked_state(result.state))
+    check_names(result.state)
+    tensors = {name: value for name, value in result.state.items() if is_tensor(value)}
+    extra = {name: value for name, value in result.state.items() if name not in tensors}
+    new = pack(tensors, extra, result.state)
     for family in renamed:
         _rename(packed, family, {name: places[id(values[name])] for name in family}, new)
     new.aliases = {name: new.aliases[name] for name in new.names if name in new.aliases}

@@ -11,11 +11,13 @@ import numpy as np
 from ..errors import ArgumentError, MismatchError, enough_memory, nearest
 from ..files import open_checkpoint
 from ..reading.lazy import Checkpoint
+from ..state.sharing import pack
 from .adapters import adapter_of
 from .ties import Loaded, lacking, with_shapes_of
 
 if TYPE_CHECKING:
     from ...core.commit.commit import Commit
+    from ..mapping import Mapping
 
 Ties = Literal["error", "restore", "copy"]
 
@@ -36,6 +38,7 @@ def load_model(
     prefix: str = "",
     verify: bool = True,
     skip_unsupported: bool = False,
+    mapping: Mapping | None = None,
 ) -> Any:
     """Copy the values in a file into the model's own arrays. Return (missing_keys, unexpected_keys).
 
@@ -47,7 +50,7 @@ def load_model(
     ties: what to do if names share memory in the file but not in the model. "error" refuses. "restore" makes them share
     memory in the model too; create the optimizer afterwards, since a tied name gets a new object. "copy" gives each
     name its own copy of the values. Names that are not loaded are ignored.
-    file, verify, skip_unsupported: as for load_file.
+    file, verify, skip_unsupported, mapping: as for load_file. The mapping applies to names without the prefix.
     Raises MismatchError listing every problem, also if no name matches, or what load_file raises. The model is
     unchanged in these cases, and an interrupt such as Ctrl-C leaves all of the old values or all of the new ones.
     """
@@ -55,7 +58,9 @@ def load_model(
     if ties not in get_args(Ties):
         raise ArgumentError(f'ties is "error", "restore" or "copy", not {ties!r}.')
     with open_checkpoint(file, verify=verify) as checkpoint:
-        load = plan_model(model, checkpoint, strict, cast, ties, prefix=prefix, skip_unsupported=skip_unsupported)
+        load = plan_model(
+            model, checkpoint, strict, cast, ties, prefix=prefix, skip_unsupported=skip_unsupported, mapping=mapping
+        )
     return load.apply()
 
 
@@ -88,6 +93,7 @@ def plan_model(
     *,
     prefix: str = "",
     skip_unsupported: bool = False,
+    mapping: Mapping | None = None,
 ) -> ModelLoad:
     """Read everything, and return the load that changes the model. Raises MismatchError as load_model does."""
     from ...core.commit.commit import Commit
@@ -99,7 +105,7 @@ def plan_model(
     if not any(name.startswith(prefix) for name in checkpoint):
         _refuse_prefix(source, targets.kind, prefix, checkpoint)
     live = {name: array for name, array in targets.known.items() if isinstance(array, np.ndarray)}
-    loaded = with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported))
+    loaded = with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported, mapping))
     steps, apart = [], [] if ties == "copy" else list(lacking(loaded, live))
     if ties == "restore":
         steps, apart = adapter.tie(model, targets, loaded.state, apart)
@@ -107,7 +113,9 @@ def plan_model(
     advice = [] if not problems else [_TIE if ties == "error" else _BUILD]
 
     def without_prefix(more: str) -> str:
-        return f"load_model(model, file, prefix={prefix + more!r})"
+        if mapping is None:
+            return f"load_model(model, file, prefix={prefix + more!r})"
+        return f"the mapping [*mapping, StripPrefix({more!r})]"
 
     try:
         plan, cause = plan_load(targets, loaded.state, strict, cast, source, "the file", without_prefix), None
@@ -121,9 +129,16 @@ def plan_model(
     raise MismatchError(source, targets.kind, problems, "\n".join(advice)) from cause
 
 
-def _part(checkpoint: Checkpoint, prefix: str, skip_unsupported: bool) -> Loaded:
-    """Return the entries whose names start with `prefix`, with the prefix removed."""
+def _part(checkpoint: Checkpoint, prefix: str, skip_unsupported: bool, mapping: Mapping | None) -> Loaded:
+    """Return the entries whose names start with `prefix`, with the prefix removed, as the mapping gives them."""
     is_exact = checkpoint.fingerprint is not None
+    if mapping is not None:
+        from ..mapping import rules_of
+        from ..mapping.states import load_mapped
+
+        state = load_mapped(checkpoint, rules_of(mapping), prefix=prefix, skip_unsupported=skip_unsupported)
+        arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+        return Loaded(state, pack(arrays, {}, arrays).aliases, is_exact)
     whole = checkpoint.load(prefix=prefix, skip_unsupported=skip_unsupported)
     state = {name.removeprefix(prefix): value for name, value in whole.items()}
     aliases = {

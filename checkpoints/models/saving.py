@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import files
 from .adapters import state_of
+
+if TYPE_CHECKING:
+    from ..mapping import Mapping as NameMapping
 
 
 def save_model(
@@ -20,6 +23,7 @@ def save_model(
     format: str | None = None,
     snapshot: bool = False,
     expand: bool = False,
+    mapping: NameMapping | None = None,
 ) -> None:
     """Write the state of a model to a file: every parameter, persistent buffer and extra state, with their ties.
 
@@ -35,4 +39,5 @@ def save_model(
         format=format,
         snapshot=snapshot,
         expand=expand,
+        mapping=mapping,
     )

@@ -29,7 +29,7 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Defe
             f"a state is a dict of arrays by name, not {type(state).__name__}. For a model use save_model."
         )
     state = _items_of(state)
-    _check_names(state)
+    check_names(state)
     arrays: dict[str, np.ndarray | Deferred] = {}
     extra: dict[str, Any] = {}
     for name, value in state.items():
@@ -72,7 +72,8 @@ def _items_of(state: Mapping[str, Any]) -> dict[str, Any]:
             raise _changed(error) from error
 
 
-def _check_names(names: Iterable[Any]) -> None:
+def check_names(names: Iterable[Any]) -> None:
+    """Raise StateError or UnsupportedTypeError if a name is not text that a file can hold."""
     try:
         "".join(names).encode()
     except (TypeError, UnicodeEncodeError):
