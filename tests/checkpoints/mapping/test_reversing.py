@@ -101,7 +101,7 @@ def mappings(draw: st.DrawFn) -> tuple[dict[str, Any], list[Rule]]:
             found = applied([*rules, rule], original, "the state").state
         except MappingError:
             continue
-        if all(hasattr(value, "shape") or name.endswith("_extra_state") for name, value in found.items()):
+        if all(hasattr(value, "shape") or name.rpartition(".")[2] == "_extra_state" for name, value in found.items()):
             rules.append(rule)
     return original, rules
 
