@@ -39,15 +39,15 @@ def assert_roundtrip(model_or_state: Any, formats: Iterable[str] | None = None) 
     """
     import tempfile
 
-    is_state = isinstance(model_or_state, Mapping)
+    before = state_of(model_or_state)
     problems: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for suffix in _suffixes(formats):
             path = os.path.join(folder, f"state{suffix}")
             found: list[str] = []
             try:
-                found += _differences(dict(model_or_state if is_state else state_of(model_or_state)), path)
-                if not is_state:
+                found += _differences(dict(before), path)
+                if before is not model_or_state:
                     found += _differences_in_model(model_or_state, path)
             except CheckpointError as error:
                 found.append(str(error).replace("\n", "\n    "))
@@ -55,7 +55,7 @@ def assert_roundtrip(model_or_state: Any, formats: Iterable[str] | None = None) 
             if len(found) > _MOST_LINES:
                 problems.append(f"in {suffix}: and {len(found) - _MOST_LINES:,} more")
     if problems:
-        what = "the state" if is_state else type(model_or_state).__name__
+        what = "the state" if isinstance(model_or_state, Mapping) else type(model_or_state).__name__
         raise AssertionError("\n  ".join([f"{what} does not survive a save and a load:", *problems]))
 
 

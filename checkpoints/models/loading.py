@@ -106,7 +106,7 @@ def plan_model(
         _refuse_prefix(source, targets.kind, prefix, checkpoint)
     live = {name: array for name, array in targets.known.items() if isinstance(array, np.ndarray)}
     loaded = with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported, mapping))
-    steps, apart = [], [] if ties == "copy" else list(lacking(loaded, live))
+    steps, apart = [], [] if ties == "copy" or not adapter.binds_ties else list(lacking(loaded, live))
     if ties == "restore":
         steps, apart = adapter.tie(model, targets, loaded.state, apart)
     problems = [f"{pair.name}  shares memory with {pair.partner} in the file, not in the model" for pair in apart]

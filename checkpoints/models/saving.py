@@ -21,14 +21,15 @@ def save_model(
     durable: bool = True,
     max_shard_size: int | str | None = None,
     format: str | None = None,
+    layout: str | None = None,
     snapshot: bool = False,
     expand: bool = False,
     mapping: NameMapping | None = None,
 ) -> None:
     """Write the state of a model to a file: every parameter, persistent buffer and extra state, with their ties.
 
-    model: a Module of statezoo, a model of another framework, or an object whose state_dict() save_file takes. For the
-    other arguments and the errors, see save_file.
+    model: a Module of statezoo, a model of another framework, a tree of arrays, or an object with state_dict() and
+    load_state_dict(). See docs/frameworks.md. For the other arguments and the errors, see save_file.
     """
     files.save_file(
         state_of(model),
@@ -37,6 +38,7 @@ def save_model(
         durable=durable,
         max_shard_size=max_shard_size,
         format=format,
+        layout=layout,
         snapshot=snapshot,
         expand=expand,
         mapping=mapping,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ContextDecorator
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import StateError, UnsupportedTypeError
-from . import torch_tensors
+from . import dtypes, torch_tensors
 from .deferred import Deferred
 
 EXTRA = "_extra_state"
@@ -33,7 +34,7 @@ def checked_state(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray | Defe
     arrays: dict[str, np.ndarray | Deferred] = {}
     extra: dict[str, Any] = {}
     for name, value in state.items():
-        array = value if type(value) is np.ndarray or isinstance(value, Deferred) else _as_array(name, value)
+        array = value if type(value) is np.ndarray or isinstance(value, Deferred) else as_array(name, value)
         if array is not None:
             arrays[name] = array
         elif name.rpartition(".")[2] == EXTRA:
@@ -81,7 +82,7 @@ def check_names(names: Iterable[Any]) -> None:
             _check_text(name, "the name of a tensor")
 
 
-def _as_array(name: str, value: Any) -> np.ndarray | None:
+def as_array(name: str, value: Any) -> np.ndarray | None:
     """Return the memory of an array, a Tensor or another framework's tensor, or None for any other value."""
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedTypeError(
@@ -92,6 +93,9 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
         return np.asarray(value)
     if torch_tensors.is_tensor(value):
         return torch_tensors.memory_of(name, value)
+    mlx = sys.modules.get("mlx.core")
+    if mlx is not None and isinstance(value, mlx.array):
+        return _memory_of_mlx(value, mlx)
     data = getattr(value, "data", None)
     if isinstance(data, np.ndarray):
         return data
@@ -101,6 +105,16 @@ def _as_array(name: str, value: Any) -> np.ndarray | None:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UnsupportedTypeError(f"{name!r} cannot be read as a NumPy array: {error}.") from error
+
+
+def _memory_of_mlx(array: Any, mlx: Any) -> np.ndarray:
+    """Return the memory of an array of MLX, read-only: a copy of the array may have the same memory."""
+    if array.dtype == mlx.bfloat16:  # NumPy knows no buffers of this dtype
+        memory = np.asarray(array.view(mlx.uint16)).view(dtypes.numpy_dtype("BF16"))
+    else:
+        memory = np.asarray(array)
+    memory.flags.writeable = False
+    return memory
 
 
 def _checked_extra(name: str, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..files import open_checkpoint, packed_of
@@ -25,15 +24,14 @@ def fingerprint(file_or_state: Any, *, progress: Progress | None = None) -> str:
     Metadata does not count.
     Raises StateError for a state that cannot be saved, CorruptError or another CheckpointError.
     """
-    if not isinstance(file_or_state, Mapping):
-        if find_adapter(file_or_state) is not None:
-            return fingerprint(state_of(file_or_state), progress=progress)
+    if not isinstance(file_or_state, Checkpoint) and find_adapter(file_or_state) is None:
         with open_checkpoint(file_or_state) as checkpoint:
             return fingerprint(checkpoint, progress=progress)
-    is_open = isinstance(file_or_state, Checkpoint)
-    if is_open and (stored := file_or_state.fingerprint) is not None and not file_or_state.has_old_digests:
+    state = state_of(file_or_state)
+    is_open = isinstance(state, Checkpoint)
+    if is_open and (stored := state.fingerprint) is not None and not state.has_old_digests:
         return stored
-    packed = packed_of(file_or_state)
+    packed = packed_of(state)
     tensors, progress = specs_of(packed.stored), progress or silent
     digests = {name: _digest_of(array, tensors[name].size_bytes, progress) for name, array in packed.stored.items()}
     return Manifest.of(packed, {}, {}).with_digests(tensors, digests).fingerprint

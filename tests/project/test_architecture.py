@@ -109,6 +109,7 @@ def test_core_imports_nothing_of_the_project_and_checkpoints_read_files_without_
     assert users <= {
         "checkpoints/models",
         "checkpoints/models/adapters",
+        "checkpoints/models/trees",
         "checkpoints/runs/training",
         "checkpoints/runs/history",
         "checkpoints/testing",

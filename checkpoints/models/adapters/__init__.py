@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import Any
 
 from ...errors import ArgumentError, UnsupportedTypeError
+from ...reading.lazy import Checkpoint
 from ...state.validation import reading_names
+from ..trees.structure import is_flat, is_pytree
 from .adapter import Adapter as Adapter
 from .adapter import Pair as Pair
 
@@ -16,7 +18,12 @@ _CORE = __name__.rpartition(".checkpoints.")[0] + ".core"
 _BUILT_IN = {
     f"{_CORE}.nn.module.module.Module": "ours",
     "torch.nn.modules.module.Module": "torch_",
+    "keras.src.layers.layer.Layer": "keras_",
+    "flax.nnx.module.Module": "nnx",
+    "flax.nnx.pytreelib.Pytree": "nnx",
+    "mlx.nn.layers.base.Module": "mlx_",
 }
+_TREES = "trees"
 _registered: dict[type | str, Adapter] = {}
 
 
@@ -37,14 +44,8 @@ def register_adapter(kind: type | str, adapter: Adapter) -> None:
 
 def find_adapter(model: Any) -> Adapter | None:
     """Return the adapter of a model, or None if nothing is known of its class."""
-    for kind in type(model).__mro__:
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        found = _registered.get(kind) or _registered.get(name)
-        if found is not None:
-            return found
-        if name in _BUILT_IN:
-            return _built_in(_BUILT_IN[name])
-    return _built_in("stateful") if callable(getattr(model, "state_dict", None)) else None
+    found = _find(model)
+    return import_module(f".{found}", __name__).ADAPTER if isinstance(found, str) else found
 
 
 def adapter_of(model: Any) -> Adapter:
@@ -52,17 +53,34 @@ def adapter_of(model: Any) -> Adapter:
     found = find_adapter(model)
     if found is None:
         raise UnsupportedTypeError(
-            f"a model is a statezoo or PyTorch Module, or an object with state_dict() and load_state_dict(), not "
-            f"{type(model).__name__}. For a dict of arrays: save_file, load_file. For any other: register_adapter."
+            "a model is one of statezoo, PyTorch, Keras, JAX, flax or MLX, a dict of arrays, or an object with "
+            f"state_dict() and load_state_dict(), not {type(model).__name__}. For any other, call register_adapter."
         )
     return found
 
 
 def state_of(model: Any) -> Mapping[str, Any]:
-    """Return the state of a model, as for save_file. Raises UnsupportedTypeError if nothing is known of its class."""
+    """Return the state of a model, as for save_file. An open Checkpoint is one.
+
+    Raises UnsupportedTypeError if nothing is known of its class.
+    """
+    if isinstance(model, Checkpoint):
+        return model
     with reading_names():
+        if isinstance(model, Mapping) and _find(model) == _TREES and is_flat(model):
+            return model
         return adapter_of(model).state(model)
 
 
-def _built_in(file: str) -> Adapter:
-    return import_module(f".{file}", __name__).ADAPTER
+def _find(model: Any) -> Adapter | str | None:
+    """Return the adapter of a model, or the file of a built-in one. No file is imported."""
+    for kind in type(model).__mro__:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        found = _registered.get(kind) or _registered.get(name) or _BUILT_IN.get(name)
+        if found is not None:
+            return found
+    if is_pytree(model):
+        return _TREES
+    if callable(getattr(model, "state_dict", None)):
+        return "stateful"
+    return _TREES if isinstance(model, Mapping | list | tuple) else None

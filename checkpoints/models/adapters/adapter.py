@@ -37,6 +37,9 @@ class Pair(NamedTuple):
 class Adapter(ABC):
     """What the library knows of one kind of model. A subclass defines `state` and `load`."""
 
+    # False if a tie in a model only says that a value is stored once: then a load ties what the file ties.
+    binds_ties = True
+
     @abstractmethod
     def state(self, model: Any) -> Mapping[str, Any]:
         """Return the state of a model: NumPy arrays by name, and extra state.

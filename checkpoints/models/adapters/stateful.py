@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ....core.errors import StateDictError
+from ..trees.leaves import arrays_of, new_leaves
+from ..trees.structure import leaves_of, rebuilt
 from .adapter import Adapter
 
 if TYPE_CHECKING:
@@ -14,14 +18,27 @@ if TYPE_CHECKING:
 
 
 class _Stateful(Adapter):
+    """A state_dict may be a tree: load_state_dict gets one of the same structure."""
+
     def state(self, model: Any) -> Mapping[str, Any]:
-        return model.state_dict()
+        return arrays_of(leaves_of(model.state_dict()))
 
     def load(self, model: Any, values: Mapping[str, Any], commit: Commit) -> None:
         """Add a call of load_state_dict, which is undone by another call with the state of now."""
-        before = copy.deepcopy(dict(model.state_dict()))
-        load = partial(model.load_state_dict, {**before, **values})
-        commit.call(load, keep=[model], revert=partial(model.load_state_dict, before))
+        kind, tree = type(model).__name__, model.state_dict()
+        leaves = leaves_of(tree)
+        now = {n: np.array(value) if isinstance(value, np.ndarray) else value for n, value in arrays_of(leaves).items()}
+        before = rebuilt(tree, new_leaves(kind, leaves, now))
+        after = rebuilt(tree, new_leaves(kind, leaves, values))
+        commit.call(partial(_load, kind, model, after), keep=[model], revert=partial(model.load_state_dict, before))
 
 
 ADAPTER = _Stateful()
+
+
+def _load(kind: str, model: Any, state: Any) -> None:
+    try:
+        model.load_state_dict(state)
+    except Exception as error:
+        what = f"load_state_dict() refused the state: {type(error).__name__}: {error}"
+        raise StateDictError(kind, [what], f"Check load_state_dict() of {kind}.") from error

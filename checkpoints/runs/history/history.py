@@ -100,8 +100,8 @@ class History:
     ) -> str:
         """Save the state of a step with its metrics, remove the checkpoints not to keep, and return the path.
 
-        state: what `save_file` takes, or a model as for `save_model`. metrics: numbers by name, stored
-        as floats. If there are any, the history's metric must be among them. metadata: as in `save_file`.
+        state: what `save_file` takes, or a model as for `save_model`. metrics: numbers by name, stored as floats. If
+        there are any, the history's metric must be among them. metadata: as in `save_file`.
         A checkpoint of the same step is replaced. With `background`, this call only copies the state, into memory that
         the next save reuses. A thread does the rest, one save at a time: a save waits for the one before it. If the
         thread fails, the next call or `close()` raises the error.
@@ -111,7 +111,7 @@ class History:
             self._background.wait()
             files.check_step(step)
             strings = self._metadata(step, metrics or {}, metadata or {})
-            state_dict = state if isinstance(state, Mapping) else state_of(state)
+            state_dict = state_of(state)
             path = files.path_of(self.folder, step, self._suffix)
             if self._snapshots is None:
                 self._write(step, path, state_dict, strings)

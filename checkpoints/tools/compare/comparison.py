@@ -48,9 +48,9 @@ def diff(a: Any, b: Any, *, progress: Progress | None = None) -> Difference:
 
 
 def _opened(given: Any, files: ExitStack) -> Mapping[str, Any]:
-    if isinstance(given, Mapping):
-        return given
-    return files.enter_context(open_checkpoint(given)) if find_adapter(given) is None else state_of(given)
+    if isinstance(given, Checkpoint) or find_adapter(given) is not None:
+        return state_of(given)
+    return files.enter_context(open_checkpoint(given))
 
 
 def _tensor_changes(one: Side, other: Side, progress: Progress) -> list[TensorChange]:

@@ -61,12 +61,14 @@ class Targets(NamedTuple):
 
     kind: the name of the model's class. known: by name, in order, an array for each array and anything else for each
     extra state. may_be_absent: names that a state may lack. in_place: whether the load writes into these arrays.
+    apart: how names start that a state may have besides, such as those of an optimizer.
     """
 
     kind: str
     known: Mapping[str, Any]
     may_be_absent: Collection[str] = ()
     in_place: bool = True
+    apart: tuple[str, ...] = ()
 
 
 def plan_load(
@@ -119,6 +121,7 @@ class LoadPlan:
         self._extra: dict[str, Any] = {}
         self._problems: dict[str, tuple[str, str]] = {}  # name -> (what is wrong, advice)
         self._position: dict[str, int] = {}  # of each name in the model
+        self._conversions: dict[tuple[int, np.dtype], tuple[np.ndarray, np.ndarray | None]] = {}
 
     @property
     def values(self) -> dict[str, Any]:
@@ -141,7 +144,9 @@ class LoadPlan:
                 self._compare(name, target, state[name])
             else:
                 self._extra[name] = state[name]
-        self.unexpected_keys += [name for name in state if name not in known]
+        self.unexpected_keys += [
+            name for name in state if name not in known and not name.startswith(self._targets.apart)
+        ]
         self._position = {name: position for position, name in enumerate(known)}
         matches = bool(self._copies or self._extra)
         if self._strict:
@@ -169,10 +174,17 @@ class LoadPlan:
             self._blame_dtype(name, values, target, _CONVERT)
         elif not self._cast:
             self._blame_dtype(name, values, target, _CAST)
-        elif (converted := _convert(values, target.dtype)) is None:
+        elif (converted := self._converted(values, target.dtype)) is None:
             self._problems[name] = (f"has values in {self._place} that do not fit {target.dtype}", _CONVERT)
         else:
             self._copies[name] = (target, converted)
+
+    def _converted(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
+        """Return what _convert returns. An array with several names is converted once, so that it stays one."""
+        key = id(values), dtype
+        if key not in self._conversions:
+            self._conversions[key] = values, _convert(values, dtype)
+        return self._conversions[key][1]
 
     def _blame_shape(self, name: str, values: np.ndarray, target: np.ndarray) -> None:
         self.mismatched_keys.append((name, values.shape, target.shape))

@@ -297,8 +297,8 @@ def test_a_missing_file_and_wrong_arguments_are_errors(path: Path):
         load_model(core.Linear(1, 1), path)
     with pytest.raises(ArgumentError, match='ties is "error", "restore" or "copy", not True'):
         load_model(core.Linear(1, 1), path, ties=True)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(UnsupportedTypeError, match=r"a model is .*, not dict\. For a dict of arrays: save_file"):
-        save_model({}, path)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UnsupportedTypeError, match=r"a model is .*, not int\. For any other, call register_adapter\."):
+        save_model(1, path)
     with pytest.raises(UnsupportedTypeError, match=r"For a model use save_model"):
         save_file(core.Linear(1, 1), path)  # pyright: ignore[reportArgumentType]
 

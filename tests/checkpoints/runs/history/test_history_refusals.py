@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path):
         ((1.0, {}), ArgumentError, "a step must be a whole number, 0 or more, not 1.0"),
         ((10**100, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
         ((10**5000, {}), ArgumentError, "a step must have at most 100 digits, and this one has more"),
-        ((1, 1), UnsupportedTypeError, "a model is .*, not int. For a dict of arrays: save_file"),
+        ((1, 1), UnsupportedTypeError, "a model is .*, not int. For any other, call register_adapter"),
         (
             (1, {}, {"loss": "low"}),
             ArgumentError,

@@ -1,0 +1,173 @@
+"""The models of Keras 3, with any backend.
+
+The names are those of a `.weights.h5` file of Keras, with dots: `layers.dense.vars.0`. They come from attributes,
+classes and positions, so they are the same for two models of one kind. The names of layers are not: Keras counts the
+layers that a process makes. A layer that is used twice has one name. A variable in two layers has two, which are tied.
+
+Keras does not save all variables exactly. Here, `layers.dropout.seed_generators.0` is the state of a seed generator,
+which Keras leaves out, and `layers.dense.variables.0` a variable of a layer with LoRA, which Keras merges.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ....core.commit.commit import Commit
+from ....core.nn.module.loading import Targets
+from ...errors import StateError
+from ...state.validation import as_array
+from ..trees.leaves import arrays_of, leaf_like
+from ..trees.structure import Leaf
+from .adapter import Adapter
+
+_SEEDS = "seed_generators"
+# Some backends have no dtype for seeds, which have 32 bits and no sign.
+_SEED_DTYPE = np.dtype(np.uint32)
+
+
+class _Keras(Adapter):
+    def state(self, model: Any) -> Mapping[str, Any]:
+        leaves = _leaves_of(model)
+        state = arrays_of(leaves, _place_of)
+        return {name: array.astype(_SEED_DTYPE) if _is_seed(leaves[name]) else array for name, array in state.items()}
+
+    def targets(self, model: Any) -> Targets:
+        leaves = _leaves_of(model)
+        seeds = [name for name, leaf in leaves.items() if _is_seed(leaf)]
+        # A file of Keras has the state of the optimizers too.
+        apart = "optimizer.", *(f"{path}." for path, part in _parts(model, "", set()) if _is_optimizer(part))
+        return Targets(type(model).__name__, self.state(model), seeds, in_place=False, apart=apart)
+
+    def load(self, model: Any, values: Mapping[str, Any], commit: Commit) -> None:
+        stores: dict[int, tuple[Any, dict[str, Any]]] = {}
+        leaves = _leaves_of(model)
+        for name, value in values.items():
+            leaf = leaves[name]
+            if _is_variable(leaf.owner):
+                _assign(name, leaf.owner, value, commit)
+            else:
+                stores.setdefault(id(leaf.owner), (leaf.owner, {}))[1][leaf.key] = value
+        for layer, store in stores.values():
+            before = {leaf.key: np.array(leaf.value) for leaf in leaves.values() if leaf.owner is layer}
+            commit.call(
+                functools.partial(layer.load_own_variables, before | store),
+                keep=[],
+                revert=functools.partial(layer.load_own_variables, before),
+            )
+
+
+ADAPTER = _Keras()
+
+
+def _assign(name: str, variable: Any, value: np.ndarray, commit: Commit) -> None:
+    """Add the assignment of a value to a variable. Only in TensorFlow, and on devices of PyTorch, it is Python code."""
+    raw = variable._value
+    memory: Any = as_array(name, raw)
+    value = value.astype(memory.dtype, copy=False)  # of a seed
+    backend = type(raw).__module__.partition(".")[0]
+    if backend == "torch" and raw.device.type == "cpu":
+        commit.write(memory, value)
+    elif backend in ("numpy", "jaxlib"):
+        # A property of this name, as with flax, is Python code.
+        place = "_value" if "_value" in vars(variable) else "_raw_value"
+        commit.add([(object.__setattr__, variable, place, leaf_like(raw, value))])
+    else:
+        commit.call(
+            functools.partial(variable.assign, value), keep=[], revert=functools.partial(variable.assign, memory.copy())
+        )
+
+
+def _leaves_of(model: Any) -> dict[str, Leaf]:
+    """Return the variables of a model, and the values that its layers save by methods of their own, by name.
+
+    Raises StateError for a model that has no variables yet.
+    """
+    if not model.built:
+        raise StateError(
+            f"{type(model).__name__} is not built, so it has no variables yet. Call it on some data, or call its "
+            "build() with the shape of the input."
+        )
+    leaves = {}
+    for path, layer in _parts(model, "", set()):
+        for name, leaf in () if _is_optimizer(layer) else _own_leaves(layer):
+            leaves[f"{path}.{name}" if path else name] = leaf
+    return leaves
+
+
+def _own_leaves(layer: Any) -> Iterator[tuple[str, Leaf]]:
+    own = [*getattr(layer, "_trainable_variables", ()), *getattr(layer, "_non_trainable_variables", ())]
+    saved: dict[str, Any] = {}
+    if getattr(layer, "lora_enabled", False):
+        yield from ((f"variables.{place}", _variable(variable)) for place, variable in enumerate(own))
+    else:
+        layer.save_own_variables(saved)
+    if all(map(_is_variable, saved.values())):
+        yield from ((f"vars.{key}", _variable(variable)) for key, variable in saved.items())
+    else:
+        yield from ((f"vars.{key}", Leaf(np.asarray(value), layer, key, True)) for key, value in saved.items())
+    for place, generator in enumerate(getattr(layer, "_seed_generators", ())):
+        yield f"{_SEEDS}.{place}", _variable(generator.state, _SEEDS)
+
+
+def _variable(variable: Any, kind: str = "variables") -> Leaf:
+    if variable._value is None:
+        raise StateError(f"the variable {variable.path} has no value yet. Call the model on some data.")
+    return Leaf(variable._value, variable, kind, True)
+
+
+def _parts(part: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the layers and optimizers of a model with their paths, as `_save_state` of Keras does."""
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if hasattr(part, "save_own_variables"):
+        yield path, part
+    for attribute, child in import_module("keras.src.saving.saving_lib")._walk_saveable(part):
+        yield from _parts_in(child, f"{path}.{attribute}" if path else attribute, seen, set())
+
+
+def _parts_in(value: Any, path: str, seen: set[int], containers: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the layers in an attribute of a layer, which may be a list, tuple or dict of layers."""
+    if _is_part(value):
+        yield from _parts(value, path, seen)
+    elif isinstance(value, list | tuple | dict) and id(value) not in containers:
+        containers.add(id(value))
+        counts: Counter[str] = Counter()
+        for child in value.values() if isinstance(value, dict) else value:
+            if _is_part(child) or isinstance(child, list | tuple | dict):
+                kind = _snake_case(type(child).__name__) if _is_part(child) else "container"
+                name = f"{kind}_{counts[kind]}" if counts[kind] else kind
+                counts[kind] += 1
+                yield from _parts_in(child, f"{path}.{name}", seen, containers)
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, import_module("keras.src.saving.keras_saveable").KerasSaveable)
+
+
+def _is_optimizer(part: Any) -> bool:
+    return part._obj_type() == "Optimizer"
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, import_module("keras").Variable)
+
+
+def _is_seed(leaf: Leaf) -> bool:
+    return leaf.key == _SEEDS
+
+
+def _snake_case(name: str) -> str:
+    return import_module("keras.src.utils.naming").to_snake_case(name)
+
+
+def _place_of(name: str, leaf: Leaf) -> Hashable:
+    """Return a key that is equal for two names of one variable."""
+    is_torch = type(leaf.value).__module__.startswith("torch")  # two variables may share a parameter
+    return id(leaf.value if is_torch else leaf.owner), leaf.key

@@ -1,0 +1,1 @@
+"""Trees of arrays: their structure, and their leaves as NumPy arrays."""
