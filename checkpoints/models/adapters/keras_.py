@@ -10,9 +10,9 @@ which Keras leaves out, and `layers.dense.variables.0` a variable of a layer wit
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -21,10 +21,10 @@ import numpy as np
 from ....core.commit.commit import Commit
 from ....core.nn.module.loading import Targets
 from ...errors import StateError
-from ...state.validation import as_array
 from ..trees.leaves import arrays_of, leaf_like
 from ..trees.structure import Leaf
 from .adapter import Adapter
+from .torch_ import add_write
 
 _SEEDS = "seed_generators"
 # Some backends have no dtype for seeds, which have 32 bits and no sign.
@@ -50,37 +50,35 @@ class _Keras(Adapter):
         for name, value in values.items():
             leaf = leaves[name]
             if _is_variable(leaf.owner):
-                _assign(name, leaf.owner, value, commit)
+                _add_assignment(name, leaf.owner, value, commit)
             else:
                 stores.setdefault(id(leaf.owner), (leaf.owner, {}))[1][leaf.key] = value
         for layer, store in stores.values():
             before = {leaf.key: np.array(leaf.value) for leaf in leaves.values() if leaf.owner is layer}
             commit.call(
-                functools.partial(layer.load_own_variables, before | store),
+                partial(layer.load_own_variables, before | store),
                 keep=[],
-                revert=functools.partial(layer.load_own_variables, before),
+                revert=partial(layer.load_own_variables, before),
             )
 
 
 ADAPTER = _Keras()
 
 
-def _assign(name: str, variable: Any, value: np.ndarray, commit: Commit) -> None:
-    """Add the assignment of a value to a variable. Only in TensorFlow, and on devices of PyTorch, it is Python code."""
+def _add_assignment(name: str, variable: Any, value: np.ndarray, commit: Commit) -> None:
+    """Add to a commit the assignment of a value to a variable. Only for TensorFlow, it is Python code."""
     raw = variable._value
-    memory: Any = as_array(name, raw)
-    value = value.astype(memory.dtype, copy=False)  # of a seed
     backend = type(raw).__module__.partition(".")[0]
-    if backend == "torch" and raw.device.type == "cpu":
-        commit.write(memory, value)
+    value = value.astype(variable._dtype, copy=False)  # of a seed
+    if backend == "torch":
+        add_write(name, raw.detach(), value, commit)
     elif backend in ("numpy", "jaxlib"):
         # A property of this name, as with flax, is Python code.
         place = "_value" if "_value" in vars(variable) else "_raw_value"
         commit.add([(object.__setattr__, variable, place, leaf_like(raw, value))])
     else:
-        commit.call(
-            functools.partial(variable.assign, value), keep=[], revert=functools.partial(variable.assign, memory.copy())
-        )
+        before = np.array(variable)
+        commit.call(partial(variable.assign, value), keep=[], revert=partial(variable.assign, before))
 
 
 def _leaves_of(model: Any) -> dict[str, Leaf]:

@@ -61,12 +61,7 @@ class _Torch(Adapter):
         # Names that are tied have equal values, which are written once.
         distinct = {(t.data_ptr(), t.dtype, t.shape, t.stride()): name for name, t in tensors.items()}
         for name in distinct.values():
-            tensor = tensors[name]
-            if _is_on_host(tensor):
-                commit.write(memory_of(name, tensor), values[name])
-                commit.add(_steps_to_count(tensor))
-            else:
-                commit.add([(_torch().Tensor.copy_, tensor, _tensor_of(values[name]))])
+            add_write(name, tensors[name], values[name], commit)
 
     def tie(
         self, model: Any, targets: Targets, state: Mapping[str, Any], pairs: Iterable[Pair]
@@ -97,6 +92,15 @@ ADAPTER = _Torch()
 
 def _torch() -> Any:
     return sys.modules["torch"]
+
+
+def add_write(name: str, tensor: Any, values: np.ndarray, commit: Commit) -> None:
+    """Add to a commit the copy of values into a tensor, which may be on any device."""
+    if _is_on_host(tensor):
+        commit.write(memory_of(name, tensor), values)
+        commit.add(_steps_to_count(tensor))
+    else:
+        commit.add([(_torch().Tensor.copy_, tensor, _tensor_of(values))])
 
 
 def _steps_to_count(tensor: Any) -> list[Step]:
