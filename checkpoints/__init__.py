@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .runs.history.retention import Saved
     from .runs.training import load_training, save_training, training_state
     from .tools.compare.comparison import diff
+    from .tools.explanation import explain
     from .tools.fingerprints import fingerprint
     from .tools.inspection import inspect
     from .tools.rewrite.averaging import average
@@ -67,6 +68,7 @@ else:
         "convert": ".tools.rewrite.conversion",
         "diff": ".tools.compare.comparison",
         "edit": ".tools.rewrite.editing",
+        "explain": ".tools.explanation",
         "fingerprint": ".tools.fingerprints",
         "inspect": ".tools.inspection",
         "load_training": ".runs.training",
@@ -113,6 +115,7 @@ __all__ = [
     "convert",
     "diff",
     "edit",
+    "explain",
     "fingerprint",
     "inspect",
     "load_file",

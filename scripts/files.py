@@ -30,6 +30,13 @@ def _add_conversion(parser: argparse.ArgumentParser) -> None:
         "--expand", action="store_true", help="store shared tensors under each of their names, for other readers"
     )
     parser.add_argument("--dequantize", action="store_true", help="write quantised tensors of a GGUF file as float32")
+    parser.add_argument("--map", metavar="RULES", help="change names and layouts by a .toml file of rules, or a preset")
+    parser.add_argument("--reverse", action="store_true", help="apply the rules of --map in the opposite direction")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing, and print what --map does, compared with an existing target",
+    )
     add_json(parser)
 
 
@@ -61,6 +68,15 @@ def _diff(parsed: argparse.Namespace) -> Outcome:
 
 
 def _convert(parsed: argparse.Namespace) -> Outcome:
+    mapping = None if parsed.map is None else checkpoints.mapping.rules_of(parsed.map)
+    if parsed.reverse:
+        if mapping is None:
+            raise checkpoints.ArgumentError("--reverse needs the rules to reverse: add --map RULES.")
+        mapping = checkpoints.mapping.reverse(mapping)
+    if parsed.dry_run:
+        target = parsed.target if os.path.exists(parsed.target) else None
+        found = checkpoints.explain(parsed.source, mapping or [], target, dequantize=parsed.dequantize)
+        return outcome(found, parsed.json, 0 if found.fits else 1)
     stored_bytes = _stored_bytes(parsed.source)
     with progress("convert", stored_bytes) as update:
         checkpoints.convert(
@@ -70,6 +86,7 @@ def _convert(parsed: argparse.Namespace) -> Outcome:
             layout=parsed.layout,
             expand=parsed.expand,
             dequantize=parsed.dequantize,
+            mapping=mapping,
             progress=update,
         )
     if parsed.json:
@@ -102,7 +119,14 @@ def _stored_bytes(file: str) -> int:
 VERBS = {
     "inspect": Verb(_add_file, _inspect, ("statezoo inspect model.safetensors --json",)),
     "diff": Verb(_add_two_files, _diff, ("statezoo diff before.safetensors after.h5",)),
-    "convert": Verb(_add_conversion, _convert, ("statezoo convert model.h5 model.safetensors --max-shard-size 5GB",)),
+    "convert": Verb(
+        _add_conversion,
+        _convert,
+        (
+            "statezoo convert model.h5 model.safetensors --max-shard-size 5GB",
+            "statezoo convert theirs.weights.h5 ours.safetensors --map keras --dry-run",
+        ),
+    ),
     "repair": Verb(_add_repair, _repair, ("statezoo repair model.safetensors intact.safetensors",)),
     "fingerprint": Verb(_add_file, _fingerprint, ("statezoo fingerprint model.h5",)),
 }

@@ -12,7 +12,7 @@ docs/mapping.md lists the rules, the presets and the form of a file of rules.
 from .layouts import Cast, Concatenate, Regroup, Reshape, Split, Transpose
 from .presets import PRESETS
 from .rules import AddPrefix, Fill, Ignore, Preset, Rename, Rewrite, Rule, StripPrefix
-from .text import Mapping, rules_of
+from .text import Mapping, reverse, rules_of
 
 __all__ = [
     "PRESETS",
@@ -31,5 +31,6 @@ __all__ = [
     "Split",
     "StripPrefix",
     "Transpose",
+    "reverse",
     "rules_of",
 ]

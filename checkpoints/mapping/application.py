@@ -13,14 +13,14 @@ import numpy as np
 
 from ..errors import MappingError, on_one_line
 from ..state.deferred import Deferred
-from .rules import Ignore, Move, Preset, Rule, State, is_tensor
+from .rules import Fill, Ignore, Move, Preset, Rule, State, is_tensor
 
 _MOST_LINES = 20
 
 
 @dataclass
 class Origin:
-    """Where a name comes from. names: in the original state. rules: the summaries of the rules, in order."""
+    """Where a name comes from. names: in the original state, none for one that a rule added. rules: what they do."""
 
     names: tuple[str, ...]
     rules: tuple[str, ...] = ()
@@ -35,21 +35,22 @@ class Applied:
     ignored: dict[str, str] = field(default_factory=dict)
 
 
-def applied(rules: Sequence[Rule], state: State, source: str) -> Applied:
+def applied(rules: Sequence[Rule], state: State, source: str, *, must_match: bool = True) -> Applied:
     """Return a state after rules. No deferred array is computed. source: the name of the state, for messages.
 
-    Raises MappingError for a rule that matches nothing or does not fit, or if two names become one.
+    Raises MappingError for a rule that does not fit, if two names become one, or with `must_match` for a rule that
+    matches nothing.
     """
     result = Applied(dict(state), {name: Origin((name,)) for name in state})
     for rule in rules:
         if isinstance(rule, Preset):
             matched = [_apply(part, result, source) for part in rule.rules]
-            if not any(matched):
+            if must_match and not any(matched):
                 raise MappingError(
                     f"the preset {rule.name!r} matches no name in {source}{_names(result.state)} Use another preset or "
                     "your own rules; checkpoints.explain() shows what they do."
                 )
-        elif not _apply(rule, result, source):
+        elif not _apply(rule, result, source) and must_match:
             raise MappingError(
                 f"{rule} matches no name in {source}{_names(result.state)} A pattern has to match a whole name as it "
                 "is after the rules before it."
@@ -167,7 +168,8 @@ def _given(
     names = tuple(dict.fromkeys(name for origin in before for name in origin.names))
     steps = tuple(dict.fromkeys(step for origin in before for step in origin.rules))
     for new, value in zip(move.given, values, strict=False):
-        yield new, value, Origin(names, (*steps, rule.summary))
+        is_new = isinstance(rule, Fill) and new not in move.taken
+        yield new, value, Origin((), (rule.summary,)) if is_new else Origin(names, (*steps, rule.summary))
 
 
 def _add(

@@ -148,7 +148,8 @@ class Regroup(_Change):
         )
 
         def change(array: np.ndarray) -> np.ndarray:
-            return array.reshape(*before, *parts, *after).transpose(order).reshape(array.shape)
+            moved = array.reshape(*before, *parts, *after).transpose(order).reshape(array.shape)
+            return moved.copy() if np.may_share_memory(moved, array) else moved  # never sometimes a view
 
         return _computed(change, [value], value.shape, value.dtype)
 

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ArgumentError, MissingFileError, ReadError, nearest
+from .application import reversed_rules
 from .layouts import Cast, Concatenate, Regroup, Reshape, Split, Transpose
 from .presets import PRESETS
 from .rules import AddPrefix, Fill, Ignore, Rename, Rewrite, Rule, StripPrefix
@@ -55,6 +56,14 @@ def rules_of(mapping: Mapping) -> list[Rule]:
             raise ArgumentError(f"a rule of a mapping is {part!r:.60}. Use the rules of checkpoints.mapping.")
         rules += rules_of(part)
     return rules
+
+
+def reverse(mapping: Mapping) -> list[Rule]:
+    """Return the rules for the opposite direction, such as from our names to Keras'.
+
+    Raises MappingError naming the rule that cannot be reversed, or what rules_of raises.
+    """
+    return reversed_rules(rules_of(mapping))
 
 
 def _named(name: str) -> list[Rule]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ....core.nn.module.module import Module
     from ....core.optim.lr_scheduler import Schedule
     from ....core.optim.optimizer import Optimizer
+    from ...mapping import Mapping
 
 _ADVICE = (
     "Build model, optimizer, schedule and generators as they were when the training was saved, or name the "
@@ -40,12 +41,15 @@ def load_training(
     generators: Generators | None = None,
     allow: Collection[str] = (),
     verify: bool = True,
+    mapping: Mapping | None = None,
 ) -> dict[str, Any]:
     """Load a training into model, optimizer, schedule and generators. Return the progress it was saved with.
 
     All of them must be built as they were when the training was saved: the same class of optimizer, with the same
     parameters in the same groups, the same hyperparameters, and so on. The learning rate is state: it comes from the
     file. generators: by the same names. file, verify: as in `load_file`.
+    mapping: rules that change the names and layouts of the model in the file, without "model." in front. What the
+    optimizer keeps of a parameter follows it. See docs/mapping.md.
     allow: names of hyperparameters that may differ, such as {"lr", "weight_decay", "T_max"}. They keep the values they
     have here; with a schedule, the learning rates then follow from the schedule. "param_groups" allows groups that are
     not in the file: their parameters start without optimizer state.
@@ -59,9 +63,11 @@ def load_training(
     own = all_generators(model, generators or {})
     with open_checkpoint(file, verify=verify) as checkpoint:
         saved = SavedTraining.of(checkpoint)
+        if mapping is not None:
+            saved = saved.mapped(mapping, checkpoint)
         problems, load = [], None
         try:
-            load = plan_model(model, checkpoint, prefix="model.")
+            load = plan_model(model, checkpoint, prefix="model.", mapping=mapping)
         except MismatchError as error:
             problems += [f"model.{problem}" for problem in error.problems]
     problems += optimizer_problems(optimizer, names, saved, allow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .values import from_json, to_json
 if TYPE_CHECKING:
     from ....core.optim.lr_scheduler import Schedule
     from ....core.optim.optimizer import Optimizer
+    from ...mapping import Mapping as NameMapping
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,23 @@ class SavedTraining:
             texts += [self.schedule["class"], *self.schedule["state"].keys()]
         if not all(isinstance(text, str) for text in texts) or not isinstance(self.progress, dict):
             raise TypeError("a name is not a string, or progress is not a dict")
+
+    def mapped(self, mapping: NameMapping, checkpoint: Checkpoint) -> SavedTraining:
+        """Return the same with the optimizer's state under the names that a mapping gives the parameters."""
+        from ...mapping import rules_of
+        from ...mapping.moments import mapped_optimizer
+        from ...mapping.states import entries_of
+
+        groups = self.optimizer["param_groups"]
+        arrays, members = mapped_optimizer(
+            self.arrays,
+            [group["params"] for group in groups],
+            rules_of(mapping),
+            entries_of(checkpoint, "model."),
+            checkpoint.name,
+        )
+        groups = [{**group, "params": params} for group, params in zip(groups, members, strict=True)]
+        return replace(self, arrays=arrays, optimizer={**self.optimizer, "param_groups": groups})
 
     def matches(self, optimizer: Optimizer, names: list[str], allow: Collection[str]) -> list[int | None]:
         """Return the number that each parameter group of the optimizer has in the file, or None for a new group."""
