@@ -100,7 +100,7 @@ def add_write(name: str, tensor: Any, values: np.ndarray, commit: Commit) -> Non
         commit.write(memory_of(name, tensor), values)
         commit.add(_steps_to_count(tensor))
     else:
-        commit.add([(_torch().Tensor.copy_, tensor, _tensor_of(values))])
+        commit.add([(_torch().Tensor.copy_, tensor, tensor_of(values))])
 
 
 def _steps_to_count(tensor: Any) -> list[Step]:
@@ -161,7 +161,12 @@ class _HostCopies:
         return _torch().UntypedStorage(storage.nbytes()) if self._blank else storage.cpu().clone()
 
 
-def _tensor_of(array: np.ndarray) -> Any:
+def array_of(name: str, value: Any) -> np.ndarray:
+    """Return an array as it is, and a tensor of any device as an array."""
+    return _HostCopies().array(name, value)
+
+
+def tensor_of(array: np.ndarray) -> Any:
     """Return an array as a tensor on the CPU, which shares its memory where possible."""
     torch = _torch()
     array = np.require(dtypes.little_endian(np.asarray(array)), requirements=["C", "W"])
@@ -206,7 +211,7 @@ def _set_extra_state(kind: str, name: str, module: Any, value: Any) -> None:
     from ....core.errors import StateDictError
 
     try:
-        module.set_extra_state(_tensor_of(value) if isinstance(value, np.ndarray) else value)
+        module.set_extra_state(tensor_of(value) if isinstance(value, np.ndarray) else value)
     except Exception as error:
         what = f"was refused by {type(module).__name__}.set_extra_state(): {type(error).__name__}: {error}"
         raise StateDictError(kind, [f"{name}  {what}"], _EXTRA_ADVICE) from error
@@ -242,7 +247,7 @@ def _is_of_torch(hook: Any) -> bool:
 
 def _add_own_load(model: Any, values: Mapping[str, Any], commit: Commit) -> None:
     """Add a call of model.load_state_dict with values that fit."""
-    state = {name: _tensor_of(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    state = {name: tensor_of(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
     before = dict(model.state_dict())
     strict = before.keys() <= state.keys()
     rest = {

@@ -7,7 +7,6 @@ For the weights alone: `load_model(model, "run.safetensors", prefix="model.")`.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ArgumentError, MismatchError, enough_memory
 from ...files import open_checkpoint
 from ...models import plan_model
-from .parts import SavedTraining, generator_problems, has_steps, optimizer_problems, schedule_problems
-from .saving import Generators, all_generators, parameter_names, require_scheduled
+from .generators import Generators, add_generator, all_generators, generator_problems
+from .optimizers import has_steps, loader, parts_of, scheduled
+from .parts import SavedTraining, optimizer_problems, schedule_problems
+from .saving import parameter_names, require_scheduled
 
 if TYPE_CHECKING:
     from ....core.commit.commit import Commit
@@ -70,14 +71,14 @@ def load_training(
             load = plan_model(model, checkpoint, prefix="model.", mapping=mapping)
         except MismatchError as error:
             problems += [f"model.{problem}" for problem in error.problems]
-    problems += optimizer_problems(optimizer, names, saved, allow)
+    problems += optimizer_problems(optimizer, names, saved, allow, scheduled(schedule))
     problems += schedule_problems(schedule, optimizer, names, saved, allow)
-    problems += generator_problems(own, saved)
+    problems += generator_problems(own, saved.generators)
     if load is None or problems:
         raise MismatchError(os.path.basename(checkpoint.name), "this training", problems, _ADVICE)
     _add_optimizer(load.commit, optimizer, schedule, names, saved, allow)
     for name, generator in own.items():
-        load.commit.set_generator(generator, saved.generators[name])
+        add_generator(load.commit, generator, saved.generators[name])
     load.apply()
     return saved.progress
 
@@ -106,7 +107,7 @@ def _add_optimizer(
         if is_prepared:
             commit.add(thing._steps_to_load(state))
         else:
-            commit.call(functools.partial(thing.load_state_dict, state), keep=[optimizer, schedule])
+            commit.call(loader(thing, state), keep=[optimizer, *parts_of(schedule)])
 
 
 def _check_allowed(allow: Collection[str], optimizer: Optimizer, schedule: Schedule | None) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...errors import FormatError, StateError
 from ...reading.lazy import Checkpoint
 from ...state.validation import EXTRA
+from .generators import generator_states
+from .optimizers import advancing, as_in, as_kept, has_steps, joined, loader, parts_of
 from .values import from_json, to_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ....core.optim.lr_scheduler import Schedule
     from ....core.optim.optimizer import Optimizer
     from ...mapping import Mapping as NameMapping
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 class SavedTraining:
     """The content of a training file, except for the model.
 
-    optimizer: {"class", "param_groups"}, with parameters by name. arrays: the optimizer's state, parameter -> key ->
-    array. schedule: {"class", "state"}, or empty. generators: states by name, in NumPy's form.
+    optimizer: {"class", "param_groups"}, with parameters by name. kept: the optimizer's state, parameter -> key ->
+    value. schedule: {"class", "state"}, or empty. generators: states by name, in NumPy's form.
     """
 
     optimizer: dict[str, Any]
-    arrays: dict[str, dict[str, np.ndarray]]
+    kept: dict[str, dict[str, Any]]
     schedule: dict[str, Any]
     generators: dict[str, dict[str, Any]]
     progress: dict[str, Any]
@@ -43,11 +44,12 @@ class SavedTraining:
                     f"{checkpoint.name} holds no training: {name} is missing. To load a model, use load_model."
                 )
         try:
+            optimizer = from_json(checkpoint[f"optimizer.{EXTRA}"])
             saved = cls(
-                optimizer=from_json(checkpoint[f"optimizer.{EXTRA}"]),
-                arrays=_arrays(checkpoint),
+                optimizer=optimizer,
+                kept=_kept(checkpoint, optimizer.get("values", {})),
                 schedule=from_json(checkpoint.get(f"schedule.{EXTRA}", {})),
-                generators=dict(_generator_states(checkpoint)),
+                generators=dict(generator_states(checkpoint)),
                 progress=from_json(checkpoint[f"progress.{EXTRA}"]),
             )
             saved._check()
@@ -101,18 +103,20 @@ class SavedTraining:
             values = dict(_options(own))
             if number is not None:
                 group = self.optimizer["param_groups"][number]
-                params = group["params"]
-                values = {key: _as_in(own, key, value) for key, value in _options(group)} | _only(values, allow)
+                values = {key: as_in(own[key], value) for key, value in _options(group)} | _only(values, allow)
             groups.append({**values, "params": [position[name] for name in params]})
-        arrays = sorted((position[name], arrays) for name, arrays in self.arrays.items())
-        return {"state": dict(arrays), "param_groups": groups}
+        kept = {
+            position[name]: {key: as_kept(optimizer, value) for key, value in values.items()}
+            for name, values in self.kept.items()
+        }
+        return {"state": dict(sorted(kept.items())), "param_groups": groups}
 
     def schedule_state(
         self, schedule: Schedule, optimizer: Optimizer, names: list[str], allow: Collection[str]
     ) -> dict[str, Any]:
         """Return the state for `schedule.load_state_dict`."""
         own, state = schedule.state_dict(), self.schedule["state"]
-        merged = state | _only(own, allow)
+        merged = {key: as_in(own.get(key), value) for key, value in state.items()} | _only(own, allow)
         if "base_lrs" in own and "lr" in allow:
             merged["base_lrs"] = own["base_lrs"]
         elif "base_lrs" in own and "param_groups" in allow:
@@ -122,9 +126,12 @@ class SavedTraining:
 
 
 def optimizer_problems(
-    optimizer: Optimizer, names: list[str], saved: SavedTraining, allow: Collection[str]
+    optimizer: Optimizer, names: list[str], saved: SavedTraining, allow: Collection[str], changing: tuple[str, ...]
 ) -> list[str]:
-    """Return a line for each difference between the optimizer and the saved one. names: those of its parameters."""
+    """Return a line for each difference between the optimizer and the saved one.
+
+    names: those of its parameters. changing: the hyperparameters that training changes.
+    """
     kind, was = type(optimizer).__name__, saved.optimizer["class"]
     if kind != was:
         return [f"optimizer is {was} in the file, {kind} here"]
@@ -137,12 +144,12 @@ def optimizer_problems(
         if number is not None:
             group, where = groups[number], f"optimizer.param_groups[{i}]"
             options = dict(_options(group)) | _only(dict(_options(here)), allow)
-            problems += _differences(where, options, dict(_options(here)), changing=("lr",))
+            problems += _differences(where, options, dict(_options(here)), changing)
             problems += _membership(where, group["params"], members)
     for number in sorted(set(range(len(groups))) - set(matches)):
         members = ", ".join(groups[number]["params"])
         problems.append(f"optimizer has no group here that trains what group {number} in the file does: {members:.200}")
-    foreign = saved.arrays.keys() - set(names)
+    foreign = saved.kept.keys() - set(names)
     problems += [f"optimizer has state of {name} in the file, but does not train it here" for name in foreign]
     if problems:
         return sorted(problems)
@@ -163,21 +170,12 @@ def schedule_problems(
         return [] if kind == was else [f"schedule is {was} in the file, {kind} here"]
     try:
         state = saved.schedule_state(schedule, optimizer, names, allow)
-        problems = _differences("schedule", state, schedule.state_dict(), changing=schedule.advances)
+        problems = _differences("schedule", state, schedule.state_dict(), advancing(schedule))
         if not problems:
-            _try(schedule, state, [schedule, optimizer])
+            _try(schedule, state, [*parts_of(schedule), optimizer])
     except Exception as error:  # a user's own schedule may raise anything
         return [f"schedule: {error}"]
     return problems
-
-
-def has_steps(thing: Any) -> bool:
-    """Return True if a load of this optimizer or schedule can be prepared: its load_state_dict is that of core."""
-    from ....core.optim.lr_scheduler import Schedule
-    from ....core.optim.optimizer import Optimizer
-
-    of_core = (Optimizer.load_state_dict, Schedule.load_state_dict)
-    return getattr(thing.load_state_dict, "__func__", None) in of_core  # not in the class: an instance may have its own
 
 
 def _try(thing: Any, state: dict[str, Any], keep: list[Any]) -> None:
@@ -187,28 +185,7 @@ def _try(thing: Any, state: dict[str, Any], keep: list[Any]) -> None:
     if has_steps(thing):
         thing._steps_to_load(state)
     else:
-        rehearse(lambda: thing.load_state_dict(state), keep)
-
-
-def generator_problems(own: Mapping[str, np.random.Generator], saved: SavedTraining) -> list[str]:
-    """Return a line for each generator that is only on one side, or whose kind differs."""
-    from ....core.random import get_rng_state, set_rng_state
-
-    problems = [f"generators.{name} is in the file, but was not given" for name in saved.generators if name not in own]
-    for name, generator in own.items():
-        state = saved.generators.get(name)
-        if state is None:
-            problems.append(f"generators.{name} is missing from the file")
-            continue
-        kind, was = get_rng_state(generator)["bit_generator"], state.get("bit_generator")
-        if kind != was:
-            problems.append(f"generators.{name} is {was} in the file, {kind} here")
-            continue
-        try:
-            set_rng_state(state, copy.deepcopy(generator))
-        except ValueError as error:
-            problems.append(f"generators.{name}: {error}")
-    return problems
+        rehearse(loader(thing, state), keep)
 
 
 def _counted(groups: int) -> str:
@@ -225,16 +202,11 @@ def _only(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in keys}
 
 
-def _as_in(own: Mapping[str, Any], key: str, value: Any) -> Any:
-    """Return a value from JSON, which has no tuples, as a tuple if the optimizer's own value is a tuple."""
-    return tuple(value) if isinstance(own[key], tuple) else value
-
-
 def _options(group: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     return ((key, value) for key, value in group.items() if key not in ("params", "param_names"))
 
 
-def _differences(where: str, saved: Mapping[str, Any], own: Mapping[str, Any], changing: tuple[str, ...]) -> list[str]:
+def _differences(where: str, saved: Mapping[str, Any], own: Mapping[str, Any], changing: Collection[str]) -> list[str]:
     """Return a line for each key that is only on one side, or whose values differ, unless training changes them."""
     lines = [f"{where} has {key} only in the file" for key in saved.keys() - own.keys()]
     lines += [f"{where} has no {key} in the file" for key in own.keys() - saved.keys()]
@@ -258,29 +230,15 @@ def _membership(where: str, saved: list[str], own: list[str]) -> list[str]:
     return lines + [f"{where} trains {name} here, not in the file" for name in own if name not in saved]
 
 
-def _arrays(checkpoint: Checkpoint) -> dict[str, dict[str, np.ndarray]]:
-    """Return the optimizer's state: parameter -> key -> array. Keys have no dots; names of parameters may have them."""
+def _kept(checkpoint: Checkpoint, others: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the optimizer's state: parameter -> key -> array, or another value.
+
+    others: the values that are not arrays. Keys have no dots; names of parameters may have them.
+    """
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name in checkpoint:
         part, _, rest = name.partition(".")
         key, _, parameter = rest.partition(".")
         if part == "optimizer" and key != EXTRA:
             arrays.setdefault(parameter, {})[key] = checkpoint[name][...]
-    return arrays
-
-
-def _generator_states(checkpoint: Checkpoint) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and the state of each generator, with None replaced by the arrays."""
-
-    def with_arrays(part: dict[str, Any], path: str) -> dict[str, Any]:
-        whole = {}
-        for key, value in part.items():
-            if isinstance(value, dict):
-                value = with_arrays(value, f"{path}.{key}")
-            whole[key] = checkpoint[f"{path}.{key}"][...] if value is None else value
-        return whole
-
-    for name in checkpoint:
-        stem = name.removesuffix(f".{EXTRA}")
-        if stem != name and stem.startswith("generators."):
-            yield stem.removeprefix("generators."), with_arrays(from_json(checkpoint[name]), stem)
+    return {name: joined(arrays.get(name, {}), others.get(name, {})) for name in arrays | dict(others)}

@@ -14,20 +14,18 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
 from ... import files
 from ...errors import ArgumentError, StateError
 from ...models import state_of
 from ...state.validation import EXTRA, reading_names
+from .generators import Generators, all_generators, generator_state
+from .optimizers import checked_optimizer, split
 from .values import to_json
 
 if TYPE_CHECKING:
     from ....core.nn.module.module import Module
     from ....core.optim.lr_scheduler import Schedule
     from ....core.optim.optimizer import Optimizer
-
-Generators = Mapping[str, np.random.Generator]
 
 
 def save_training(
@@ -74,16 +72,20 @@ def training_state(
     require_scheduled(optimizer, schedule)
     state = {f"model.{name}": value for name, value in state_of(model).items()}
     kept = optimizer.state_dict()
+    values: dict[str, Any] = {}
     for position in sorted(kept["state"]):
-        state |= _optimizer_state(names[position], kept["state"][position])
+        arrays, others = split(kept["state"][position])
+        state |= _optimizer_state(names[position], arrays)
+        values |= {names[position]: others} if others else {}
     groups = [_named_group(group, names) for group in kept["param_groups"]]
     optimizer_parts = {"class": type(optimizer).__name__, "param_groups": groups}
+    optimizer_parts |= {"values": values} if values else {}
     state[f"optimizer.{EXTRA}"] = to_json(optimizer_parts, "optimizer")
     if schedule is not None:
         parts = {"class": type(schedule).__name__, "state": schedule.state_dict()}
         state[f"schedule.{EXTRA}"] = to_json(parts, "schedule")
     for name, generator in all_generators(model, generators or {}).items():
-        state |= _generator_state(f"generators.{name}", generator)
+        state |= generator_state(f"generators.{name}", generator)
     state[f"progress.{EXTRA}"] = _progress_json(progress or {})
     return state
 
@@ -94,41 +96,14 @@ def parameter_names(model: Module, optimizer: Optimizer) -> list[str]:
     Raises StateError if a parameter is not in the model.
     """
     known = {id(parameter): name for name, parameter in model.named_parameters()}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in checked_optimizer(optimizer).param_groups for parameter in group["params"]]
     for position, parameter in enumerate(parameters):
         if id(parameter) not in known:
             raise StateError(
-                f"parameter {position} of the optimizer, with shape {parameter.shape}, is not in the model. Pass the "
-                "model that the optimizer trains. If there are several, put them into one ModuleDict."
+                f"parameter {position} of the optimizer, with shape {tuple(parameter.shape)}, is not in the model. "
+                "Pass the model that the optimizer trains. If there are several, put them into one ModuleDict."
             )
     return [known[id(parameter)] for parameter in parameters]
-
-
-def all_generators(model: Module, given: Generators) -> dict[str, np.random.Generator]:
-    """Return each generator of a training once: the default one, the given ones, and those held by modules.
-
-    Raises ArgumentError for a name or a value that cannot be used.
-    """
-    from ....core.random import default_generator
-
-    found = {"default": default_generator(), **given}
-    if "default" in given:
-        raise ArgumentError('the name "default" belongs to the default generator, which is always saved. Use another.')
-    for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, np.random.Generator):
-            raise ArgumentError(
-                f"generators must be numpy.random.Generator objects by name, but {name!r} is a "
-                f"{type(value).__name__}. Make one with numpy.random.default_rng(seed)."
-            )
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, np.random.Generator):
-                found[".".join(filter(None, ("model", path, name)))] = value
-    return {name: generator for name, generator in found.items() if not _has_earlier_name(name, generator, found)}
-
-
-def _has_earlier_name(name: str, generator: np.random.Generator, found: Generators) -> bool:
-    return next(other for other, value in found.items() if value is generator) != name
 
 
 def require_scheduled(optimizer: Optimizer, schedule: Schedule | None) -> None:
@@ -153,24 +128,6 @@ def _optimizer_state(parameter: str, arrays: Mapping[str, Any]) -> dict[str, Any
 def _named_group(group: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     params = [names[position] for position in group["params"]]
     return {"params": params, **{key: value for key, value in group.items() if key not in ("params", "param_names")}}
-
-
-def _generator_state(prefix: str, generator: np.random.Generator) -> dict[str, Any]:
-    """Return a generator's arrays as tensors, and the rest as extra state with each array replaced by None."""
-    from ....core.random import get_rng_state
-
-    tensors: dict[str, Any] = {}
-
-    def without_arrays(part: Mapping[str, Any], path: str) -> dict[str, Any]:
-        rest = {}
-        for key, value in part.items():
-            if isinstance(value, np.ndarray):
-                tensors[f"{path}.{key}"], value = value, None
-            rest[key] = without_arrays(value, f"{path}.{key}") if isinstance(value, dict) else value
-        return rest
-
-    rest = without_arrays(get_rng_state(generator), prefix)
-    return {**tensors, f"{prefix}.{EXTRA}": to_json(rest, prefix)}
 
 
 def _progress_json(progress: Any) -> Any:

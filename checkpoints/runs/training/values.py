@@ -2,6 +2,7 @@
 
     float("inf")        {"$float": "inf"}            also "-inf" and "nan"
     numpy.float32(0.5)  {"$float32": 0.5}            any integer, floating or bool scalar of NumPy and ml_dtypes
+    {1: "a"}            {"$items": [[1, "a"]]}       a dict with a key that is not a string
     {"$key": 1}         {"$$key": 1}                 a dict of the user's own that looks like the above
 
 Values come back with the type they had, except that a tuple comes back as a list, and a NaN without its payload.
@@ -29,6 +30,9 @@ def to_json(value: Any, where: str) -> Any:
     if isinstance(value, Mapping) and all(type(key) is str for key in value):
         items = {key: to_json(item, f"{where}[{key!r}]") for key, item in value.items()}
         return {f"${key}": item for key, item in items.items()} if _is_tagged(items) else items
+    if isinstance(value, Mapping):
+        pairs = enumerate(value.items())
+        return {"$items": [[to_json(part, f"{where}, item {i}") for part in pair] for i, pair in pairs]}
     if isinstance(value, list | tuple):
         return [to_json(item, f"{where}[{position}]") for position, item in enumerate(value)]
     if value is None or type(value) in (bool, int, str):
@@ -39,7 +43,7 @@ def to_json(value: Any, where: str) -> Any:
         return _scalar_to_json(value)
     raise StateError(
         f"{where} is {value!r:.60} ({type(value).__name__}), which a file cannot hold exactly. Use None, bool, int, "
-        "float, str, an integer, floating or bool scalar of NumPy, or a list or dict (by str) of these."
+        "float, str, an integer, floating or bool scalar of NumPy, or a list or dict of these."
     )
 
 
@@ -54,7 +58,17 @@ def from_json(value: Any) -> Any:
     ((tag, content),) = value.items()
     if tag.startswith("$$"):
         return {tag[1:]: from_json(content)}
-    return _scalar_from_json(tag[1:], content)
+    return _items_from_json(content) if tag == "$items" else _scalar_from_json(tag[1:], content)
+
+
+def _items_from_json(content: Any) -> dict[Any, Any]:
+    try:
+        found = {from_json(key): from_json(item) for key, item in content}
+        if to_json(found, "") == {"$items": content}:
+            return found
+    except (StateError, TypeError, ValueError):
+        pass
+    raise ValueError(f"{content!r:.40} are not the items of a dict")
 
 
 def _is_tagged(value: Mapping[str, Any]) -> bool:
