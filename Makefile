@@ -24,7 +24,7 @@ test: $(VENV)/.ready-test  ## run the tests against the installed package: under
 	@echo "running the tests with $$($(BIN)/python --version)"
 	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(VENV)/.ready-oracles  ## run every test, with PyTorch and Keras to compare with, and measure the coverage
+test-all: $(VENV)/.ready-oracles build/readers/.ready  ## run every test, with PyTorch and Keras to compare with, and measure the coverage
 	@$(PYTEST) --cov --cov-report=term $(or $(PYTEST_ARGS),--cov-fail-under=95)
 
 check: $(VENV)/.ready-check build/typing  ## formatting, lint, types and spelling, over library, scripts and tests
@@ -96,6 +96,11 @@ $(VENV)/.ready-%: pyproject.toml setup.py
 	esac; \
 	echo "installing statezoo[$$extras]"; \
 	$(PIP) --editable ".[$$extras]"
+	@touch $@
+
+# The libraries that open our files and do not fit into one environment.
+build/readers/.ready: $(VENV)/.ready-oracles tests/interoperability/environments.py
+	@$(BIN)/python tests/interoperability/environments.py
 	@touch $@
 
 # Type checkers cannot follow an editable install: give them the folders under their import name.

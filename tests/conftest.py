@@ -1,6 +1,7 @@
 """Markers and fixtures for every test."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,9 @@ ORACLES = {
     "transformers": ("transformers",),
 }
 MISSING = [mark for mark, packages in ORACLES.items() if not all(map(find_spec, packages))]
+# The environments with the libraries that open our files.
+if not (Path(__file__).parents[1] / "build" / "readers" / ".ready").exists():
+    MISSING.append("readers")
 
 
 def pytest_report_header() -> str:
