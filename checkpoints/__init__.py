@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from .tools.explanation import explain
     from .tools.fingerprints import fingerprint
     from .tools.inspection import inspect
-    from .tools.rewrite.averaging import average
     from .tools.rewrite.conversion import convert
     from .tools.rewrite.editing import edit
+    from .tools.rewrite.merging import merge
     from .tools.rewrite.repairing import repair
     from .tools.verification import verify
 else:
@@ -64,7 +64,6 @@ else:
         "DamagedWarning": ".runs.history",
         "History": ".runs.history",
         "Saved": ".runs.history.retention",
-        "average": ".tools.rewrite.averaging",
         "convert": ".tools.rewrite.conversion",
         "diff": ".tools.compare.comparison",
         "edit": ".tools.rewrite.editing",
@@ -72,6 +71,7 @@ else:
         "fingerprint": ".tools.fingerprints",
         "inspect": ".tools.inspection",
         "load_training": ".runs.training",
+        "merge": ".tools.rewrite.merging",
         "repair": ".tools.rewrite.repairing",
         "save_training": ".runs.training",
         "training_state": ".runs.training",
@@ -111,7 +111,6 @@ __all__ = [
     "UnsupportedTypeError",
     "VersionError",
     "WriteError",
-    "average",
     "convert",
     "diff",
     "edit",
@@ -122,6 +121,7 @@ __all__ = [
     "load_model",
     "load_training",
     "mapping",
+    "merge",
     "open_checkpoint",
     "read_metadata",
     "register_adapter",

@@ -118,7 +118,7 @@ def of_files(folder: Path, kind: str) -> Iterator[tuple[str, Calls]]:
                     model, core.optim.SGD([model.weight], 1), path
                 ),
                 "diff": lambda path=path: checkpoints.diff(good, path),
-                "average": lambda path=path: checkpoints.average([good, path], out / "a.safetensors"),
+                "merge": lambda path=path: checkpoints.merge([good, path], out / "a.safetensors"),
                 **{verb: lambda path=path, verb=verb: cli(verb, path) for verb in ("inspect", "verify", "fingerprint")},
                 "convert": lambda path=path: cli("convert", path, out / "c.npz"),
                 "repair": lambda path=path: cli("repair", path, out / "r.safetensors"),

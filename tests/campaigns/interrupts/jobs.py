@@ -21,10 +21,10 @@ from statezoo import core as nn
 from statezoo import zoo
 from statezoo.checkpoints import (
     History,
-    average,
     convert,
     load_file,
     load_model,
+    merge,
     open_checkpoint,
     repair,
     save_file,
@@ -283,7 +283,7 @@ JOBS |= {
     ),
     "convert": partial(Rewriting, name="out.h5", save=convert),
     "repair": partial(Rewriting, name="out.safetensors", save=repair),
-    "average": partial(Rewriting, name="out.safetensors", save=lambda source, path: average([source, source], path)),
+    "merge": partial(Rewriting, name="out.safetensors", save=lambda source, path: merge([source, source], path)),
     "load_file": partial(Reading, name="a.safetensors", read=load_file),
     "load_file, hdf5": partial(Reading, name="a.h5", read=load_file),
     "load_file, mapped": partial(Reading, name="a.safetensors", read=partial(load_file, mmap=True)),

@@ -15,8 +15,8 @@ from saves import FOREIGN, Rewriting, Saves, Scenario, Training
 from statezoo import checkpoints
 
 
-def _average(root: Path, path: Path) -> None:
-    checkpoints.average([root / "source.h5", root / "source.h5"], path)
+def _merge(root: Path, path: Path) -> None:
+    checkpoints.merge([root / "source.h5", root / "source.h5"], path)
 
 
 def with_kills(scenario: Scenario, kills: Sequence[int]) -> Scenario:
@@ -38,7 +38,7 @@ _ALL: list[Scenario] = [
             Training(f"save_training {suffix}", {}, {}, over={}, suffix=suffix),
             Rewriting(f"convert to {suffix}", lambda root, path: checkpoints.convert(root / "source.h5", path), suffix),
             Rewriting(f"repair to {suffix}", lambda root, path: checkpoints.repair(root / "source.h5", path), suffix),
-            Rewriting(f"average to {suffix}", _average, suffix),
+            Rewriting(f"merge to {suffix}", _merge, suffix),
         )
     ),
     Saves("shards", SHARDS, SHARDS),

@@ -16,13 +16,13 @@ from statezoo.checkpoints import (
     CorruptError,
     FormatError,
     History,
-    average,
     convert,
     diff,
     fingerprint,
     inspect,
     load_file,
     load_model,
+    merge,
     open_checkpoint,
     read_metadata,
     repair,
@@ -162,8 +162,8 @@ def test_files_convert_from_and_to_the_other_formats(path: Path, tmp_path: Path,
     assert diff(path, tmp_path / f"b{suffix}").same
 
 
-def test_the_average_of_files_keeps_ties(path: Path, tmp_path: Path):
-    average([path, path], tmp_path / "mean.toy")
+def test_merged_files_keep_ties(path: Path, tmp_path: Path):
+    merge([path, path], tmp_path / "mean.toy")
     assert (tmp_path / "mean.toy").read_bytes() == path.read_bytes()
 
 
