@@ -21,6 +21,8 @@ VERBS = {
     "inspect": ("files", "show the tensors, ties, digests and metadata of a checkpoint"),
     "diff": ("files", "compare two checkpoints, in any format (exit status 1 if they differ)"),
     "convert": ("files", "write a checkpoint in another format, or in shards"),
+    "edit": ("files", "change metadata or names, or drop tensors, without rewriting the rest"),
+    "merge": ("files", "average checkpoints, add weighted differences, or fold in LoRA adapters"),
     "repair": ("files", "recover the intact tensors of a damaged file (exit status 1 if any is lost)"),
     "fingerprint": ("files", "print the hash of a checkpoint's content, the same in every format"),
     "verify": ("verify_zoo", "check an entry, or every byte of a checkpoint (exit status 1 if a check fails)"),

@@ -1,4 +1,4 @@
-"""Commands on checkpoint files: inspect, diff, convert, repair and fingerprint, and the verify of a file."""
+"""Commands on checkpoint files: inspect, diff, convert, edit, merge, repair and fingerprint; verify of a file."""
 
 import argparse
 import os
@@ -38,6 +38,55 @@ def _add_conversion(parser: argparse.ArgumentParser) -> None:
         help="write nothing, and print what --map does, compared with an existing target",
     )
     add_json(parser)
+
+
+def _add_edit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help=FILE)
+    parser.add_argument("--set", metavar="KEY=VALUE", type=_pair, action="append", default=[], help="set metadata")
+    parser.add_argument("--unset", metavar="KEY", action="append", default=[], help="remove metadata")
+    parser.add_argument(
+        "--rename",
+        metavar="NAME=NEW",
+        type=_pair,
+        action="append",
+        default=[],
+        help="rename a tensor; it keeps its place",
+    )
+    parser.add_argument("--drop", metavar="NAME", action="append", default=[], help="leave out a tensor")
+    parser.add_argument("--to", metavar="OUT", help="the file to write; by default FILE is replaced")
+    add_json(parser)
+
+
+def _add_merge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="file", help=FILE)
+    parser.add_argument("--out", required=True, help="the file to write")
+    parser.add_argument(
+        "--method",
+        choices=("average", "sum", "difference", "lora"),
+        default="average",
+        help="difference: the first file plus what each other one changes in it; lora: the others are LoRA adapters",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="W,W,...",
+        type=_numbers,
+        help="a number for each file, or for each but the base (--weights=-1,2 if the first is negative)",
+    )
+    add_json(parser)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    before, equals, after = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} has no '='")
+    return before, after
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0.5,0.5") from error
 
 
 def _add_repair(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +143,26 @@ def _convert(parsed: argparse.Namespace) -> Outcome:
     return Outcome(f"{parsed.source} -> {parsed.target}: {stored_bytes:,} bytes of tensors")
 
 
+def _edit(parsed: argparse.Namespace) -> Outcome:
+    metadata: dict[str, str | None] = {**dict.fromkeys(parsed.unset), **dict(parsed.set)}
+    checkpoints.edit(parsed.file, metadata=metadata, rename=dict(parsed.rename), drop=parsed.drop, to=parsed.to)
+    out = parsed.to or parsed.file
+    changes = {"set": dict(parsed.set), "unset": parsed.unset, "renamed": dict(parsed.rename), "dropped": parsed.drop}
+    if parsed.json:
+        return Outcome(json_text({"path": parsed.file, "out": out, **changes}))
+    counts = ", ".join(f"{len(names):,} {what}" for what, names in changes.items() if names) or "no changes"
+    return Outcome(f"{parsed.file}{f' -> {out}' if parsed.to else ''}: {counts}")
+
+
+def _merge(parsed: argparse.Namespace) -> Outcome:
+    stored_bytes = _stored_bytes(parsed.files[0])
+    with progress("merge", stored_bytes) as update:
+        checkpoints.merge(parsed.files, parsed.out, weights=parsed.weights, method=parsed.method, progress=update)
+    if parsed.json:
+        return Outcome(json_text({"paths": parsed.files, "out": parsed.out, "stored_bytes": stored_bytes}))
+    return Outcome(f"{' + '.join(parsed.files)} -> {parsed.out}: {stored_bytes:,} bytes of tensors")
+
+
 def _repair(parsed: argparse.Namespace) -> Outcome:
     stem, suffix = os.path.splitext(parsed.file)
     size_bytes = os.path.getsize(parsed.file) if os.path.isfile(parsed.file) else 0
@@ -125,6 +194,22 @@ VERBS = {
         (
             "statezoo convert model.h5 model.safetensors --max-shard-size 5GB",
             "statezoo convert theirs.weights.h5 ours.safetensors --map keras --dry-run",
+        ),
+    ),
+    "edit": Verb(
+        _add_edit,
+        _edit,
+        (
+            "statezoo edit model.safetensors --set epoch=8 --unset note",
+            "statezoo edit model.h5 --rename fc.weight=head.weight --drop fc.bias --to new.h5",
+        ),
+    ),
+    "merge": Verb(
+        _add_merge,
+        _merge,
+        (
+            "statezoo merge a.safetensors b.safetensors --out mean.safetensors",
+            "statezoo merge base.h5 tuned.h5 --out half.h5 --method difference --weights 0.5",
         ),
     ),
     "repair": Verb(_add_repair, _repair, ("statezoo repair model.safetensors intact.safetensors",)),

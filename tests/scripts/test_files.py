@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import diff, fingerprint, load_file, save_file
+from statezoo.checkpoints import diff, fingerprint, load_file, read_metadata, save_file
 from statezoo.scripts import files, verbs
 from statezoo.scripts.command import main
 from statezoo.zoo.loading import find
@@ -106,6 +106,56 @@ def test_convert_writes_shards(size: str, file: str, tmp_path: Path, capsys: pyt
     assert run(capsys, "convert", file, path, "--max-shard-size", size)[0] == 0
     assert (tmp_path / "b-00001-of-00002.safetensors").exists()
     assert diff(path, STATE).same
+
+
+def test_edit_changes_metadata_and_names_in_place(file: str, capsys: pytest.CaptureFixture[str]):
+    options = ["--set", "epoch=8", "--set", "note=a=b", "--rename", "weight=w", "--drop", "bias"]
+    assert run(capsys, "edit", file, *options) == (0, f"{file}: 2 set, 1 renamed, 1 dropped\n")
+    assert list(load_file(file)) == ["w", "tied", "_extra_state"]
+    assert read_metadata(file) == {"epoch": "8", "note": "a=b"}
+
+
+def test_edit_writes_elsewhere_and_shows_json(file: str, capsys: pytest.CaptureFixture[str]):
+    out = f"{file}.h5"
+    assert run(capsys, "edit", file, "--unset", "epoch", "--to", out) == (0, f"{file} -> {out}: 1 unset\n")
+    assert read_metadata(out) == {}
+    assert diff(file, out).same
+    shown = json.loads(run(capsys, "edit", file, "--drop", "bias", "--drop", "tied", "--to", out, "--json")[1])
+    assert (shown["out"], shown["dropped"], shown["renamed"]) == (out, ["bias", "tied"], {})
+
+
+def test_edit_of_an_unknown_name_is_an_error_that_names_a_near_one(file: str, capsys: pytest.CaptureFixture[str]):
+    before = Path(file).read_bytes()
+    assert main(["edit", file, "--drop", "wieght"]) == 1
+    assert capsys.readouterr().err == f"statezoo: there is no 'wieght' in {file}. Did you mean 'weight'?\n"
+    assert Path(file).read_bytes() == before
+
+
+@pytest.mark.parametrize(("option", "value"), [("--set", "epoch"), ("--rename", "a")])
+def test_edit_without_an_equals_sign_is_wrong_usage(
+    option: str, value: str, file: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as caught:
+        main(["edit", file, option, value])
+    assert caught.value.code == 2
+    assert f"argument {option}: '{value}' has no '='" in capsys.readouterr().err
+
+
+def test_merge_averages_weighs_and_shows_json(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    other, out = str(tmp_path / "b.h5"), str(tmp_path / "out.h5")
+    save_file(STATE | {"bias": np.full(3, 3.0)}, other)
+    assert run(capsys, "merge", file, other, "--out", out) == (0, f"{file} + {other} -> {out}: 120 bytes of tensors\n")
+    assert load_file(out)["bias"].tolist() == [2, 2, 2]
+    options = ["--out", out, "--method", "difference", "--weights=-0.5"]
+    assert json.loads(run(capsys, "merge", file, other, *options, "--json")[1])["paths"] == [file, other]
+    assert load_file(out)["bias"].tolist() == [0, 0, 0]
+
+
+def test_merge_with_weights_that_are_not_numbers_is_wrong_usage(file: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["merge", file, file, "--out", "out.h5", "--weights", "0.5,x"])
+    assert caught.value.code == 2
+    assert "argument --weights: '0.5,x' is not a list of numbers such as 0.5,0.5" in capsys.readouterr().err
 
 
 def test_repair_saves_the_intact_tensors_beside_the_file_and_fails(damaged: str, capsys: pytest.CaptureFixture[str]):

@@ -1,1 +1,1 @@
-"""Writing a checkpoint made from others: converting, averaging and repairing."""
+"""Writing a checkpoint made from others: converting, editing, merging and repairing."""

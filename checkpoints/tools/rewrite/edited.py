@@ -8,19 +8,23 @@ the one that is stored, or the memory may be stored in part.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import count
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ArgumentError, UnknownTensorError, on_one_line
-from ...reading.lazy import Checkpoint
+from ...errors import ArgumentError, StateError, UnknownTensorError, on_one_line
+from ...reading.lazy import Checkpoint, LazyTensor
 from ...reading.reader import Reader
 from ...state.deferred import Deferred
-from ...state.sharing import STORAGE, Alias, Packed, pack, unpack
-from ...state.validation import checked_state
+from ...state.manifest import specs_of
+from ...state.sharing import STORAGE, Alias, Packed, Union, pack, unpack
+from ...state.validation import EXTRA, checked_state
+
+# More than that, and a small file would make a huge one.
+_MOST_GROWTH, _SMALL_BYTES = 16, 1 << 20
 
 
 class Edits(NamedTuple):
@@ -93,53 +97,77 @@ class Edited(Checkpoint):
 
     def packed(self) -> Packed:
         """Return the changed state."""
-        packed, edits = super().packed(), self._edits
-        names = [name for name in packed.names if name not in edits.drop]
-        # New names are checked as those of any state, together with the new values.
-        tensor = np.empty(0)
-        values = [edits.replace.get(name, packed.extra.get(name, tensor)) for name in names]
-        arrays, extra, new_names = checked_state(dict(zip(map(self.renamed, names), values, strict=True)))
-        replaced = [name for name in names if name in edits.replace and self.renamed(name) in arrays]
+        packed, replace = super().packed(), self._edits.replace
+        names = [name for name in packed.names if name not in self._edits.drop]
+        arrays, extra = self._checked(packed, names)
+        replaced = [name for name in names if name in replace and self.renamed(name) in arrays]
         parts = [pack({name: arrays[self.renamed(name)] for name in replaced}, {}, replaced)]
-        groups, left = _groups_of(packed, packed.names), _groups_of(packed, set(names) - edits.replace.keys())
+        groups, left = _groups_of(packed, packed.names), _groups_of(packed, set(names) - replace.keys())
         parts += [self._part(packed, kept, left[kept], groups[kept]) for kept in groups if kept in left]
-        return self._joined(parts, new_names, extra)
+        return self._joined(parts, [self.renamed(name) for name in names], extra)
+
+    def _checked(self, packed: Packed, names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Check the new names and values as those of any state. Return the new arrays and all extra values, by name.
+
+        Only foreign files have extra values of other names than `_extra_state`.
+        """
+        given, tensor = {**packed.extra, **self._edits.replace}, np.empty(0)
+        free = {name for name in packed.extra if name.rpartition(".")[2] != EXTRA}
+        values = {self.renamed(name): tensor if name in free else given.get(name, tensor) for name in names}
+        arrays, extra, _ = checked_state(values)
+        for name in free.intersection(names):
+            new, value = self.renamed(name), given[name]
+            if name in self._edits.replace:
+                found, _, _ = checked_state({EXTRA: value})
+                if found:
+                    arrays[new] = found[EXTRA]
+                    continue
+            del arrays[new]
+            extra[new] = value
+        return arrays, {name: extra[name] for name in values if name in extra}
 
     def _part(self, packed: Packed, kept: str, names: list[str], before: list[str]) -> Packed:
         """Return what is left of a group. names, before: those of its members that are left, and all of them."""
-        aliases = {name: packed.aliases[name] for name in names if name in packed.aliases}
-        group = Packed(names, {kept: packed.stored[kept]}, aliases)
+        array = packed.stored[kept]
+        group = Packed(names, {kept: self._as_it_is(array, array) or array})
+        group.aliases = {name: packed.aliases[name] for name in names if name in packed.aliases}
         group.layouts = {kept: packed.layouts[kept]} if kept in packed.layouts else {}
         group.storages = [kept] if kept in packed.storages else []
-        if names != before and any(alias.view for alias in aliases.values()):
-            return self._packed_again(group, kept)
-        array = packed.stored[kept]
-        array = self._reader.unchanged(kept, array.dtype, array.shape) or array
         if names == before:
-            group.stored[kept] = array
             return group
+        if any(alias.view for alias in group.aliases.values()):
+            return self._packed_again(group, kept, array)
         first, *others = names  # the stored name and ties of it
-        return Packed(names, {first: array}, {name: Alias(first) for name in others})
+        return Packed(names, {first: group.stored[kept]}, {name: Alias(first) for name in others})
 
-    def _packed_again(self, group: Packed, kept: str) -> Packed:
+    def _as_it_is(self, array: np.ndarray | Deferred, like: np.ndarray | Deferred) -> Deferred | None:
+        """Return the bytes of a stored tensor as an array like another one, or None if they cannot be copied."""
+        return self._reader.unchanged(array.name, like.dtype, like.shape) if isinstance(array, LazyTensor) else None
+
+    def _packed_again(self, group: Packed, kept: str, stored: np.ndarray | Deferred) -> Packed:
         """Pack the arrays of a group from which one is missing. Their values are read later."""
-        dtype, shape = group.stored[kept].dtype, group.stored[kept].shape
-        order = group.layouts.get(kept, tuple(range(len(shape))))
-        memory = np.empty([shape[axis] for axis in order], dtype)  # stands in for the values: only addresses count
-        whole = memory.transpose([order.index(axis) for axis in range(len(shape))])
-        again = pack(unpack(_with(group, kept, whole)), {}, group.names)
+        order = group.layouts.get(kept, tuple(range(len(stored.shape))))
+        memory = np.empty([stored.shape[axis] for axis in order], stored.dtype)  # only its addresses are used
+        whole = memory.transpose([order.index(axis) for axis in range(memory.ndim)])
+
+        def packed_from(array: np.ndarray, stored_as: Callable[[Union], np.ndarray] = Union.stored) -> Packed:
+            return pack(unpack(dataclasses.replace(group, stored={kept: array})), {}, group.names, stored_as)
 
         def later(name: str, array: np.ndarray) -> Deferred:
-            found = self._reader.unchanged(kept, array.dtype, array.shape) if _has_bytes_of(whole, array) else None
-            return found or Deferred(array.shape, array.dtype, lambda: self._read(group, kept, name))
+            if _has_bytes_of(whole, array) and (found := self._as_it_is(stored, array)) is not None:
+                return found
+            return Deferred(array.shape, array.dtype, lambda: np.asarray(packed_from(np.asarray(stored)).stored[name]))
 
+        again = packed_from(whole, lambda union: np.empty(-(-(union.high - union.low) // 8), "<u8"))
+        size_bytes = sum(spec.size_bytes for spec in specs_of(again.stored).values())
+        if size_bytes > _MOST_GROWTH * whole.nbytes + _SMALL_BYTES:
+            names = ", ".join(map(repr, group.names))
+            raise StateError(
+                f"{names} would take {size_bytes:,} bytes without the names that they share memory with, which take "
+                f"{whole.nbytes:,}: they repeat their elements. Drop them too, or keep all."
+            )
         again.stored = {name: later(name, np.asarray(array)) for name, array in again.stored.items()}
         return again
-
-    def _read(self, group: Packed, kept: str, name: str) -> np.ndarray:
-        """Read a group, and return one of the arrays that are stored when it is packed again."""
-        again = pack(unpack(_with(group, kept, self._reader.whole(kept))), {}, group.names)
-        return np.asarray(again.stored[name])
 
     def _joined(self, parts: list[Packed], names: list[str], extra: dict[str, Any]) -> Packed:
         """Return the state made of parts, under the new names."""
@@ -173,10 +201,6 @@ def _groups_of(packed: Packed, names: Container[str]) -> dict[str, list[str]]:
         if name in names and name not in packed.extra:
             groups.setdefault(packed.aliases[name].kept if name in packed.aliases else name, []).append(name)
     return groups
-
-
-def _with(group: Packed, kept: str, array: np.ndarray) -> Packed:
-    return dataclasses.replace(group, stored={kept: array})
 
 
 def _has_bytes_of(whole: np.ndarray, array: np.ndarray) -> bool:

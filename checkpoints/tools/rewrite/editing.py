@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from ...errors import ArgumentError, enough_memory, nearest
-from ...files import open_header, save_file, save_parts
+from ...files import open_header, packed_of, save_file, save_parts
 from ...files.sharding.index import INDEX_SUFFIX
 from ...files.sharding.writer import NewShards
 from ...formats import is_shardable
@@ -40,9 +40,10 @@ def edit(
     write the result to, whose suffix picks the format; without it, the checkpoint at `path` is replaced. durable: as
     for save_file.
 
-    The result is what save_file would write for the changed state. Ties, views and extra state are kept. A tensor that
-    shares memory can be replaced only together with all names that share it, which stay tied if they are given the same
-    array. If the stored name of a tie is dropped, the tensor is stored under the next one.
+    The result is what save_file would write for the changed state. Ties, views and extra state are kept, and an
+    expanded file stays expanded. A tensor that shares memory can be replaced only together with all names that share
+    it, which stay tied if they are given the same array. If the stored name of a tie is dropped, the tensor is stored
+    under the next one.
 
     The bytes of other tensors are copied by the system, which may share their blocks on the disk, and their digests are
     copied too. They are not read, so a damaged tensor stays damaged and its digest still shows it. Tensors are read and
@@ -62,7 +63,7 @@ def edit(
         if reader.header.name != home and is_shardable(target):
             _save_in_shards(edited, reader, strings, target, durable)
         else:
-            save_file(edited, target, strings, durable=durable)
+            save_file(edited, target, strings, durable=durable, expand=bool(reader.header.copies))
     finally:
         reader.close()
 
@@ -87,16 +88,17 @@ def _edited_metadata(before: Mapping[str, str], changes: Mapping[str, str | None
 
 def _save_in_shards(edited: Edited, reader: Reader, metadata: dict[str, str], path: str, durable: bool) -> None:
     """Write a sharded checkpoint with the same division into shards. Shards without changes become links."""
-    packed, shards = edited.packed(), reader.header.parts
+    is_expanded, shards = bool(reader.header.copies), reader.header.parts
+    packed = packed_of(edited, expand=is_expanded)
     parts, numbers = _divided(packed, edited, shards)
     if len(parts) < 2:
-        save_file(edited, path, metadata, durable=durable)
+        save_file(edited, path, metadata, durable=durable, expand=is_expanded)
         return
     is_in_place = os.path.realpath(path) == os.path.realpath(reader.header.name.removesuffix(INDEX_SUFFIX))
 
     def linked(new: NewShards, number: int) -> dict[str, str] | None:
         shard = shards[numbers[number]]
-        digests = _digests_if_unchanged(parts[number], shard)
+        digests = None if is_expanded else _digests_if_unchanged(parts[number], shard)
         if not is_in_place or digests is None or not new.link(shard.source.name, new.paths[number]):
             return None
         if new.written[new.names[number]] == cast(FileLike, shard.source).identity:
@@ -116,7 +118,7 @@ def _divided(packed: Packed, edited: Edited, shards: Sequence[Part]) -> tuple[li
     by_source = {id(shard.source): n for n, shard in enumerate(shards)}
     parts: list[Packed] = []
     numbers: list[int] = []
-    for name, array in packed.stored.items():
+    for name, array in packed.in_file.items():
         number = by_source[id(array.source)] if isinstance(array, Unchanged) else by_name.get(name)
         if not parts or (number is not None and number > numbers[-1]):
             parts.append(Packed([], {}))

@@ -12,13 +12,13 @@ from statezoo.checkpoints import (
     CorruptError,
     FormatError,
     History,
-    average,
     convert,
     diff,
     fingerprint,
     inspect,
     load_file,
     load_model,
+    merge,
     open_checkpoint,
     repair,
     save_file,
@@ -73,7 +73,7 @@ def test_every_function_that_reads_opens_a_read_only_format(path: Path, tmp_path
     for target in ("b.safetensors", "b.h5"):
         convert(path, tmp_path / target)
         assert diff(path, tmp_path / target).same
-    average([path, path], tmp_path / "mean.h5")
+    merge([path, path], tmp_path / "mean.h5")
     assert repair(path, tmp_path / "c.h5").complete
 
 
@@ -87,7 +87,7 @@ def test_saving_in_a_read_only_format_says_what_to_do_and_changes_nothing(path: 
         lambda: save_model(Linear(3, 2), path),
         lambda: convert(path, path),
         lambda: repair(path, path),
-        lambda: average([path, path], path),
+        lambda: merge([path, path], path),
         lambda: assert_roundtrip(STATE, ["toy"]),
     ):
         with pytest.raises((FormatError, AssertionError), match=REFUSED):

@@ -121,6 +121,26 @@ def test_the_state_is_right_in_shards(changes: dict[str, Any], tmp_path: Path):
     assert {name for name in os.listdir(tmp_path) if "-of-" in name} == shards
 
 
+@pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
+def test_an_expanded_file_stays_expanded(changes: dict[str, Any], file: Path, tmp_path: Path):
+    save_file(state(), file, {"epoch": "7", "note": "é"}, expand=True)
+    metadata = {"epoch": "7", "note": "é"} | changes.get("metadata", {})
+    metadata = {key: value for key, value in metadata.items() if value is not None}
+    expected = tmp_path / f"expected{file.suffix}"
+    save_file(edited(load_file(file), changes), expected, metadata, expand=True)
+    edit(file, **changes)
+    assert file.read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
+def test_expanded_shards_stay_expanded(changes: dict[str, Any], tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    save_file(state(), path, {"epoch": "7", "note": "é"}, max_shard_size=150, expand=True)
+    edit(path, **changes)
+    assert diff(path, edited(state(), changes)).same
+    assert verify(path).intact
+
+
 arrays = st.builds(
     lambda shape, dtype: np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype),
     st.lists(st.integers(0, 3), max_size=3),
@@ -296,6 +316,14 @@ def test_the_name_that_is_left_of_a_tie_is_stored_in_its_own_place(file: Path):
     edit(file, drop=["weight", "view", "flat"])
     assert list(load_file(file))[:2] == ["tied", "low"]
     assert inspect(file).tensors[0].shares_with is None
+
+
+def test_a_view_that_would_take_far_more_bytes_alone_is_refused(path: Path):
+    row = np.zeros(8)
+    save_file({"row": row, "rows": np.broadcast_to(row, (1 << 20, 8))}, path)
+    with pytest.raises(StateError, match=r"^'rows' would take 67,108,864 bytes without the names .* which take 64: "):
+        edit(path, drop=["row"])
+    assert list(load_file(path)) == ["row", "rows"]
 
 
 def test_a_replaced_array_may_be_a_tensor_of_another_file(file: Path, tmp_path: Path):
