@@ -201,7 +201,7 @@ class Ignore(Rule):
         """Raise MappingError: what is left out cannot be written."""
         raise MappingError(
             f"Ignore({self.pattern!r}) cannot be reversed: the values that it leaves out are not in the state. Save "
-            "with a mapping without it."
+            "with the other rules."
         )
 
 
@@ -219,7 +219,11 @@ class Fill(Rule):
 
     def __post_init__(self) -> None:
         check_patterns((self.pattern,), (self.to,))
-        dtype_of(self.dtype)
+        dtype = dtype_of(self.dtype)
+        try:
+            np.array(self.value, dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArgumentError(f"{self.value!r:.60} is no value of the dtype {self.dtype}.") from error
 
     def moves(self, state: State) -> Iterator[Move]:
         """Yield a move for each name that matches. Ties of the matching names become ties of the new ones."""

@@ -15,7 +15,10 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 # What Keras and torch.compile warn about is not for us to change.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 WIDTH, HEADS, HIDDEN = 16, 4, 24
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -71,7 +74,7 @@ def test_keras_layers_give_the_same_outputs_here(tmp_path: Path):
     assert load_model(ours, tmp_path / "theirs.weights.h5", mapping="keras") == ([], [])
     ours.eval()
     tokens = np.arange(10)
-    np.testing.assert_allclose(ours(tokens).data, theirs.predict(tokens, verbose=0), **TOLERANCE)
+    assert_near(ours(tokens).data, theirs.predict(tokens, verbose=0))
 
 
 @pytest.mark.keras
@@ -84,7 +87,7 @@ def test_keras_loads_what_is_saved_with_its_mapping_and_layout(tmp_path: Path):
     convert(tmp_path / "ours.h5", tmp_path / "ours.weights.h5", layout="keras")
     theirs.load_weights(tmp_path / "ours.weights.h5")
     tokens = np.arange(10)
-    np.testing.assert_allclose(ours(tokens).data, theirs.predict(tokens, verbose=0), **TOLERANCE)
+    assert_near(ours(tokens).data, theirs.predict(tokens, verbose=0))
 
 
 @pytest.mark.keras
@@ -109,9 +112,11 @@ def test_a_keras_normalization_without_a_scale_is_not_taken_for_one_without_a_sh
 @pytest.mark.parametrize("path", ["", "transformer.h.0."], ids=["a block", "a model"])
 def test_a_gpt2_block_gives_the_same_outputs_here(tmp_path: Path, path: str):
     import torch
-    from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2Config
+    from transformers import GPT2Config
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-    config = GPT2Config(n_embd=WIDTH, n_head=HEADS, n_layer=1, n_inner=HIDDEN, attn_implementation="eager")
+    config = GPT2Config(n_embd=WIDTH, n_head=HEADS, n_layer=1, n_inner=HIDDEN)
+    config._attn_implementation = "eager"
     torch.manual_seed(0)
     theirs = GPT2Block(config, layer_idx=0).eval()
     ours = nn.TransformerBlock(WIDTH, HEADS, HIDDEN, activation=nn.GELU("tanh"))
@@ -125,7 +130,7 @@ def test_a_gpt2_block_gives_the_same_outputs_here(tmp_path: Path, path: str):
     with torch.no_grad():
         expected = theirs(torch.tensor(x), attention_mask=hidden)
     expected = expected[0] if isinstance(expected, tuple) else expected
-    np.testing.assert_allclose(ours(nn.Tensor(x), is_causal=True).data, expected.numpy(), **TOLERANCE)
+    assert_near(ours(nn.Tensor(x), is_causal=True).data, expected.numpy())
 
     save_model(ours, tmp_path / "ours.safetensors", mapping="gpt2")
     theirs.load_state_dict(
@@ -149,7 +154,7 @@ def test_a_torch_encoder_layer_gives_the_same_outputs_here(tmp_path: Path, path:
     load_model(ours, tmp_path / "theirs.safetensors", mapping=rules)
 
     x = normal(2, 8, WIDTH)
-    np.testing.assert_allclose(ours(nn.Tensor(x)).data, theirs(torch.tensor(x)).detach().numpy(), **TOLERANCE)
+    assert_near(ours(nn.Tensor(x)).data, theirs(torch.tensor(x)).detach().numpy())
     save_model(ours, tmp_path / "ours.safetensors", mapping=rules)
     assert list(load_file(tmp_path / "ours.safetensors")) == sorted(
         load_file(tmp_path / "theirs.safetensors"), key=[f"{path}{name}" for name in _ORDER].index
@@ -201,8 +206,9 @@ def _second(model: Any) -> Any:
 def test_the_prefix_of_a_compiled_part_is_removed_inside_a_name(tmp_path: Path):
     import torch
 
-    inner = torch.nn.Sequential(torch.compile(torch.nn.Linear(3, 4)))
-    save_file(torch.compile(torch.nn.Sequential(torch.compile(inner))).state_dict(), tmp_path / "a.safetensors")
+    compiled: Any = torch.compile
+    inner = compiled(torch.nn.Sequential(compiled(torch.nn.Linear(3, 4))))
+    save_file(compiled(torch.nn.Sequential(inner)).state_dict(), tmp_path / "a.safetensors")
     assert list(load_file(tmp_path / "a.safetensors", mapping="compile")) == ["0.0.weight", "0.0.bias"]
 
 

@@ -118,7 +118,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 def sharing(state: dict[str, Any]) -> list[tuple[str, str]]:
     arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-    return [pair for pair in combinations(arrays, 2) if np.shares_memory(*map(arrays.__getitem__, pair))]
+    return [(one, other) for one, other in combinations(arrays, 2) if np.shares_memory(arrays[one], arrays[other])]
 
 
 @given(mappings())
