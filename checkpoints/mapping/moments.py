@@ -31,7 +31,7 @@ def mapped_optimizer(
     new: dict[str, dict[str, Any]] = {name: dict(kept[name]) for name in kept if name not in entries}
     for key in dict.fromkeys(key for values in kept.values() for key in values):
         values = {name: values[key] for name, values in kept.items() if key in values and name in entries}
-        alike = {name: value for name, value in values.items() if np.shape(value) == tuple(entries[name].shape)}
+        alike = {name: value for name, value in values.items() if _shape(value) == tuple(entries[name].shape)}
         others = {name: value for name, value in values.items() if name not in alike}
         for name, value in (*_followed(key, alike, rules, entries, result), *_copied(key, others, entries, result)):
             new.setdefault(name, {})[key] = value
@@ -53,9 +53,11 @@ def _copied(key: str, values: Mapping[str, Any], entries: State, result: Applied
     for name in _complete(key, values, result):
         first, *rest = [values[origin] for origin in result.origins[name].names]
         is_renamed = not rest and result.state[name] is entries[result.origins[name].names[0]]
-        if np.ndim(first) and not is_renamed:
+        if (isinstance(first, list) or _shape(first)) and not is_renamed:
+            shape = f"has the shape {_shape(first)}, not that of the parameter"
+            what = "is a list of arrays" if isinstance(first, list) else shape
             raise MappingError(
-                f"the optimizer's {key} for {name!r} has the shape {np.shape(first)}, not that of the parameter, so "
+                f"the optimizer's {key} for {name!r} {what}, so "
                 "the rules that change the parameter cannot change it. Load only the model, with load_model."
             )
         if any(np.asarray(value).tobytes() != np.asarray(first).tobytes() for value in rest):
@@ -64,6 +66,10 @@ def _copied(key: str, values: Mapping[str, Any], entries: State, result: Applied
                 "only the model, with load_model."
             )
         yield name, first
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return getattr(value, "shape", ())
 
 
 def _complete(key: str, values: Mapping[str, Any], result: Applied) -> Iterator[str]:

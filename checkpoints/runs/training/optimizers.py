@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, UnsupportedTypeError
 from ...models.adapters.torch_ import array_of, tensor_of
 from ...state.torch_tensors import is_tensor
 
@@ -28,6 +28,16 @@ def checked_optimizer(optimizer: Any) -> Any:
             "state of any other with save_model or save_file."
         )
     return optimizer
+
+
+def checked_trainee(model: Any) -> Any:
+    """Return a model. Raises UnsupportedTypeError if its parameters have no names that an optimizer could know."""
+    if not hasattr(model, "named_parameters") or not hasattr(model, "named_modules"):
+        raise UnsupportedTypeError(
+            f"a training has a statezoo or PyTorch Module, not {type(model).__name__}. Save the state of any other, "
+            "and that of its optimizer, with save_model or save_file."
+        )
+    return model
 
 
 def split(kept: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -76,15 +76,15 @@ class SavedTraining:
         from ...mapping.states import entries_of
 
         groups = self.optimizer["param_groups"]
-        arrays, members = mapped_optimizer(
-            self.arrays,
+        kept, members = mapped_optimizer(
+            self.kept,
             [group["params"] for group in groups],
             rules_of(mapping),
             entries_of(checkpoint, "model."),
             checkpoint.name,
         )
         groups = [{**group, "params": params} for group, params in zip(groups, members, strict=True)]
-        return replace(self, arrays=arrays, optimizer={**self.optimizer, "param_groups": groups})
+        return replace(self, kept=kept, optimizer={**self.optimizer, "param_groups": groups})
 
     def matches(self, optimizer: Optimizer, names: list[str], allow: Collection[str]) -> list[int | None]:
         """Return the number that each parameter group of the optimizer has in the file, or None for a new group."""

@@ -19,7 +19,7 @@ from ...errors import ArgumentError, StateError
 from ...models import state_of
 from ...state.validation import EXTRA, reading_names
 from .generators import Generators, all_generators, generator_state
-from .optimizers import checked_optimizer, split
+from .optimizers import checked_optimizer, checked_trainee, split
 from .values import to_json
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def parameter_names(model: Module, optimizer: Optimizer) -> list[str]:
 
     Raises StateError if a parameter is not in the model.
     """
-    known = {id(parameter): name for name, parameter in model.named_parameters()}
+    known = {id(parameter): name for name, parameter in checked_trainee(model).named_parameters()}
     parameters = [parameter for group in checked_optimizer(optimizer).param_groups for parameter in group["params"]]
     for position, parameter in enumerate(parameters):
         if id(parameter) not in known:

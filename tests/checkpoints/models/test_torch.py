@@ -25,7 +25,7 @@ from statezoo.checkpoints import (
     save_file,
     save_model,
 )
-from statezoo.checkpoints.formats import known_formats
+from statezoo.checkpoints.formats import written_formats
 from statezoo.checkpoints.models.adapters import torch_ as adapter
 from statezoo.checkpoints.testing import assert_roundtrip
 
@@ -79,7 +79,7 @@ def test_every_kind_of_sharing_survives_in_every_format(
 ):
     model = build(torch, spec, 1)
     folder = tmp_path_factory.mktemp("drawn")
-    for form in known_formats():
+    for form in written_formats():
         path, fresh = folder / f"model{form.suffix}", build(torch, spec, 2)
         places = sharing_of(fresh)
         save_model(model, path)

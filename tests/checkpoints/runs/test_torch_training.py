@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statezoo.checkpoints import ArgumentError, MismatchError, StateError, load_model, load_training, save_training
+from statezoo.checkpoints import (
+    ArgumentError,
+    MismatchError,
+    StateError,
+    UnsupportedTypeError,
+    load_model,
+    load_training,
+    save_training,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -243,3 +251,9 @@ def test_the_same_training_gives_the_same_bytes(path: Path, tmp_path: Path, torc
         training.train(2)
         training.save(place)
     assert path.read_bytes() == place.read_bytes()
+
+
+def test_a_model_whose_parameters_have_no_names_is_refused(path: Path, torch: Any):
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters())
+    with pytest.raises(UnsupportedTypeError, match="a training has a statezoo or PyTorch Module, not dict"):
+        save_training({"w": np.zeros(2)}, optimizer, path)  # pyright: ignore[reportArgumentType]
