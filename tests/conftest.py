@@ -11,6 +11,8 @@ from statezoo.core import manual_seed
 ORACLES = {
     "torch": ("torch",),
     "keras": ("keras",),
+    "jax": ("jax", "flax", "equinox", "optax"),
+    "mlx": ("mlx",),
     "huggingface_hub": ("huggingface_hub",),
     "tensorboard": ("tensorboard",),
     "gguf": ("gguf",),

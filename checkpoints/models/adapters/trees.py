@@ -8,6 +8,7 @@ from typing import Any
 from ....core.commit.commit import Commit
 from ....core.nn.module.loading import Targets
 from ..trees.leaves import arrays_of, new_leaves, optional_names, shapes_of
+from ..trees.places import place_in_tree
 from ..trees.structure import leaves_of, rebuilt
 from .adapter import Adapter
 
@@ -25,7 +26,7 @@ class _Trees(Adapter):
 
     def targets(self, model: Any) -> Targets:
         leaves = leaves_of(model)
-        shapes = shapes_of(leaves, lambda name, leaf: name)
+        shapes = shapes_of(leaves, place_in_tree)
         return Targets(type(model).__name__, shapes, optional_names(leaves), in_place=False)
 
     def load(self, model: Any, values: Mapping[str, Any], commit: Commit) -> Any:

@@ -76,7 +76,7 @@ def shapes_of(leaves: Mapping[str, Leaf], place_of: PlaceOf) -> dict[str, Any]:
         elif leaf.is_open:
             shapes[name] = value
         if is_key(value):
-            shapes[f"{name}.{EXTRA}"] = _algorithm_of(value)
+            shapes[f"{name}.{EXTRA}"] = None
     return shapes
 
 
@@ -109,7 +109,7 @@ def new_leaves(kind: str, leaves: Mapping[str, Leaf], values: Mapping[str, Any])
 
 def _key_problem(name: str, algorithm: Any, key: Any) -> Iterator[str]:
     if algorithm != _algorithm_of(key):
-        yield f"{name}  is a key of {algorithm} in the file, of {_algorithm_of(key)} in the model"
+        yield f"{name}  is the algorithm {algorithm!r} in the file, {_algorithm_of(key)!r} in the model"
 
 
 def leaf_like(old: Any, array: np.ndarray) -> Any:
@@ -176,7 +176,7 @@ def _framework_of(value: Any) -> str:
 
 def _algorithm_of(key: Any) -> str:
     """Return the name of the algorithm of a key of jax.random, such as threefry2x32."""
-    return str(sys.modules["jax"].random.key_impl(key))
+    return key.dtype._impl.name  # jax.random.key_impl does not take an abstract key
 
 
 def _in_mlx(old: Any, array: np.ndarray) -> Any:
@@ -201,7 +201,7 @@ def _in_jax(old: Any, array: np.ndarray) -> Any:
     # An array that is not committed to a device may be moved by an operation with one that is.
     sharding = old.sharding if getattr(old, "committed", True) else None
     if is_key(old):
-        made = jax.random.wrap_key_data(jax.numpy.asarray(array), impl=jax.random.key_impl(old))
+        made = jax.random.wrap_key_data(jax.numpy.asarray(array), impl=_algorithm_of(old))
         return made if sharding is None else jax.device_put(made, sharding)
     made = jax.device_put(array, sharding)
     if made.dtype != array.dtype:

@@ -15,6 +15,11 @@ def place_of(name: str, leaf: Leaf) -> Hashable:
     return id(leaf.owner), leaf.key
 
 
+def place_in_tree(name: str, leaf: Leaf) -> Hashable:
+    """Return such a key for a tree that is made again, where only a variable of flax may have two names."""
+    return id(leaf.owner) if is_flax_variable(leaf.owner) else name
+
+
 def step_to_replace(name: str, leaf: Leaf, new: Any) -> Step:
     """Return the step that puts a value into the place of a leaf.
 

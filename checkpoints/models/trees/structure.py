@@ -24,13 +24,15 @@ class Node(NamedTuple):
     """An inner node. children: by key. rebuild: make a node of the same kind with other children, in the same order.
 
     is_open: a dict, list or tuple. Of other classes, a leaf may be no state, such as an activation function.
-    is_variable: a variable of flax, whose name is that of its value.
+    is_variable: a variable of flax, whose name is that of its value. is_one: a module or variable of flax, which may be
+    in several places.
     """
 
     children: list[tuple[Key, Any]]
     rebuild: Callable[[list[Any]], Any]
     is_open: bool = True
     is_variable: bool = False
+    is_one: bool = False
 
     def name_of(self, parent: str, key: Key) -> str:
         """Return the name of a child. The name of a whole tree is empty."""
@@ -90,19 +92,28 @@ def _walk(node_of: Callable[[Any], Node | None], name: str, leaf: Leaf) -> Itera
         yield from _walk(node_of, node.name_of(name, key), Leaf(child, leaf.value, key, leaf.is_open and node.is_open))
 
 
-def rebuilt(tree: Any, leaves: Mapping[str, Any], name: str = "") -> Any:
+def rebuilt(tree: Any, leaves: Mapping[str, Any]) -> Any:
     """Return a tree of the same structure. leaves: those to replace, by name."""
-    if name in leaves:
-        return leaves[name]
-    node = node_of(tree)
+    return _rebuilt(tree, leaves, "", {})
+
+
+def _rebuilt(tree: Any, leaves: Mapping[str, Any], name: str, made: dict[int, Any]) -> Any:
+    """made: what was made of the modules and variables of flax, by id."""
+    node = None if is_extra(name) else node_of(tree)
     if node is None:
-        return tree
-    return node.rebuild([rebuilt(child, leaves, node.name_of(name, key)) for key, child in node.children])
+        return leaves.get(name, tree)
+    if id(tree) not in made:
+        children = [_rebuilt(child, leaves, node.name_of(name, key), made) for key, child in node.children]
+        new = node.rebuild(children)
+        if not node.is_one:
+            return new
+        made[id(tree)] = new
+    return made[id(tree)]
 
 
 def is_flat(state: Mapping[Any, Any]) -> bool:
     """Return True for a dict that save_file takes as it is: without trees, numbers and keys of jax.random."""
-    return not any(
+    return all(isinstance(name, str) for name in state) and not any(
         isinstance(value, Mapping | list | tuple) or type(value) in NUMBERS or is_pytree(value) or is_key(value)
         for name, value in state.items()
         if type(value) is not np.ndarray and not is_extra(name)
@@ -145,6 +156,11 @@ def is_flax_variable(value: Any) -> bool:
     return nnx is not None and isinstance(value, nnx.Variable)
 
 
+def _is_of_flax(value: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(value, (nnx.Variable, nnx.Module, nnx.Pytree))
+
+
 def _pytree(value: Any) -> Node | None:
     if not is_pytree(value):
         return None
@@ -155,7 +171,7 @@ def _pytree(value: Any) -> Node | None:
         raise UnsupportedTypeError(f"a {type(value).__name__} cannot be read as a pytree: {error}") from error
     children = [(_key_of(path[-1]), child) for path, child in pairs]
     is_open = isinstance(value, Mapping | list | tuple)
-    return Node(children, structure.unflatten, is_open, is_flax_variable(value))
+    return Node(children, structure.unflatten, is_open, is_flax_variable(value), _is_of_flax(value))
 
 
 def _key_of(entry: Any) -> Key:
