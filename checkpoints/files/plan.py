@@ -57,7 +57,7 @@ class Plan:
 
         elsewhere: the tensors that were written to other shards.
         """
-        blocks = streams.write_tensors(descriptor, self._placed)
+        blocks = self._write_tensors(descriptor, self._placed)
         if self._copies:
             places = {name: Place(None, offset) for name, offset in self.offsets.items()}
             blocks |= self._write_copies(descriptor, {**(elsewhere or {}), **places})
@@ -66,6 +66,9 @@ class Plan:
             write_all(descriptor, content, offset)
         storages = {name: digest_of_blocks(blocks[name]) for name in blocks.keys() - self._tensors.keys()}
         return manifest.digests_in_file(self._tensors) | storages
+
+    def _write_tensors(self, descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
+        return streams.write_tensors(descriptor, placed, self._layout.crc32)
 
     def _write_copies(self, descriptor: int, places: Mapping[str, Place]) -> dict[str, bytes]:
         """Write the copies of aliases. Return the digests of their blocks, and of those of the storages, by name.
@@ -83,17 +86,16 @@ class Plan:
             if kept in storages:  # one by one: each is in memory as a whole
                 blocks |= self._write_slices(descriptor, kept, group)
             elif kept in self._whole.layouts:
-                blocks |= streams.write_tensors(
-                    descriptor, _filled(group, written.array(kept), self._whole.layouts[kept])
-                )
+                filled = _filled(group, written.array(kept), self._whole.layouts[kept])
+                blocks |= self._write_tensors(descriptor, filled)
             else:
                 in_place += _filled(group, written.array(kept))
-        return blocks | streams.write_tensors(descriptor, in_place)
+        return blocks | self._write_tensors(descriptor, in_place)
 
     def _write_slices(self, descriptor: int, storage: str, group: list[Placed]) -> dict[str, bytes]:
         array = np.asarray(self._whole.stored[storage])
         blocks = {storage: blocks_of(streams.memory_of(array))}
-        return blocks | streams.write_tensors(descriptor, _filled(group, array))
+        return blocks | self._write_tensors(descriptor, _filled(group, array))
 
 
 def _filled(group: list[Placed], kept: np.ndarray, order: tuple[int, ...] | None = None) -> list[Placed]:

@@ -28,11 +28,13 @@ class Layout(NamedTuple):
     """The layout of a file to be written.
 
     offsets: where each tensor goes. seal: takes the final manifest and returns the rest of the file, as pairs of an
-    offset and bytes.
+    offset and bytes. crc32: for a format that needs checksums, that of what comes before each tensor, which the save
+    continues over the bytes of the tensor before it calls `seal`.
     """
 
     offsets: dict[str, int]
     seal: Callable[[str], list[tuple[int, bytes]]]
+    crc32: dict[str, int] | None = None
 
 
 def _nothing() -> None:
@@ -187,6 +189,15 @@ DEFAULT = Format("safetensors", (".safetensors",), ".safetensors", shards=True)
 _FORMATS = {
     DEFAULT.name: DEFAULT,
     "hdf5": Format("hdf5", (".h5", ".hdf5"), ".hdf5", layouts={"keras": (".weights.h5", ".keras.layout")}),
+    "npz": Format("npz", (".npz",), ".npz", starts=(b"PK\3\4", b"PK\5\6")),
+    "npy": Format(
+        "npy",
+        (".npy",),
+        ".npz.npy",
+        writes=False,
+        starts=(b"\x93NUMPY",),
+        instead="pass a single array to numpy.save",
+    ),
     "keras": Format(
         "keras",
         (".keras",),

@@ -23,6 +23,8 @@ SIGNATURE = b"PK\3\4"
 _HEADER = struct.Struct("<4s2xHH4xIIIHH")  # signature, flags, method, CRC-32, both sizes, lengths of name and extra
 _ENCRYPTED, _IN_DESCRIPTOR, _UTF_8 = 1 << 0, 1 << 3, 1 << 11
 _IN_ZIP64 = 0xFFFFFFFF
+_SLACK_BYTES = 1 << 12  # by which the start of deflated content may be longer than what it expands to
+_END, _END_BYTES = b"PK\5\6", 22
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 
 
@@ -49,6 +51,7 @@ def members_of(source: Source) -> dict[str, Member]:
     try:
         with zipfile.ZipFile(_Positioned(source)) as archive:
             infos, end = archive.infolist(), archive.start_dir
+            _check_end(source, len(archive.comment))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise InvalidError(f"it is not a valid zip archive ({error})") from error
     members: dict[str, Member] = {}
@@ -58,6 +61,14 @@ def members_of(source: Source) -> dict[str, Member]:
         members[info.filename] = _member_of(source, info)
     _check_places(infos, members, end)
     return members
+
+
+def _check_end(source: Source, comment_bytes: int) -> None:
+    """Raise InvalidError unless the archive, with its comment, ends where the file does."""
+    start = source.size_bytes - comment_bytes - _END_BYTES
+    end = source.read(start, _END_BYTES)
+    if not end.startswith(_END) or int.from_bytes(end[-2:], "little") != comment_bytes:
+        raise InvalidError("its end is missing, or there is something else after it")
 
 
 def _member_of(source: Source, info: zipfile.ZipInfo) -> Member:
@@ -106,6 +117,17 @@ def _check_places(infos: list[zipfile.ZipInfo], members: dict[str, Member], end:
         raise InvalidError("its members reach beyond the end")
 
 
+def start_of(source: Source, member: Member, size_bytes: int) -> bytes:
+    """Return the first bytes of the content of a member, at most `size_bytes`. They are not checked.
+
+    Raises InvalidError if they cannot be decompressed.
+    """
+    if member.is_stored:
+        return source.read(member.offset, min(size_bytes, member.stored_bytes))
+    content = source.read(member.offset, min(2 * size_bytes + _SLACK_BYTES, member.stored_bytes))
+    return _inflated(content, member, min(size_bytes, member.size_bytes))
+
+
 def content_of(source: Source, member: Member) -> bytes:
     """Return the content of a member, decompressed. The caller limits `size_bytes`, which a file can make up.
 
@@ -113,17 +135,17 @@ def content_of(source: Source, member: Member) -> bytes:
     """
     content = source.read(member.offset, member.stored_bytes)
     if not member.is_stored:
-        content = _inflated(content, member)
+        content = _inflated(content, member, member.size_bytes + 1)  # one too many, to notice that there are more
     if len(content) != member.size_bytes or zlib.crc32(content) != member.crc32:
         raise InvalidError(f"its member {member.name!r:.200} does not match its CRC-32")
     return content
 
 
-def _inflated(content: bytes, member: Member) -> bytes:
-    """Return deflated content, of which no more than one byte too many is made."""
+def _inflated(content: bytes, member: Member, most_bytes: int) -> bytes:
+    """Return deflated content, at most that many bytes. Raises InvalidError if it cannot be decompressed."""
     inflating = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        return inflating.decompress(content, member.size_bytes + 1)
+        return inflating.decompress(content, most_bytes)
     except zlib.error as error:
         raise InvalidError(f"its member {member.name!r:.200} cannot be decompressed ({error})") from error
 

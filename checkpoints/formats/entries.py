@@ -150,15 +150,17 @@ def checked_metadata(metadata: Any) -> dict[str, str]:
     return metadata
 
 
-def checked_entries(entries: Mapping[str, Any], start: int, size_bytes: int, bits: Mapping[str, int] = BITS) -> Entries:
+def checked_entries(
+    entries: Mapping[str, Any], start: int, size_bytes: int, bits: Mapping[str, int] = BITS, *, gaps: bool = False
+) -> Entries:
     """Check the entries of a header, whose values may be any JSON, and return its tensors.
 
     start, size_bytes: where the data is in the file. bits: the size of an element of each dtype, in bits. An entry with
-    any other dtype is valid but unsupported.
-    Raises InvalidError if an entry is malformed, or if the tensors do not fill the data exactly.
+    any other dtype is valid but unsupported. gaps: whether the tensors may leave bytes between and after them.
+    Raises InvalidError if an entry is malformed, if tensors overlap, or if they do not fill the data exactly.
     """
     if not entries:
-        _check_spans([], size_bytes)
+        _check_spans([], size_bytes, gaps)
         return Entries({}, {}, {})
     try:
         kinds, shapes, spans = zip(*map(_FIELDS, entries.values()), strict=True)
@@ -169,7 +171,7 @@ def checked_entries(entries: Mapping[str, Any], start: int, size_bytes: int, bit
     tensors = _tensors_of(kinds, shapes)
     begins, ends = flat[::2], flat[1::2]
     _check_sizes(entries, tensors, list(map(sub, ends, begins)), bits)
-    _check_spans(sorted(zip(begins, ends, strict=True)), size_bytes)
+    _check_spans(sorted(zip(begins, ends, strict=True)), size_bytes, gaps)
     offsets = map(add, begins, repeat(start))
     found = Entries(dict(zip(entries, tensors, strict=True)), dict(zip(entries, offsets, strict=True)), {})
     return found if bits.keys() >= set(kinds) else _without_unsupported(found, bits)
@@ -243,15 +245,15 @@ def _without_unsupported(found: Entries, bits: Mapping[str, int]) -> Entries:
     return Entries(tensors, {name: found.offsets[name] for name in tensors}, unsupported)
 
 
-def _check_spans(spans: list[tuple[int, int]], size_bytes: int) -> None:
-    """Raise InvalidError unless the sorted spans follow each other without gap or overlap to the end of the file."""
+def _check_spans(spans: list[tuple[int, int]], size_bytes: int, gaps: bool) -> None:
+    """Raise InvalidError unless the sorted spans follow each other without overlap, or gap, to the end of the file."""
     position = 0
     for begin, end in spans:
-        if begin != position:
+        if begin < position or (begin > position and not gaps):
             place = _amount(min(begin, position))
             raise InvalidError(f"its tensors leave a gap or overlap at byte {place} of the data")
         position = end
-    if position != size_bytes:
+    if position > size_bytes or (position < size_bytes and not gaps):
         raise InvalidError(f"its tensors take {_amount(position)} bytes, and {size_bytes:,} follow the header")
 
 

@@ -23,10 +23,9 @@ _SIGNS = (
         "looks like an HTML or XML page, such as the error page of a download",
         "Download the file again.",
     ),
-    (rb"PK\x03\x04", "is a zip archive, such as those of torch.save and numpy.savez", _CONVERT),
+    (rb"PK\x03\x04", "is a zip archive", _CONVERT),
     # Protocol 2 and later; before that, in text: the name of a class, or a memoized dict or list.
     (rb"\x80[\x02-\x05]|c[\w.]+\n[\w.]+\n|\([dl]p\d", "is a Python pickle, which is never loaded", _PICKLE),
-    (rb"\x93NUMPY", "is a NumPy .npy file", "Read it with numpy.load."),
     (rb"\x1f\x8b", "is a gzip archive", _UNPACK),
     (rb"BZh[1-9]", "is a bzip2 archive", _UNPACK),
     (rb"\xfd7zXZ\0", "is an xz archive", _UNPACK),
@@ -52,6 +51,8 @@ def cause_of(source: Source, expected: str = "") -> str:
         return f"It was cut off while it was read. {AGAIN}"
     if form is not None and form.name != expected:
         return f"It looks like {form.name}. Rename it to end in {form.suffix}."
+    if form is not None:
+        return f"It may be damaged or cut off. {AGAIN}"
     for pattern, what, advice in _PATTERNS:
         if pattern.match(head):
             return f"It {what}. {advice}"

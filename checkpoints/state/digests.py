@@ -4,15 +4,22 @@ A tensor is cut into blocks of 64 KiB. If that would give more than 1,024 blocks
 two that does not. The last block may be shorter. The digest of a block is the xxh3-128 of its bytes. The digest of a
 tensor with one block is that of the block; the digest of any other tensor is the xxh3-128 of the digests of its blocks,
 one after the other.
+
+Archives need a CRC-32, too, which is also made from those of parts. It is a polynomial over GF(2) modulo P: n zero
+bytes after it multiply it by x^(8n). Source: Mark Adler, zlib 1.3.1, crc32.c, crc32_combine().
 """
 
 from __future__ import annotations
+
+import functools
 
 from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
 
 BYTES = 16
 LEAST_BLOCK_BYTES = 1 << 16
 _MOST_BLOCKS = 1 << 10
+_P = 0xEDB88320  # the lowest bit is the highest power
+_ONE = 1 << 31
 
 
 def block_bytes_of(size_bytes: int) -> int:
@@ -81,3 +88,30 @@ class Hasher:
 def digest_of_blocks(blocks: bytes) -> str:
     """Return the digest of a tensor from those of its blocks."""
     return blocks.hex() if len(blocks) == BYTES else xxh3_128_hexdigest(blocks)
+
+
+def crc32_joined(first: int, second: int, second_bytes: int) -> int:
+    """Return the CRC-32 of two pieces, one after the other, from that of each. second_bytes: the size of the second."""
+    return _product(_power(second_bytes), first) ^ second
+
+
+@functools.lru_cache
+def _power(size_bytes: int) -> int:
+    """Return x^(8 * size_bytes) modulo P."""
+    found, square, exponent = _ONE, _ONE >> 1, 8 * size_bytes
+    while exponent:
+        if exponent & 1:
+            found = _product(found, square)
+        square, exponent = _product(square, square), exponent >> 1
+    return found
+
+
+def _product(a: int, b: int) -> int:
+    """Return a * b modulo P."""
+    found, bit = 0, _ONE
+    while bit:
+        if a & bit:
+            found ^= b
+        b = b >> 1 ^ (_P if b & 1 else 0)
+        bit >>= 1
+    return found

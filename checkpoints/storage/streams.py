@@ -9,7 +9,8 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -21,7 +22,7 @@ from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 from ..errors import CorruptError
 from ..state import digests, dtypes
 from ..state.deferred import Deferred
-from ..state.digests import Hasher
+from ..state.digests import Hasher, crc32_joined
 from .durable import write_all
 from .source import FileLike, Source
 from .threads import Task, run_on_threads
@@ -122,18 +123,18 @@ def digest_of(array: np.ndarray | Deferred) -> str:
     return digests.digest_of(memory_of(array))
 
 
-def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
+def write_tensors(descriptor: int, placed: list[Placed], crc32: dict[str, int] | None = None) -> dict[str, bytes]:
     """Write the bytes of each array to its place. Return the digests of its blocks, one after the other, by name.
 
     Every byte is copied into private memory once, and hashed and written from there. So the digests fit the file even
     if another thread changes the arrays meanwhile. Deferred arrays are computed on this thread, each after the bytes of
-    the one before have been written.
+    the one before have been written. crc32: the checksums to continue over the bytes of each array, by name.
     """
-    writer = _Writer(descriptor)
+    writer = _Writer(descriptor, crc32)
     unchanged = [(item, item.array) for item in placed if isinstance(item.array, Unchanged)]
     if unchanged:
         placed = [item for item in placed if not isinstance(item.array, Unchanged)]
-        writer.digests |= _copied(descriptor, unchanged)
+        writer.digests |= _copied(descriptor, unchanged, crc32)
     together: list[list[Placed]] = []
     one_by_one: list[list[Placed]] = []  # so that no two copies are in memory at once
     for run in _runs(placed):
@@ -142,11 +143,18 @@ def write_tensors(descriptor: int, placed: list[Placed]) -> dict[str, bytes]:
     _run(tasks, sum(run[0].size_bytes for run in together if run[0].size_bytes >= _SMALL_BYTES), _MOST_WRITERS)
     for run in one_by_one:
         _run(writer.tasks(run), run[0].size_bytes, _MOST_WRITERS)
+    if crc32 is not None:
+        crc32.update(writer.checksums())
     return writer.digests | {name: b"".join(parts) for name, parts in writer.parts.items()}
 
 
-def _copied(descriptor: int, unchanged: list[tuple[Placed, Unchanged]]) -> dict[str, bytes]:
-    """Copy the bytes of unchanged arrays, adjacent ones together. Return the digests of their blocks, by name."""
+def _copied(
+    descriptor: int, unchanged: list[tuple[Placed, Unchanged]], crc32: dict[str, int] | None
+) -> dict[str, bytes]:
+    """Copy the bytes of unchanged arrays, adjacent ones together. Return the digests of their blocks, by name.
+
+    crc32: the checksums to continue, for which the bytes are read.
+    """
     ranges: list[tuple[FileLike, int, int, int]] = []  # source, offset, size, place
     for (place, size_bytes, _, _), array in sorted(unchanged, key=lambda pair: pair[0].offset):
         source, offset, size, start = ranges[-1] if ranges else (None, 0, 0, 0)
@@ -157,24 +165,36 @@ def _copied(descriptor: int, unchanged: list[tuple[Placed, Unchanged]]) -> dict[
     for source, offset, size, place in ranges:
         copied = source.copy_to(descriptor, offset, size, place)
         for start in range(copied, size, _CHUNK_BYTES):  # what the system refuses is read and written
-            try:
-                content = source.read(offset + start, min(size - start, _CHUNK_BYTES))
-            except EOFError as error:
-                raise CorruptError(f"{source.name} was cut off while it was read. Use another copy of it.") from error
+            content = _read(source, offset + start, min(size - start, _CHUNK_BYTES))
             write_all(descriptor, content, place + start)
+    if crc32 is not None:
+        for item, array in unchanged:
+            for start in range(0, item.size_bytes, _CHUNK_BYTES):
+                content = _read(array.source, array.offset + start, min(item.size_bytes - start, _CHUNK_BYTES))
+                crc32[item.name] = zlib.crc32(content, crc32[item.name])
     return {item.name: array.blocks for item, array in unchanged}
+
+
+def _read(source: Source, offset: int, size_bytes: int) -> bytes:
+    try:
+        return source.read(offset, size_bytes)
+    except EOFError as error:
+        raise CorruptError(f"{source.name} was cut off while it was read. Use another copy of it.") from error
 
 
 class _Writer:
     """Writes the bytes of arrays to a file.
 
-    digests: those of small arrays, by name. parts: those of the blocks of large arrays, in parts, by name.
+    digests: those of small arrays, by name. parts: those of the blocks of large arrays, in parts, by name. crc32: the
+    checksums to continue, or None to compute none.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, crc32: Mapping[str, int] | None = None) -> None:
         self.digests: dict[str, bytes] = {}
         self.parts: dict[str, list[bytes]] = {}
-        self._descriptor = descriptor
+        self._descriptor, self._crc32 = descriptor, crc32
+        self._checksums: dict[str, int] = {}
+        self._checksum_parts: dict[str, list[tuple[int, int]]] = {}  # each with the number of bytes
         self._free: list[np.ndarray] = []  # buffers that no thread uses
 
     def tasks(self, run: list[Placed]) -> list[Task]:
@@ -186,10 +206,16 @@ class _Writer:
         block_bytes = digests.block_bytes_of(item.size_bytes)
         part_bytes = block_bytes * max(1, _CHUNK_BYTES // block_bytes)
         starts = range(0, item.size_bytes, part_bytes)
-        found = self.parts[item.name] = [b""] * len(starts)
+        self.parts[item.name] = [b""] * len(starts)
+        self._checksum_parts[item.name] = [(0, 0)] * len(starts)
         return [
             partial(
-                self._write_part, memory[start : start + part_bytes], item.offset + start, block_bytes, found, number
+                self._write_part,
+                item.name,
+                number,
+                memory[start : start + part_bytes],
+                item.offset + start,
+                block_bytes,
             )
             for number, start in enumerate(starts)
         ]
@@ -201,22 +227,35 @@ class _Writer:
         write_all(self._descriptor, content, start)
         slices = [view[offset - start : offset - start + size] for offset, size in zip(offsets, sizes, strict=True)]
         self.digests.update(zip(names, map(xxh3_128_digest, slices), strict=True))
+        if self._crc32 is not None:
+            starts = map(self._crc32.__getitem__, names)
+            self._checksums.update(zip(names, map(zlib.crc32, slices, starts), strict=True))
 
-    def _write_part(self, memory: np.ndarray, offset: int, block_bytes: int, found: list[bytes], number: int) -> None:
-        """Write a part of a large array that consists of whole blocks, in chunks that stay in the cache.
-
-        found, number: where the digests of the blocks go.
-        """
+    def _write_part(self, name: str, number: int, memory: np.ndarray, offset: int, block_bytes: int) -> None:
+        """Write a part of a large array that consists of whole blocks, in chunks that stay in the cache."""
         buffer = self._buffer()
-        hasher = Hasher(block_bytes)
+        hasher, checksum = Hasher(block_bytes), 0
         for start in range(0, len(memory), len(buffer)):
             live = memory[start : start + len(buffer)]
             chunk = buffer[: len(live)]
             chunk[...] = live
             hasher.update(chunk.data)
+            if self._crc32 is not None:
+                checksum = zlib.crc32(chunk.data, checksum)
             write_all(self._descriptor, chunk.data, offset + start)
-        found[number] = hasher.blocks()
+        self.parts[name][number] = hasher.blocks()
+        self._checksum_parts[name][number] = checksum, len(memory)
         self._free.append(buffer)
+
+    def checksums(self) -> dict[str, int]:
+        """Return the continued checksums, by name."""
+        assert self._crc32 is not None
+        found = self._checksums
+        for name, parts in self._checksum_parts.items():
+            found[name] = self._crc32[name]
+            for checksum, size_bytes in parts:
+                found[name] = crc32_joined(found[name], checksum, size_bytes)
+        return found
 
     def _buffer(self) -> np.ndarray:
         try:

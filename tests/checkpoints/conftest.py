@@ -1,4 +1,4 @@
-"""Every contract test runs over both formats: `path` is a path that does not exist yet, once for each suffix."""
+"""Contract tests run over every format that is written: `path` is a new path, once for each suffix."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import pytest
 Repeating = Callable[[Callable[[], object]], AbstractContextManager[None]]
 
 
-@pytest.fixture(params=[".safetensors", ".h5"])
+@pytest.fixture(params=[".safetensors", ".h5", ".npz"])
 def suffix(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ...errors import ArgumentError
 from ...files import open_header, save_file
-from ...formats import DEFAULT
 from ...mapping import Mapping, rules_of
 from ...reading.progress import Progress, silent
 from ...reading.reader import Reader
 from .copying import Copied
-from .npz import save_npz
 
 
 def convert(
@@ -28,33 +25,19 @@ def convert(
 ) -> None:
     """Write the state and metadata of one file to another, a tensor at a time, each checked as it is read.
 
-    source: a file as for load_file. target: a path whose suffix picks the format, or one ending in .npz (npz.py lists
-    what is lost in it); it may be the source itself. max_shard_size: as for save_file; without it, a sharded source
-    becomes one file. layout: as for save_file; without it, a file in Keras' layout becomes an ordinary one. expand: as
-    for save_file; without it, an expanded source gets its shared memory stored once. dequantize: as for load_file.
-    mapping: rules that change names and layouts (docs/mapping.md); `explain` shows what they do. progress: called with
-    the number of bytes copied since the last call.
+    source: a file as for load_file. target: a path whose suffix picks the format; it may be the source itself.
+    max_shard_size: as for save_file; without it, a sharded source becomes one file. layout: as for save_file; without
+    it, a file in Keras' layout becomes an ordinary one. expand: as for save_file; without it, an expanded source gets
+    its shared memory stored once. dequantize: as for load_file. mapping: rules that change names and layouts
+    (docs/mapping.md); `explain` shows what they do. progress: called with the number of bytes copied since the last
+    call.
     Ties, views, extra state and metadata are kept, and without a mapping the fingerprint.
     Raises MappingError for rules that do not fit, CorruptError if the source is damaged, FormatError for an unknown
     suffix, StateError if the target format cannot hold the state, WriteError; the target is unchanged in that case.
     """
-    path = os.fsdecode(target)
-    to_npz = path.lower().endswith(".npz")
-    if to_npz and max_shard_size is not None:
-        raise ArgumentError(f"an .npz file has no shards. Leave out max_shard_size, or convert to {DEFAULT.suffix}.")
     reader = Reader(open_header(source, dequantize), verify=True)
     try:
         checkpoint = Copied(reader, progress or silent, rules=None if mapping is None else rules_of(mapping))
-        if to_npz:
-            save_npz(checkpoint, path, progress or silent)
-        else:
-            save_file(
-                checkpoint,
-                path,
-                checkpoint.metadata,
-                max_shard_size=max_shard_size,
-                layout=layout,
-                expand=expand,
-            )
+        save_file(checkpoint, target, checkpoint.metadata, max_shard_size=max_shard_size, layout=layout, expand=expand)
     finally:
         reader.close()

@@ -12,8 +12,8 @@ import numpy as np
 from statezoo.checkpoints import save_file
 
 FOLDER = Path(__file__).parent / "golden"
-WRITTEN = ("version2.safetensors", "version3.h5")
-LARGE = ("version2-blocks.safetensors", "version3-blocks.h5")
+WRITTEN = ("version2.safetensors", "version3.h5", "version1.npz")
+LARGE = ("version2-blocks.safetensors", "version3-blocks.h5", "version1-blocks.npz")
 SHARDED = "version2-sharded.safetensors"
 LARGE_BYTES = 140_000
 # What the last writer of manifests of version 1 made of medium_state(), with MEDIUM_BYTES as max_shard_size.

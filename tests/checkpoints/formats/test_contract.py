@@ -250,7 +250,7 @@ def test_metadata_that_is_not_strings_is_refused(path: Path, metadata: dict[str,
         save_file({}, path, metadata)
 
 
-def test_fingerprints_are_equal_in_both_formats_and_distinguish_states(tmp_path: Path):
+def test_fingerprints_are_equal_in_all_formats_and_distinguish_states(tmp_path: Path):
     weight = np.arange(6.0).reshape(2, 3)
     states = [
         {"a": weight, "b": weight, "t": weight.T},
@@ -264,7 +264,7 @@ def test_fingerprints_are_equal_in_both_formats_and_distinguish_states(tmp_path:
     seen = set()
     for state in states:
         for metadata in ({}, {"x": "y"}):
-            for suffix in (".safetensors", ".h5"):
+            for suffix in (".safetensors", ".h5", ".npz"):
                 save_file(state, tmp_path / f"x{suffix}", metadata)
                 seen.add((id(state), inspect(tmp_path / f"x{suffix}").fingerprint))
     assert len(seen) == len({fingerprint for _, fingerprint in seen}) == len(states)

@@ -36,11 +36,11 @@ def make_golden() -> ModuleType:
     return module
 
 
-WRITTEN_TODAY = ["version2.safetensors", "version3.h5"]
+WRITTEN_TODAY = ["version2.safetensors", "version3.h5", "version1.npz"]
 # The first writer of version 1 also named views in the metadata, as if they were ties.
 GOLDEN = ["version1-names-views.safetensors", "version1.safetensors", "version2.h5", *WRITTEN_TODAY]
 FINGERPRINT = "99749d209c0b6d89d5773b76653b6b9a"
-LARGE = ["version2-blocks.safetensors", "version3-blocks.h5", "version2-sharded.safetensors"]
+LARGE = ["version2-blocks.safetensors", "version3-blocks.h5", "version1-blocks.npz", "version2-sharded.safetensors"]
 LARGE_FINGERPRINT = "805373c90549f57c054c65c9beb7955c"
 
 

@@ -398,7 +398,7 @@ CONTENTS = {
     b"\n  <html></html>": "an HTML or XML page",
     b"PK\3\4 archive": "a zip archive",
     b"\x80\x04\x95pickled bytes": "a Python pickle, which is never loaded",
-    b"\x93NUMPY\1\0": "a NumPy .npy file",
+    b"\x93NUMPY\1\0": r"It looks like npy. Rename it to end in .npy",
     b"\x1f\x8b\x08 gzip": "a gzip archive",
     b"GGUF\3\0\0\0\0\0\0\0": "a GGUF file",
     b"just some text that is no checkpoint at all": "It looks like text. Pass the file that holds the tensors",

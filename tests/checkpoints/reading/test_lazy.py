@@ -280,7 +280,7 @@ def test_a_compressed_foreign_dataset_is_read_and_sliced(tmp_path: Path):
 def test_an_open_checkpoint_can_be_saved_directly(path: Path, tmp_path: Path):
     state = a_state()
     save_file(state, path, {"epoch": "7"})
-    for suffix in (".safetensors", ".h5"):
+    for suffix in (".safetensors", ".h5", ".npz"):
         with open_checkpoint(path) as checkpoint:
             save_file(checkpoint, tmp_path / f"copy{suffix}", checkpoint.metadata)
         assert list(compare_states(state, load_file(tmp_path / f"copy{suffix}"))) == []

@@ -197,6 +197,9 @@ def test_any_edit_of_any_state_gives_the_file_that_save_file_would_write(
 
 
 def test_the_bytes_of_other_tensors_are_not_read(file: Path, monkeypatch: pytest.MonkeyPatch):
+    if file.suffix == ".npz":
+        pytest.skip("the CRC-32 of a member of an archive needs its bytes")
+
     def refuse(*_: Any) -> None:
         raise AssertionError("a tensor was read")
 
@@ -266,9 +269,9 @@ def test_a_file_that_is_cut_off_meanwhile_is_an_error_and_the_target_is_unchange
     target = tmp_path / f"to{file.suffix}"
     target.write_bytes(b"before")
 
-    def cut_off(descriptor: int, unchanged: Any) -> Any:
+    def cut_off(*arguments: Any) -> Any:
         os.truncate(file, 2000)
-        return copied(descriptor, unchanged)
+        return copied(*arguments)
 
     copied = streams._copied
     with patch.object(streams, "_copied", cut_off), pytest.raises(CorruptError, match="was cut off while it was read"):

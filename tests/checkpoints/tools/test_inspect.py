@@ -7,6 +7,7 @@ import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from statezoo.checkpoints import inspect, save_file
+from statezoo.checkpoints.formats import format_named
 
 
 def test_inspect_shows_names_dtypes_shapes_ties_sizes_and_metadata(path: Path):
@@ -23,7 +24,7 @@ def test_inspect_shows_names_dtypes_shapes_ties_sizes_and_metadata(path: Path):
     ]
     assert (info.stored_bytes, info.file_bytes) == (50, path.stat().st_size)
     assert (info.metadata, info.extra) == ({"epoch": "7"}, {"_extra_state": {"n": 1}})
-    assert info.format == {".h5": "hdf5"}.get(path.suffix, "safetensors")
+    assert info.format == format_named(path.suffix).name
     digests = [xxh3_128_hexdigest(bytes(48)), None, None, xxh3_128_hexdigest(bytes(2))]
     assert [tensor.digest for tensor in info.tensors] == digests
     assert info.fingerprint is not None
