@@ -52,10 +52,9 @@ class Source(Protocol):
 
 
 class FileLike(Source, Protocol):
-    """A source whose bytes the system can copy to another file on its own. identity: that of the file."""
+    """A source whose bytes the system can copy to another file on its own. identity: that of the file when opened."""
 
-    @property
-    def identity(self) -> Identity: ...
+    identity: Identity
 
     def copy_to(self, descriptor: int, offset: int, size_bytes: int, place: int) -> int:
         """Copy bytes from an offset to a place in another file, within the system: it may share their blocks.
@@ -193,7 +192,7 @@ class FileSource:
             self.close()
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ReadError(f"{path} is {what}. Give the path of a checkpoint file.")
-        self.size_bytes = status.st_size
+        self.size_bytes, self.identity = status.st_size, Identity.of(status)
 
     @property
     def descriptor(self) -> int:
@@ -203,11 +202,6 @@ class FileSource:
     def __del__(self) -> None:
         if getattr(self, "_opened", None):  # not if the constructor was interrupted in its first line
             self.close()
-
-    @property
-    def identity(self) -> Identity:
-        """The identity of the open file."""
-        return Identity.of(os.fstat(self.descriptor))
 
     def copy_to(self, descriptor: int, offset: int, size_bytes: int, place: int) -> int:
         """Copy bytes from an offset to a place in another file, within the system: it may share their blocks.

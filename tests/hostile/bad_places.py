@@ -118,6 +118,8 @@ def of_files(folder: Path, kind: str) -> Iterator[tuple[str, Calls]]:
                     model, core.optim.SGD([model.weight], 1), path
                 ),
                 "diff": lambda path=path: checkpoints.diff(good, path),
+                "edit": lambda path=path: checkpoints.edit(path, metadata={"a": "b"}),
+                "edit to": lambda path=path: checkpoints.edit(good, to=path.with_name("nowhere") / path.name),
                 "merge": lambda path=path: checkpoints.merge([good, path], out / "a.safetensors"),
                 **{verb: lambda path=path, verb=verb: cli(verb, path) for verb in ("inspect", "verify", "fingerprint")},
                 "convert": lambda path=path: cli("convert", path, out / "c.npz"),

@@ -34,6 +34,8 @@ FAULTS = {
     "short": Fault("short"),
     **{name: Fault("error", getattr(errno, name)) for name in ("ENOSPC", "EIO", "EROFS", "EACCES", "EINTR")},
 }
+# An edit opens the file first.
+_UNREAD = re.compile("cannot be opened|could not be read|there is no file|are missing")
 # The exit status of a skipped test, as in automake.
 _CANNOT_RUN = 77
 
@@ -45,6 +47,7 @@ class Campaign:
         self.api = APIS[api]
         self.path = Path(tempfile.mkdtemp(prefix="with spaces and ünïcödé ", dir=folder)) / f"état 1{suffix}"
         self.old, self.new = self.api.make(1), self.api.make(2)
+        self._reset()
         self.api.save(self.new, self.path, durable=False)  # imports the modules that only a save needs
         self._reset()
 
@@ -106,7 +109,12 @@ class Campaign:
         # An unneeded shard may be left, with the mark that notes it: if the system refuses, the next save removes it.
         left = [name for name in self._others() if re.fullmatch(r"\.statezoo-[0-9]+\.tmp", name)]
         assert not left, f"{left} is left"
-        return _refused(report["error"], str(self.path.with_suffix("")), is_new)
+        path = str(self.path.with_suffix(""))
+        if self.api.reads and report["error"] and (found := _UNREAD.search(report["error"])):
+            assert path in report["error"], "the error does not name the file"
+            assert not is_new, f"the error says {found[0]}"
+            return "refused, as nothing could be read"
+        return _refused(report["error"], path, is_new)
 
     def _others(self) -> list[str]:
         """Return the names of the files that do not belong to the checkpoint."""

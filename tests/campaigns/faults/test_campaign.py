@@ -26,6 +26,19 @@ def test_a_save_killed_at_any_system_call_leaves_the_complete_old_or_new_file(tm
 
 
 @pytest.mark.slow
+def test_an_edit_killed_at_any_system_call_leaves_the_complete_old_or_new_file(tmp_path: Path):
+    printed = run_campaign(tmp_path, "--fault", "kill", *apis("edit"))
+    assert printed.count("old file") == printed.count("new file") == 2
+
+
+@pytest.mark.slow
+def test_an_edit_whose_system_calls_fail_is_a_clear_error_or_succeeds(tmp_path: Path):
+    printed = run_campaign(tmp_path, *apis("edit"), "--fault", "EIO", "--fault", "ENOSPC", "--stride", "2")
+    assert printed.count("refused, as nothing could be read") == 4
+    run_campaign(tmp_path, *apis("edit of shards"), "--fault", "kill", "--fault", "EIO", "--stride", "5")
+
+
+@pytest.mark.slow
 def test_a_save_in_shards_killed_at_any_system_call_leaves_the_complete_old_or_new_state(tmp_path: Path):
     # A prime stride, so that it reaches each part of the work that is repeated for every shard.
     ways = apis("shards", "file to shards", "shards to file")

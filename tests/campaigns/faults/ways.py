@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from statezoo import core as nn
-from statezoo.checkpoints import save_file, save_model
+from statezoo.checkpoints import edit, save_file, save_model
 from statezoo.checkpoints.formats import written_formats
 
 SUFFIXES = tuple(form.suffix for form in written_formats())
@@ -37,8 +38,25 @@ def model_of(seed: int) -> nn.Module:
     return model
 
 
+def edited_state_of(seed: int) -> dict[str, np.ndarray]:
+    """Return a state of which two tensors, one of them with a view, depend on the seed."""
+    state, other = state_of(0), state_of(seed)
+    names = ("layers.2.bias", "layers.1.weight", "view")
+    return {name: (other if name in names else state)[name] for name in state}
+
+
+def edit_to(state: dict[str, np.ndarray], path: Path, durable: bool) -> None:
+    """Make the state at a path the one of another seed by an edit."""
+    names = ("layers.2.bias", "layers.1.weight", "view")
+    edit(path, replace={name: state[name] for name in names}, metadata={"edited": "yes"}, durable=durable)
+
+
 class Api(NamedTuple):
-    """A way to save. make: returns a state for a seed. arrays: its arrays. before, save: save the old, the new one."""
+    """A way to save.
+
+    make: returns a state for a seed. arrays: its arrays. before, save: save the old, the new one. reads: whether `save`
+    reads the old one.
+    """
 
     make: Callable[[int], Any]
     arrays: Callable[[Any], dict[str, np.ndarray]]
@@ -46,6 +64,7 @@ class Api(NamedTuple):
     save: Callable[..., None]
     durable: bool = True
     suffixes: tuple[str, ...] = SUFFIXES
+    reads: bool = False
 
 
 _SHARDED = (".safetensors",)
@@ -57,5 +76,7 @@ APIS = {
     "large": Api(large_state_of, dict, save_file, save_file, False),
     "shards": Api(state_of, dict, save_in_shards, save_in_shards, suffixes=_SHARDED),
     "file to shards": Api(state_of, dict, save_file, save_in_shards, suffixes=_SHARDED),
+    "edit": Api(edited_state_of, dict, save_file, edit_to, reads=True),
+    "edit of shards": Api(edited_state_of, dict, save_in_shards, edit_to, suffixes=_SHARDED, reads=True),
     "shards to file": Api(state_of, dict, save_in_shards, save_file, suffixes=_SHARDED),
 }

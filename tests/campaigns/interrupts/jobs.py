@@ -22,6 +22,7 @@ from statezoo import zoo
 from statezoo.checkpoints import (
     History,
     convert,
+    edit,
     load_file,
     load_model,
     merge,
@@ -283,6 +284,9 @@ JOBS |= {
     ),
     "convert": partial(Rewriting, name="out.h5", save=convert),
     "repair": partial(Rewriting, name="out.safetensors", save=repair),
+    "edit": partial(
+        Rewriting, name="out.safetensors", save=lambda source, path: edit(source, metadata={"edited": "yes"}, to=path)
+    ),
     "merge": partial(Rewriting, name="out.safetensors", save=lambda source, path: merge([source, source], path)),
     "load_file": partial(Reading, name="a.safetensors", read=load_file),
     "load_file, hdf5": partial(Reading, name="a.h5", read=load_file),

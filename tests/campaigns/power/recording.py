@@ -65,7 +65,7 @@ def record(commands: Sequence[Sequence[str | Path]], root: Path, log: Path) -> D
 _HARMLESS = ("access", "faccessat", "faccessat2", "mmap", "ioctl")
 # They change files in a way that is not understood.
 _REFUSED = (
-    *("creat", "openat2", "truncate", "fallocate", "splice", "vmsplice", "copy_file_range", "sendfile"),
+    *("creat", "openat2", "truncate", "fallocate", "splice", "vmsplice", "sendfile"),
     *("sync", "syncfs", "sync_file_range", "pwritev", "pwritev2", "symlink", "symlinkat", "chdir", "fchdir"),
     *("process_vm_writev", "io_uring_enter", "io_submit"),
 )
@@ -133,6 +133,7 @@ class _Recorder:
             "write": self._write,
             "writev": self._write,
             "pwrite64": lambda call: self._put(call, call.number(3)),
+            "copy_file_range": self._copy,
             "lseek": self._seek,
             "ftruncate": self._resize,
             "rename": lambda call: self._rename(call.path(0), call.path(1), ""),
@@ -252,6 +253,12 @@ class _Recorder:
     def _put(self, call: _Call, offset: int) -> None:
         if opened := self._open.get(call.number(0)):
             self.disk.write(opened.node, offset, b"".join(call.texts)[: call.result])
+
+    def _copy(self, call: _Call) -> None:
+        if opened := self._open.get(call.number(2)):
+            offset, place = (int(call.arguments[n].strip("[]")) for n in (1, 3))
+            source = self._open[call.number(0)]
+            self.disk.write(opened.node, place, bytes(self.disk.live[source.node][offset : offset + call.result]))
 
     def _resize(self, call: _Call) -> None:
         if opened := self._open.get(call.number(0)):

@@ -17,7 +17,7 @@ from recording import note
 
 from statezoo import checkpoints
 from statezoo import core as nn
-from statezoo.checkpoints import load_file, save_file, save_training
+from statezoo.checkpoints import edit, load_file, save_file, save_training
 from statezoo.checkpoints.testing import compare_states
 from statezoo.core.optim import SGD
 
@@ -128,6 +128,17 @@ class Saves(Scenario):
             shards = json.loads(index.read_bytes())["weight_map"].values()
             names -= {os.path.relpath(folder / name, root) for name in (index.name, *shards)}
         return sorted(names)
+
+
+class Editing(Saves):
+    """Edits of the checkpoint at a path: each replaces the tensors that change from state to state."""
+
+    def save(self, root: Path, number: int, **arguments: Any) -> None:
+        if not number:
+            super().save(root, number, **arguments)
+            return
+        changing = {name: array for name, array in state(number).items() if name != "frozen"}
+        edit(self.path(root), replace=changing, durable=arguments["durable"])
 
 
 class Training(Saves):

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from runs import Checkpoints, Placing, Publishing
-from saves import FOREIGN, Rewriting, Saves, Scenario, Training
+from saves import FOREIGN, Editing, Rewriting, Saves, Scenario, Training
 
 from statezoo import checkpoints
 
@@ -39,11 +39,13 @@ _ALL: list[Scenario] = [
             Rewriting(f"convert to {suffix}", lambda root, path: checkpoints.convert(root / "source.h5", path), suffix),
             Rewriting(f"repair to {suffix}", lambda root, path: checkpoints.repair(root / "source.h5", path), suffix),
             Rewriting(f"merge to {suffix}", _merge, suffix),
+            Editing(f"edit {suffix}", {}, {}, over={}, suffix=suffix),
         )
     ),
     Saves("shards", SHARDS, SHARDS),
     Saves("shards over a file", SHARDS, over={}),
     Saves("shards over shards, more and fewer", {"max_shard_size": 6_000}, {"max_shard_size": 40_000}, over=SHARDS),
+    Editing("edit of shards", {}, {}, over=SHARDS),
     Saves("a file over shards", {}, over=SHARDS),
     Saves("shards and files in turn", SHARDS, {}, SHARDS, {}, over={}),
     Checkpoints("history"),

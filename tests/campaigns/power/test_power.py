@@ -15,11 +15,12 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
     [
         ("save .safetensors over a file", "save .h5 through a link", "save without durable"),
         ("shards over shards, more and fewer", "a file over shards"),
+        ("edit .safetensors", "edit .h5", "edit of shards"),
         ("history", "history in the background"),
         ("history that shares, in new folders",),
         ("publish over an entry",),
     ],
-    ids=["file", "shards", "history", "shared history", "publish"],
+    ids=["file", "shards", "edit", "history", "shared history", "publish"],
 )
 def test_a_power_cut_loses_nothing_that_a_save_reported(scenarios: tuple[str, ...], tmp_path: Path):
     chosen = [f"--scenario={name}" for name in scenarios]
