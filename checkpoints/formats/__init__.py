@@ -64,7 +64,8 @@ class Opened:
     are valid for its size (check_view). extra: values that are not arrays, but JSON. names: all names of the state in
     order, without the stored tensors that only views use; None for the tensors, the aliases, then the extra values.
     checksums: the checksums of the bytes that the tensors come from, for tensors with or without an offset.
-    dequantized: returns the same content with the quantised tensors, which are unsupported here, as numbers.
+    dequantized: returns the same content with the quantised tensors, which are unsupported here, as numbers. beside:
+    other files that hold tensors of this one, each with its content; `names` then lists the names of all.
     """
 
     tensors: dict[str, TensorSpec]
@@ -81,6 +82,7 @@ class Opened:
     names: list[str] | None = None
     checksums: dict[str, Checksum] = field(default_factory=dict)
     dequantized: Callable[[], Opened] | None = None
+    beside: list[tuple[Source, Opened]] = field(default_factory=list)
 
 
 class Salvaged(NamedTuple):
@@ -213,6 +215,14 @@ _FORMATS = {
         writes=False,
         starts=(b"GGUF",),
         instead="pass the arrays to gguf.GGUFWriter",
+    ),
+    "onnx": Format(
+        "onnx",
+        (".onnx",),
+        ".packaged.onnx",
+        writes=False,
+        starts=(b"\x08",),
+        instead="pass a model to statezoo.zoo.export",
     ),
 }
 

@@ -156,12 +156,21 @@ def header_of(source: Source, form: Format, opened: Opened) -> Header:
         if opened.manifest is not None:
             _refuse_unknown_dtypes(opened, source.name)
             manifest, metadata = parse(opened.manifest, opened.tensors, metadata, source.name, opened.is_sealed)
-        part = Part(source, opened, manifest)
-        tensors = manifest.stored(opened.tensors) if manifest else opened.tensors
-        return Header(source.name, form.name, [part], tensors, manifest, metadata)
+        parts = [Part(source, opened, manifest), *(Part(file, content, None) for file, content in opened.beside)]
+        tensors = manifest.stored(opened.tensors) if manifest else _tensors_of(parts)
+        return Header(source.name, form.name, parts, tensors, manifest, metadata)
     except BaseException:
         opened.close()
+        for file, _ in opened.beside:
+            file.close()
         raise
+
+
+def _tensors_of(parts: list[Part]) -> dict[str, TensorSpec]:
+    """Return the stored tensors of a foreign file and of those beside it, in the order of the names."""
+    first, *others = (part.opened for part in parts)
+    tensors = first.tensors if not others else first.tensors | _joined(others, "tensors")
+    return {name: tensors[name] for name in first.names or () if name in tensors} if others else tensors
 
 
 def _refuse_unknown_dtypes(opened: Opened, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Numbers and texts read one after the other from a source, through a window of a megabyte."""
+"""Numbers and texts read one after the other from a source, through a window that is small where much is skipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from ...storage.source import Source
 from ..entries import InvalidError
 
-_WINDOW_BYTES = 1 << 20
+_LEAST_BYTES, _MOST_BYTES = 1 << 12, 1 << 20
 
 
 class Window:
@@ -19,7 +19,7 @@ class Window:
 
     def __init__(self, source: Source, position: int, end: int, order: str = "<") -> None:
         self.position, self.end, self.order = position, end, order
-        self._source, self._start, self._content = source, position, b""
+        self._source, self._start, self._content, self._size_bytes = source, position, b"", _LEAST_BYTES
         self._structs: dict[str, struct.Struct] = {}
 
     def number(self, kind: str) -> int | float | bool:
@@ -29,17 +29,15 @@ class Window:
         unpacked = self._structs[kind]
         return unpacked.unpack(self.read(unpacked.size))[0]
 
-    def byte(self) -> int:
-        """Return the next byte."""
-        return self.read(1)[0]
-
     def read(self, size_bytes: int) -> bytes:
         """Return the next bytes."""
         place = self.position - self._start
         self.skip(size_bytes)
-        if place + size_bytes > len(self._content):
+        if not 0 <= place <= len(self._content) - size_bytes:
+            is_next = 0 <= place <= len(self._content)
+            self._size_bytes = min(2 * self._size_bytes, _MOST_BYTES) if is_next else _LEAST_BYTES
             self._start, place = self.position - size_bytes, 0
-            count = min(max(size_bytes, _WINDOW_BYTES), self.end - self._start)
+            count = min(max(size_bytes, self._size_bytes), self.end - self._start)
             self._content = self._source.read(self._start, count)
         return self._content[place : place + size_bytes]
 
