@@ -200,6 +200,15 @@ _FORMATS = {
         starts=(b"\x93NUMPY",),
         instead="pass a single array to numpy.save",
     ),
+    "torch": Format(
+        "torch",
+        (".pt", ".pth", ".bin", ".ckpt"),
+        ".torch",
+        shards=True,
+        writes=False,
+        starts=(b"PK\3\4",),
+        instead="pass the arrays to torch.save, each made a tensor by torch.from_numpy",
+    ),
     "keras": Format(
         "keras",
         (".keras",),

@@ -24,6 +24,12 @@ _SIGNS = (
         "Download the file again.",
     ),
     (rb"PK\x03\x04", "is a zip archive", _CONVERT),
+    (
+        rb"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.",
+        "is a file of torch.save in its old format, a series of pickles, which are never loaded",
+        "If you trust it, load it with torch.load(path, weights_only=True), and save the tensors of the state again: "
+        "torch.save(model.state_dict(), path).",
+    ),
     # Protocol 2 and later; before that, in text: the name of a class, or a memoized dict or list.
     (rb"\x80[\x02-\x05]|c[\w.]+\n[\w.]+\n|\([dl]p\d", "is a Python pickle, which is never loaded", _PICKLE),
     (rb"\x1f\x8b", "is a gzip archive", _UNPACK),

@@ -59,10 +59,13 @@ def some(names: Collection[Any]) -> str:
 
 
 def _common_prefix(names: Sequence[str], wanted: set[str]) -> str | None:
-    """Return the prefix, ending in a dot, that turns most of the names into wanted ones when it is removed, or None."""
+    """Return the prefix, ending in a dot, without which most names are wanted ones, or all wanted names are there.
+
+    Return None if there is no such prefix.
+    """
     counts = Counter(name[: len(name) - len(rest)] for name in names for rest in _tails(name) if rest in wanted)
     prefix, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
-    return prefix if 2 * count > len(names) else None
+    return prefix if 2 * count > len(names) or 0 < count == len(wanted) else None
 
 
 def _tails(name: str) -> Iterator[str]:

@@ -315,7 +315,7 @@ def test_hdf5_groups_follow_the_module_tree(tmp_path: Path):
         assert file["/blocks/0/norm/weight"].id.get_offset() > 0  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize("path", ["model.pt", "model", "model.safetensors.gz", "model.bin"])
+@pytest.mark.parametrize("path", ["model.pkl", "model", "model.safetensors.gz", "model.xyz"])
 def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(path: str):
     for act in (
         lambda: save_file({}, path),

@@ -113,7 +113,7 @@ def test_files_of_other_libraries_are_refused_with_advice(source: str, text: str
 def test_an_unknown_target_is_refused(path: Path):
     save_file(STATE, path)
     with pytest.raises(FormatError, match="names no format"):
-        convert(path, path.with_suffix(".pt"))
+        convert(path, path.with_suffix(".xyz"))
 
 
 def test_progress_counts_every_byte(path: Path):

@@ -235,7 +235,7 @@ def test_a_missing_file_and_an_unknown_suffix_are_refused(path: Path, out: Path)
     with pytest.raises(MissingFileError):
         repair(path, out)
     with pytest.raises(FormatError, match="names no format"):
-        repair(path.with_suffix(".pt"), out)
+        repair(path.with_suffix(".xyz"), out)
 
 
 def test_nothing_is_written_if_no_tensor_is_intact(path: Path, out: Path):

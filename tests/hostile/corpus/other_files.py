@@ -111,7 +111,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pickle": (_pickle(4), r"is a Python pickle, which is never loaded"),
     "an old pickle": (_pickle(2), r"is a Python pickle, which is never loaded"),
     "a pickle in text": (_pickle(0), r"is a Python pickle, which is never loaded"),
-    "a zip of torch": (_torch_zip, r"is a zip archive"),
+    "a zip of torch": (_torch_zip, r"It looks like torch. Rename it to end in .pt"),
     "an npz archive": (_npz, r"It looks like npz. Rename it to end in .npz"),
     "an npy file": (_npy, r"It looks like npy. Rename it to end in .npy"),
     "a gzip archive": (_gzip, r"is a gzip archive.*[Uu]npack"),
