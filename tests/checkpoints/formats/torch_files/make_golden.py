@@ -33,7 +33,7 @@ def flat() -> dict[str, Any]:
     state |= {"conjugate": conjugate, "negative": torch.tensor([1 + 2j, 3j]).conj().imag}
     state["parameter"] = torch.nn.Parameter(torch.ones(2))
     state["attribute"] = torch.nn.Parameter(torch.ones(2))
-    state["attribute"].__dict__["note"] = "it has one"
+    vars(state["attribute"])["note"] = "it has one"
     state["buffer"] = torch.nn.Buffer(torch.ones(2))
     return state
 
