@@ -32,7 +32,7 @@ from statezoo.checkpoints.storage import durable, streams, threads
 from statezoo.checkpoints.storage.source import FileSource
 from statezoo.checkpoints.testing import compare_states
 
-FORMATS = {".safetensors": "safetensors", ".h5": "hdf5"}
+FORMATS = {".safetensors": "safetensors", ".h5": "hdf5", ".npz": "npz"}
 
 
 def a_state() -> dict[str, Any]:
@@ -105,9 +105,9 @@ def test_a_format_given_with_a_path_or_unknown_is_refused(tmp_path: Path):
         save_file({"x": np.ones(1)}, tmp_path / "x.h5", format="safetensors")
     with pytest.raises(
         ValueError,
-        match=r"'npz' is not a format. The known formats are safetensors",
+        match=r"'zip' is not a format. The known formats are safetensors",
     ):
-        save_file({"x": np.ones(1)}, io.BytesIO(), format="npz")
+        save_file({"x": np.ones(1)}, io.BytesIO(), format="zip")
     assert list(tmp_path.iterdir()) == []
 
 

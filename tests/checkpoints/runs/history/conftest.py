@@ -13,10 +13,10 @@ from history_states import LOWEST, state
 from statezoo.checkpoints import History
 
 
-@pytest.fixture(params=[".safetensors", ".h5"])
+@pytest.fixture(params=[".safetensors", ".h5", ".npz"])
 def three(request: pytest.FixtureRequest, tmp_path: Path) -> History:
     """A history of three steps with losses 3, 1 and 2."""
-    formats: dict[str, Any] = {".safetensors": "safetensors", ".h5": "hdf5"}
+    formats: dict[str, Any] = {".safetensors": "safetensors", ".h5": "hdf5", ".npz": "npz"}
     history = History(tmp_path, format=formats[request.param], **LOWEST)
     for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0)):
         history.save(step, state(step), {"loss": loss})
