@@ -28,11 +28,16 @@ class Origin:
 
 @dataclass
 class Applied:
-    """A state after rules. origins: of each of its names. ignored: the names left out, each with the reason."""
+    """A state after rules.
+
+    origins: of each of its names. ignored: the names left out, each with the reason. rounded: a line for each cast that
+    may change values.
+    """
 
     state: dict[str, Any]
     origins: dict[str, Origin]
     ignored: dict[str, str] = field(default_factory=dict)
+    rounded: list[str] = field(default_factory=list)
 
 
 def applied(rules: Sequence[Rule], state: State, source: str, *, must_match: bool = True) -> Applied:
@@ -92,12 +97,7 @@ def why_irreversible(rules: Sequence[Rule], original: State, result: Applied) ->
     problems = differences(specs(kept), undone.state)
     if not problems and list(kept) != list(undone.state):
         problems = ["the names would be in another order"]
-    for name, value in result.state.items():
-        for origin in result.origins[name].names:
-            before = original[origin]
-            if is_tensor(before) and is_tensor(value) and not np.can_cast(before.dtype, value.dtype, "safe"):
-                problems.append(f"{origin} would be rounded: it is {before.dtype}, and becomes {value.dtype}")
-    return problems
+    return problems + result.rounded
 
 
 def specs(state: State) -> dict[str, Any]:
@@ -168,8 +168,19 @@ def _given(
     names = tuple(dict.fromkeys(name for origin in before for name in origin.names))
     steps = tuple(dict.fromkeys(step for origin in before for step in origin.rules))
     for new, value in zip(move.given, values, strict=False):
+        before_change = result.state[move.taken[0]]
+        if is_tensor(value) and is_tensor(before_change) and not _is_exact(before_change.dtype, value.dtype):
+            texts = " and ".join(map(on_one_line, names))
+            result.rounded.append(f"{texts} may be rounded: from {before_change.dtype} to {value.dtype}")
         is_new = isinstance(rule, Fill) and new not in move.taken
         yield new, value, Origin((), (rule.summary,)) if is_new else Origin(names, (*steps, rule.summary))
+
+
+def _is_exact(before: np.dtype, after: np.dtype) -> bool:
+    """Return True if every value of one dtype is a value of another."""
+    if before.kind in "iu" and after.kind in "fc":  # NumPy calls int64 to float64 safe
+        return np.iinfo(before).bits <= np.finfo(after).nmant + 1
+    return np.can_cast(before, after, "safe")
 
 
 def _add(
