@@ -73,7 +73,7 @@ def unmapped(rules: Sequence[Rule], state: State) -> dict[str, Any]:
 
     Raises MappingError if that cannot be done, or if loading it with the same rules would not give this state.
     """
-    result = applied(reversed_rules(rules), state, "this state").state
+    result = applied(reversed_rules(rules), state, "this state (a save applies the rules in reverse)").state
     try:
         problems = differences(specs(state), applied(rules, specs(result), "what would be written").state)
     except MappingError as error:

@@ -122,6 +122,7 @@ def sharing(state: dict[str, Any]) -> list[tuple[str, str]]:
     return [(one, other) for one, other in combinations(arrays, 2) if np.shares_memory(arrays[one], arrays[other])]
 
 
+@settings(deadline=None)
 @given(mappings())
 def test_reversed_rules_give_the_original_names_order_and_bits_back_or_the_dry_run_says_why_not(drawn: Any):
     original, rules = drawn
@@ -134,7 +135,7 @@ def test_reversed_rules_give_the_original_names_order_and_bits_back_or_the_dry_r
     assert_same(undone, original)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(mappings())
 def test_loading_converting_and_saving_with_a_mapping_agree_in_values_and_in_sharing(
     tmp_path_factory: pytest.TempPathFactory, drawn: Any
@@ -154,7 +155,7 @@ def test_loading_converting_and_saving_with_a_mapping_agree_in_values_and_in_sha
         assert_same(load_file(back), load_file(source))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     states(), st.sampled_from([[AddPrefix("m.")], [Rewrite("(.*)w", r"\1weight")], [AddPrefix("a"), AddPrefix("b.")]])
 )
@@ -175,7 +176,7 @@ def test_names_change_and_change_back_without_any_other_change_of_the_file(
 def test_hypothesis_really_draws_reversible_mappings_of_every_kind(tmp_path: Path):
     seen: set[type[Rule]] = set()
 
-    @settings(max_examples=400, database=None, derandomize=True)
+    @settings(max_examples=400, database=None, derandomize=True, deadline=None)
     @given(mappings())
     def look(drawn: Any) -> None:
         original, rules = drawn
