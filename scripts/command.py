@@ -29,6 +29,7 @@ VERBS = {
     "repro": ("verify_zoo", "train a model again and compare the weights (exit status 1 if they differ)"),
     "verify-zoo": ("verify_zoo", "check every entry, in one table (exit status 1 if a check fails)"),
     "train": ("train", "train a model by its recipe"),
+    "export": ("export", "write a model as an ONNX file, or as a folder for the Hugging Face hub"),
     "publish": ("publish", "publish a finished run as an entry, checked before it appears"),
 }
 HELP = """Small pretrained models, and tools for checkpoint files.

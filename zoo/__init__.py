@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .models.tense_mlp import TenseMLP
     from .models.tied_autoencoder import TiedAutoencoder
     from .models.transformer_block import SortingTransformer
-    from .publishing.onnx.exporter import export
+    from .publishing.exporting import export
     from .publishing.publishing import publish
     from .publishing.reproduction import Reproduction, repro
     from .publishing.verification import Check, verify
@@ -58,7 +58,7 @@ else:
         "TenseMLP": "models.tense_mlp",
         "TiedAutoencoder": "models.tied_autoencoder",
         "Trajectory": "training.run.trajectories",
-        "export": "publishing.onnx.exporter",
+        "export": "publishing.exporting",
         "get_recipe": "training.recipe",
         "open_run": "training.train",
         "publish": "publishing.publishing",

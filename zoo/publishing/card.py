@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..entry import CARD, MANIFEST, ONNX, TRAJECTORY
+from ..entry import CARD, MANIFEST, ONNX, TRAJECTORY, WEIGHTS
 from ..training.run.environment import is_pinned
 from .text import command_line
 
@@ -13,20 +13,29 @@ LIBRARY = "statezoo"
 
 def render_card(manifest: Mapping[str, Any]) -> str:
     """Return the card as text. It does not depend on whether the manifest lists the card itself."""
-    sections = [
-        _header(manifest),
-        f"# {manifest['name']}\n\n{manifest['summary']}",
-        _usage(manifest),
-        _metrics(manifest),
-        manifest["details"],
-        "\n\n".join(f"![{caption}]({name})\n\n*{caption}*" for name, caption in manifest["pictures"].items()),
-        _interface(manifest),
-        _trajectory(manifest),
-        _training(manifest),
-        _reproduction(manifest),
-        _files(manifest),
-    ]
-    return "\n\n".join(section.strip() for section in sections if section) + "\n"
+    return joined(sections_of(manifest))
+
+
+def sections_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of the card, by what they are about. Some may be empty."""
+    return {
+        "header": _header(manifest),
+        "summary": f"# {manifest['name']}\n\n{manifest['summary']}",
+        "usage": _usage(manifest),
+        "metrics": _metrics(manifest),
+        "details": manifest["details"],
+        "pictures": "\n\n".join(f"![{text}]({name})\n\n*{text}*" for name, text in manifest["pictures"].items()),
+        "interface": _interface(manifest),
+        "trajectory": _trajectory(manifest),
+        "training": _training(manifest),
+        "reproduction": _reproduction(manifest),
+        "files": _files(manifest),
+    }
+
+
+def joined(sections: Mapping[str, str]) -> str:
+    """Return the text of a card."""
+    return "\n\n".join(section.strip() for section in sections.values() if section) + "\n"
 
 
 def _header(manifest: Mapping[str, Any]) -> str:
@@ -87,26 +96,31 @@ def _metrics(manifest: Mapping[str, Any]) -> str:
     return f"## What it reaches\n\n| metric | value |\n|---|---|\n{rows}{target}\n\n{check}"
 
 
-def _interface(manifest: Mapping[str, Any]) -> str:
+def interface_table(manifest: Mapping[str, Any]) -> str:
+    """Return the table of the input and the output."""
     rows = []
     for side in ("input", "output"):
         about = manifest[side]
         sizes = ", ".join("any" if size is None else str(size) for size in about["shape"])
         rows.append(f"| {side} | `{about['name']}` | {about['dtype']} | ({', '.join(about['axes'])}) | ({sizes}) |")
+    table = "\n".join(rows)
+    return f"""| | name | dtype | axes | shape |
+|---|---|---|---|---|
+{table}"""
+
+
+def _interface(manifest: Mapping[str, Any]) -> str:
     onnx = manifest["onnx"]
     runs = (
         f"`{ONNX}` (opset {onnx['opset']}) computes the same in ONNX Runtime, for any batch size."
         if ONNX in manifest["files"]
         else f"It was published without `{ONNX}`. {onnx.get('missing', '')}"
     )
-    table = "\n".join(rows)
     return f"""## Elsewhere
 
 {runs} `{MANIFEST}` says what turns a raw input into this input, and this output into an answer.
 
-| | name | dtype | axes | shape |
-|---|---|---|---|---|
-{table}"""
+{interface_table(manifest)}"""
 
 
 def _trajectory(manifest: Mapping[str, Any]) -> str:
@@ -174,9 +188,12 @@ def _files(manifest: Mapping[str, Any]) -> str:
         for name, file in manifest["files"].items()
         if name != CARD
     )
+    both = manifest["files"].keys() >= set(WEIGHTS.values())
+    state = "Both weight files hold the same state; its" if both else "The state in the weights has the"
+    fingerprint = f"{state} fingerprint {'is ' if both else ''}`{manifest['fingerprint']}`."
     return f"""## Files
 
-Both weight files hold the same state; its fingerprint is `{manifest["fingerprint"]}`.
+{fingerprint}
 
 | file | bytes | SHA-256 |
 |---|---|---|

@@ -34,7 +34,7 @@ from ..training.train import Run, evaluate, open_run
 from ..versions import place_of, whole
 from .card import render_card
 from .golden import golden_examples, golden_values
-from .onnx.exporter import OUTPUT, export, input_names
+from .onnx.exporter import OUTPUT, export_onnx, input_names
 from .onnx.graph import OPSET
 from .pictures import draw_curves, save_picture
 from .placing import placed
@@ -132,7 +132,7 @@ def _write_entry(folder: Path, run: Run, data: Split, metrics: dict[str, float])
 def _write_onnx(path: Path, model: Module, example: np.ndarray) -> dict[str, str]:
     """Write the model as an ONNX file and return what it was made with, or why there is none."""
     try:
-        export(model, path, example)
+        export_onnx(model, path, example)
     except (ExportError, MissingExtraError) as error:
         return {"missing": str(error)}
     return {"opset": str(OPSET), **{name: version(name) for name in ("onnx", "onnxruntime")}}

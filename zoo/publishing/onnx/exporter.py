@@ -1,4 +1,4 @@
-"""export: a model as an ONNX file that computes the same, checked before it is kept."""
+"""export_onnx: a model as an ONNX file that computes the same, checked before it is kept."""
 
 import inspect
 import os
@@ -18,8 +18,8 @@ from ...loading import find, load_entry
 from ...versions import whole
 from .graph import Graph
 from .operations import TABLE
-from .steps import Step
-from .tracing import Operation, Trace, evaluate, other_batch, trace
+from .steps import steps_of
+from .tracing import Trace, evaluate, other_batch, trace
 
 # The largest difference of an output, as a part of the largest value of that output.
 RELATIVE_TOLERANCE = 1e-5
@@ -29,27 +29,14 @@ _CHECKED_BATCHES = (1, 3)
 Example = np.ndarray | Tensor | Sequence[np.ndarray | Tensor]
 
 
-def export(model: Module | Entry | str, path: str | os.PathLike[str], example: Example | None = None) -> Path:
-    """Write a model as an ONNX file (opset 17) and return its path. It needs the extra `onnx`.
-
-    model: a Module, an opened entry, or the name of an entry. example: the input of the model, or a tuple of its
-    inputs, each an array whose first axis is the batch; for an entry, its golden input by default. Any other batch size
-    works in the file; the other sizes are those of the example.
-
-    The model is traced in eval mode. The initializers have the names of its `state_dict()`, and shared memory is stored
-    once. The same model gives the same bytes. Before the file is kept, onnx checks it, and onnxruntime runs it for the
-    example and for batches of 1 and 3: each output may differ by 1e-5 of its largest value.
-
-    Raises ExportError, which names the operation, if one has no counterpart; if the model computes outside of Tensors;
-    or if the file does not compute the same. Raises MissingExtraError if onnx or onnxruntime is not installed, and
-    WriteError if the file cannot be written.
-    """
+def export_onnx(model: Module | Entry | str, path: str | os.PathLike[str], example: Example | None = None) -> Path:
+    """Write a model as an ONNX file and return its path. For the arguments and the errors, see zoo.export."""
     if not isinstance(model, Module):
         model, golden = _of_entry(model)
         example = golden if example is None else example
     if example is None:
         raise ExportError(
-            "export() of a model needs an example of its input. Pass an array, or a tuple of several inputs."
+            "Exporting a model needs an example of its input. Pass an array, or a tuple of several inputs."
         )
     content = onnx_bytes(model, example)
     with durable.replace(os.fspath(path)) as descriptor:
@@ -59,7 +46,7 @@ def export(model: Module | Entry | str, path: str | os.PathLike[str], example: E
 
 def onnx_bytes(model: Module, example: Example) -> bytes:
     """Return the content of the file that `export` writes."""
-    inputs = _inputs(example)
+    inputs = inputs_of(example)
     names = input_names(model, len(inputs))
     traces = trace(model, inputs), trace(model, other_batch(inputs))
     content = _translated(model, traces, names)
@@ -76,7 +63,8 @@ def _of_entry(entry: Entry | str) -> tuple[Module, np.ndarray]:
     return whole(find(entry), read) if isinstance(entry, str) else read(entry)
 
 
-def _inputs(example: Example) -> list[np.ndarray]:
+def inputs_of(example: Example) -> list[np.ndarray]:
+    """Return the inputs of an example. Raises ExportError unless each has the batch as its first axis."""
     given = example if isinstance(example, tuple | list) else (example,)
     inputs = [np.asarray(array) for array in given]
     sizes = {array.shape[:1] for array in inputs}
@@ -96,13 +84,7 @@ def input_names(model: Module, count: int) -> list[str]:
 
 def _translated(model: Module, traces: tuple[Trace, Trace], names: Sequence[str]) -> bytes:
     graph = Graph(model, traces, names)
-    one, other = (traced.operations for traced in traces)
-    if [step.name for step in one] != [step.name for step in other]:
-        raise ExportError(
-            f"{type(model).__name__} computes something else for another batch size or other values. "
-            "Write its forward() without branches and loops that depend on them."
-        )
-    for step in map(_step, one, other):
+    for step in steps_of(model, traces):
         if step.name not in TABLE:
             raise ExportError(
                 f"The operation {step.name!r} has no counterpart in ONNX here. docs/export.md lists the operations "
@@ -114,25 +96,6 @@ def _translated(model: Module, traces: tuple[Trace, Trace], names: Sequence[str]
     for name, pair in zip(outputs, pairs, strict=True):
         graph.name_output(graph.value(pair), name)
     return graph.content(type(model).__name__, list(zip(outputs, pairs, strict=True)))
-
-
-def _step(one: Operation, other: Operation) -> Step:
-    arguments = {name: _paired(value, other.arguments[name]) for name, value in one.arguments.items()}
-    return Step(one.name, (one.out, other.out), tuple(zip(one.operands, other.operands, strict=True)), arguments)
-
-
-def _paired(one: Any, other: Any) -> Any:
-    """Return an argument that is equal in both traces, or the pair of an array. Raises ExportError for any other."""
-    if isinstance(one, np.ndarray):
-        return one, other
-    if type(one) is tuple:
-        return tuple(map(_paired, one, other))
-    if repr(one) != repr(other):  # NaN is not equal to itself
-        raise ExportError(
-            f"The model uses the number {one!r}, which follows the batch: for another one, it is {other!r}. "
-            "Compute it with operations of Tensors."
-        )
-    return one
 
 
 def _check(content: bytes, model: Module, inputs: Sequence[np.ndarray], names: Sequence[str]) -> None:

@@ -127,8 +127,8 @@ class Graph:
 
     def _state_name(self, array: np.ndarray) -> str | None:
         """Return the first name in the model's state of an array with this memory and layout, or None."""
-        place = _place(array)
-        return next((name for name, one in self._state.items() if _place(one) == place), None)
+        place = place_of(array)
+        return next((name for name, one in self._state.items() if place_of(one) == place), None)
 
     def _stored(self, name: str) -> str:
         """Return the name of a tensor of the state, stored once: a view of another one is computed from it."""
@@ -146,7 +146,7 @@ class Graph:
         for base, memory in self._state.items():
             if base == name and array.flags.c_contiguous:
                 return None  # of two tensors with the same memory, only the second is a view
-            if memory.flags.c_contiguous and memory.dtype == array.dtype and _place(memory) != _place(array):
+            if memory.flags.c_contiguous and memory.dtype == array.dtype and place_of(memory) != place_of(array):
                 is_part = array.flags.c_contiguous and _holds(memory, array)
                 if array.size and (is_part or _is_transpose(array, memory)):
                     return base
@@ -168,19 +168,11 @@ class Graph:
     def _constant(self, pair: Pair) -> str:
         """Return the name of a constant: equal in both traces, or one row repeated over the batch."""
         if any(array.size and np.may_share_memory(array, value) for array in pair for value in self._computed):
-            raise _escaped()
-        one, other = pair
-        if one.shape == other.shape and one.tobytes() == other.tobytes():
-            return self.constant(one)
-        if one.ndim != other.ndim:
-            raise _escaped()
-        rows = [
-            array[tuple(slice(0, 1 if sizes == self.batches else None) for sizes in sizes_of(pair))] for array in pair
-        ]
-        same = rows[0].shape == rows[1].shape and rows[0].tobytes() == rows[1].tobytes()
-        if not same or not all((array == row).all() for array, row in zip(pair, rows, strict=True)):
-            raise _escaped()
-        return self.node("Expand", [self.constant(rows[0]), self.runtime_shape(sizes_of(pair))], "repeated")
+            raise escaped()
+        row = row_of(pair, self.batches)
+        if row.shape == pair[0].shape == pair[1].shape:
+            return self.constant(row)
+        return self.node("Expand", [self.constant(row), self.runtime_shape(sizes_of(pair))], "repeated")
 
     def _initializer(self, name: str, array: np.ndarray) -> str:
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -221,11 +213,29 @@ def sizes_of(pair: Pair) -> list[Sizes]:
     return list(zip(pair[0].shape, pair[1].shape, strict=True))
 
 
+def row_of(pair: Pair, batches: Sizes) -> np.ndarray:
+    """Return an array that is equal in both traces, or the row of it that is repeated over the batch.
+
+    Raises ExportError if it is neither: the model has computed it outside of its Tensors.
+    """
+    one, other = pair
+    if one.shape == other.shape and one.tobytes() == other.tobytes():
+        return one
+    if one.ndim != other.ndim:
+        raise escaped()
+    rows = [array[tuple(slice(0, 1 if sizes == batches else None) for sizes in sizes_of(pair))] for array in pair]
+    same = rows[0].shape == rows[1].shape and rows[0].tobytes() == rows[1].tobytes()
+    if not same or not all((array == row).all() for array, row in zip(pair, rows, strict=True)):
+        raise escaped()
+    return rows[0]
+
+
 def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _place(array: np.ndarray) -> tuple[Any, ...]:
+def place_of(array: np.ndarray) -> tuple[Any, ...]:
+    """Return what arrays with the same elements in the same memory have in common."""
     return _address(array), array.dtype, array.shape, array.strides
 
 
@@ -242,10 +252,11 @@ def _by_stride(array: np.ndarray) -> list[int]:
 def _is_transpose(array: np.ndarray, memory: np.ndarray) -> bool:
     """Return True if an array has the elements of C-contiguous memory with its axes in another order."""
     ordered = array.transpose(_by_stride(array))
-    return _place(ordered) == _place(memory)
+    return place_of(ordered) == place_of(memory)
 
 
-def _escaped() -> ExportError:
+def escaped() -> ExportError:
+    """Return the error for a model that computes outside of its Tensors."""
     return ExportError(
         "The model computes with values that it takes out of its tensors, with .data, .numpy() or NumPy. "
         "Compute them with operations of Tensors, which can be exported."
