@@ -12,7 +12,8 @@ from statezoo.scripts.verbs import NAME, Outcome, Verb, add_json, outcome
 from statezoo.zoo.entry import CARD, GOLDEN, Entry
 from statezoo.zoo.errors import EntryError, InputError, UnknownNameError
 from statezoo.zoo.loading import card, find, list_models, load, load_entry
-from statezoo.zoo.publishing.text import command_line, render, table
+from statezoo.zoo.publishing.huggingface.card import command_line
+from statezoo.zoo.publishing.text import render, table
 from statezoo.zoo.versions import whole
 
 

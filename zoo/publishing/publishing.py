@@ -32,8 +32,8 @@ from ..training.run.determinism import one_thread
 from ..training.run.trajectories import Trajectory, stack_weights
 from ..training.train import Run, evaluate, open_run
 from ..versions import place_of, whole
-from .card import render_card
 from .golden import golden_examples, golden_values
+from .huggingface.card import render_card
 from .onnx.exporter import OUTPUT, export_onnx, input_names
 from .onnx.graph import OPSET
 from .pictures import draw_curves, save_picture

@@ -1,8 +1,7 @@
 """Text for people: tables, predictions, command lines."""
 
-import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,11 +31,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
-
-
-def command_line(name: str, inputs: Sequence[Any]) -> str:
-    """Return the shell command for a prediction of a model."""
-    return shlex.join(["statezoo", "predict", name, *map(str, inputs)])
 
 
 def train_command(recipe: "Recipe") -> str:

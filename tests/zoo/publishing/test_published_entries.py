@@ -13,7 +13,7 @@ from statezoo import zoo
 from statezoo.checkpoints import inspect
 from statezoo.zoo.entry import WEIGHTS, open_entry
 from statezoo.zoo.loading import find
-from statezoo.zoo.publishing.card import render_card
+from statezoo.zoo.publishing.huggingface.card import render_card
 from statezoo.zoo.training.run.environment import changes, is_pinned, same_bits
 
 PINNING = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES")

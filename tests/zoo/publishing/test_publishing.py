@@ -16,7 +16,7 @@ from statezoo import zoo
 from statezoo.checkpoints import inspect, load_file
 from statezoo.zoo.entry import describe_files, open_entry
 from statezoo.zoo.publishing import publishing
-from statezoo.zoo.publishing.card import render_card
+from statezoo.zoo.publishing.huggingface.card import render_card
 from statezoo.zoo.training.run.determinism import PINNED
 
 

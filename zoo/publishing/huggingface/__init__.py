@@ -1,1 +1,1 @@
-"""An entry as a folder for the Hugging Face hub: weights for other readers, a card, and code in plain PyTorch."""
+"""The card of an entry, and the entry as a folder for the Hugging Face hub, with code in plain PyTorch."""

@@ -21,9 +21,9 @@ from ....core import Module
 from ...entry import CARD, GOLDEN, WEIGHTS, Entry, describe_files
 from ...loading import describe, find, load_entry
 from ...versions import whole
-from ..card import interface_table, joined, sections_of
 from ..onnx.exporter import Example, input_names, inputs_of
 from ..onnx.tracing import other_batch, trace
+from .card import interface_table, joined, sections_of
 from .code import code_of
 from .folder import new_folder
 

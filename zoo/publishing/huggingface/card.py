@@ -1,12 +1,12 @@
 """The card of an entry: Markdown with Hugging Face's YAML header, made from the manifest alone."""
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..entry import CARD, MANIFEST, ONNX, TRAJECTORY, WEIGHTS
-from ..training.run.environment import is_pinned
-from .text import command_line
+from ...entry import CARD, MANIFEST, ONNX, TRAJECTORY, WEIGHTS
+from ...training.run.environment import is_pinned
 
 LIBRARY = "statezoo"
 
@@ -202,3 +202,8 @@ def _files(manifest: Mapping[str, Any]) -> str:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def command_line(name: str, inputs: Sequence[Any]) -> str:
+    """Return the shell command for a prediction of a model."""
+    return shlex.join(["statezoo", "predict", name, *map(str, inputs)])
