@@ -4,8 +4,8 @@ The names are those of a `.weights.h5` file of Keras, with dots: `layers.dense.v
 classes and positions, so they are the same for two models of one kind. The names of layers are not: Keras counts the
 layers that a process makes. A layer that is used twice has one name. A variable in two layers has two, which are tied.
 
-Keras does not save all variables exactly. Here, `layers.dropout.seed_generators.0` is the state of a seed generator,
-which Keras leaves out, and `layers.dense.variables.0` a variable of a layer with LoRA, which Keras merges.
+Keras does not save all variables exactly. Here, `layers.dropout.seed_generators.vars.0` is the state of a seed
+generator, which Keras leaves out, and `layers.dense.lora.vars.0` a variable of a layer with LoRA, which Keras merges.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from ....core.commit.commit import Commit
+from ....core.errors import StateDictError
 from ....core.nn.module.loading import Targets
 from ...errors import StateError
+from ...state.validation import as_array
 from ..trees.leaves import arrays_of, leaf_like
 from ..trees.structure import Leaf
 from .adapter import Adapter
@@ -55,14 +57,19 @@ class _Keras(Adapter):
                 stores.setdefault(id(leaf.owner), (leaf.owner, {}))[1][leaf.key] = value
         for layer, store in stores.values():
             before = {leaf.key: np.array(leaf.value) for leaf in leaves.values() if leaf.owner is layer}
-            commit.call(
-                partial(layer.load_own_variables, before | store),
-                keep=[],
-                revert=partial(layer.load_own_variables, before),
-            )
+            load = partial(_load_own_variables, type(model).__name__, layer, before | store)
+            commit.call(load, keep=[], revert=partial(layer.load_own_variables, before))
 
 
 ADAPTER = _Keras()
+
+
+def _load_own_variables(kind: str, layer: Any, store: Mapping[str, np.ndarray]) -> None:
+    try:
+        layer.load_own_variables(store)
+    except Exception as error:
+        what = f"was refused by {type(layer).__name__}.load_own_variables(): {type(error).__name__}: {error}"
+        raise StateDictError(kind, [f"{layer.name}  {what}"], "Check that method.") from error
 
 
 def _add_assignment(name: str, variable: Any, value: np.ndarray, commit: Commit) -> None:
@@ -102,15 +109,15 @@ def _own_leaves(layer: Any) -> Iterator[tuple[str, Leaf]]:
     own = [*getattr(layer, "_trainable_variables", ()), *getattr(layer, "_non_trainable_variables", ())]
     saved: dict[str, Any] = {}
     if getattr(layer, "lora_enabled", False):
-        yield from ((f"variables.{place}", _variable(variable)) for place, variable in enumerate(own))
+        yield from ((f"lora.vars.{place}", _variable(variable)) for place, variable in enumerate(own))
     else:
         layer.save_own_variables(saved)
     if all(map(_is_variable, saved.values())):
         yield from ((f"vars.{key}", _variable(variable)) for key, variable in saved.items())
     else:
-        yield from ((f"vars.{key}", Leaf(np.asarray(value), layer, key, True)) for key, value in saved.items())
+        yield from ((f"vars.{key}", Leaf(as_array(key, value), layer, key, True)) for key, value in saved.items())
     for place, generator in enumerate(getattr(layer, "_seed_generators", ())):
-        yield f"{_SEEDS}.{place}", _variable(generator.state, _SEEDS)
+        yield f"{_SEEDS}.vars.{place}", _variable(generator.state, _SEEDS)
 
 
 def _variable(variable: Any, kind: str = "variables") -> Leaf:
