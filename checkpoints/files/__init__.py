@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..formats import DEFAULT, Format, format_named, format_of, refuse_read_only, with_layout
 from ..formats.recognise import cause_of
+from ..formats.unread import text_of_parts
 from ..reading.header import Header, open_one
 from ..reading.lazy import Checkpoint, load_state
 from ..reading.reader import Mmap, Reader
@@ -269,6 +270,7 @@ def open_header(file: Any, dequantize: bool = False) -> Header:
             if not _is_saved(path):
                 target = os.path.realpath(path)
                 if not (os.path.islink(path) and _is_saved(target)):
+                    _refuse_parts(path)
                     raise
                 path = target  # which may be in shards
                 continue
@@ -278,6 +280,7 @@ def open_header(file: Any, dequantize: bool = False) -> Header:
                 continue
             if not path.endswith(INDEX_SUFFIX):
                 if not os.path.lexists(path):
+                    _refuse_parts(path)
                     raise NoCheckpointError(f"{error} There is no file of that name either.") from error
                 raise
         if (header := open_sharded(path)) is not None:
@@ -293,6 +296,12 @@ def _format_to_read(path: str) -> Format:
             raise
         with closing(FileSource(path)) as source:
             raise FormatError(f"{error} {cause_of(source)}") from error
+
+
+def _refuse_parts(path: str) -> None:
+    """Raise FormatError if there are files of another framework whose names start with a path where there is none."""
+    if (unread := text_of_parts(path)) is not None:
+        raise FormatError(f"{path} {unread}")
 
 
 def _is_saved(path: str) -> bool:

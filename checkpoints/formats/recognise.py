@@ -7,6 +7,7 @@ import re
 
 from ..storage.source import Source
 from . import format_like
+from .unread import text_by_content, text_by_name
 
 _HEAD_BYTES = 512
 
@@ -40,6 +41,7 @@ _SIGNS = (
     (rb".{257}ustar", "is a tar archive", _UNPACK),
     (rb"\0+\Z", "starts with zeros, like a file whose copy or download was not finished", AGAIN),
 )
+_MISTAKES = 2  # the first signs, of files that are not what their names say
 _PATTERNS = [(re.compile(pattern, re.DOTALL), what, advice) for pattern, what, advice in _SIGNS]
 
 
@@ -51,6 +53,9 @@ def cause_of(source: Source, expected: str = "") -> str:
     if source.size_bytes == 0:
         return f"It is empty. {AGAIN}"
     try:
+        unread = text_by_content(source)
+        if unread is not None:
+            return f"It {unread}"
         form = format_like(source)
         head = source.read(0, min(_HEAD_BYTES, source.size_bytes))
     except EOFError:
@@ -59,7 +64,9 @@ def cause_of(source: Source, expected: str = "") -> str:
         return f"It looks like {form.name}. Rename it to end in {form.suffix}."
     if form is not None:
         return f"It may be damaged or cut off. {AGAIN}"
-    for pattern, what, advice in _PATTERNS:
+    for number, (pattern, what, advice) in enumerate(_PATTERNS):
+        if number == _MISTAKES and not expected and (unread := text_by_name(source.name)) is not None:
+            return f"It {unread}"
         if pattern.match(head):
             return f"It {what}. {advice}"
     if _is_text(head):

@@ -10,6 +10,7 @@ from typing import NoReturn
 from ...errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
 from ...formats import DEFAULT, Format, format_of, is_shardable, known_formats, written_formats
 from ...formats.entries import MANIFEST
+from ...formats.unread import text_by_members
 from ...reading.header import Header, Part
 from ...state.manifest import Manifest, TensorSpec
 from ...state.parsing import parse
@@ -62,6 +63,8 @@ def checkpoint_in(folder: str) -> str:
             _refuse_without_index(folder, shards, plain)
     if len(found) == 1:
         return os.path.join(folder, found[0])
+    if not found and (unread := text_by_members(folder, names)) is not None:
+        raise FormatError(f"{folder} {unread}")
     known = f"It holds {len(found):,}: " + ", ".join(found[:_MOST_NAMED]) if found else "It holds none"
     raise ReadError(f"{folder} is a folder. Give the path of a checkpoint file. {known}.")
 
