@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import ArgumentError, MappingError
 from ..state.deferred import Deferred
 from .patterns import compiled, expanded, families, matches, swapped
-from .rules import Move, Rule, State, check_patterns, check_text, dtype_of, is_tensor
+from .rules import Move, Rule, State, check_patterns, check_text, dtype_of, freeze_lists, is_tensor
 
 
 class _Change(Rule):
@@ -47,9 +47,10 @@ class Transpose(_Change):
     """Permute the axes of tensors, as numpy.transpose does. axes: None reverses their order."""
 
     pattern: str
-    axes: tuple[int, ...] | None = None
+    axes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        freeze_lists(self)
         compiled(self.pattern)
         if self.axes is not None:
             _check_order(self.axes)
@@ -74,10 +75,11 @@ class Reshape(_Change):
     """Give tensors of a shape another one, in C order. original, to: one length of each may be -1, as in NumPy."""
 
     pattern: str
-    original: tuple[int, ...]
-    to: tuple[int, ...]
+    original: Sequence[int]
+    to: Sequence[int]
 
     def __post_init__(self) -> None:
+        freeze_lists(self)
         compiled(self.pattern)
         for shape in (self.original, self.to):
             _check_ints(shape)
@@ -111,11 +113,12 @@ class Regroup(_Change):
     """
 
     pattern: str
-    shape: tuple[int, ...]
-    axes: tuple[int, ...]
+    shape: Sequence[int]
+    axes: Sequence[int]
     axis: int = 0
 
     def __post_init__(self) -> None:
+        freeze_lists(self)
         compiled(self.pattern)
         _check_ints(self.shape)
         _check_order(self.axes)
@@ -163,6 +166,7 @@ class Cast(_Change):
     original: str | None = None
 
     def __post_init__(self) -> None:
+        freeze_lists(self)
         compiled(self.pattern)
         dtype_of(self.to)
         if self.original is not None:
@@ -204,11 +208,12 @@ class Split(Rule):
     """
 
     pattern: str
-    to: tuple[str, ...]
+    to: Sequence[str]
     axis: int = 0
-    sizes: tuple[int, ...] | None = None
+    sizes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        freeze_lists(self)
         check_patterns((self.pattern,), self.to)
         _check_sizes(self.sizes, len(self.to), self.axis)
 
@@ -252,12 +257,13 @@ class Concatenate(Rule):
     sizes: the lengths of the parts, needed to save if they are not all the same.
     """
 
-    patterns: tuple[str, ...]
+    patterns: Sequence[str]
     to: str
     axis: int = 0
-    sizes: tuple[int, ...] | None = None
+    sizes: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        freeze_lists(self)
         check_patterns(self.patterns, (self.to,))
         check_text(self.to, "a name")
         _check_sizes(self.sizes, len(self.patterns), self.axis)
@@ -324,14 +330,14 @@ def _joined(values: Sequence[Any], axis: int) -> Deferred:
     return _computed(lambda *arrays: np.concatenate(arrays, axis), values, shape, values[0].dtype)
 
 
-def _resolved(shape: tuple[int, ...], size: int) -> tuple[int, ...] | None:
+def _resolved(shape: Sequence[int], size: int) -> tuple[int, ...] | None:
     """Return a shape of `size` elements, with -1 replaced, or None if there is none."""
     known = math.prod(length for length in shape if length != -1)
     if -1 in shape:
         if not known or size % known:
             return None
         return tuple(size // known if length == -1 else length for length in shape)
-    return shape if known == size else None
+    return tuple(shape) if known == size else None
 
 
 def _axis(rule: Rule, name: str, value: Any, axis: int) -> int:
@@ -355,7 +361,7 @@ def _check_sizes(sizes: Any, count: int, axis: Any) -> None:
 
 def _check_ints(values: Any) -> None:
     if not isinstance(values, tuple) or not all(type(value) is int for value in values):
-        raise ArgumentError(f"axes, shapes and sizes are whole numbers in a tuple, not {values!r:.60}.")
+        raise ArgumentError(f"axes, shapes and sizes are whole numbers in a list or a tuple, not {values!r:.60}.")
 
 
 def _check_order(axes: Any) -> None:
@@ -364,5 +370,5 @@ def _check_order(axes: Any) -> None:
         raise ArgumentError(f"axes are the numbers from 0 to {len(axes) - 1} in some order, not {axes}.")
 
 
-def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(axes.index(axis) for axis in range(len(axes)))

@@ -19,13 +19,19 @@ _REFERENCE = re.compile(r"\\(?:(?P<number>\d+)|g<(?P<name>\w+)>|(?P<char>.))", r
 _SPECIAL = frozenset(".^$*+?{}[]|")
 
 
-@functools.lru_cache(maxsize=1024)
 def compiled(pattern: str) -> re.Pattern[str]:
     """Return a compiled pattern. Raises ArgumentError if it is not a regular expression."""
+    if not isinstance(pattern, str):
+        raise ArgumentError(f"a pattern is a regular expression in a str, not {pattern!r:.60}.")
     try:
-        return re.compile(pattern, re.DOTALL)
-    except (re.error, TypeError, RecursionError, OverflowError) as error:
-        raise ArgumentError(f"{pattern!r} is not a regular expression: {error}.") from error
+        return _compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ArgumentError(f"{pattern!r:.200} is not a regular expression: {error}.") from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _compile(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.DOTALL)  # a name may have line breaks
 
 
 def check_template(template: str, pattern: str) -> None:

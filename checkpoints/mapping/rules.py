@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +53,13 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, np.ndarray | Deferred)
 
 
+def freeze_lists(rule: Rule) -> None:
+    """Replace the lists among the fields of a rule by tuples, as it cannot change and may be compared."""
+    for entry in fields(rule):  # type: ignore[arg-type]
+        if isinstance(value := getattr(rule, entry.name), list):
+            object.__setattr__(rule, entry.name, tuple(value))
+
+
 def check_text(value: Any, what: str) -> None:
     """Raise ArgumentError if a value is not text."""
     if not isinstance(value, str):
@@ -63,7 +70,7 @@ def check_patterns(patterns: Any, templates: Any) -> None:
     """Raise ArgumentError unless these are tuples of patterns and of templates for each of them."""
     for texts in (patterns, templates):
         if not isinstance(texts, tuple) or not texts:
-            raise ArgumentError(f"several patterns or names are a tuple of text, not {texts!r:.60}.")
+            raise ArgumentError(f"several patterns or names are a list of text, not {texts!r:.60}.")
     for pattern in patterns:
         for template in templates:
             check_text(template, "a name")
@@ -99,10 +106,11 @@ class Rewrite(Rule):
     name for each pattern with the same groups.
     """
 
-    pattern: str | tuple[str, ...]
-    to: str | tuple[str, ...]
+    pattern: str | Sequence[str]
+    to: str | Sequence[str]
 
     def __post_init__(self) -> None:
+        freeze_lists(self)
         patterns, templates = self._pairs()
         if len(patterns) != len(templates):
             raise ArgumentError(f"{len(patterns)} patterns need as many names, not {len(templates)}.")

@@ -44,7 +44,7 @@ def rules_of(mapping: Mapping) -> list[Rule]:
     if isinstance(mapping, Rule):
         return [mapping]
     if isinstance(mapping, str | os.PathLike):
-        return _named(os.fspath(mapping))
+        return _named(os.fsdecode(mapping))
     if isinstance(mapping, dict | bytes) or not isinstance(mapping, Iterable):
         raise ArgumentError(
             f"a mapping is a list of rules, such as [Rename('fc.weight', 'head.weight')], the name of a preset, or the "
@@ -53,7 +53,7 @@ def rules_of(mapping: Mapping) -> list[Rule]:
     rules: list[Rule] = []
     for part in mapping:
         if not isinstance(part, Rule | str | os.PathLike):
-            raise ArgumentError(f"a rule of a mapping is {part!r:.60}. Use the rules of checkpoints.mapping.")
+            raise ArgumentError(f"{part!r:.60} in a mapping is not a rule. Use the rules of checkpoints.mapping.")
         rules += rules_of(part)
     return rules
 
@@ -105,7 +105,7 @@ def _rules_of_table(table: dict[str, Any], where: str) -> list[Rule]:
     unknown = [key for key in table if key not in (kinds[0], *others)]
     if unknown:
         raise ArgumentError(f"{where}, has an unknown key {unknown[0]!r}. {kinds[0]} takes {', '.join(others)}.")
-    fields = {first if key == kinds[0] else key: _as_field(value) for key, value in table.items()}
+    fields = {first if key == kinds[0] else key: value for key, value in table.items()}
     required = [entry.name for entry in dataclasses.fields(kind) if entry.default is dataclasses.MISSING]
     missing = [name for name in required if name not in fields]
     if missing:
@@ -114,7 +114,3 @@ def _rules_of_table(table: dict[str, Any], where: str) -> list[Rule]:
         return [kind(**fields)]
     except ArgumentError as error:
         raise ArgumentError(f"{where}: {error}") from error
-
-
-def _as_field(value: Any) -> Any:
-    return tuple(map(_as_field, value)) if isinstance(value, list) else value

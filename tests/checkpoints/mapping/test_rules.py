@@ -210,15 +210,17 @@ def test_a_rule_that_cannot_be_reversed_says_so(rule: Rule, message: str):
     ("make", "message"),
     [
         (lambda: Rewrite("(", "x"), "'(' is not a regular expression"),
+        (lambda: Cast(b"a", "F32"), "a pattern is a regular expression in a str, not b'a'."),  # type: ignore[arg-type]
+        (lambda: Ignore({}, "x"), "a pattern is a regular expression in a str, not {}."),  # type: ignore[arg-type]
         (lambda: Rewrite("a", r"\1"), r"the template '\\1' refers to group 1, which 'a' does not have."),
         (lambda: Rewrite(("a", "b"), ("c",)), "2 patterns need as many names, not 1."),
         (lambda: Rename("a", 1), "the new name is text, not int (1)."),  # type: ignore[arg-type]
         (lambda: Transpose("a", (0, 2)), "axes are the numbers from 0 to 1 in some order, not (0, 2)."),
-        (lambda: Transpose("a", [0, 1]), "axes, shapes and sizes are whole numbers in a tuple, not [0, 1]."),  # type: ignore[arg-type]
+        (lambda: Transpose("a", 1), "axes, shapes and sizes are whole numbers in a list or a tuple, not 1."),  # type: ignore[arg-type]
         (lambda: Reshape("a", (-1, -1), (2,)), "a shape has lengths of 0 or more and at most one -1, not (-1, -1)."),
         (lambda: Regroup("a", (2, 0), (1, 0)), "shape has a length for each of axes, at least 1, and at most one -1"),
         (lambda: Split("a", ("b", "c"), sizes=(1,)), "sizes has a length for each of the 2 parts, not (1,)."),
-        (lambda: Split("a", "bc"), "several patterns or names are a tuple of text, not 'bc'."),  # type: ignore[arg-type]
+        (lambda: Split("a", "bc"), "several patterns or names are a list of text, not 'bc'."),  # type: ignore[arg-type]
         (lambda: Cast("a", "float33"), "'float33' is no dtype. Use a name from docs/format.md, such as float32."),
         (lambda: Ignore("a", None), "the reason to ignore names is text, not NoneType (None)."),  # type: ignore[arg-type]
     ],
@@ -226,3 +228,8 @@ def test_a_rule_that_cannot_be_reversed_says_so(rule: Rule, message: str):
 def test_a_rule_that_makes_no_sense_is_refused_when_it_is_made(make, message: str):
     with pytest.raises(ArgumentError, match=re.escape(message)):
         make()
+
+
+def test_lists_and_tuples_make_equal_rules():
+    assert Split("a", ["b", "c"], sizes=[1, 2]) == Split("a", ("b", "c"), sizes=(1, 2))
+    assert hash(Rewrite(["a", "b"], ["c", "d"])) == hash(Rewrite(("a", "b"), ("c", "d")))

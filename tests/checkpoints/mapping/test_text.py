@@ -141,8 +141,11 @@ def test_the_opposite_direction_of_a_mapping_is_a_mapping():
             "a mapping is a list of rules, such as [Rename('fc.weight', 'head.weight')], the name of a preset",
         ),
         (7, "the path of a .toml file, not int."),
-        ([Rename("a", "b"), ("a", "b")], "a rule of a mapping is ('a', 'b'). Use the rules of checkpoints.mapping."),
-        ([["keras"]], "a rule of a mapping is ['keras']."),
+        (
+            [Rename("a", "b"), ("a", "b")],
+            "('a', 'b') in a mapping is not a rule. Use the rules of checkpoints.mapping.",
+        ),
+        ([["keras"]], "['keras'] in a mapping is not a rule."),
     ],
 )
 def test_anything_else_is_not_a_mapping(mapping, message: str):
@@ -163,8 +166,8 @@ def test_anything_else_is_not_a_mapping(mapping, message: str):
         ('[[rule]]\npreset = "karas"', "there is no preset 'karas'. Did you mean 'keras'?"),
         ("[[rule]]\npreset = 1", "rule 1, needs exactly one of preset,"),
         ('[[rule]]\nrewrite = "("\nto = "a"', "rules.toml, rule 1: '(' is not a regular expression"),
-        ("[[rule]]\ntranspose = 1", "rules.toml, rule 1: 1 is not a regular expression"),
-        ('[[rule]]\nrename = ["a"]\nto = "b"', "rules.toml, rule 1: the name to rename is text, not tuple (('a',))."),
+        ("[[rule]]\ntranspose = 1", "rules.toml, rule 1: a pattern is a regular expression in a str, not 1."),
+        ('[[rule]]\nrename = ["a"]\nto = "b"', "rules.toml, rule 1: the name to rename is text, not list (['a'])."),
         ('[[rule]]\ncast = "a"\nto = 3', "rules.toml, rule 1: 3 is no dtype."),
         (
             '[[rule]]\nfill = "a"\nto = "b"\nvalue = "x"\ndtype = "int64"',
