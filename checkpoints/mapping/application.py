@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import MappingError, on_one_line
 from ..state.deferred import Deferred
+from ..storage.gc_pause import without_collection
 from .rules import Fill, Ignore, Move, Preset, Rule, State, is_tensor
 
 _MOST_LINES = 20
@@ -47,19 +48,20 @@ def applied(rules: Sequence[Rule], state: State, source: str, *, must_match: boo
     matches nothing.
     """
     result = Applied(dict(state), {name: Origin((name,)) for name in state})
-    for rule in rules:
-        if isinstance(rule, Preset):
-            matched = [_apply(part, result, source) for part in rule.rules]
-            if must_match and not any(matched):
+    with without_collection():
+        for rule in rules:
+            if isinstance(rule, Preset):
+                matched = [_apply(part, result, source) for part in rule.rules]
+                if must_match and not any(matched):
+                    raise MappingError(
+                        f"the preset {rule.name!r} matches no name in {source}{_names(result.state)} Use another "
+                        "preset or your own rules; checkpoints.explain() shows what they do."
+                    )
+            elif not _apply(rule, result, source) and must_match:
                 raise MappingError(
-                    f"the preset {rule.name!r} matches no name in {source}{_names(result.state)} Use another preset or "
-                    "your own rules; checkpoints.explain() shows what they do."
+                    f"{rule} matches no name in {source}{_names(result.state)} A pattern has to match a whole name as "
+                    "it is after the rules before it."
                 )
-        elif not _apply(rule, result, source) and must_match:
-            raise MappingError(
-                f"{rule} matches no name in {source}{_names(result.state)} A pattern has to match a whole name as it "
-                "is after the rules before it."
-            )
     return result
 
 
@@ -126,54 +128,73 @@ def differences(expected: State, found: State) -> list[str]:
 
 def _apply(rule: Rule, result: Applied, source: str) -> bool:
     """Apply one rule to `result`. Return False if it matches nothing."""
-    starts: dict[str, Move] = {}
     taken: dict[str, Move] = {}
     for move in rule.moves(result.state):
         for name in move.taken:
             if name in taken:
                 raise MappingError(f"{rule} takes {name!r} twice. Give each of its parts a pattern of its own.")
             taken[name] = move
-    for name in result.state:
-        if name in taken and not any(other in starts for other in taken[name].taken):
-            starts[name] = taken[name]
     if not taken:
         return False
+    _replace(rule, taken, result, source)
+    return True
+
+
+def _replace(rule: Rule, taken: Mapping[str, Move], result: Applied, source: str) -> None:
+    """Put what a rule gives in the place of the names that it takes. taken: the move of each of them."""
     state: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     changed: dict[tuple[int, ...], Sequence[Any]] = {}
+    placed: set[tuple[str, ...]] = set()
+
+    def refuse(name: str, origin: Origin) -> NoReturn:
+        both = " and ".join(dict.fromkeys((*origins[name].names, *origin.names)))
+        raise MappingError(
+            f"{rule} gives two tensors of {source} the name {name!r}: {both}. Rename or ignore one first."
+        )
+
     for name, value in result.state.items():
-        if name in starts:
-            move = starts[name]
+        move, origin = taken.get(name), result.origins[name]
+        if move is None:
+            if name in state:
+                refuse(name, origin)
+            state[name], origins[name] = value, origin
+        elif move.taken not in placed:
+            placed.add(move.taken)
             if not move.given and isinstance(rule, Ignore):
-                result.ignored |= dict.fromkeys(result.origins[name].names, rule.reason)
-            for new, values, origin in _given(rule, move, result, changed):
-                _add(state, new, values, origins, origin, rule, source)
-        elif name not in taken:
-            _add(state, name, value, origins, result.origins[name], rule, source)
+                result.ignored |= dict.fromkeys(origin.names, rule.reason)
+            for new, made, origin in _given(rule, move, result, changed):
+                if new in state:
+                    refuse(new, origin)
+                state[new], origins[new] = made, origin
     result.state, result.origins = state, origins
-    return True
 
 
 def _given(
     rule: Rule, move: Move, result: Applied, changed: dict[tuple[int, ...], Sequence[Any]]
 ) -> Iterator[tuple[str, Any, Origin]]:
     """Yield the names that a move gives, with their values and origins. changed: by the values they are made from."""
-    values: Sequence[Any] = [result.state[name] for name in move.taken]
-    if move.change is not None:
-        key = tuple(map(id, values))
-        if key not in changed:
-            changed[key] = move.change(values)
-        values = changed[key]
     before = [result.origins[name] for name in move.taken]
-    names = tuple(dict.fromkeys(name for origin in before for name in origin.names))
-    steps = tuple(dict.fromkeys(step for origin in before for step in origin.rules))
-    for new, value in zip(move.given, values, strict=False):
-        before_change = result.state[move.taken[0]]
-        if is_tensor(value) and is_tensor(before_change) and not _is_exact(before_change.dtype, value.dtype):
+    names = before[0].names if len(before) == 1 else _unique([name for origin in before for name in origin.names])
+    steps = before[0].rules if len(before) == 1 else _unique([step for origin in before for step in origin.rules])
+    after = Origin(names, (*steps, rule.summary))
+    values: Sequence[Any] = [result.state[name] for name in move.taken]
+    if move.change is None:
+        for new, value in zip(move.given, values, strict=False):
+            yield new, value, after
+        return
+    key = tuple(map(id, values))
+    if key not in changed:
+        changed[key] = move.change(values)
+    for new, value in zip(move.given, changed[key], strict=True):
+        if is_tensor(value) and is_tensor(values[0]) and not _is_exact(values[0].dtype, value.dtype):
             texts = " and ".join(map(on_one_line, names))
-            result.rounded.append(f"{texts} may be rounded: from {before_change.dtype} to {value.dtype}")
-        is_new = isinstance(rule, Fill) and new not in move.taken
-        yield new, value, Origin((), (rule.summary,)) if is_new else Origin(names, (*steps, rule.summary))
+            result.rounded.append(f"{texts} may be rounded: from {values[0].dtype} to {value.dtype}")
+        yield new, value, Origin((), (rule.summary,)) if isinstance(rule, Fill) and new not in move.taken else after
+
+
+def _unique(texts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
 
 
 def _is_exact(before: np.dtype, after: np.dtype) -> bool:
@@ -181,17 +202,6 @@ def _is_exact(before: np.dtype, after: np.dtype) -> bool:
     if before.kind in "iu" and after.kind in "fc":  # NumPy calls int64 to float64 safe
         return np.iinfo(before).bits <= np.finfo(after).nmant + 1
     return np.can_cast(before, after, "safe")
-
-
-def _add(
-    state: dict[str, Any], name: str, value: Any, origins: dict[str, Origin], origin: Origin, rule: Rule, source: str
-) -> None:
-    if name in state:
-        both = " and ".join(dict.fromkeys((*origins[name].names, *origin.names)))
-        raise MappingError(
-            f"{rule} gives two tensors of {source} the name {name!r}: {both}. Rename or ignore one first."
-        )
-    state[name], origins[name] = value, origin
 
 
 def _names(state: Mapping[str, Any]) -> str:

@@ -99,20 +99,21 @@ def swapped(pattern: str, template: str) -> tuple[str, str]:
     return new_pattern, new_template
 
 
-def _pieces(template: str) -> Iterator[str | tuple[int | str]]:
-    """Yield the plain text of a template, and its references in tuples of one."""
+@functools.lru_cache(maxsize=1024)
+def _pieces(template: str) -> tuple[str | tuple[int | str], ...]:
+    """Return the plain text of a template, and its references in tuples of one, in order."""
+    pieces: list[str | tuple[int | str]] = []
     end = 0
     for match in _REFERENCE.finditer(template):
         if match.start() > end:
-            yield template[end : match.start()]
+            pieces.append(template[end : match.start()])
         end = match.end()
         if match["char"] is not None:
-            yield match["char"]
+            pieces.append(match["char"])
         else:
             name = match["number"] or match["name"]
-            yield (int(name) if name.isdecimal() else name,)
-    if end < len(template):
-        yield template[end:]
+            pieces.append((int(name) if name.isdecimal() else name,))
+    return (*pieces, template[end:]) if end < len(template) else tuple(pieces)
 
 
 def _parsed(pattern: str) -> tuple[list[str], list[str]]:
