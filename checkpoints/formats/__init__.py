@@ -217,6 +217,14 @@ _FORMATS = {
         starts=(b"PK\3\4",),
         instead='load the weights into a Keras model and call its save("model.keras")',
     ),
+    "keras-index": Format(
+        "keras-index",
+        (".weights.json",),
+        ".keras.index",
+        writes=False,
+        starts=(b"{",),
+        instead="load the weights into a Keras model and call its save_weights with max_shard_size",
+    ),
     "gguf": Format(
         "gguf",
         (".gguf",),
@@ -343,5 +351,6 @@ def _find(name: str) -> Format | None:
 
 
 def _by_suffix(path: str) -> Format | None:
-    suffix = os.path.splitext(path)[1].lower()
-    return next((form for form in _FORMATS.values() if suffix in form.suffixes), None)
+    stem, last = os.path.splitext(path.lower())
+    suffixes = {last, os.path.splitext(stem)[1] + last}  # of one part, or of two: ".weights.json"
+    return next((form for form in _FORMATS.values() if not suffixes.isdisjoint(form.suffixes)), None)
