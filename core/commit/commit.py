@@ -70,6 +70,11 @@ class Commit:
         self._calls.append((function, revert or _do_nothing))
         self._kept += keep
 
+    def merge(self, other: Commit) -> None:
+        """Append the changes of another commit."""
+        for name, changes in vars(other).items():
+            vars(self)[name].extend(changes)
+
     def leave_out(self, things: Iterable[Any]) -> None:
         """Do not restore these things, even if something that is kept refers to them."""
         self._left_out += things

@@ -19,6 +19,7 @@ _BUILT_IN = {
     f"{_CORE}.nn.module.module.Module": "ours",
     "torch.nn.modules.module.Module": "torch_",
     "keras.src.layers.layer.Layer": "keras_",
+    "keras.src.optimizers.base_optimizer.BaseOptimizer": "keras_",
     "flax.nnx.module.Module": "nnx",
     "flax.nnx.pytreelib.Pytree": "nnx",
     "mlx.nn.layers.base.Module": "mlx_",

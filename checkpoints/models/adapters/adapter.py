@@ -39,6 +39,8 @@ class Adapter(ABC):
 
     # False if a tie in a model only says that a value is stored once: then a load ties what the file ties.
     binds_ties = True
+    # True if the optimizers of the framework have the adapter too, for save_training.
+    has_optimizers = False
 
     @abstractmethod
     def state(self, model: Any) -> Mapping[str, Any]:

@@ -34,6 +34,8 @@ _SEED_DTYPE = np.dtype(np.uint32)
 
 
 class _Keras(Adapter):
+    has_optimizers = True
+
     def state(self, model: Any) -> Mapping[str, Any]:
         leaves = _leaves_of(model)
         state = arrays_of(leaves, _place_of)
@@ -43,8 +45,8 @@ class _Keras(Adapter):
         leaves = _leaves_of(model)
         seeds = [name for name, leaf in leaves.items() if _is_seed(leaf)]
         # A file of Keras has the state of the optimizers too.
-        apart = "optimizer.", *(f"{path}." for path, part in _parts(model, "", set()) if _is_optimizer(part))
-        return Targets(type(model).__name__, self.state(model), seeds, in_place=False, apart=apart)
+        others = [f"{path}." for path, part in _parts(model, "", set()) if _is_optimizer(part) and part is not model]
+        return Targets(type(model).__name__, self.state(model), seeds, in_place=False, apart=("optimizer.", *others))
 
     def load(self, model: Any, values: Mapping[str, Any], commit: Commit) -> None:
         stores: dict[int, tuple[Any, dict[str, Any]]] = {}
@@ -91,8 +93,10 @@ def _add_assignment(name: str, variable: Any, value: np.ndarray, commit: Commit)
 def _leaves_of(model: Any) -> dict[str, Leaf]:
     """Return the variables of a model, and the values that its layers save by methods of their own, by name.
 
-    Raises StateError for a model that has no variables yet.
+    An optimizer is a model too. Raises StateError for a model that has no variables yet.
     """
+    if _is_optimizer(model):
+        return _leaves_of_optimizer(model)
     if not model.built:
         raise StateError(
             f"{type(model).__name__} is not built, so it has no variables yet. Call it on some data, or call its "
@@ -103,6 +107,15 @@ def _leaves_of(model: Any) -> dict[str, Leaf]:
         for name, leaf in () if _is_optimizer(layer) else _own_leaves(layer):
             leaves[f"{path}.{name}" if path else name] = leaf
     return leaves
+
+
+def _leaves_of_optimizer(optimizer: Any) -> dict[str, Leaf]:
+    if not optimizer.built:
+        raise StateError(
+            f"the optimizer {type(optimizer).__name__} is not built, so it has no state yet. Call "
+            "optimizer.build(model.trainable_variables)."
+        )
+    return {f"vars.{place}": _variable(variable) for place, variable in enumerate(optimizer.variables)}
 
 
 def _own_leaves(layer: Any) -> Iterator[tuple[str, Leaf]]:

@@ -17,6 +17,8 @@ from .adapter import Adapter
 class _Nnx(Adapter):
     """The names are those of `nnx.state`, with every name of a variable that has several."""
 
+    has_optimizers = True
+
     def state(self, model: Any) -> Mapping[str, Any]:
         return arrays_of(_leaves_of(model), place_of)
 

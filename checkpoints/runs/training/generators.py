@@ -42,7 +42,7 @@ def all_generators(model: Any, given: Generators) -> dict[str, Any]:
                 f"generators must be numpy.random.Generator or torch.Generator objects by name, but {name!r} is a "
                 f"{type(value).__name__}. Make one with numpy.random.default_rng(seed)."
             )
-    for path, module in model.named_modules():
+    for path, module in model.named_modules() if hasattr(model, "named_modules") else ():
         for name, value in vars(module).items():
             if _is_generator(value):
                 found[".".join(filter(None, ("model", path, name)))] = value

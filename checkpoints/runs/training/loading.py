@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ArgumentError, MismatchError, enough_memory
 from ...files import open_checkpoint
 from ...models import plan_model
+from . import adapted
 from .generators import Generators, add_generator, all_generators, generator_problems
 from .optimizers import has_steps, loader, parts_of, scheduled
 from .parts import SavedTraining, optimizer_problems, schedule_problems
@@ -58,6 +59,10 @@ def load_training(
     unknown name in `allow`, or what `load_file` raises. Nothing is changed in these cases, and an interrupt such as
     Ctrl-C leaves everything as it was or everything as in the file.
     """
+    if adapted.is_adapted(optimizer):
+        adapted.refuse(optimizer, schedule=schedule, mapping=mapping)
+        with open_checkpoint(file, verify=verify) as checkpoint:
+            return adapted.load(model, optimizer, checkpoint, all_generators(model, generators or {}), allow)
     names = parameter_names(model, optimizer)
     require_scheduled(optimizer, schedule)
     _check_allowed(allow, optimizer, schedule)

@@ -24,8 +24,8 @@ def checked_optimizer(optimizer: Any) -> Any:
     """Return an optimizer. Raises ArgumentError if it is not like those of core and PyTorch."""
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state_dict"):
         raise ArgumentError(
-            f"an optimizer is one of statezoo.core.optim or torch.optim, not {type(optimizer).__name__}. Save the "
-            "state of any other with save_model or save_file."
+            f"an optimizer is one of statezoo.core.optim, torch.optim, Keras or flax.nnx, not "
+            f"{type(optimizer).__name__}. Save the state of any other with save_model or save_file."
         )
     return optimizer
 

@@ -18,6 +18,7 @@ from ... import files
 from ...errors import ArgumentError, StateError
 from ...models import state_of
 from ...state.validation import EXTRA, reading_names
+from . import adapted
 from .generators import Generators, all_generators, generator_state
 from .optimizers import checked_optimizer, checked_trainee, split
 from .values import to_json
@@ -68,6 +69,19 @@ def training_state(
     Raises StateError for a value that cannot be saved, or for a parameter of the optimizer that is not in the model.
     Raises ArgumentError for a schedule of another optimizer, or a generator that is not a numpy.random.Generator.
     """
+    if adapted.is_adapted(optimizer):
+        adapted.refuse(optimizer, schedule=schedule)
+        state = adapted.state_of_both(model, optimizer)
+    else:
+        state = _state_of_both(model, optimizer, schedule)
+    for name, generator in all_generators(model, generators or {}).items():
+        state |= generator_state(f"generators.{name}", generator)
+    state[f"progress.{EXTRA}"] = _progress_json(progress or {})
+    return state
+
+
+def _state_of_both(model: Module, optimizer: Optimizer, schedule: Schedule | None) -> dict[str, Any]:
+    """Return the state of a model, of its optimizer and of a schedule."""
     names = parameter_names(model, optimizer)
     require_scheduled(optimizer, schedule)
     state = {f"model.{name}": value for name, value in state_of(model).items()}
@@ -84,9 +98,6 @@ def training_state(
     if schedule is not None:
         parts = {"class": type(schedule).__name__, "state": schedule.state_dict()}
         state[f"schedule.{EXTRA}"] = to_json(parts, "schedule")
-    for name, generator in all_generators(model, generators or {}).items():
-        state |= generator_state(f"generators.{name}", generator)
-    state[f"progress.{EXTRA}"] = _progress_json(progress or {})
     return state
 
 

@@ -21,8 +21,10 @@ from statezoo.checkpoints import (
     inspect,
     load_file,
     load_model,
+    load_training,
     save_file,
     save_model,
+    save_training,
 )
 from statezoo.checkpoints.formats import written_formats
 from statezoo.checkpoints.testing import assert_roundtrip
@@ -329,6 +331,20 @@ def test_an_optimizer_of_flax_is_loaded_with_its_model(path: Path, jax: Any, nnx
     step(*trained)
     step(*loaded)
     assert fingerprint(loaded) == fingerprint(trained)
+
+
+def test_a_training_of_flax_is_saved_and_loaded_in_place(path: Path, jax: Any, nnx: Any):
+    optax = pytest.importorskip("optax")
+
+    def training(seed: int) -> tuple[Any, Any]:
+        model = nnx.Linear(2, 2, rngs=nnx.Rngs(seed))
+        return model, nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+
+    trained, other = training(0), training(1)
+    trained[1].update(trained[0], jax.tree.map(jax.numpy.ones_like, nnx.state(trained[0], nnx.Param)))
+    save_training(*trained, path, progress={"step": 1})
+    assert load_training(*other, path) == {"step": 1}
+    assert fingerprint(list(other)) == fingerprint(list(trained))
 
 
 def test_params_of_linen_are_a_tree(path: Path, jax: Any):

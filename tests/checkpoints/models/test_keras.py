@@ -22,8 +22,10 @@ from statezoo.checkpoints import (
     inspect,
     load_file,
     load_model,
+    load_training,
     save_file,
     save_model,
+    save_training,
 )
 from statezoo.checkpoints.testing import assert_roundtrip
 
@@ -275,6 +277,44 @@ def test_a_history_and_a_roundtrip_take_a_model(tmp_path: Path, build: Callable[
     latest = history.latest()
     assert latest is not None
     assert diff(model, latest.path).same
+
+
+def compiled(keras: Any, build: Callable[[int], Any], seed: int, **options: Any) -> Any:
+    model = build(seed)
+    model.compile(keras.optimizers.AdamW(1e-2, **options), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_a_training_continues_bit_for_bit(path: Path, keras: Any, build: Callable[[int], Any]):
+    model, other = compiled(keras, build, 0), compiled(keras, build, 1)
+    order, again = np.random.default_rng(1), np.random.default_rng(2)
+    model.train_on_batch(X, np.ones((3, 2)))
+    model.optimizer.learning_rate = 0.5
+    save_training(model, model.optimizer, path, generators={"order": order}, progress={"epoch": 3})
+    assert load_training(other, other.optimizer, path, generators={"order": again}) == {"epoch": 3}
+    assert order.random() == again.random()
+    for net in (model, other):
+        keras.utils.set_random_seed(5)  # with PyTorch, the dropout draws from its generator
+        net.train_on_batch(X, np.ones((3, 2)))
+    assert values(other) == values(model)
+    assert fingerprint(other.optimizer) == fingerprint(model.optimizer)
+
+
+def test_a_training_that_does_not_fit_changes_nothing(path: Path, keras: Any, build: Callable[[int], Any]):
+    model = compiled(keras, build, 0)
+    save_training(model, model.optimizer, path)
+    other = compiled(keras, build, 1, weight_decay=0.25)
+    before = values(other), fingerprint(other.optimizer)
+    with pytest.raises(MismatchError, match=r"optimizer\.weight_decay is 0\.004 in the file, 0\.25 here"):
+        load_training(other, other.optimizer, path)
+    with pytest.raises(MismatchError, match="optimizer is AdamW in the file, SGD here"):
+        load_training(other, (sgd := keras.optimizers.SGD(1e-2)).build(other.trainable_variables) or sgd, path)
+    with pytest.raises(StateError, match="the optimizer AdamW is not built, so it has no state yet"):
+        load_training(other, keras.optimizers.AdamW(), path)
+    assert (values(other), fingerprint(other.optimizer)) == before
+    assert load_training(other, other.optimizer, path, allow={"weight_decay"}) == {}
+    assert values(other) == values(model)
 
 
 @pytest.mark.jax
