@@ -227,7 +227,9 @@ def test_a_hyperparameter_that_a_file_cannot_hold_is_refused_by_name(path: Path,
     optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1))
     with pytest.raises(StateError, match=r"optimizer\['param_groups'\]\[0\]\['lr'\] is tensor\(0\.1000\) \(Tensor\)"):
         save_training(model, optimizer, path)
-    with pytest.raises(ArgumentError, match=r"an optimizer is one of statezoo\.core\.optim or torch\.optim, not dict"):
+    with pytest.raises(
+        ArgumentError, match=r"an optimizer is one of statezoo\.core\.optim, torch\.optim, Keras or flax\.nnx, not dict"
+    ):
         save_training(model, {}, path)  # pyright: ignore[reportArgumentType]
 
 
