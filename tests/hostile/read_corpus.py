@@ -152,7 +152,10 @@ def _warm_up(folder: Path, output: str, watch: _Watch) -> None:
         for way in WAYS:
             _outcome(way, warm, output, watch)
     (folder / "foreign.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    _outcome("load_file", str(folder / "foreign.h5"), output, watch)
+    (folder / "x.gguf").write_bytes(b"GGUF\3\0\0\0" + bytes(16))
+    (folder / "x.onnx").write_bytes(b"\x08\x09\x3a\0")
+    for foreign in ("foreign.h5", "x.gguf", "x.onnx"):
+        _outcome("load_file", str(folder / foreign), output, watch)
     _empty(folder)
 
 

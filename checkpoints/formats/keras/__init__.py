@@ -16,6 +16,7 @@ Source: Keras 3.15, saving/saving_lib.py.
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
 import tempfile
@@ -34,7 +35,7 @@ from ..recognise import cause_of
 
 _WEIGHTS, _PICKLED = "model.weights.h5", "model.weights.npz"
 _METADATA, _MOST_METADATA_BYTES = "metadata.json", 1 << 20
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES, _MOST_MEMORY_BYTES = 1 << 20, 64 << 20
 # As for compressed datasets in an HDF5 file.
 _MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20
 
@@ -107,32 +108,32 @@ def _opened_unpacked(source: Source, member: Member) -> Opened:
 
 
 def _unpacked(source: Source, member: Member) -> tuple[Source, int]:
-    """Return the content of a compressed member, in a temporary file without a name, after comparing its CRC-32.
+    """Return the content of a compressed member, in memory or in a temporary file, after comparing its CRC-32.
 
     Also return the CRC-32 of the compressed bytes.
     """
+    name = f"{_WEIGHTS} in {source.name}"
+    if member.size_bytes <= _MOST_MEMORY_BYTES:
+        buffer = io.BytesIO()
+        packed_crc32 = _unpack(source, member, buffer)
+        return MemorySource(buffer.getbuffer(), name), packed_crc32
     try:
         with tempfile.TemporaryFile() as file:
-            found, packed = _unpack(source, member, file)
-            if file.tell() != member.size_bytes or found != member.crc32:
-                raise InvalidError(f"{_WEIGHTS} does not match its CRC-32")
+            packed_crc32 = _unpack(source, member, file)
             file.flush()
-            memory = (
-                memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if file.tell() else memoryview(b"")
-            )
+            return MemorySource(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), name), packed_crc32
     except OSError as error:
         raise ReadError(
             f"{source.name} could not be unpacked to a temporary file in {tempfile.gettempdir()}: "
             f"{error.strerror or error}. Free some space there, or set the environment variable TMPDIR.",
             error,
         ) from error
-    return MemorySource(memory, f"{_WEIGHTS} in {source.name}"), packed
 
 
-def _unpack(source: Source, member: Member, file: BinaryIO) -> tuple[int, int]:
-    """Write the content of a deflated member, at most a chunk more than it should have.
+def _unpack(source: Source, member: Member, file: BinaryIO) -> int:
+    """Write the content of a deflated member, at most a chunk more than it should have. Return the CRC-32 of its bytes.
 
-    Return the CRC-32 of the content, and that of the compressed bytes.
+    Raises InvalidError if its content has another size or another CRC-32 than it should.
     """
     inflating, crc32, packed_crc32 = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
     for start in range(0, member.stored_bytes, _CHUNK_BYTES):
@@ -145,7 +146,9 @@ def _unpack(source: Source, member: Member, file: BinaryIO) -> tuple[int, int]:
                 raise InvalidError(f"{_WEIGHTS} cannot be unpacked ({error})") from error
             file.write(content)
             crc32, packed = zlib.crc32(content, crc32), inflating.unconsumed_tail
-    return crc32, packed_crc32
+    if file.tell() != member.size_bytes or crc32 != member.crc32:
+        raise InvalidError(f"{_WEIGHTS} does not match its CRC-32")
+    return packed_crc32
 
 
 def _metadata_of(source: Source, members: dict[str, Member]) -> dict[str, str]:

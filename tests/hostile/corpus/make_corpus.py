@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from corpus import hdf5_files, index_files, other_files, own_hdf5_files, safetensors_files
+from corpus import framework_files, hdf5_files, index_files, other_files, own_hdf5_files, safetensors_files
 from corpus.hostile_file import HostileFile
 
 CORPUS: list[HostileFile] = [
@@ -17,6 +17,7 @@ CORPUS: list[HostileFile] = [
     *hdf5_files.FILES,
     *index_files.FILES,
     *other_files.FILES,
+    *framework_files.FILES,
 ]
 
 

@@ -18,7 +18,7 @@ from corpus.hostile_file import HostileFile, bytes_of
 from statezoo.checkpoints import save_file
 
 
-class _TouchesAMarker:
+class TouchesAMarker:
     """An object whose unpickling creates a file, which a test can detect."""
 
     def __init__(self, marker: Path) -> None:
@@ -35,14 +35,14 @@ def marker_of(folder: Path) -> Path:
 
 def _pickle(protocol: int) -> Callable[[Path], object]:
     def make(path: Path) -> None:
-        path.write_bytes(pickle.dumps(_TouchesAMarker(marker_of(path.parent)), protocol))
+        path.write_bytes(pickle.dumps(TouchesAMarker(marker_of(path.parent)), protocol))
 
     return make
 
 
 def _torch_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(_TouchesAMarker(marker_of(path.parent))))
+        archive.writestr("archive/data.pkl", pickle.dumps(TouchesAMarker(marker_of(path.parent))))
 
 
 def _npz(path: Path) -> None:

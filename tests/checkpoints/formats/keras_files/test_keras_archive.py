@@ -15,6 +15,7 @@ from statezoo.checkpoints import (
     CheckpointError,
     CorruptError,
     FormatError,
+    ReadError,
     convert,
     diff,
     fingerprint,
@@ -175,6 +176,15 @@ def test_metadata_that_are_not_texts_are_left_out(tmp_path: Path, metadata: byte
     path = tmp_path / "x.keras"
     archived(path, {"metadata.json": metadata, "model.weights.h5": weights(path)})
     assert read_metadata(path) == {}
+
+
+def test_large_weights_that_are_compressed_are_unpacked_to_a_file(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("statezoo.checkpoints.formats.keras._MOST_MEMORY_BYTES", 0)
+    archived(path, MEMBERS | {"model.weights.h5": weights(path)}, zipfile.ZIP_DEFLATED)
+    assert_is_state(load_file(path))
+    monkeypatch.setattr("tempfile.tempdir", str(path))
+    with pytest.raises(ReadError, match=r"could not be unpacked to a temporary file in .*Free some space there"):
+        load_file(path)
 
 
 def test_weights_that_would_expand_too_far_are_refused(tmp_path: Path):
