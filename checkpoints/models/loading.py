@@ -61,26 +61,29 @@ def load_model(
         load = plan_model(
             model, checkpoint, strict, cast, ties, prefix=prefix, skip_unsupported=skip_unsupported, mapping=mapping
         )
-    return load.apply()
+        return load.apply()
 
 
 class ModelLoad:
-    """A load whose file was read and compared with the model. Nothing has changed yet.
+    """A load whose file was read and compared with the model. Nothing has changed yet, and the file is still open.
 
     commit: the changes of the model, to which those of an optimizer can be added. result: what load_model returns.
     """
 
-    def __init__(self, source: str, commit: Commit, result: Any) -> None:
-        self._source, self.commit, self.result = source, commit, result
+    def __init__(self, checkpoint: Checkpoint, commit: Commit, result: Any) -> None:
+        self._checkpoint, self.commit, self.result = checkpoint, commit, result
 
     def apply(self) -> Any:
         """Make all changes, or none if anything is raised: MismatchError if a set_extra_state refuses its value."""
         from ...core.errors import StateDictError
 
+        self._checkpoint.refuse_changed()
         try:
             self.commit.apply()
         except StateDictError as error:
-            raise MismatchError(self._source, error.model, error.problems, error.advice) from error
+            raise MismatchError(
+                os.path.basename(self._checkpoint.name), error.model, error.problems, error.advice
+            ) from error
         return self.result
 
 
@@ -105,7 +108,8 @@ def plan_model(
     if not any(name.startswith(prefix) for name in checkpoint):
         _refuse_prefix(source, targets.kind, prefix, checkpoint)
     live = {name: array for name, array in targets.known.items() if isinstance(array, np.ndarray)}
-    loaded = with_shapes_of(live, _part(checkpoint, prefix, skip_unsupported, mapping))
+    part = _part(checkpoint, prefix, skip_unsupported, mapping, is_copied=targets.in_place)
+    loaded = with_shapes_of(live, part)
     steps, apart = [], [] if ties == "copy" or not adapter.binds_ties else list(lacking(loaded, live))
     if ties == "restore":
         steps, apart = adapter.tie(model, targets, loaded.state, apart)
@@ -121,25 +125,32 @@ def plan_model(
         plan, cause = plan_load(targets, loaded.state, strict, cast, source, "the file", without_prefix), None
         if not problems:
             commit = Commit()
-            changed = adapter.load(model, plan.values, commit)
+            # Arrays are copied into the model, but a set_extra_state may keep what it gets, which may be mapped.
+            kept = {n: v.copy() for n, v in plan.values.items() if n not in live and isinstance(v, np.ndarray)}
+            changed = adapter.load(model, plan.values | kept, commit)
             commit.add(steps)  # after the values, which go into the arrays that the model has now
-            return ModelLoad(source, commit, plan.result if changed is None else changed)
+            return ModelLoad(checkpoint, commit, plan.result if changed is None else changed)
     except StateDictError as error:
         problems, advice, cause = problems + error.problems, [*advice, error.advice], error
     raise MismatchError(source, targets.kind, problems, "\n".join(advice)) from cause
 
 
-def _part(checkpoint: Checkpoint, prefix: str, skip_unsupported: bool, mapping: Mapping | None) -> Loaded:
-    """Return the entries whose names start with `prefix`, with the prefix removed, as the mapping gives them."""
-    is_exact = checkpoint.fingerprint is not None
+def _part(
+    checkpoint: Checkpoint, prefix: str, skip_unsupported: bool, mapping: Mapping | None, is_copied: bool
+) -> Loaded:
+    """Return the entries whose names start with `prefix`, with the prefix removed, as the mapping gives them.
+
+    is_copied: whether the load only copies the values, so that they need no memory of their own.
+    """
+    is_exact, mmap = checkpoint.fingerprint is not None, "once" if is_copied else False
     if mapping is not None:
         from ..mapping import rules_of
         from ..mapping.states import load_mapped
 
-        state = load_mapped(checkpoint, rules_of(mapping), prefix=prefix, skip_unsupported=skip_unsupported)
+        state = load_mapped(checkpoint, rules_of(mapping), mmap, prefix=prefix, skip_unsupported=skip_unsupported)
         arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
         return Loaded(state, pack(arrays, {}, arrays).aliases, is_exact)
-    whole = checkpoint.load(prefix=prefix, skip_unsupported=skip_unsupported)
+    whole = checkpoint.load(mmap, prefix=prefix, skip_unsupported=skip_unsupported)
     state = {name.removeprefix(prefix): value for name, value in whole.items()}
     aliases = {
         name.removeprefix(prefix): alias._replace(kept=alias.kept.removeprefix(prefix))

@@ -252,6 +252,10 @@ class Checkpoint(Mapping[str, Any]):
             self._reader, mmap, skip_unsupported, (lambda name: name.startswith(prefix)) if prefix else None
         )
 
+    def refuse_changed(self) -> None:
+        """Raise CorruptError if another program has changed the file, and what was mapped, since it was opened."""
+        self._reader.refuse_changed()
+
     def load_names(self, names: Container[str], mmap: Mmap = False) -> dict[str, Any]:
         """Load only these names of the state. Nothing else is read."""
         return load_state(self._reader, mmap, wanted=names.__contains__)

@@ -8,13 +8,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ..errors import ClosedError, CorruptError, FormatError, enough_memory
+from ..errors import ClosedError, CorruptError, FormatError, ReadError, enough_memory
 from ..state import dtypes
 from ..state.digests import BYTES, Hasher, block_bytes_of, blocks_of, digest_of_blocks
 from ..state.manifest import TensorSpec
 from ..state.sharing import View, rebuilt
 from ..storage import streams
-from ..storage.source import FileLike
+from ..storage.source import FileLike, FileSource, RangeSource
 from ..storage.streams import Unchanged, Wanted
 from . import slicing
 from .checking import BlockChecks, hash_range
@@ -23,8 +23,11 @@ from .copies import refuse_other_values, storages_apart
 from .header import Header, Part
 from .progress import Progress, silent
 
-Mmap = bool | Literal["r", "c"]
+# "once": for values that are copied at once. They are verified by reads, in which a bad disk is an error and no signal,
+# and then mapped, which is faster than new memory. A part of few bytes is read into new arrays.
+Mmap = bool | Literal["r", "c", "once"]
 _MOST_NAMES = 5
+_LEAST_MAPPED_BYTES = 1 << 20
 
 
 class Reader:
@@ -50,7 +53,7 @@ class Reader:
             self.header.close()
 
     def all(self, mmap: Mmap, names: Container[str] | None = None) -> dict[str, np.ndarray]:
-        """Return tensors by name: new arrays, or with `mmap` arrays backed by the files ("c": copy-on-write).
+        """Return tensors by name: new arrays, or with `mmap` arrays backed by the files ("c", "once": copy-on-write).
 
         names: the tensors to read, or None for all.
         Raises CorruptError naming all that are damaged.
@@ -67,7 +70,7 @@ class Reader:
             found, made = {}, {}
             with self._reading(part):
                 if placed:
-                    found, made = self._mapped(part, placed, mmap == "c") if mmap else self._fresh(part, placed)
+                    found, made = self._mapped(part, placed, mmap) if mmap else self._fresh(part, placed)
             if len(placed) < len(here):
                 for name in here:
                     if name not in found:
@@ -83,6 +86,13 @@ class Reader:
             damaged += [name for name, digest in expected if name in arrays and digests[name] != digest]
             self._refuse_damaged(damaged)
         return {name: arrays[name] for name in self.header.tensors if name in arrays}
+
+    def refuse_changed(self) -> None:
+        """Raise CorruptError if another program has changed a file since it was opened: what is mapped changes too."""
+        for part in self.header.parts:
+            source = part.source.whole if isinstance(part.source, RangeSource) else part.source
+            if isinstance(source, FileSource) and source.has_changed():
+                raise CorruptError(f"{source.name} was changed by another program while it was loaded. Load it again.")
 
     def check_copies(self, state: Mapping[str, Any]) -> None:
         """Check the bytes of the copies in an expanded file. state: what was loaded.
@@ -103,12 +113,22 @@ class Reader:
         wanted = self._wanted(part, names)
         return streams.read_tensors(part.source, wanted, self.verify and bool(self.digests))
 
-    def _mapped(
-        self, part: Part, names: list[str], copy_on_write: bool
-    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        memory = part.source.memory(copy_on_write)
+    def _mapped(self, part: Part, names: list[str], mmap: Mmap) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         wanted = self._wanted(part, names)
-        digests = streams.digests_of(memory, wanted) if self.verify and self.digests else {}
+        if mmap == "once" and sum(item.size_bytes for item in wanted) < _LEAST_MAPPED_BYTES:
+            return self._fresh(part, names)
+        try:
+            memory = part.source.memory(mmap in ("c", "once"))
+        except ReadError:
+            if mmap != "once":
+                raise
+            return self._fresh(part, names)  # some file systems map nothing
+        if not self.verify or not self.digests:
+            digests = {}
+        elif mmap == "once":
+            digests = streams.read_digests(part.source, wanted)
+        else:
+            digests = streams.digests_of(memory, wanted)
         return streams.map_tensors(memory, wanted), digests
 
     @enough_memory("the tensor was not read", "Read a part of it.")

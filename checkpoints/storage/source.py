@@ -193,6 +193,12 @@ class FileSource:
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise ReadError(f"{path} is {what}. Give the path of a checkpoint file.")
         self.size_bytes, self.identity = status.st_size, Identity.of(status)
+        self._written = status.st_size, status.st_mtime_ns
+
+    def has_changed(self) -> bool:
+        """Return True if bytes were written to the file, or cut off, since it was opened. It must be open."""
+        status = os.fstat(self.descriptor)
+        return (status.st_size, status.st_mtime_ns) != self._written
 
     @property
     def descriptor(self) -> int:

@@ -329,6 +329,32 @@ def digests_of(memory: memoryview, wanted: list[Wanted]) -> dict[str, str]:
     return found
 
 
+def read_digests(source: Source, wanted: list[Wanted]) -> dict[str, str]:
+    """Return the digests of tensors, which are read through small buffers and not kept.
+
+    Raises EOFError if the source is too short.
+    """
+    found: dict[str, str] = {}
+
+    def small(run: list[Wanted]) -> None:
+        start = run[0].offset
+        content = memoryview(source.read(start, sum(item.size_bytes for item in run)))
+        for item in run:
+            place = item.offset - start
+            found[item.name] = xxh3_128_hexdigest(content[place : place + item.size_bytes])
+
+    def large(item: Wanted) -> None:
+        buffer, digest = memoryview(bytearray(min(_CHUNK_BYTES, item.size_bytes))), Hasher(item.block_bytes)
+        for start in range(0, item.size_bytes, len(buffer)):
+            chunk = buffer[: item.size_bytes - start]
+            source.read_into(item.offset + start, chunk)
+            digest.update(chunk)
+        found[item.name] = digest.hexdigest()
+
+    _run_by_place(wanted, small, large)
+    return found
+
+
 def _run_by_place(wanted: list[Wanted], small: Callable[[list[Wanted]], None], large: Callable[[Wanted], None]) -> None:
     """Process large tensors one by one, and runs of adjacent small ones together."""
     tasks = [

@@ -76,15 +76,15 @@ def load_training(
             load = plan_model(model, checkpoint, prefix="model.", mapping=mapping)
         except MismatchError as error:
             problems += [f"model.{problem}" for problem in error.problems]
-    problems += optimizer_problems(optimizer, names, saved, allow, scheduled(schedule))
-    problems += schedule_problems(schedule, optimizer, names, saved, allow)
-    problems += generator_problems(own, saved.generators)
-    if load is None or problems:
-        raise MismatchError(os.path.basename(checkpoint.name), "this training", problems, _ADVICE)
-    _add_optimizer(load.commit, optimizer, schedule, names, saved, allow)
-    for name, generator in own.items():
-        add_generator(load.commit, generator, saved.generators[name])
-    load.apply()
+        problems += optimizer_problems(optimizer, names, saved, allow, scheduled(schedule))
+        problems += schedule_problems(schedule, optimizer, names, saved, allow)
+        problems += generator_problems(own, saved.generators)
+        if load is None or problems:
+            raise MismatchError(os.path.basename(checkpoint.name), "this training", problems, _ADVICE)
+        _add_optimizer(load.commit, optimizer, schedule, names, saved, allow)
+        for name, generator in own.items():
+            add_generator(load.commit, generator, saved.generators[name])
+        load.apply()
     return saved.progress
 
 
