@@ -79,6 +79,7 @@ bench: $(VENV)/.ready-bench  ## time our checkpoints and training steps against 
 	@env -u OMP_NUM_THREADS -u OPENBLAS_NUM_THREADS $(BIN)/python benchmarks/checkpoints.py $(BENCH_ARGS)
 	@$(BIN)/python benchmarks/engine.py $(ENGINE_ARGS)
 	@$(BIN)/python benchmarks/background.py
+	@$(BIN)/python benchmarks/edits.py
 
 wheel-check:  ## build a wheel, install it into a fresh environment, use it from another folder
 	@PYTHON=$(PYTHON) bash .ci/wheel

@@ -164,14 +164,14 @@ def _copied(
             ranges.append((array.source, array.offset, size_bytes, place))
     for source, offset, size, place in ranges:
         copied = source.copy_to(descriptor, offset, size, place)
+        buffer = memoryview(bytearray(min(size - copied, _CHUNK_BYTES)))
         for start in range(copied, size, _CHUNK_BYTES):  # what the system refuses is read and written
-            content = _read(source, offset + start, min(size - start, _CHUNK_BYTES))
-            write_all(descriptor, content, place + start)
-    if crc32 is not None:
-        for item, array in unchanged:
-            for start in range(0, item.size_bytes, _CHUNK_BYTES):
-                content = _read(array.source, array.offset + start, min(item.size_bytes - start, _CHUNK_BYTES))
-                crc32[item.name] = zlib.crc32(content, crc32[item.name])
+            chunk = buffer[: size - start]
+            try:
+                source.read_into(offset + start, chunk)
+            except EOFError as error:
+                raise CorruptError(f"{source.name} was cut off while it was read. Use another copy of it.") from error
+            write_all(descriptor, chunk, place + start)
     return {item.name: array.blocks for item, array in unchanged}
 
 
