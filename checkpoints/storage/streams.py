@@ -128,13 +128,16 @@ def write_tensors(descriptor: int, placed: list[Placed], crc32: dict[str, int] |
 
     Every byte is copied into private memory once, and hashed and written from there. So the digests fit the file even
     if another thread changes the arrays meanwhile. Deferred arrays are computed on this thread, each after the bytes of
-    the one before have been written. crc32: the checksums to continue over the bytes of each array, by name.
+    the one before have been written. crc32: the checksums to continue over the bytes of each array, by name. For them,
+    unchanged arrays are read too, and checked: a checksum of damaged bytes would hide the damage.
     """
     writer = _Writer(descriptor, crc32)
-    unchanged = [(item, item.array) for item in placed if isinstance(item.array, Unchanged)]
+    unchanged = (
+        [] if crc32 is not None else [(item, item.array) for item in placed if isinstance(item.array, Unchanged)]
+    )
     if unchanged:
         placed = [item for item in placed if not isinstance(item.array, Unchanged)]
-        writer.digests |= _copied(descriptor, unchanged, crc32)
+        writer.digests |= _copied(descriptor, unchanged)
     together: list[list[Placed]] = []
     one_by_one: list[list[Placed]] = []  # so that no two copies are in memory at once
     for run in _runs(placed):
@@ -148,13 +151,8 @@ def write_tensors(descriptor: int, placed: list[Placed], crc32: dict[str, int] |
     return writer.digests | {name: b"".join(parts) for name, parts in writer.parts.items()}
 
 
-def _copied(
-    descriptor: int, unchanged: list[tuple[Placed, Unchanged]], crc32: dict[str, int] | None
-) -> dict[str, bytes]:
-    """Copy the bytes of unchanged arrays, adjacent ones together. Return the digests of their blocks, by name.
-
-    crc32: the checksums to continue, for which the bytes are read.
-    """
+def _copied(descriptor: int, unchanged: list[tuple[Placed, Unchanged]]) -> dict[str, bytes]:
+    """Copy the bytes of unchanged arrays, adjacent ones together. Return the digests of their blocks, by name."""
     ranges: list[tuple[FileLike, int, int, int]] = []  # source, offset, size, place
     for (place, size_bytes, _, _), array in sorted(unchanged, key=lambda pair: pair[0].offset):
         source, offset, size, start = ranges[-1] if ranges else (None, 0, 0, 0)
@@ -173,13 +171,6 @@ def _copied(
                 raise CorruptError(f"{source.name} was cut off while it was read. Use another copy of it.") from error
             write_all(descriptor, chunk, place + start)
     return {item.name: array.blocks for item, array in unchanged}
-
-
-def _read(source: Source, offset: int, size_bytes: int) -> bytes:
-    try:
-        return source.read(offset, size_bytes)
-    except EOFError as error:
-        raise CorruptError(f"{source.name} was cut off while it was read. Use another copy of it.") from error
 
 
 class _Writer:

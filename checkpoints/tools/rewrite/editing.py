@@ -47,7 +47,7 @@ def edit(
 
     The bytes of other tensors are copied by the system, which may share their blocks on the disk, and their digests are
     copied too. They are not read, so a damaged tensor stays damaged and its digest still shows it. Tensors are read and
-    checked only if the file has no digests of their blocks, or if names that shared their memory are dropped.
+    checked only if the file has no digests of their blocks, if names that shared their memory are dropped, or for .npz.
     Of a sharded checkpoint, only the index and the shards with changed tensors are written.
 
     Raises UnknownTensorError for unknown names, ArgumentError listing all other problems, StateError if the result

@@ -242,6 +242,10 @@ def damage(path: Path, content: bytes) -> None:
 
 def test_a_damaged_tensor_stays_damaged(file: Path):
     damage(file, state()["large"].tobytes())
+    if file.suffix == ".npz":  # a new CRC-32 would hide the damage from NumPy
+        with pytest.raises(CorruptError, match="'large'"):
+            edit(file, metadata={"epoch": "8"})
+        return
     edit(file, metadata={"epoch": "8"}, rename={"large": "l"}, drop=["bias"])
     assert verify(file).damaged == ("l",)
     with pytest.raises(CorruptError, match="'l'"):
@@ -271,10 +275,10 @@ def test_a_file_that_is_cut_off_meanwhile_is_an_error_and_the_target_is_unchange
 
     def cut_off(*arguments: Any) -> Any:
         os.truncate(file, 2000)
-        return copied(*arguments)
+        return write(*arguments)
 
-    copied = streams._copied
-    with patch.object(streams, "_copied", cut_off), pytest.raises(CorruptError, match="was cut off while it was read"):
+    write = streams.write_tensors
+    with patch.object(streams, "write_tensors", cut_off), pytest.raises(CorruptError, match="cut off while it was re"):
         edit(file, metadata={"epoch": "8"}, to=target)
     assert target.read_bytes() == b"before"
 
