@@ -23,7 +23,7 @@ from .edited import Edited, Edits
 
 @enough_memory("the checkpoint was not edited", "Free some memory.")
 def edit(
-    path: str | os.PathLike[str],
+    path: Any,
     *,
     metadata: Mapping[str, str | None] | None = None,
     rename: Mapping[str, str] | None = None,
@@ -34,11 +34,11 @@ def edit(
 ) -> None:
     """Change metadata, names or tensors of a checkpoint, completely or not at all.
 
-    path: a file, or the index or the folder of a sharded checkpoint. metadata: entries to set; None removes an entry.
-    rename: new names by old names; a renamed tensor keeps its place in the order. drop: the names to leave out.
-    replace: new values by name (the name in the file), as for save_file; dtype and shape may change. to: a path to
-    write the result to, whose suffix picks the format; without it, the checkpoint at `path` is replaced. durable: as
-    for save_file.
+    path: a file, or the index or the folder of a sharded checkpoint; with `to`, any file as for load_file. metadata:
+    entries to set; None removes an entry. rename: new names by old names; a renamed tensor keeps its place in the
+    order. drop: the names to leave out. replace: new values by name (the name in the file), as for save_file; dtype and
+    shape may change. to: a path to write the result to, whose suffix picks the format; without it, the checkpoint at
+    `path` is replaced. durable: as for save_file.
 
     The result is what save_file would write for the changed state. Ties, views and extra state are kept, and an
     expanded file stays expanded. A tensor that shares memory can be replaced only together with all names that share
@@ -54,6 +54,8 @@ def edit(
     cannot be saved, CorruptError if a tensor that is read is damaged, WriteError or another CheckpointError; nothing is
     changed in these cases.
     """
+    if to is None and not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"edit() replaces a file by its path. Give `to` to edit {type(path).__name__}.")
     reader = Reader(open_header(path), verify=True)
     try:
         strings = _edited_metadata(reader.header.metadata, metadata or {}, reader.header.name)

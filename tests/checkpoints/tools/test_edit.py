@@ -351,6 +351,19 @@ def test_the_result_may_go_elsewhere_and_to_another_format(file: Path, tmp_path:
     assert file.read_bytes() == before
 
 
+def test_bytes_and_open_files_are_edited_to_a_path(file: Path, tmp_path: Path):
+    edit(file, drop=["bias"], to=tmp_path / "expected.h5")
+    with file.open("rb") as opened:
+        edit(opened, drop=["bias"], to=tmp_path / "opened.h5")
+        with pytest.raises(
+            ArgumentError, match=r"^edit\(\) replaces a file by its path\. Give `to` to edit BufferedRe"
+        ):
+            edit(opened, drop=["bias"])
+    edit(file.read_bytes(), drop=["bias"], to=tmp_path / "bytes.h5")
+    contents = {(tmp_path / name).read_bytes() for name in ("expected.h5", "opened.h5", "bytes.h5")}
+    assert len(contents) == 1
+
+
 def test_readers_keep_the_file_that_they_opened(file: Path):
     with open_checkpoint(file) as checkpoint:
         mapped = load_file(file, mmap=True)

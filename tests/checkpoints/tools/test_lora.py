@@ -1,6 +1,8 @@
 """merge(method="lora"): adapters as PEFT saves them, folded into their base."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +247,33 @@ def test_settings_that_are_not_json_are_an_error(text: str, base: Path, tmp_path
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(CorruptError, match="is not the JSON of an adapter's settings"):
         merge([base, folder], tmp_path / "out.h5", method="lora")
+
+
+@pytest.mark.peft
+@pytest.mark.parametrize(
+    "settings", [{}, {"use_rslora": True}, {"alpha_pattern": {"q": 3}, "rank_pattern": {"conv": 2}}], ids=str
+)
+def test_the_result_is_that_of_peft(settings: dict[str, Any], tmp_path: Path):
+    program = f"""
+import sys, torch
+from peft import LoraConfig, get_peft_model
+from statezoo.checkpoints import save_file
+torch.manual_seed(0)
+model = torch.nn.ModuleDict({{
+    "emb": torch.nn.Embedding(11, 6), "q": torch.nn.Linear(6, 5), "conv": torch.nn.Conv2d(2, 3, 3, padding=1),
+}})
+save_file({{name: tensor.clone() for name, tensor in model.state_dict().items()}}, "base.safetensors")
+config = LoraConfig(r=4, lora_alpha=16, target_modules=["emb", "q", "conv"], **{settings!r})
+adapted = get_peft_model(model, config)
+for name, parameter in adapted.named_parameters():
+    if "lora_" in name:
+        torch.nn.init.normal_(parameter)
+adapted.save_pretrained("adapter")
+save_file(adapted.merge_and_unload().state_dict(), "merged.safetensors")
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)  # peft warns when it is imported
+    merge([tmp_path / "base.safetensors", tmp_path / "adapter"], tmp_path / "out.h5", method="lora")
+    found, expected = load_file(tmp_path / "out.h5"), load_file(tmp_path / "merged.safetensors")
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5)
