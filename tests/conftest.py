@@ -18,6 +18,7 @@ ORACLES = {
     "gguf": ("gguf",),
     "onnx": ("onnx", "onnxruntime"),
     "transformers": ("transformers",),
+    "peft": ("peft", "torch"),
 }
 MISSING = [mark for mark, packages in ORACLES.items() if not all(map(find_spec, packages))]
 # The environments with the libraries that open our files.
