@@ -42,7 +42,7 @@ _KERAS = Preset(
     "keras",
     (
         Ignore(r"optimizer\..*", "the state of the optimizer"),
-        Ignore(r"(?:.*\.)?seed_generator(?:_\d+)?\..*", "the state of a random generator"),
+        Ignore(r"(?:.*\.)?seed_generators?(?:_\d+)?\..*", "the state of a random generator"),
         Transpose(rf"{_layer('dense')}\.vars\.0", (1, 0)),
         Rewrite(rf"{_layer('dense')}\.vars\.0", r"\1.weight"),
         Rewrite(rf"{_layer('dense')}\.vars\.1", r"\1.bias"),

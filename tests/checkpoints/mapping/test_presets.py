@@ -1,6 +1,7 @@
 """Each preset against the outputs of the library whose names it knows, in both directions."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,18 @@ def keras_digits() -> Any:
 
 @pytest.mark.keras
 @pytest.mark.torch
-def test_keras_layers_give_the_same_outputs_here(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("theirs.weights.h5", lambda model, path: model.save_weights(path)),
+        ("theirs.keras", lambda model, path: model.save(path)),
+        ("theirs.safetensors", save_model),
+    ],
+)
+def test_keras_layers_give_the_same_outputs_here(tmp_path: Path, name: str, save: Callable[[Any, Path], Any]):
     theirs, ours = keras_digits(), Digits()
-    theirs.save_weights(tmp_path / "theirs.weights.h5")
-    assert load_model(ours, tmp_path / "theirs.weights.h5", mapping="keras") == ([], [])
+    save(theirs, tmp_path / name)
+    assert load_model(ours, tmp_path / name, mapping="keras") == ([], [])
     ours.eval()
     tokens = np.arange(10)
     assert_near(ours(tokens).data, theirs.predict(tokens, verbose=0))
@@ -83,8 +92,7 @@ def test_keras_loads_what_is_saved_with_its_mapping_and_layout(tmp_path: Path):
     ours, theirs = Digits(), keras_digits()
     ours(np.arange(10))  # the statistics of a batch
     ours.eval()
-    save_model(ours, tmp_path / "ours.h5", mapping="keras")
-    convert(tmp_path / "ours.h5", tmp_path / "ours.weights.h5", layout="keras")
+    save_model(ours, tmp_path / "ours.weights.h5", mapping="keras", layout="keras")
     theirs.load_weights(tmp_path / "ours.weights.h5")
     tokens = np.arange(10)
     assert_near(ours(tokens).data, theirs.predict(tokens, verbose=0))
@@ -212,21 +220,25 @@ def test_the_prefix_of_a_compiled_part_is_removed_inside_a_name(tmp_path: Path):
     assert list(load_file(tmp_path / "a.safetensors", mapping="compile")) == ["0.0.weight", "0.0.bias"]
 
 
-def lightning_checkpoint() -> dict[str, Any]:
-    """Return the entries of a Lightning checkpoint as they are flattened by names."""
-    state = {f"state_dict.model.{name}": value for name, value in Net().state_dict().items()}
-    return state | {"optimizer_states.0.state.0.exp_avg": np.ones(3), "loops.fit_loop._extra_state": {"epoch": 3}}
-
-
+@pytest.mark.torch
 def test_the_model_in_a_lightning_checkpoint_loads_without_the_rest(tmp_path: Path):
-    save_file(lightning_checkpoint(), tmp_path / "a.h5")
-    model = Net()
-    load_model(model, tmp_path / "a.h5", mapping="lightning")
-    expected = lightning_checkpoint()
-    for name, value in model.state_dict().items():
-        assert value.shape == expected[f"state_dict.model.{name}"].shape
-    save_model(model, tmp_path / "b.h5", mapping="lightning")
-    assert list(load_file(tmp_path / "b.h5")) == [name for name in expected if name.startswith("state_dict.")]
+    import torch
+
+    theirs, ours = Net(), Net()
+    parts = {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.4.0",
+        "state_dict": {f"model.{name}": torch.tensor(value) for name, value in theirs.state_dict().items()},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}],
+    }
+    torch.save(parts, tmp_path / "a.ckpt")
+    load_model(ours, tmp_path / "a.ckpt", mapping="lightning")
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_array_equal(ours.state_dict()[name], value)
+    convert(tmp_path / "a.ckpt", tmp_path / "a.safetensors", mapping="lightning")
+    assert list(load_file(tmp_path / "a.safetensors")) == list(theirs.state_dict())
+    save_model(ours, tmp_path / "b.h5", mapping="lightning")
+    assert list(load_file(tmp_path / "b.h5")) == [f"state_dict.model.{name}" for name in theirs.state_dict()]
 
 
 def test_rules_after_a_preset_lead_on_to_other_names(tmp_path: Path):
