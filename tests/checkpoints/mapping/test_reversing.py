@@ -171,6 +171,8 @@ def test_names_change_and_change_back_without_any_other_change_of_the_file(
         return
     convert(converted, back, mapping=reversed_rules(rules))
     assert fingerprint(back) == fingerprint(source)
+    save_file(load_file(converted), back)
+    assert fingerprint(back) == fingerprint(converted)
 
 
 def test_hypothesis_really_draws_reversible_mappings_of_every_kind(tmp_path: Path):
