@@ -21,7 +21,6 @@ from ..errors import (
 )
 from ..formats import DEFAULT, Format, format_named, format_of, refuse_read_only, with_layout
 from ..formats.recognise import cause_of
-from ..formats.unread import text_of_parts
 from ..reading.header import Header, open_one
 from ..reading.lazy import Checkpoint, load_state
 from ..reading.reader import Mmap, Reader
@@ -300,6 +299,8 @@ def _format_to_read(path: str) -> Format:
 
 def _refuse_parts(path: str) -> None:
     """Raise FormatError if there are files of another framework whose names start with a path where there is none."""
+    from ..formats.unread import text_of_parts  # only an error needs it
+
     if (unread := text_of_parts(path)) is not None:
         raise FormatError(f"{path} {unread}")
 

@@ -7,7 +7,6 @@ import re
 
 from ..storage.source import Source
 from . import format_like
-from .unread import text_by_content, text_by_name
 
 _HEAD_BYTES = 512
 
@@ -50,6 +49,8 @@ def cause_of(source: Source, expected: str = "") -> str:
 
     expected: the name of what it should be, such as the format of its suffix. "": it may be anything.
     """
+    from .unread import text_by_content, text_by_name  # only an error needs it
+
     if source.size_bytes == 0:
         return f"It is empty. {AGAIN}"
     try:

@@ -10,7 +10,6 @@ from typing import NoReturn
 from ...errors import CheckpointError, CorruptError, FormatError, MissingFileError, ReadError
 from ...formats import DEFAULT, Format, format_of, is_shardable, known_formats, written_formats
 from ...formats.entries import MANIFEST
-from ...formats.unread import text_by_members
 from ...reading.header import Header, Part
 from ...state.manifest import Manifest, TensorSpec
 from ...state.parsing import parse
@@ -63,8 +62,8 @@ def checkpoint_in(folder: str) -> str:
             _refuse_without_index(folder, shards, plain)
     if len(found) == 1:
         return os.path.join(folder, found[0])
-    if not found and (unread := text_by_members(folder, names)) is not None:
-        raise FormatError(f"{folder} {unread}")
+    if not found:
+        _refuse_unread(folder, names)
     known = f"It holds {len(found):,}: " + ", ".join(found[:_MOST_NAMED]) if found else "It holds none"
     raise ReadError(f"{folder} is a folder. Give the path of a checkpoint file. {known}.")
 
@@ -72,6 +71,14 @@ def checkpoint_in(folder: str) -> str:
 def _files_of(forms: Iterable[Format], names: list[str]) -> list[str]:
     suffixes = {suffix for form in forms for suffix in form.suffixes}
     return [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
+
+
+def _refuse_unread(folder: str, names: list[str]) -> None:
+    """Raise FormatError if a folder is a checkpoint of another framework that is not read."""
+    from ...formats.unread import text_by_members  # only an error needs it
+
+    if (unread := text_by_members(folder, names)) is not None:
+        raise FormatError(f"{folder} {unread}")
 
 
 def _refuse_without_index(folder: str, shards: list[str], plain: list[str]) -> NoReturn:
