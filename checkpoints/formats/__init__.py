@@ -147,7 +147,8 @@ class Format:
     writes: whether states are saved in the format; a read-only one needs only a `Codec`. starts: what its files start
     with, one of them, if that is known: the module is not imported to look at a file that starts differently. instead:
     how to write a file of a read-only format without this library, such as "pass the arrays to torch.save". layouts:
-    other ways to write a file of the format, by name, each with the suffix of such files and the module that does it.
+    other ways to write a file of the format, by name, each with the suffix of such files and the module that does it,
+    a codec with the function `is_laid_out(source)`.
     """
 
     name: str
@@ -296,6 +297,15 @@ def with_layout(form: Format, layout: str | None, path: str | None) -> Format:
     name, suffix = known[layout]
     advice = f"a path ending in {suffix}" if path else f"format={name!r}"
     raise ArgumentError(f"{path or 'the open file'} cannot have the layout {layout!r}. Give {advice}.")
+
+
+def layout_of(form: Format, source: Source) -> str | None:
+    """Return the layout that a file of a format was written with, None for the usual one."""
+    for layout, (_, module) in form.layouts.items():
+        codec: Any = replace(form, module=module).codec
+        if codec.is_laid_out(source):
+            return layout
+    return None
 
 
 def known_suffixes() -> tuple[str, ...]:

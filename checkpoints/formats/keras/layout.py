@@ -19,9 +19,12 @@ from collections.abc import Mapping
 from ...errors import StateError
 from ...state.manifest import TensorSpec
 from ...state.sharing import Alias
+from ...storage.source import Source
 from .. import Layout
-from ..hdf5 import lay_out_groups, matches, open_source, read_as_stock, salvage
+from ..hdf5 import footer_of, lay_out_groups, matches, open_source, read_as_stock, salvage
 from ..hdf5.order import VARIABLES
+from ..hdf5.structure import HEAP_ADDRESS
+from ..hdf5.structure.heap import HEAP_START
 from ..hdf5.structure.names import paths_of
 
 __all__ = ["lay_out", "matches", "open_source", "read_as_stock", "salvage"]
@@ -46,6 +49,14 @@ def lay_out(
     )
     groups = {path[:-1]: path[-3] if len(path) > 2 else b"model" for path in paths.values()}
     return lay_out_groups(tensors, aliases, metadata, manifest, groups)
+
+
+def is_laid_out(source: Source) -> bool:
+    """Return True if a file of ours has this layout: its attributes are in a heap, which no other file of ours has."""
+    size_bytes = len(HEAP_START)
+    if footer_of(source) is None or source.size_bytes < HEAP_ADDRESS + size_bytes:
+        return False
+    return source.read(HEAP_ADDRESS, size_bytes) == HEAP_START
 
 
 def _is_found(name: str, path: tuple[bytes, ...]) -> bool:

@@ -10,7 +10,7 @@ from ...errors import ArgumentError, enough_memory, nearest
 from ...files import open_header, packed_of, save_file, save_parts
 from ...files.sharding.index import INDEX_SUFFIX
 from ...files.sharding.writer import NewShards
-from ...formats import is_shardable
+from ...formats import format_of, is_shardable, layout_of
 from ...reading.header import Part
 from ...reading.reader import Reader
 from ...state.manifest import VERSION, specs_of
@@ -65,7 +65,9 @@ def edit(
         if reader.header.name != home and is_shardable(target):
             _save_in_shards(edited, reader, strings, target, durable)
         else:
-            save_file(edited, target, strings, durable=durable, expand=bool(reader.header.copies))
+            layout = layout_of(format_of(target), reader.header.parts[0].source) if to is None else None
+            is_expanded = bool(reader.header.copies)
+            save_file(edited, target, strings, durable=durable, expand=is_expanded, layout=layout)
     finally:
         reader.close()
 

@@ -27,7 +27,7 @@ from ....state.manifest import TensorSpec
 from .heap import Heap
 
 _ALIGNMENT_BYTES = 64
-_SUPERBLOCK_BYTES = 96
+_SUPERBLOCK_BYTES = HEAP_ADDRESS = 96
 _UNDEFINED = (1 << 64) - 1
 # Half of the most links in a symbol table node, and of the most children in a B-tree node. Every node takes its full
 # size, and most groups have one to four links: libhdf5's own 4 and 16 would nearly double the structure.
@@ -51,7 +51,7 @@ def structure_of(
     """
     members: _Members = {}
     headers = []
-    heap = Heap([] if names is None else [_BF16, *names.values()], _SUPERBLOCK_BYTES)
+    heap = Heap([] if names is None else [_BF16, *names.values()], HEAP_ADDRESS)
     marks = dict(_MARKS) if names is None else _MARKS | {"BF16": _message(0x0C, heap.attribute(b"dtype", _BF16))}
     end = _SUPERBLOCK_BYTES + len(heap.content)
     for tensor, _, paths in datasets:

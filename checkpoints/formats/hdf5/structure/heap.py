@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from struct import Struct, pack
 
+HEAP_START = b"GCOL"
 _COLLECTION, _OBJECT = Struct("<4sB3xQ"), Struct("<HH4xQ")
 _LEAST_BYTES, _MOST_OBJECTS = 4096, 60_000  # an object has a number of two bytes
 _UTF_8_TEXT = pack("<B3BI", 0x19, 1, 1, 0, 16) + pack("<B3BIHH", 0x10, 0, 0, 0, 1, 0, 8)
@@ -39,7 +40,7 @@ class Heap:
         used = _COLLECTION.size + len(objects)
         size = max(_LEAST_BYTES, used + _OBJECT.size)
         objects += _OBJECT.pack(0, 0, size - used)
-        return (_COLLECTION.pack(b"GCOL", 1, size) + objects).ljust(size, b"\0")
+        return (_COLLECTION.pack(HEAP_START, 1, size) + objects).ljust(size, b"\0")
 
     def attribute(self, name: bytes, text: bytes) -> bytes:
         """Return the body of an attribute that holds one of the texts."""
