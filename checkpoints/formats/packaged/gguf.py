@@ -195,7 +195,10 @@ def _size_of(shape: tuple[int, ...], number: int, package: ModuleType, name: str
 def _placed(listed: dict[str, _Stored], header_end: int, size_bytes: int, alignment: int) -> dict[str, _Stored]:
     """Return the tensors with offsets in the file. Raises InvalidError if one is beyond its end, or if two overlap."""
     start = -(-header_end // alignment) * alignment
-    stored = {name: entry._replace(offset=start + entry.offset) for name, entry in listed.items()}
+    # The offset of an empty tensor may lead anywhere.
+    stored = {
+        name: entry._replace(offset=start + entry.offset if entry.size_bytes else 0) for name, entry in listed.items()
+    }
     end = start
     for name, entry in sorted(stored.items(), key=lambda item: item[1].offset):
         if entry.size_bytes and entry.offset < end:

@@ -208,8 +208,10 @@ def test_big_endian_files_are_read(kind: str):
 
 def test_a_scalar_and_empty_tensors_are_read():
     entries = [tensor("a", [], 0, 0), tensor("b", [0, 3], 0, 32), tensor("c", [0], 8, 32)]
-    state = load_file(gguf([], entries, np.float32(3).tobytes()), dequantize=True)
-    assert (float(state["a"]), state["b"].shape, state["c"].shape) == (3, (3, 0), (0,))
+    entries.append(tensor("far", [0], 0, 1 << 50))
+    for mmap in (False, True):
+        state = load_file(gguf([], entries, np.float32(3).tobytes()), dequantize=True, mmap=mmap)
+        assert (float(state["a"]), state["b"].shape, state["c"].shape, state["far"].shape) == (3, (3, 0), (0,), (0,))
 
 
 def test_version_2_and_another_alignment_are_read():
