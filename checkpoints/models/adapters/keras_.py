@@ -37,20 +37,16 @@ class _Keras(Adapter):
     has_optimizers = True
 
     def state(self, model: Any) -> Mapping[str, Any]:
-        leaves = _leaves_of(model)
-        state = arrays_of(leaves, _place_of)
-        return {name: array.astype(_SEED_DTYPE) if _is_seed(leaves[name]) else array for name, array in state.items()}
+        return _arrays_of(_Walk(model).leaves)
 
     def targets(self, model: Any) -> Targets:
-        leaves = _leaves_of(model)
-        seeds = [name for name, leaf in leaves.items() if _is_seed(leaf)]
-        # A file of Keras has the state of the optimizers too.
-        others = [f"{path}." for path, part in _parts(model, "", set()) if _is_optimizer(part) and part is not model]
-        return Targets(type(model).__name__, self.state(model), seeds, in_place=False, apart=("optimizer.", *others))
+        walk = _Walk(model)
+        seeds = [name for name, leaf in walk.leaves.items() if _is_seed(leaf)]
+        return Targets(type(model).__name__, _arrays_of(walk.leaves), seeds, in_place=False, apart=walk.optimizers)
 
     def load(self, model: Any, values: Mapping[str, Any], commit: Commit) -> None:
         stores: dict[int, tuple[Any, dict[str, Any]]] = {}
-        leaves = _leaves_of(model)
+        leaves = _Walk(model).leaves
         for name, value in values.items():
             leaf = leaves[name]
             if _is_variable(leaf.owner):
@@ -90,32 +86,44 @@ def _add_assignment(name: str, variable: Any, value: np.ndarray, commit: Commit)
         commit.call(partial(variable.assign, value), keep=[], revert=partial(variable.assign, before))
 
 
-def _leaves_of(model: Any) -> dict[str, Leaf]:
-    """Return the variables of a model, and the values that its layers save by methods of their own, by name.
+class _Walk:
+    """What is found in a model, or in an optimizer.
 
-    An optimizer is a model too. Raises StateError for a model that has no variables yet.
+    leaves: the variables, and the values that layers save by methods of their own, by name. optimizers: how the names
+    of optimizers start, whose state Keras saves too.
+    Raises StateError for a model that has no variables yet.
     """
-    if _is_optimizer(model):
-        return _leaves_of_optimizer(model)
-    if not model.built:
-        raise StateError(
-            f"{type(model).__name__} is not built, so it has no variables yet. Call it on some data, or call its "
-            "build() with the shape of the input."
-        )
-    leaves = {}
-    for path, layer in _parts(model, "", set()):
-        for name, leaf in () if _is_optimizer(layer) else _own_leaves(layer):
-            leaves[f"{path}.{name}" if path else name] = leaf
-    return leaves
+
+    def __init__(self, model: Any) -> None:
+        self.leaves: dict[str, Leaf] = {}
+        self.optimizers: tuple[str, ...] = ("optimizer.",)
+        if _is_optimizer(model):
+            self._add_optimizer(model)
+            return
+        if not model.built:
+            raise StateError(
+                f"{type(model).__name__} is not built, so it has no variables yet. Call it on some data, or call its "
+                "build() with the shape of the input."
+            )
+        for path, part in _parts(model, "", set()):
+            if _is_optimizer(part):
+                self.optimizers += (f"{path}.",)
+            else:
+                self.leaves |= {f"{path}.{name}" if path else name: leaf for name, leaf in _own_leaves(part)}
+
+    def _add_optimizer(self, optimizer: Any) -> None:
+        if not optimizer.built:
+            raise StateError(
+                f"the optimizer {type(optimizer).__name__} is not built, so it has no state yet. Call "
+                "optimizer.build(model.trainable_variables)."
+            )
+        self.leaves = {f"vars.{place}": _variable(variable) for place, variable in enumerate(optimizer.variables)}
 
 
-def _leaves_of_optimizer(optimizer: Any) -> dict[str, Leaf]:
-    if not optimizer.built:
-        raise StateError(
-            f"the optimizer {type(optimizer).__name__} is not built, so it has no state yet. Call "
-            "optimizer.build(model.trainable_variables)."
-        )
-    return {f"vars.{place}": _variable(variable) for place, variable in enumerate(optimizer.variables)}
+def _arrays_of(leaves: Mapping[str, Leaf]) -> dict[str, Any]:
+    """Return the state in leaves. Seeds have one dtype, whatever the backend."""
+    state = arrays_of(leaves, _place_of)
+    return {name: array.astype(_SEED_DTYPE) if _is_seed(leaves[name]) else array for name, array in state.items()}
 
 
 def _own_leaves(layer: Any) -> Iterator[tuple[str, Leaf]]:
