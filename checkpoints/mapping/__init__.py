@@ -9,7 +9,8 @@
 docs/mapping.md lists the rules, the presets and the form of a file of rules.
 """
 
-from .layouts import Cast, Concatenate, Regroup, Reshape, Split, Transpose
+from .layouts import Cast, Regroup, Reshape, Transpose
+from .parts import Concatenate, Split
 from .presets import PRESETS
 from .rules import AddPrefix, Fill, Ignore, Preset, Rename, Rewrite, Rule, StripPrefix
 from .text import Mapping, reverse, rules_of

@@ -50,17 +50,11 @@ def applied(rules: Sequence[Rule], state: State, source: str, *, must_match: boo
     result = Applied(dict(state), {name: Origin((name,)) for name in state})
     with without_collection():
         for rule in rules:
-            if isinstance(rule, Preset):
-                matched = [_apply(part, result, source) for part in rule.rules]
-                if must_match and not any(matched):
-                    raise MappingError(
-                        f"the preset {rule.name!r} matches no name in {source}{_names(result.state)} Use another "
-                        "preset or your own rules; checkpoints.explain() shows what they do."
-                    )
-            elif not _apply(rule, result, source) and must_match:
+            if not _apply(rule, result, source) and must_match:
+                what = f"the preset {rule.name!r}" if isinstance(rule, Preset) else str(rule)
                 raise MappingError(
-                    f"{rule} matches no name in {source}{_names(result.state)} A pattern has to match a whole name as "
-                    "it is after the rules before it."
+                    f"{what} matches no name in {source}{_names(result.state)} A pattern has to match a whole name "
+                    "as it is after the rules before it. checkpoints.inspect() lists the names in a file."
                 )
     return result
 
@@ -128,6 +122,8 @@ def differences(expected: State, found: State) -> list[str]:
 
 def _apply(rule: Rule, result: Applied, source: str) -> bool:
     """Apply one rule to `result`. Return False if it matches nothing."""
+    if isinstance(rule, Preset):
+        return bool(sum([_apply(part, result, source) for part in rule.rules]))
     taken: dict[str, Move] = {}
     for move in rule.moves(result.state):
         for name in move.taken:

@@ -1,4 +1,4 @@
-"""The rules that change tensors: their axes, shapes and dtypes, and how many there are.
+"""The rules that change a tensor: the order and lengths of its axes, and its dtype.
 
 They apply to the tensors whose whole names match a regular expression. A tensor in memory becomes a view where NumPy
 can make one, and thus shares its memory as before. Everything else is computed later, one tensor at a time.
@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, MappingError
 from ..state.deferred import Deferred
-from .patterns import compiled, expanded, families, matches, swapped
-from .rules import Move, Rule, State, check_patterns, check_text, dtype_of, freeze_lists, is_tensor
+from .patterns import compiled, matches
+from .rules import Move, Rule, State, dtype_of, freeze_lists, is_tensor
 
 
 class _Change(Rule):
@@ -61,7 +60,7 @@ class Transpose(_Change):
 
     def _check(self, name: str, value: Any) -> None:
         if self.axes is not None and len(self.axes) != len(value.shape):
-            raise _unfit(self, name, value, f"has {len(value.shape)} axes, not {len(self.axes)}")
+            raise unfit(self, name, value, f"has {len(value.shape)} axes, not {len(self.axes)}")
 
     def _changed(self, value: Any) -> Any:
         axes = tuple(reversed(range(len(value.shape)))) if self.axes is None else self.axes
@@ -82,7 +81,7 @@ class Reshape(_Change):
         freeze_lists(self)
         compiled(self.pattern)
         for shape in (self.original, self.to):
-            _check_ints(shape)
+            check_ints(shape)
             if min(shape, default=0) < -1 or shape.count(-1) > 1:
                 raise ArgumentError(f"a shape has lengths of 0 or more and at most one -1, not {shape}.")
 
@@ -94,9 +93,9 @@ class Reshape(_Change):
         shape = value.shape
         fits = len(shape) == len(self.original)
         if not fits or any(want not in (-1, has) for want, has in zip(self.original, shape, strict=True)):
-            raise _unfit(self, name, value, f"does not have the shape {self.original}")
+            raise unfit(self, name, value, f"does not have the shape {self.original}")
         if _resolved(self.to, math.prod(shape)) is None:
-            raise _unfit(self, name, value, f"does not fit the shape {self.to}")
+            raise unfit(self, name, value, f"does not fit the shape {self.to}")
 
     def _changed(self, value: Any) -> Any:
         shape = _resolved(self.to, math.prod(value.shape))
@@ -120,9 +119,9 @@ class Regroup(_Change):
     def __post_init__(self) -> None:
         freeze_lists(self)
         compiled(self.pattern)
-        _check_ints(self.shape)
+        check_ints(self.shape)
         _check_order(self.axes)
-        _check_ints((self.axis,))
+        check_ints((self.axis,))
         if len(self.axes) != len(self.shape) or self.shape.count(-1) > 1 or any(n < 1 and n != -1 for n in self.shape):
             raise ArgumentError(
                 f"shape has a length for each of axes, at least 1, and at most one -1, not {self.shape}."
@@ -133,9 +132,9 @@ class Regroup(_Change):
         return Regroup(self.pattern, tuple(self.shape[axis] for axis in self.axes), _inverse(self.axes), self.axis)
 
     def _check(self, name: str, value: Any) -> None:
-        axis = _axis(self, name, value, self.axis)
+        axis = axis_of(self, name, value, self.axis)
         if _resolved(self.shape, value.shape[axis]) is None:
-            raise _unfit(
+            raise unfit(
                 self, name, value, f"has an axis of {value.shape[axis]}, which does not split into {self.shape}"
             )
 
@@ -154,7 +153,7 @@ class Regroup(_Change):
             moved = array.reshape(*before, *parts, *after).transpose(order).reshape(array.shape)
             return moved.copy() if np.may_share_memory(moved, array) else moved  # never sometimes a view
 
-        return _computed(change, [value], value.shape, value.dtype)
+        return computed(change, [value], value.shape, value.dtype)
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ class Cast(_Change):
 
     def _check(self, name: str, value: Any) -> None:
         if value.dtype.kind == "c" and dtype_of(self.to).kind != "c":
-            raise _unfit(self, name, value, "is complex, and its imaginary part would be lost")
+            raise unfit(self, name, value, "is complex, and its imaginary part would be lost")
 
     def _changed(self, value: Any) -> Any:
         dtype = dtype_of(self.to)
@@ -197,137 +196,19 @@ class Cast(_Change):
             with np.errstate(all="ignore"):  # too large for the new dtype: infinity
                 return array.astype(dtype)
 
-        return _computed(change, [value], value.shape, dtype)
-
-
-@dataclass(frozen=True)
-class Split(Rule):
-    r"""Split tensors along an axis: Split(r"(.*)\.qkv", (r"\1.q", r"\1.k", r"\1.v")).
-
-    to: the template of the name of each part. sizes: their lengths; None: all have the same.
-    """
-
-    pattern: str
-    to: Sequence[str]
-    axis: int = 0
-    sizes: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        freeze_lists(self)
-        check_patterns((self.pattern,), self.to)
-        _check_sizes(self.sizes, len(self.to), self.axis)
-
-    def moves(self, state: State) -> Iterator[Move]:
-        """Yield a move for each tensor whose name matches."""
-        for match in matches(self.pattern, state):
-            if is_tensor(value := state[match.string]):
-                axis = _axis(self, match.string, value, self.axis)
-                bounds = self._bounds(match.string, value, value.shape[axis])
-                parts = tuple(expanded(match, template) for template in self.to)
-
-                def change(values: Sequence[Any], axis: int = axis, bounds: list[slice] = bounds) -> list[Any]:
-                    return [_part(values[0], axis, part) for part in bounds]
-
-                yield Move((match.string,), parts, change)
-
-    def _bounds(self, name: str, value: Any, length: int) -> list[slice]:
-        sizes = self.sizes or (length // len(self.to),) * len(self.to)
-        if sum(sizes) != length:
-            into = "equal parts" if self.sizes is None else f"parts of {', '.join(map(str, sizes))}"
-            raise _unfit(self, name, value, f"has an axis of {length}, which does not split into {len(sizes)} {into}")
-        ends = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        return [slice(start, end) for start, end in pairwise(ends)]
-
-    def reversed(self) -> Concatenate:
-        """Return the rule that puts the parts together. Raises MappingError if the names cannot be swapped."""
-        swaps = [swapped(self.pattern, template) for template in self.to]
-        wholes = {whole for _, whole in swaps}
-        if len(wholes) > 1:
-            raise MappingError(
-                f"{self.pattern!r} cannot be reversed: the names of the parts order its groups differently."
-            )
-        return Concatenate(tuple(part for part, _ in swaps), wholes.pop(), self.axis, self.sizes)
-
-
-@dataclass(frozen=True)
-class Concatenate(Rule):
-    r"""Concatenate tensors along an axis: Concatenate((r"(.*)\.q", r"(.*)\.k", r"(.*)\.v"), r"\1.qkv").
-
-    patterns: those of the parts; parts whose groups are equal belong together. The result takes the place of the first.
-    sizes: the lengths of the parts, needed to save if they are not all the same.
-    """
-
-    patterns: Sequence[str]
-    to: str
-    axis: int = 0
-    sizes: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        freeze_lists(self)
-        check_patterns(self.patterns, (self.to,))
-        check_text(self.to, "a name")
-        _check_sizes(self.sizes, len(self.patterns), self.axis)
-
-    def moves(self, state: State) -> Iterator[Move]:
-        """Yield a move for each family of tensors. Raises MappingError if one is incomplete or does not fit."""
-        tensors = [name for name, value in state.items() if is_tensor(value)]
-        for family in families(self.patterns, tensors).values():
-            there = next(iter(family.values()))
-            missing = [pattern for number, pattern in enumerate(self.patterns) if number not in family]
-            if missing:
-                raise MappingError(f"{self.summary}: {there.string!r} has no part that matches {missing[0]!r}.")
-            names = tuple(family[number].string for number in range(len(self.patterns)))
-            axis = self._checked_axis(names, [state[name] for name in names])
-
-            def change(values: Sequence[Any], axis: int = axis) -> list[Any]:
-                return [_joined(values, axis)]
-
-            yield Move(names, (expanded(there, self.to),), change)
-
-    def _checked_axis(self, names: tuple[str, ...], values: list[Any]) -> int:
-        axis = _axis(self, names[0], values[0], self.axis)
-        kinds = {(value.dtype, len(value.shape), (*value.shape[:axis], *value.shape[axis + 1 :])) for value in values}
-        if len(kinds) > 1:
-            kinds_text = ", ".join(f"{name} {v.dtype} {v.shape}" for name, v in zip(names, values, strict=True))
-            raise MappingError(f"{self.summary}: these do not fit together along axis {self.axis}: {kinds_text}.")
-        sizes = tuple(value.shape[axis] for value in values)
-        if self.sizes is not None and sizes != self.sizes:
-            raise _unfit(self, names[0], values[0], f"is part of a family of lengths {sizes}, not {self.sizes}")
-        return axis
-
-    def reversed(self) -> Split:
-        """Return the rule that splits again. Raises MappingError if the names cannot be swapped."""
-        swaps = [swapped(pattern, self.to) for pattern in self.patterns]
-        wholes = {whole for whole, _ in swaps}
-        if len(wholes) > 1:
-            raise MappingError(f"{self.to!r} cannot be reversed: the patterns of the parts have different groups.")
-        return Split(wholes.pop(), tuple(part for _, part in swaps), self.axis, self.sizes)
+        return computed(change, [value], value.shape, dtype)
 
 
 def _viewed(value: Any, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]) -> Any:
     """Return a changed array of the same elements: at once for an array in memory, else later."""
-    return change(value) if isinstance(value, np.ndarray) else _computed(change, [value], shape, value.dtype)
+    return change(value) if isinstance(value, np.ndarray) else computed(change, [value], shape, value.dtype)
 
 
-def _computed(
+def computed(
     change: Callable[..., np.ndarray], values: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype
 ) -> Deferred:
+    """Return an array of this shape and dtype that `change` computes from arrays when it is needed."""
     return Deferred(shape, dtype, lambda: change(*map(np.asarray, values)))
-
-
-def _part(value: Any, axis: int, part: slice) -> Any:
-    key = (slice(None),) * axis + (part,)
-    if isinstance(value, np.ndarray):
-        return value[key]
-    shape = (*value.shape[:axis], part.stop - part.start, *value.shape[axis + 1 :])
-    # A tensor of an open checkpoint reads only the part.
-    return Deferred(shape, value.dtype, lambda: (value if hasattr(value, "__getitem__") else np.asarray(value))[key])
-
-
-def _joined(values: Sequence[Any], axis: int) -> Deferred:
-    first = values[0].shape
-    shape = (*first[:axis], sum(value.shape[axis] for value in values), *first[axis + 1 :])
-    return _computed(lambda *arrays: np.concatenate(arrays, axis), values, shape, values[0].dtype)
 
 
 def _resolved(shape: Sequence[int], size: int) -> tuple[int, ...] | None:
@@ -340,32 +221,27 @@ def _resolved(shape: Sequence[int], size: int) -> tuple[int, ...] | None:
     return tuple(shape) if known == size else None
 
 
-def _axis(rule: Rule, name: str, value: Any, axis: int) -> int:
+def axis_of(rule: Rule, name: str, value: Any, axis: int) -> int:
+    """Return an axis of a tensor, counted from the first. Raises MappingError if the tensor does not have it."""
     ndim = len(value.shape)
     if not -ndim <= axis < ndim:
-        raise _unfit(rule, name, value, f"has no axis {axis}")
+        raise unfit(rule, name, value, f"has no axis {axis}")
     return axis % ndim
 
 
-def _unfit(rule: Rule, name: str, value: Any, why: str) -> MappingError:
+def unfit(rule: Rule, name: str, value: Any, why: str) -> MappingError:
+    """Return the error for a tensor that a rule does not fit."""
     return MappingError(f"{rule.summary}: {name!r} {why}. It is {value.dtype} {tuple(value.shape)}.")
 
 
-def _check_sizes(sizes: Any, count: int, axis: Any) -> None:
-    _check_ints((axis,))
-    if sizes is not None:
-        _check_ints(sizes)
-        if len(sizes) != count or min(sizes) < 0:
-            raise ArgumentError(f"sizes has a length for each of the {count} parts, not {sizes}.")
-
-
-def _check_ints(values: Any) -> None:
+def check_ints(values: Any) -> None:
+    """Raise ArgumentError unless this is a tuple of whole numbers."""
     if not isinstance(values, tuple) or not all(type(value) is int for value in values):
         raise ArgumentError(f"axes, shapes and sizes are whole numbers in a list or a tuple, not {values!r:.60}.")
 
 
 def _check_order(axes: Any) -> None:
-    _check_ints(axes)
+    check_ints(axes)
     if sorted(axes) != list(range(len(axes))):
         raise ArgumentError(f"axes are the numbers from 0 to {len(axes) - 1} in some order, not {axes}.")
 

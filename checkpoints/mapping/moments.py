@@ -7,6 +7,7 @@ parts that are put together.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def _copied(key: str, values: Mapping[str, Any], entries: State, result: Applied
                 f"the optimizer's {key} differs between the parts that become {name!r}, which can have only one. Load "
                 "only the model, with load_model."
             )
-        yield name, first
+        yield name, copy.copy(first)  # PyTorch's optimizers count in the array that they are given
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -25,7 +25,8 @@ from typing import Any
 
 from ..errors import ArgumentError, MissingFileError, ReadError, nearest
 from .application import reversed_rules
-from .layouts import Cast, Concatenate, Regroup, Reshape, Split, Transpose
+from .layouts import Cast, Regroup, Reshape, Transpose
+from .parts import Concatenate, Split
 from .presets import PRESETS
 from .rules import AddPrefix, Fill, Ignore, Rename, Rewrite, Rule, StripPrefix
 

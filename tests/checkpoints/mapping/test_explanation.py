@@ -147,6 +147,7 @@ def test_the_command_shows_a_table_and_writes_nothing_and_then_converts(
     [
         (["--map", "karas"], "statezoo: there is no preset 'karas'. Did you mean 'keras'?"),
         (["--map", "gpt2"], "statezoo: the preset 'gpt2' matches no name in "),
+        (["--map", "data-parallel", "--dry-run"], "statezoo: the preset 'data-parallel' matches no name in "),
         (["--reverse"], "statezoo: --reverse needs the rules to reverse: add --map RULES."),
     ],
 )

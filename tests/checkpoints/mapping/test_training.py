@@ -135,4 +135,33 @@ def test_numbers_are_copied_to_every_part():
     found, groups = mapped_optimizer(kept, [["x", "ab"]], [Split("ab", ("a", "b"))], {"ab": W, "x": W}, "a file")
     assert groups == [["x", "a", "b"]]
     assert {name: int(values["step"]) for name, values in found.items()} == {"a": 3, "b": 3}
+    assert not np.shares_memory(found["a"]["step"], found["b"]["step"])
     np.testing.assert_array_equal(found["b"]["m"], W[2:])
+
+
+@pytest.mark.torch
+def test_a_training_of_torch_modules_continues_in_another_layout(tmp_path: Path):
+    import torch
+
+    fused = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 2))
+    first: Any = torch.nn.ModuleDict({"qkv": fused[0], "out": fused[1]})
+    second: Any = torch.nn.ModuleDict({name: torch.nn.Linear(4, 2) for name in "qkv"} | {"out": torch.nn.Linear(6, 2)})
+    optimizers: list[Any] = [torch.optim.AdamW(model.parameters()) for model in (first, second)]
+    functions = [
+        lambda x: fused(x),
+        lambda x: second["out"](torch.cat([second[name](x) for name in "qkv"], -1)),
+    ]
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+
+    def train(number: int) -> Any:
+        for _ in range(3):
+            optimizers[number].zero_grad()
+            (functions[number](x) ** 2).mean().backward()
+            optimizers[number].step()
+        return functions[number](x).detach().numpy()
+
+    train(0)
+    save_training(first, optimizers[0], tmp_path / "a.safetensors")
+    rule = Split(r"qkv\.(.*)", (r"q.\1", r"k.\1", r"v.\1"))
+    load_training(second, optimizers[1], tmp_path / "a.safetensors", mapping=rule)
+    np.testing.assert_allclose(train(1), train(0), rtol=1e-5, atol=1e-6)
