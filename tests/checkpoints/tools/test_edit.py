@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,42 @@ def test_any_edit_of_any_state_gives_the_file_that_save_file_would_write(
         return
     edit(path, metadata={"a": "b"}, **changes)
     assert path.read_bytes() == expected.read_bytes()
+
+
+@st.composite
+def replacements(draw: st.DrawFn, groups: list[list[str]]) -> dict[str, Any]:
+    """Draw new values, with sharing, for all names of some groups that share memory."""
+    replaced: dict[str, Any] = {}
+    for group in draw(st.lists(st.sampled_from(groups), unique_by=id)) if groups else ():
+        base = np.arange(draw(st.integers(0, 6))) * 1.5
+        for name in group:
+            is_extra = name.endswith("_extra_state")
+            replaced[name] = [1] if is_extra else draw(st.sampled_from([base, base[::-1], base[1:], base.copy()]))
+    return replaced
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), drawn=states(), size=st.sampled_from([1, 8, 30, 100]), expand=st.booleans())
+def test_any_edit_of_any_shards_gives_the_state_and_leaves_no_other_file(
+    tmp_path: Path, data: st.DataObject, drawn: dict[str, Any], size: int, expand: bool
+):
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    path = folder / "model.safetensors"
+    save_file(drawn, path, max_shard_size=size, expand=expand)
+    before = load_file(path)
+    drop = data.draw(st.sets(st.sampled_from(list(before))), label="drop")
+    groups: dict[str, list[str]] = {}
+    with open_checkpoint(path) as checkpoint:
+        for name in [name for name in before if name not in drop]:
+            groups.setdefault(checkpoint.ties.get(name, name), []).append(name)
+    changes = {"drop": drop, "replace": data.draw(replacements(list(groups.values())), label="replace")}
+    after = edited(before, changes)
+    edit(path, metadata={"a": "b"}, **changes)
+    assert diff(path, after).same
+    assert verify(path).intact
+    index = folder / "model.safetensors.index.json"
+    shards = set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else set()
+    assert set(os.listdir(folder)) - {path.name, index.name} == shards
 
 
 # --- what is copied, and what is read
