@@ -48,29 +48,9 @@ class Edits(NamedTuple):
                 raise ArgumentError(f"the name of a tensor is text, not {type(name).__name__} ({name!r:.60}).")
         return cls(rename, dict.fromkeys(drop), replace)
 
-    def problems(self, checkpoint: Checkpoint) -> Iterator[str]:
-        """Yield a line for each change that contradicts another one, or that would untie a name."""
-        for name in [name for name in checkpoint if name in self.drop]:
-            for what, names in (("renamed", self.rename), ("replaced", self.replace)):
-                if name in names:
-                    yield f"{name!r} is dropped and {what}: do one of both"
-        ties = checkpoint.ties
-        groups: dict[str, list[str]] = {}
-        for name in checkpoint:
-            groups.setdefault(ties.get(name, name), []).append(name)
-        after: dict[str, str] = {}
-        for name in [name for name in checkpoint if name not in self.drop]:
-            new = self.rename.get(name, name)
-            if new in after:
-                yield f"{after[new]!r} and {name!r} would both be {new!r}: rename or drop one of them"
-            after[new] = name
-        for name in [name for name in checkpoint if name in self.replace]:
-            left = [
-                other for other in groups[ties.get(name, name)] if other not in self.replace and other not in self.drop
-            ]
-            if left:
-                others = ", ".join(map(repr, left))
-                yield f"{name!r} shares memory with {others}: replace all of them, with one array to keep them tied"
+    def renamed(self, name: str) -> str:
+        """Return the new name for a name in the file."""
+        return self.rename.get(name, name)
 
 
 class Edited(Checkpoint):
@@ -86,59 +66,84 @@ class Edited(Checkpoint):
         if unknown:
             first, *others = dict.fromkeys(unknown)
             raise UnknownTensorError(first, self.name, self, *others)
-        problems = list(edits.problems(self))
+        self._before = before = super().packed()
+        self._names = [name for name in before.names if name not in edits.drop]
+        self._groups = _groups_of(before, set(before.names))
+        self._left = _groups_of(before, set(self._names) - edits.replace.keys())
+        problems = list(self._problems())
         if problems:
             lines = "".join(f"\n  {on_one_line(line)}" for line in problems)
             raise ArgumentError(f"{self.name} cannot be edited like this; nothing was changed.{lines}")
 
-    def renamed(self, name: str) -> str:
-        """Return the new name for a name in the file."""
-        return self._edits.rename.get(name, name)
+    def _problems(self) -> Iterator[str]:
+        """Yield a line for each change that contradicts another one, or that would untie a name."""
+        edits = self._edits
+        for name in [name for name in self if name in edits.drop]:
+            for what, names in (("renamed", edits.rename), ("replaced", edits.replace)):
+                if name in names:
+                    yield f"{name!r} is dropped and {what}: do one of both"
+        after: dict[str, str] = {}
+        for name in self._names:
+            new = edits.renamed(name)
+            if new in after:
+                yield f"{after[new]!r} and {name!r} would both be {new!r}: rename or drop one of them"
+            after[new] = name
+        for kept, left in self._left.items() if edits.replace else ():
+            for name in self._groups[kept]:
+                if name in edits.replace:
+                    others = ", ".join(map(repr, left))
+                    yield f"{name!r} shares memory with {others}: replace all of them, with one array to keep them tied"
 
     def packed(self) -> Packed:
         """Return the changed state."""
-        packed, replace = super().packed(), self._edits.replace
-        names = [name for name in packed.names if name not in self._edits.drop]
-        arrays, extra = self._checked(packed, names)
-        replaced = [name for name in names if name in replace and self.renamed(name) in arrays]
-        parts = [pack({name: arrays[self.renamed(name)] for name in replaced}, {}, replaced)]
-        groups, left = _groups_of(packed, packed.names), _groups_of(packed, set(names) - replace.keys())
-        parts += [self._part(packed, kept, left[kept], groups[kept]) for kept in groups if kept in left]
-        return self._joined(parts, [self.renamed(name) for name in names], extra)
+        arrays, extra = self._checked()
+        new, replace = self._edits.renamed, self._edits.replace
+        replaced = [name for name in self._names if name in replace and new(name) in arrays]
+        whole = {kept for kept, names in self._left.items() if names == self._groups[kept]}
+        parts = [self._unchanged(whole), pack({name: arrays[new(name)] for name in replaced}, {}, replaced)]
+        parts += [self._rest(kept, names) for kept, names in self._left.items() if kept not in whole]
+        return self._joined(parts, extra)
 
-    def _checked(self, packed: Packed, names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _checked(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Check the new names and values as those of any state. Return the new arrays and all extra values, by name.
 
         Only foreign files have extra values of other names than `_extra_state`.
         """
-        given, tensor = {**packed.extra, **self._edits.replace}, np.empty(0)
-        free = {name for name in packed.extra if name.rpartition(".")[2] != EXTRA}
-        values = {self.renamed(name): tensor if name in free else given.get(name, tensor) for name in names}
+        before, replace, new = self._before.extra, self._edits.replace, self._edits.renamed
+        given, tensor = {**before, **replace}, np.empty(0)
+        free = {name for name in before if name.rpartition(".")[2] != EXTRA}
+        values = {new(name): tensor if name in free else given.get(name, tensor) for name in self._names}
         arrays, extra, _ = checked_state(values)
-        for name in free.intersection(names):
-            new, value = self.renamed(name), given[name]
-            if name in self._edits.replace:
-                found, _, _ = checked_state({EXTRA: value})
-                if found:
-                    arrays[new] = found[EXTRA]
-                    continue
-            del arrays[new]
-            extra[new] = value
+        for name in free.intersection(self._names):
+            found = checked_state({EXTRA: given[name]})[0] if name in replace else {}
+            if found:
+                arrays[new(name)] = found[EXTRA]
+            else:
+                del arrays[new(name)]
+                extra[new(name)] = given[name]
         return arrays, {name: extra[name] for name in values if name in extra}
 
-    def _part(self, packed: Packed, kept: str, names: list[str], before: list[str]) -> Packed:
-        """Return what is left of a group. names, before: those of its members that are left, and all of them."""
-        array = packed.stored[kept]
-        group = Packed(names, {kept: self._as_it_is(array, array) or array})
-        group.aliases = {name: packed.aliases[name] for name in names if name in packed.aliases}
-        group.layouts = {kept: packed.layouts[kept]} if kept in packed.layouts else {}
-        group.storages = [kept] if kept in packed.storages else []
-        if names == before:
-            return group
-        if any(alias.view for alias in group.aliases.values()):
-            return self._packed_again(group, kept, array)
+    def _unchanged(self, groups: Container[str]) -> Packed:
+        """Return the groups of which nothing is missing, by their stored names."""
+        before = self._before
+        stored = {name: array for name, array in before.stored.items() if name in groups}
+        return Packed(
+            [],
+            {name: self._as_it_is(array, array) or array for name, array in stored.items()},
+            {name: alias for name, alias in before.aliases.items() if alias.kept in groups},
+            {name: order for name, order in before.layouts.items() if name in groups},
+            [name for name in before.storages if name in groups],
+        )
+
+    def _rest(self, kept: str, names: list[str]) -> Packed:
+        """Return what is left of a group."""
+        before, array = self._before, self._before.stored[kept]
+        aliases = {name: before.aliases[name] for name in names if name in before.aliases}
+        if any(alias.view for alias in aliases.values()):
+            layouts = {kept: before.layouts[kept]} if kept in before.layouts else {}
+            return self._packed_again(Packed(names, {}, aliases, layouts), kept, array)
         first, *others = names  # the stored name and ties of it
-        return Packed(names, {first: group.stored[kept]}, {name: Alias(first) for name in others})
+        return Packed([], {first: self._as_it_is(array, array) or array}, {name: Alias(first) for name in others})
 
     def _as_it_is(self, array: np.ndarray | Deferred, like: np.ndarray | Deferred) -> Deferred | None:
         """Return the bytes of a stored tensor as an array like another one, or None if they cannot be copied."""
@@ -169,28 +174,30 @@ class Edited(Checkpoint):
         again.stored = {name: later(name, np.asarray(array)) for name, array in again.stored.items()}
         return again
 
-    def _joined(self, parts: list[Packed], names: list[str], extra: dict[str, Any]) -> Packed:
+    def _joined(self, parts: list[Packed], extra: dict[str, Any]) -> Packed:
         """Return the state made of parts, under the new names."""
-        new, place = self.renamed, {name: number for number, name in enumerate(names)}
-        joined = Packed(names, {}, extra=extra, memory=[part.memory for part in parts])
+        new = {name: self._edits.renamed(name) for name in self._names}
+        place = {name: number for number, name in enumerate(new.values())}
+        joined = Packed(list(place), {}, extra=extra, memory=[part.memory for part in parts])
         storages: list[tuple[int, np.ndarray | Deferred, dict[str, Alias]]] = []
         for part in parts:
-            for name, array in part.stored.items():
-                if name not in part.storages:
-                    joined.stored[new(name)] = array
-                    continue
-                members = {new(member): alias for member, alias in part.aliases.items() if alias.kept == name}
-                storages.append((min(map(place.__getitem__, members)), array, members))
-            joined.aliases |= {new(name): Alias(new(kept), view) for name, (kept, view) in part.aliases.items()}
-            joined.layouts |= {new(name): order for name, order in part.layouts.items()}
-        joined.stored = {name: joined.stored[name] for name in names if name in joined.stored}
+            members: dict[str, dict[str, Alias]] = {name: {} for name in part.storages}
+            for name, alias in part.aliases.items():
+                if alias.kept in members:
+                    members[alias.kept][new[name]] = alias
+                else:
+                    joined.aliases[new[name]] = Alias(new[alias.kept], alias.view)
+            joined.stored |= {new[name]: array for name, array in part.stored.items() if name not in members}
+            joined.layouts |= {new[name]: order for name, order in part.layouts.items()}
+            storages += [(min(place[name] for name in members[of]), part.stored[of], members[of]) for of in members]
+        joined.stored = {name: joined.stored[name] for name in place if name in joined.stored}
         free = filter(lambda name: name not in place, map(STORAGE.format, count()))
-        for name, (_, array, members) in zip(free, sorted(storages, key=itemgetter(0)), strict=False):
+        for name, (_, array, views) in zip(free, sorted(storages, key=itemgetter(0)), strict=False):
             joined.storages.append(name)
             joined.stored[name] = array
-            joined.aliases |= {member: Alias(name, view) for member, (_, view) in members.items()}
-        joined.aliases = {name: joined.aliases[name] for name in names if name in joined.aliases}
-        joined.layouts = {name: joined.layouts[name] for name in names if name in joined.layouts}
+            joined.aliases |= {member: Alias(name, view) for member, (_, view) in views.items()}
+        joined.aliases = {name: joined.aliases[name] for name in place if name in joined.aliases}
+        joined.layouts = {name: joined.layouts[name] for name in place if name in joined.layouts}
         return joined
 
 

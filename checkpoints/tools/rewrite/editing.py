@@ -59,11 +59,12 @@ def edit(
     reader = Reader(open_header(path), verify=True)
     try:
         strings = _edited_metadata(reader.header.metadata, metadata or {}, reader.header.name)
-        edited = Edited(reader, Edits.checked(rename, drop, replace))
+        edits = Edits.checked(rename, drop, replace)
+        edited = Edited(reader, edits)
         home = reader.header.name.removesuffix(INDEX_SUFFIX)
         target = home if to is None else os.fsdecode(to)
         if reader.header.name != home and is_shardable(target):
-            _save_in_shards(edited, reader, strings, target, durable)
+            _save_in_shards(edited, edits, reader, strings, target, durable)
         else:
             layout = layout_of(format_of(target), reader.header.parts[0].source) if to is None else None
             is_expanded = bool(reader.header.copies)
@@ -90,11 +91,13 @@ def _edited_metadata(before: Mapping[str, str], changes: Mapping[str, str | None
     return checked_metadata({key: value for key, value in merged.items() if value is not None})
 
 
-def _save_in_shards(edited: Edited, reader: Reader, metadata: dict[str, str], path: str, durable: bool) -> None:
+def _save_in_shards(
+    edited: Edited, edits: Edits, reader: Reader, metadata: dict[str, str], path: str, durable: bool
+) -> None:
     """Write a sharded checkpoint with the same division into shards. Shards without changes become links."""
     is_expanded, shards = bool(reader.header.copies), reader.header.parts
     packed = packed_of(edited, expand=is_expanded)
-    parts, numbers = _divided(packed, edited, shards)
+    parts, numbers = _divided(packed, edits, shards)
     if len(parts) < 2:
         save_file(edited, path, metadata, durable=durable, expand=is_expanded)
         return
@@ -113,12 +116,13 @@ def _save_in_shards(edited: Edited, reader: Reader, metadata: dict[str, str], pa
     save_parts(packed, parts, metadata, path, durable, linked)
 
 
-def _divided(packed: Packed, edited: Edited, shards: Sequence[Part]) -> tuple[list[Packed], list[int]]:
+def _divided(packed: Packed, edits: Edits, shards: Sequence[Part]) -> tuple[list[Packed], list[int]]:
     """Divide the stored tensors into shards as before. Return the content of each shard, and its number before.
 
     A tensor that was not stored before, or that comes later in the order, goes with the one before it.
     """
-    by_name = {edited.renamed(name): n for n, shard in enumerate(shards) for name in shard.opened.tensors}
+    kept = [(name, n) for n, shard in enumerate(shards) for name in shard.opened.tensors if name not in edits.drop]
+    by_name = {edits.renamed(name): n for name, n in kept}
     by_source = {id(shard.source): n for n, shard in enumerate(shards)}
     parts: list[Packed] = []
     numbers: list[int] = []

@@ -21,6 +21,7 @@ from statezoo.checkpoints import (
     ArgumentError,
     CheckpointError,
     CorruptError,
+    FormatError,
     MissingFileError,
     StateError,
     UnknownTensorError,
@@ -596,3 +597,23 @@ def test_a_tensor_that_another_thread_changes_during_the_edit_gives_a_file_that_
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.torch
+def test_files_of_torch_are_edited_to_another_format_with_their_views_and_values(tmp_path: Path):
+    import torch
+
+    memory = torch.arange(12.0)
+    state = {"w": memory[:6].reshape(2, 3), "t": memory[:6].reshape(2, 3).T, "apart": memory[6:]}
+    torch.save({"model": state, "epoch": 7, "name": "x"}, tmp_path / "a.pt")
+    replace = {"model.apart": np.zeros(2), "name": "y"}  # `apart` shares the storage of torch, but no memory
+    edit(tmp_path / "a.pt", drop=["model.w"], rename={"epoch": "at"}, replace=replace, to=tmp_path / "b.safetensors")
+    found = load_file(tmp_path / "b.safetensors")
+    assert found["model.t"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert found["model.apart"].tolist() == [0, 0]
+    assert (found["at"], found["name"]) == (7, "y")
+    edit(tmp_path / "b.safetensors", rename={"at": "epoch"}, replace={"name": {"a": [1]}})
+    assert load_file(tmp_path / "b.safetensors")["epoch"] == 7
+    assert load_file(tmp_path / "b.safetensors")["name"] == {"a": [1]}
+    with pytest.raises(FormatError, match=r"a\.pt is torch, which is read but not written"):
+        edit(tmp_path / "a.pt", metadata={"a": "b"})
