@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from properties import check_hdf5, check_safetensors
+from properties import check_hdf5, check_safetensors, check_torch
 
 if __name__ == "__main__":
-    for name, check in {"safetensors": check_safetensors, "hdf5": check_hdf5}.items():
+    for name, check in {"safetensors": check_safetensors, "hdf5": check_hdf5, "torch": check_torch}.items():
         loads = []
         for path in sorted(Path(sys.argv[1], name).glob("*")):
             try:

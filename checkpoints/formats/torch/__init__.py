@@ -87,6 +87,8 @@ def _refuse_others(source: Source, folder: str, members: Mapping[str, Member]) -
 
 def _opened(source: Source, folder: str, members: Mapping[str, Member]) -> Opened:
     member = members[f"{folder}{_PICKLE}"]
+    if not member.is_stored:
+        raise InvalidError("its pickle is compressed, which torch.save never does")
     content = content_of(source, member)
     order = members.get(f"{folder}/byteorder")
     byte_order = _BYTE_ORDERS.get(content_of(source, order)) if order and order.size_bytes < 9 else "little"
@@ -99,7 +101,7 @@ def _opened(source: Source, folder: str, members: Mapping[str, Member]) -> Opene
     if list(values.unsupported) == [ROOT]:
         raise FormatError(f"{source.name} does not hold tensors by name: {values.unsupported[ROOT]}.")
     in_pickle = sum(inline.spec.size_bytes for inline in values.inline.values())
-    if in_pickle > 2 * len(content) + _FREE_BYTES:
+    if in_pickle > 2 * len(content):
         raise InvalidError("the arrays in its pickle take far more bytes than the pickle")
     opened = Opened({}, {}, aliases=values.aliases, unsupported=values.unsupported, extra=values.extra)
     keys = f"{folder}/data/"
@@ -118,8 +120,6 @@ def _opened(source: Source, folder: str, members: Mapping[str, Member]) -> Opene
 
 
 _BYTE_ORDERS = {b"little": "little", b"big": "big"}
-# What the arrays in a pickle may take besides twice its size.
-_FREE_BYTES = 1 << 20
 
 
 def _reader_of(source: Source, makers: Mapping[str, Callable[[], np.ndarray]]) -> Callable[[str], np.ndarray]:

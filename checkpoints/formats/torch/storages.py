@@ -71,6 +71,7 @@ class Storages:
     def __init__(self, source: Source, members: Mapping[str, Member], is_big_endian: bool, opened: Opened) -> None:
         self._source, self._members, self._is_big_endian, self._opened = source, members, is_big_endian, opened
         self.readers: dict[str, Callable[[], np.ndarray]] = {}
+        self._made_bytes = 0
 
     def place(self, tensors: Mapping[str, Tensor], taken: Iterable[str]) -> None:
         """Add tensors by name. Raises InvalidError if a storage is missing or does not have its size."""
@@ -156,13 +157,15 @@ class Storages:
         """Add a tensor whose values are made from those in the file."""
         placed = _Placed.of(0, name, tensor)
         spec = tensor.spec
-        if spec.size_bytes > tensor.storage_bytes or (tensor.is_packed and not (spec.shape and placed.is_contiguous)):
-            self._opened.unsupported[name] = (
-                "it is a conjugate, negative or packed tensor that repeats or skips elements"
-            )
-            return
         if tensor.is_packed:
+            if not spec.shape or not placed.is_contiguous:
+                self._opened.unsupported[name] = "its elements of 4 bits are not one after the other"
+                return
             spec = TensorSpec("F4", (*spec.shape[:-1], 2 * spec.shape[-1]))
+        self._made_bytes += spec.size_bytes
+        if self._made_bytes > 2 * self._source.size_bytes:
+            self._opened.unsupported[name] = "with the conjugates before it, it takes far more bytes than the file"
+            return
         self._opened.tensors[name] = spec
         self._add_checksum(name, self._members[tensor.storage])
         self.readers[name] = partial(self._made, placed, spec)

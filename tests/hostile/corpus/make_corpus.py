@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from corpus import framework_files, hdf5_files, index_files, other_files, own_hdf5_files, safetensors_files
+from corpus import framework_files, hdf5_files, index_files, other_files, own_hdf5_files, safetensors_files, torch_files
 from corpus.hostile_file import HostileFile
 
 CORPUS: list[HostileFile] = [
@@ -18,6 +18,7 @@ CORPUS: list[HostileFile] = [
     *index_files.FILES,
     *other_files.FILES,
     *framework_files.FILES,
+    *torch_files.FILES,
 ]
 
 
