@@ -5,7 +5,8 @@ under names that the layer chooses. So the names of the state end in `.vars.<num
 read from a file of Keras: `layers.dense_1.vars.0`. The file is an ordinary one of ours (see `hdf5/__init__.py`), which
 Keras opens because it ignores what it does not look for. Two things differ: the attribute `dtype` of bfloat16 is a text
 of variable length, since Keras reads any other bfloat16 as bytes; and each group `vars` has the attribute `name`, which
-shows a layer in Keras' tools. It is the last part of the path of the layer, or `model` for the model itself.
+shows a layer in Keras' tools. It is the last part of the path of the layer, or `model` for the model itself, whose
+group is there even if it is empty, as Keras 3.3 needs it.
 
 Limitations. A view of another tensor is not in the file for Keras, and is refused; so is a name of any other form.
 
@@ -30,6 +31,7 @@ from ..hdf5.structure.names import paths_of
 __all__ = ["lay_out", "matches", "open_source", "read_as_stock", "salvage"]
 
 _MOST_LISTED = 10
+_OF_MODEL = (VARIABLES.encode(),)  # the group of the model's own variables
 
 
 def lay_out(
@@ -47,7 +49,7 @@ def lay_out(
         "Keras knows no views of other tensors",
         "Save with expand=True, which gives each of them its own bytes.",
     )
-    groups = {path[:-1]: path[-3] if len(path) > 2 else b"model" for path in paths.values()}
+    groups = {_OF_MODEL: b"model"} | {path[:-1]: path[-3] for path in paths.values() if path[:-1] != _OF_MODEL}
     return lay_out_groups(tensors, aliases, metadata, manifest, groups)
 
 

@@ -99,17 +99,14 @@ _TREE_NODES = [Struct(f"<4sBBHQQ{2 * n + 1}Q{16 * (2 * _INTERNAL_K - n)}x") for 
 
 
 def _link(members: _Members, path: tuple[bytes, ...], address: int) -> None:
-    for part in path[:-1]:
-        inner = members.setdefault(part, {})
-        assert isinstance(inner, dict)  # paths_of gives no dataset the path of a group
-        members = inner
-    members[path[-1]] = address
+    _members_at(members, path[:-1])[path[-1]] = address
 
 
 def _members_at(members: _Members, path: tuple[bytes, ...]) -> _Members:
+    """Return the members of a group, which is added if it is missing."""
     for part in path:
-        inner = members[part]
-        assert isinstance(inner, dict)
+        inner = members.setdefault(part, {})
+        assert isinstance(inner, dict)  # paths_of gives no dataset the path of a group
         members = inner
     return members
 
@@ -147,6 +144,9 @@ def _add_tree(file: bytearray, links: list[int]) -> int:
     The key before a child sorts before all names in it; the key after it is the last name in it.
     """
     count = len(links) // _LINK_FIELDS
+    if not count:
+        file += _TREE_NODES[0].pack(b"TREE", 0, 0, 0, _UNDEFINED, _UNDEFINED, 0)
+        return len(file) - _TREE_NODES[0].size
     if count <= 2 * _LEAF_K:  # true of nearly all groups; the general code takes three times as long
         node = len(file)
         file += _SYMBOL_NODES[count].pack(b"SNOD", 1, count, *links)

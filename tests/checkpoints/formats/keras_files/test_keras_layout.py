@@ -84,6 +84,15 @@ def test_groups_and_bfloat16_are_marked_as_keras_marks_them(tmp_path: Path):
         assert file["layers/dense/vars/0"][:].tolist() == STATE["layers.dense.vars.0"].tolist()
 
 
+def test_a_model_without_variables_of_its_own_has_an_empty_group_for_them(tmp_path: Path):
+    save_file({"layers.dense.vars.0": np.ones(2)}, tmp_path / "x.weights.h5", layout="keras")
+    with h5py.File(tmp_path / "x.weights.h5") as opened:  # Keras 3.3 looks for it without asking whether it is there
+        file: Any = opened
+        assert list(file["vars"]) == []
+        assert file["vars"].attrs["name"] == "model"
+    assert list(load_file(tmp_path / "x.weights.h5")) == ["layers.dense.vars.0"]
+
+
 def test_the_file_is_verified_and_repaired_as_any_of_ours(tmp_path: Path):
     path = tmp_path / "x.weights.h5"
     save_file(STATE, path, {"epoch": "7"}, layout="keras")
