@@ -268,8 +268,8 @@ def _load_state_dict(model: Any, state: dict[str, Any], strict: bool) -> None:
     try:
         model.load_state_dict(state, strict=strict)
     except Exception as error:
-        what = f"was refused by {type(model).__name__}.load_state_dict(): {type(error).__name__}: {error}"
-        raise StateDictError(type(model).__name__, ["the state", what], "Check its hooks.") from error
+        what = f"the state was refused by {type(model).__name__}.load_state_dict(): {type(error).__name__}: {error}"
+        raise StateDictError(type(model).__name__, [what], "Check its hooks.") from error
 
 
 # --- ties
