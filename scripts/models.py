@@ -12,7 +12,6 @@ from statezoo.scripts.verbs import NAME, Outcome, Verb, add_json, outcome
 from statezoo.zoo.entry import CARD, GOLDEN, Entry
 from statezoo.zoo.errors import EntryError, InputError, UnknownNameError
 from statezoo.zoo.loading import card, find, list_models, load, load_entry
-from statezoo.zoo.publishing.huggingface.card import command_line
 from statezoo.zoo.publishing.text import render, table
 from statezoo.zoo.versions import whole
 
@@ -52,6 +51,8 @@ def _info(parsed: argparse.Namespace) -> Outcome:
 
 
 def _description(name: str, entry: Entry) -> str:
+    from statezoo.zoo.publishing.huggingface.card import command_line  # with training, which other verbs do not need
+
     manifest = entry.manifest
     rows = [
         ("summary", manifest["summary"]),
@@ -90,6 +91,8 @@ def _predict(parsed: argparse.Namespace) -> Outcome:
     try:
         signature(predict).bind(*parsed.input)
     except TypeError:
+        from statezoo.zoo.publishing.huggingface.card import command_line
+
         example = command_line(parsed.name, whole(find(parsed.name), lambda entry: entry.manifest["example"]))
         count = len(parsed.input)
         given = f"{count} {'input' if count == 1 else 'inputs'}"

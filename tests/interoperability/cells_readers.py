@@ -15,6 +15,7 @@ from states import STATE, compared, written
 TABLE = "written"
 _FILES = (".safetensors", ".safetensors, expand", "shards, expand")
 _GROUPS = (".h5", ".h5, expand")
+_ARCHIVES = (".npz", ".npz, expand")
 Read = Callable[[Path], Mapping[str, Any]]
 
 
@@ -55,6 +56,18 @@ def _mlx(path: Path) -> Mapping[str, Any]:
     return found
 
 
+def _numpy(path: Path) -> Mapping[str, Any]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _jax_numpy(path: Path) -> Mapping[str, Any]:
+    import jax.numpy as jnp
+
+    with jnp.load(path) as file:
+        return {name: jnp.asarray(file[name]) for name in file if name in STATE}
+
+
 def _tinygrad(path: Path) -> Mapping[str, Any]:
     from tinygrad.nn.state import safe_load
 
@@ -84,7 +97,9 @@ def _datasets(file: Any) -> dict[str, np.ndarray]:
 _add_reader("safetensors.numpy", _safetensors_numpy, _FILES, "safetensors")
 _add_reader("safetensors.torch", _safetensors_torch, _FILES, "safetensors", "torch")
 _add_reader("safetensors.flax", _safetensors_flax, _FILES, "safetensors", "jax")
-_add_reader("mlx.core.load", _mlx, _FILES, "mlx")
+_add_reader("mlx.core.load", _mlx, (*_FILES, *_ARCHIVES), "mlx")
 _add_reader("tinygrad", _tinygrad, _FILES, "tinygrad", environment="others")
+_add_reader("numpy.load", _numpy, _ARCHIVES, "numpy")
+_add_reader("jax.numpy.load", _jax_numpy, _ARCHIVES, "jax")
 _add_reader("h5py", _h5py, _GROUPS, "h5py")
 _add_reader("pyfive", _pyfive, _GROUPS, "pyfive", environment="others")

@@ -34,6 +34,8 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "shards, expand": ("model.safetensors", {"expand": True, "max_shard_size": 100}),
     ".h5": ("model.h5", {}),
     ".h5, expand": ("model.h5", {"expand": True}),
+    ".npz": ("model.npz", {}),
+    ".npz, expand": ("model.npz", {"expand": True}),
 }
 
 
