@@ -40,4 +40,10 @@ def _card(folder: Path, name: str) -> str:
 
 for _name in zoo.list_models():
     add(TABLE, f"`{_name}`", "modeling.py in PyTorch", lambda folder, name=_name: _modeling(folder, name), "torch")
-    add(TABLE, f"`{_name}`", "README.md as a model card", lambda folder, name=_name: _card(folder, name), "huggingface_hub")
+    add(
+        TABLE,
+        f"`{_name}`",
+        "README.md as a model card",
+        lambda folder, name=_name: _card(folder, name),
+        "huggingface_hub",
+    )
