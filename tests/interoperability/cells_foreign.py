@@ -136,12 +136,12 @@ _add("safetensors.torch.save_model", _safetensors_save_model, "safetensors", "to
 
 
 def _savez(folder: Path):
-    np.savez(folder / "model.npz", **ARRAYS)
+    np.savez(folder / "model.npz", **ARRAYS)  # pyright: ignore[reportArgumentType]
     return folder / "model.npz", ARRAYS
 
 
 def _savez_compressed(folder: Path):
-    np.savez_compressed(folder / "model.npz", **ARRAYS)
+    np.savez_compressed(folder / "model.npz", **ARRAYS)  # pyright: ignore[reportArgumentType]
     return folder / "model.npz", ARRAYS
 
 
@@ -312,7 +312,7 @@ def _(folder: Path) -> str:
 def _(folder: Path) -> str:
     from flax.serialization import to_bytes
 
-    (folder / "model.msgpack").write_bytes(to_bytes({name: array for name, array in ARRAYS.items()}))
+    (folder / "model.msgpack").write_bytes(to_bytes(ARRAYS))
     return _refused(folder / "model.msgpack", "msgpack")
 
 

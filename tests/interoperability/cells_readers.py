@@ -64,7 +64,8 @@ def _numpy(path: Path) -> Mapping[str, Any]:
 def _jax_numpy(path: Path) -> Mapping[str, Any]:
     import jax.numpy as jnp
 
-    with jnp.load(path) as file:
+    archive: Any = jnp.load(path)
+    with archive as file:
         return {name: jnp.asarray(file[name]) for name in file if name in STATE}
 
 

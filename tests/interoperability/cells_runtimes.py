@@ -21,11 +21,9 @@ def keras_model(seed: int) -> Any:
     import keras
 
     keras.utils.set_random_seed(seed)
-    layers = [keras.layers.Dense(4, activation="relu") for _ in range(12)]
-    return keras.Sequential(
-        [keras.Input((5,)), keras.layers.Embedding(7, 4), keras.layers.Flatten(), *layers]
-        + [keras.layers.BatchNormalization(), keras.layers.Dense(2)]
-    )
+    first = [keras.Input((5,)), keras.layers.Embedding(7, 4), keras.layers.Flatten()]
+    dense = [keras.layers.Dense(4, activation="relu") for _ in range(12)]
+    return keras.Sequential([*first, *dense, keras.layers.BatchNormalization(), keras.layers.Dense(2)])
 
 
 def outputs(model: Any) -> np.ndarray:
