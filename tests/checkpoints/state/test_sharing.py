@@ -238,7 +238,7 @@ def test_any_sharing_of_any_state_survives_in_an_expanded_file(state: dict[str, 
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in (".safetensors", ".h5"):
+        for suffix in (".safetensors", ".h5", ".npz"):
             path = Path(folder, f"state{suffix}")
             save_file(state, path, expand=True)
             assert list(compare_states(state, load_file(path))) == []
