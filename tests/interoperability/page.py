@@ -35,7 +35,12 @@ TABLES = {
         "gives the same outputs. [expand](format.md#shared-memory) gives every name its own bytes.",
         "opened by",
     ),
-    "read": ("Others' files, opened by us", "With `load_file`, `open_checkpoint`, `convert` and `diff`.", "written by"),
+    "read": (
+        "Others' files, opened by us",
+        "With `load_file`, `open_checkpoint`, `convert` and `diff`. What `no` says in the last columns is in the file: "
+        "its writer stores tied weights twice, or no checksums.",
+        "written by",
+    ),
     "models": ("Models of other frameworks", "With `save_model` and `load_model`.", "framework"),
     "folder": (
         "A zoo entry as a Hugging Face folder",
