@@ -142,7 +142,7 @@ class Adapted(Checkpoint):
         return Deferred(array.shape, array.dtype, make)
 
     def _fold(self, weight: np.ndarray, name: str) -> None:
-        """Add the changes to a weight, some rows at a time, rounding once."""
+        """Add the changes to a weight, some rows at a time, in float64."""
         if not weight.flags.writeable:
             raise StateError(f"{name!r} in {self.name} repeats elements of its memory, so it cannot be changed.")
         factors = [layer.factors() for layer in self._layers[name]]

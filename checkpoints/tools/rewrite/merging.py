@@ -49,7 +49,7 @@ def merge(
     "lora"        the same, or the      x[0] + sum(w[i] * B[i] @ A[i]): the others are adapters (see lora.py)
                   alpha / r of each
 
-    Floating-point and complex tensors are computed in float64 and rounded once. Shared memory is counted once.
+    Floating-point and complex tensors are computed in float64 and then rounded. Shared memory is counted once.
     Everything else is copied from the first source: integers (such as num_batches_tracked), booleans, extra state,
     metadata and the order of names. Only one tensor at a time is in memory.
 
