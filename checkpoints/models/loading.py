@@ -125,8 +125,11 @@ def plan_model(
         plan, cause = plan_load(targets, loaded.state, strict, cast, source, "the file", without_prefix), None
         if not problems:
             commit = Commit()
-            # Arrays are copied into the model, but a set_extra_state may keep what it gets, which may be mapped.
-            kept = {n: v.copy() for n, v in plan.values.items() if n not in live and isinstance(v, np.ndarray)}
+            # Arrays are copied into the model, but a set_extra_state may keep what it gets, which may be mapped. And a
+            # new tree has the arrays themselves.
+            is_kept = ties == "copy" and not adapter.binds_ties
+            arrays = {name: value for name, value in plan.values.items() if isinstance(value, np.ndarray)}
+            kept = {name: array.copy() for name, array in arrays.items() if is_kept or name not in live}
             changed = adapter.load(model, plan.values | kept, commit)
             commit.add(steps)  # after the values, which go into the arrays that the model has now
             return ModelLoad(checkpoint, commit, plan.result if changed is None else changed)

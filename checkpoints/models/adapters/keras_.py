@@ -22,6 +22,7 @@ from ....core.commit.commit import Commit
 from ....core.errors import StateDictError
 from ....core.nn.module.loading import Targets
 from ...errors import StateError
+from ...state.torch_tensors import is_tensor
 from ...state.validation import as_array
 from ..trees.leaves import arrays_of, leaf_like
 from ..trees.structure import Leaf
@@ -42,7 +43,8 @@ class _Keras(Adapter):
     def targets(self, model: Any) -> Targets:
         walk = _Walk(model)
         seeds = [name for name, leaf in walk.leaves.items() if _is_seed(leaf)]
-        return Targets(type(model).__name__, _arrays_of(walk.leaves), seeds, in_place=False, apart=walk.optimizers)
+        is_copied = all(_is_variable(leaf.owner) and is_tensor(leaf.value) for leaf in walk.leaves.values())
+        return Targets(type(model).__name__, _arrays_of(walk.leaves), seeds, is_copied, walk.optimizers)
 
     def load(self, model: Any, values: Mapping[str, Any], commit: Commit) -> None:
         stores: dict[int, tuple[Any, dict[str, Any]]] = {}
@@ -195,5 +197,4 @@ def _snake_case(name: str) -> str:
 
 def _place_of(name: str, leaf: Leaf) -> Hashable:
     """Return a key that is equal for two names of one variable."""
-    is_torch = type(leaf.value).__module__.startswith("torch")  # two variables may share a parameter
-    return id(leaf.value if is_torch else leaf.owner), leaf.key
+    return id(leaf.value if is_tensor(leaf.value) else leaf.owner), leaf.key  # two variables may share a parameter

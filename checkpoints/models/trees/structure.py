@@ -112,9 +112,9 @@ def _rebuilt(tree: Any, leaves: Mapping[str, Any], name: str, made: dict[int, An
 
 
 def is_flat(state: Mapping[Any, Any]) -> bool:
-    """Return True for a dict that save_file takes as it is: without trees, numbers and keys of jax.random."""
+    """Return True for a dict that save_file takes as it is: without trees, numbers, None and keys of jax.random."""
     return all(isinstance(name, str) for name in state) and not any(
-        isinstance(value, Mapping | list | tuple) or type(value) in NUMBERS or is_pytree(value) or is_key(value)
+        isinstance(value, Mapping | list | tuple | None) or type(value) in NUMBERS or is_pytree(value) or is_key(value)
         for name, value in state.items()
         if type(value) is not np.ndarray and not is_extra(name)
     )

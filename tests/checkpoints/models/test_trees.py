@@ -116,6 +116,21 @@ def test_a_cast_keeps_ties(path: Path):
     assert first.tolist() == [0, 1, 2]
 
 
+def test_copied_ties_are_apart(path: Path):
+    weight = np.ones(3)
+    save_model({"a": [weight, weight, weight[1:]]}, path)
+    first, second, part = load_model({"a": [np.zeros(3), np.zeros(3), np.zeros(2)]}, path, ties="copy")["a"]
+    first[...] = 5
+    assert second.tolist() == [1, 1, 1]
+    assert part.tolist() == [1, 1]
+
+
+def test_none_is_no_state(path: Path):
+    save_model({"weight": np.ones(2), "bias": None}, path)
+    assert list(load_file(path)) == ["weight"]
+    assert load_model({"weight": np.zeros(2), "bias": None}, path)["bias"] is None
+
+
 def test_strict_false_keeps_the_leaves_that_the_file_lacks(path: Path):
     save_model({"a": np.ones(2)}, path)
     own = np.zeros(3)
