@@ -80,6 +80,7 @@ bench: $(VENV)/.ready-bench  ## time our checkpoints and training steps against 
 	@$(BIN)/python benchmarks/engine.py $(ENGINE_ARGS)
 	@$(BIN)/python benchmarks/background.py
 	@$(BIN)/python benchmarks/edits.py
+	@$(BIN)/python benchmarks/torch_models.py
 
 wheel-check:  ## build a wheel, install it into a fresh environment, use it from another folder
 	@PYTHON=$(PYTHON) bash .ci/wheel
