@@ -123,7 +123,8 @@ def differences(expected: State, found: State) -> list[str]:
 def _apply(rule: Rule, result: Applied, source: str) -> bool:
     """Apply one rule to `result`. Return False if it matches nothing."""
     if isinstance(rule, Preset):
-        return bool(sum([_apply(part, result, source) for part in rule.rules]))
+        matched = [_apply(part, result, source) for part in rule.rules]  # all of them, not up to the first that matches
+        return any(matched)
     taken: dict[str, Move] = {}
     for move in rule.moves(result.state):
         for name in move.taken:

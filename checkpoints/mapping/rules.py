@@ -215,7 +215,7 @@ class Ignore(Rule):
 
 @dataclass(frozen=True)
 class Fill(Rule):
-    """Add a name that a file does not have: for each name that matches, a 0-d tensor after it.
+    """Add a name that a file does not have: for each tensor whose name matches, a 0-d tensor after it.
 
     pattern, to: see patterns.py. value, dtype: those of the tensor. In the opposite direction the name is left out.
     """
@@ -240,7 +240,7 @@ class Fill(Rule):
             return values[0], np.array(self.value, dtype_of(self.dtype))
 
         for match in matches(self.pattern, state):
-            if (name := expanded(match, self.to)) not in state:
+            if is_tensor(state[match.string]) and (name := expanded(match, self.to)) not in state:
                 yield Move((match.string,), (match.string, name), change)
 
     def reversed(self) -> Rule:
