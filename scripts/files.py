@@ -138,6 +138,8 @@ def _convert(parsed: argparse.Namespace) -> Outcome:
             mapping=mapping,
             progress=update,
         )
+    if parsed.dequantize:  # the source does not say how many bytes these are
+        stored_bytes = _stored_bytes(parsed.target)
     if parsed.json:
         return Outcome(json_text({"source": parsed.source, "target": parsed.target, "stored_bytes": stored_bytes}))
     return Outcome(f"{parsed.source} -> {parsed.target}: {stored_bytes:,} bytes of tensors")

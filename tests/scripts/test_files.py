@@ -241,3 +241,15 @@ def test_a_reader_that_stops_early_does_not_change_the_status(tmp_path: Path):
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
         assert (result.returncode, result.stderr) == (expected, "")
+
+
+@pytest.mark.gguf
+def test_convert_dequantizes_and_writes_for_keras(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    source, target = str(tmp_path / "x.gguf"), str(tmp_path / "x.weights.h5")
+    entry = b"\6" + bytes(7) + b"vars.0" + b"\1\0\0\0" + (32).to_bytes(8, "little") + b"\x08\0\0\0" + bytes(8)
+    Path(source).write_bytes((b"GGUF\3\0\0\0\1" + bytes(15) + entry).ljust(96, b"\0") + bytes(34))
+    assert main(["convert", source, target]) == 1
+    assert "read it as float32 with --dequantize" in capsys.readouterr().err
+    status, text = run(capsys, "convert", source, target, "--dequantize", "--layout", "keras")
+    assert (status, text) == (0, f"{source} -> {target}: 128 bytes of tensors\n")
+    assert load_file(target)["vars.0"].tolist() == [0] * 32

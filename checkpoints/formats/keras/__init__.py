@@ -54,8 +54,9 @@ def open_source(source: Source) -> Opened:
         members = archive.members_of(source)
         member = members.get(_WEIGHTS)
         if member is not None:
+            metadata = _metadata_of(source, members)
             opened = _opened_in(source, member)
-            opened.metadata = _metadata_of(source, members) | opened.metadata
+            opened.metadata = metadata | opened.metadata
             return opened
     except (InvalidError, EOFError) as error:
         reason = str(error) or "it was cut off while it was read"

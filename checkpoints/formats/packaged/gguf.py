@@ -257,7 +257,7 @@ def _reason(entry: _Stored, package: ModuleType, order: str) -> str:
         return f"its type is {entry.kind}, a quantised one, in a big-endian file"
     if not _can_unpack(package, entry.kind):
         return f"its type is {entry.kind}, which the installed gguf cannot dequantise"
-    return f"its type is {entry.kind}, a quantised one: pass dequantize=True to read it as float32"
+    return f"its type is {entry.kind}, a quantised one: load_file and convert read it as float32 with dequantize=True"
 
 
 def _can_unpack(package: ModuleType, kind: str) -> bool:

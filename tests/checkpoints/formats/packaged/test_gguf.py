@@ -92,7 +92,9 @@ def test_texts_and_numbers_are_metadata_and_lists_are_not(path: Path):
 
 
 def test_quantised_tensors_are_listed_with_their_type(path: Path):
-    with pytest.raises(UnsupportedTypeError, match=r"'Q4_0\.weight': its type is Q4_0, a quantised one: pass dequant"):
+    with pytest.raises(
+        UnsupportedTypeError, match=r"'Q4_0\.weight': its type is Q4_0, a quantised one: load_file and convert read it"
+    ):
         load_file(path)
     found = inspect(path).unsupported
     assert list(found) == [f"{name}.weight" for name in QUANTISED]
@@ -178,7 +180,7 @@ def test_every_type_of_the_package_is_read_or_has_a_reason():
             assert load_file(content)["x"].shape == (3, 2 * block)
             continue
         assert kind.name in unsupported["x"]
-        if "pass dequantize=True" in unsupported["x"]:
+        if "with dequantize=True" in unsupported["x"]:
             assert load_file(content, dequantize=True)["x"].shape == (3, 2 * block)
         else:
             assert "x" not in load_file(content, dequantize=True, skip_unsupported=True)
@@ -202,7 +204,7 @@ def test_big_endian_files_are_read(kind: str):
     assert state["x"].tolist() == array.tolist()
     assert state["x"].dtype == np.dtype("<f4")
     assert read_metadata(content) == {"k": "7", "t": "é"}
-    reason = "in a big-endian file" if order == ">" else "pass dequantize=True"
+    reason = "in a big-endian file" if order == ">" else "with dequantize=True"
     assert reason in inspect(content).unsupported["q"]
 
 
