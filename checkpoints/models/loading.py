@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, MismatchError, enough_memory, nearest
 from ..files import open_checkpoint
+from ..formats import DEFAULT, format_named
 from ..reading.lazy import Checkpoint
 from ..state.sharing import pack
 from .adapters import adapter_of
@@ -145,7 +146,9 @@ def _part(
 
     is_copied: whether the load only copies the values, so that they need no memory of their own.
     """
-    is_exact, mmap = checkpoint.fingerprint is not None, "once" if is_copied else False
+    mmap = "once" if is_copied else False
+    # In the default format, other libraries say which names share memory, but not how. All others say it, or nothing.
+    is_exact = checkpoint.fingerprint is not None or format_named(checkpoint.format) is not DEFAULT
     if mapping is not None:
         from ..mapping import rules_of
         from ..mapping.states import load_mapped

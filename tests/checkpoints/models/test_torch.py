@@ -362,3 +362,29 @@ def test_the_same_file_fits_the_same_model_of_core_and_the_other_way_round(path:
         theirs, ours = (model, fresh) if source is torch.nn else (fresh, model)
         expected = theirs(torch.from_numpy(tokens)).detach().numpy()
         np.testing.assert_allclose(ours(tokens).data, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_tie_in_a_file_of_torch_is_not_taken_for_the_transposed_view_of_a_model(tmp_path: Path, torch: Any):
+    class Net(torch.nn.Module):
+        def __init__(self, is_transposed: bool) -> None:
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.rand(3, 3))
+            self.b = torch.nn.Parameter(self.a.detach().t()) if is_transposed else self.a
+
+    for is_transposed in (False, True):
+        path = tmp_path / f"{is_transposed}.pt"
+        torch.save(Net(is_transposed).state_dict(), path)
+        load_model(Net(is_transposed), path)
+        other = Net(not is_transposed)
+        before = values(torch, other)
+        with pytest.raises(MismatchError, match=r"shares memory with . in the model, but the file has different"):
+            load_model(other, path)
+        assert values(torch, other) == before
+
+
+def test_a_load_in_inference_mode_and_under_a_default_device_changes_the_model(path: Path, torch: Any):
+    model, fresh = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    save_model(model, path)
+    with torch.inference_mode(), torch.device("meta"):
+        assert load_model(fresh, path) == ([], [])
+    assert values(torch, fresh) == values(torch, model)
