@@ -94,7 +94,7 @@ def as_array(name: str, value: Any) -> np.ndarray | None:
     if torch_tensors.is_tensor(value):
         return torch_tensors.memory_of(name, value)
     mlx = sys.modules.get("mlx.core")
-    if mlx is not None and isinstance(value, mlx.array):
+    if isinstance(value, getattr(mlx, "array", ())):
         return _memory_of_mlx(value, mlx)
     data = getattr(value, "data", None)
     if isinstance(data, np.ndarray):

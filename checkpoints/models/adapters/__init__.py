@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import ArgumentError, UnsupportedTypeError
 from ...reading.lazy import Checkpoint
 from ...state.validation import reading_names
-from ..trees.structure import is_flat, is_pytree
+from ..trees.kinds import is_flat, is_pytree
 from .adapter import Adapter as Adapter
 from .adapter import Pair as Pair
 

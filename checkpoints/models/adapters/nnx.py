@@ -8,9 +8,10 @@ from typing import Any
 from ....core.commit.commit import Commit
 from ....core.nn.module.loading import Targets
 from ...errors import UnsupportedTypeError
+from ..trees.kinds import is_pytree
 from ..trees.leaves import arrays_of, new_leaves, shapes_of
 from ..trees.places import place_of, step_to_replace
-from ..trees.structure import Leaf, is_pytree, leaves_of
+from ..trees.structure import Leaf, leaves_of
 from .adapter import Adapter
 
 

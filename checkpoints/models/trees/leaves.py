@@ -11,7 +11,8 @@ import numpy as np
 from ...errors import StateError, UnsupportedTypeError
 from ...state.deferred import Deferred
 from ...state.validation import EXTRA, as_array
-from .structure import NUMBERS, Leaf, is_key
+from .kinds import NUMBERS, is_key
+from .structure import Leaf
 
 # What an array of a framework has besides its values.
 _PLACE = ("sharding", "committed", "device", "requires_grad")

@@ -7,7 +7,8 @@ from typing import Any
 
 from ....core.commit.steps import Step
 from ...errors import UnsupportedTypeError
-from .structure import Leaf, is_flax_variable
+from .kinds import is_flax_variable
+from .structure import Leaf
 
 
 def place_of(name: str, leaf: Leaf) -> Hashable:

@@ -11,12 +11,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ...errors import StateError, UnsupportedTypeError
-from ...state.validation import EXTRA
+from .kinds import is_extra, is_flax_variable, is_of_flax, is_pytree
 
-NUMBERS = (bool, int, float, complex)
 Key = Any  # of a dict: any hashable; of a list or tuple: int; of an object: the name of an attribute
 
 
@@ -111,20 +108,6 @@ def _rebuilt(tree: Any, leaves: Mapping[str, Any], name: str, made: dict[int, An
     return made[id(tree)]
 
 
-def is_flat(state: Mapping[Any, Any]) -> bool:
-    """Return True for a dict that save_file takes as it is: without trees, numbers, None and keys of jax.random."""
-    return all(isinstance(name, str) for name in state) and not any(
-        isinstance(value, Mapping | list | tuple | None) or type(value) in NUMBERS or is_pytree(value) or is_key(value)
-        for name, value in state.items()
-        if type(value) is not np.ndarray and not is_extra(name)
-    )
-
-
-def is_extra(key: Key) -> bool:
-    """Return True for the key of an extra value, which may itself be a dict or a list."""
-    return isinstance(key, str) and key.rpartition(".")[2] == EXTRA
-
-
 def _refilled(mapping: Mapping[Any, Any], children: list[Any]) -> Any:
     """Return a copy of a mapping with other values: of its own class if that is a dict, and otherwise a dict."""
     items = dict(zip(mapping, children, strict=True))
@@ -133,32 +116,6 @@ def _refilled(mapping: Mapping[Any, Any], children: list[Any]) -> Any:
     made = copy.copy(mapping)
     made.update(items)
     return made
-
-
-def is_pytree(value: Any) -> bool:
-    """Return True for an object of a class that is registered with JAX as a pytree."""
-    jax = sys.modules.get("jax")
-    return jax is not None and value is not None and not jax.tree_util.all_leaves([value])
-
-
-def is_key(value: Any) -> bool:
-    """Return True for keys of jax.random, which are arrays of a dtype of their own."""
-    jax = sys.modules.get("jax")
-    return (
-        jax is not None
-        and isinstance(value, jax.Array | jax.ShapeDtypeStruct)
-        and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
-    )
-
-
-def is_flax_variable(value: Any) -> bool:
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(value, nnx.Variable)
-
-
-def _is_of_flax(value: Any) -> bool:
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(value, (nnx.Variable, nnx.Module, nnx.Pytree))
 
 
 def _pytree(value: Any) -> Node | None:
@@ -171,7 +128,7 @@ def _pytree(value: Any) -> Node | None:
         raise UnsupportedTypeError(f"a {type(value).__name__} cannot be read as a pytree: {error}") from error
     children = [(_key_of(path[-1]), child) for path, child in pairs]
     is_open = isinstance(value, Mapping | list | tuple)
-    return Node(children, structure.unflatten, is_open, is_flax_variable(value), _is_of_flax(value))
+    return Node(children, structure.unflatten, is_open, is_flax_variable(value), is_of_flax(value))
 
 
 def _key_of(entry: Any) -> Key:
