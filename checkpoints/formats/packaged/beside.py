@@ -33,6 +33,7 @@ class Beside:
     def __init__(self, model: Source) -> None:
         self._model = model
         self._files: dict[str, _File] = {}
+        self._paths: dict[str, str] = {}
         self.aliases: dict[str, Alias] = {}
 
     def add(self, tensor: StoredTensor, spec: TensorSpec) -> None:
@@ -63,9 +64,13 @@ class Beside:
             file.source.close()
 
     def _file_at(self, location: str, name: str) -> _File:
-        if location not in self._files:
-            self._files[location] = _File(self._path_of(location, name))
-        return self._files[location]
+        """Return the file at a location, opened once however it is written."""
+        if location not in self._paths:
+            self._paths[location] = self._path_of(location, name)
+        path = self._paths[location]
+        if path not in self._files:
+            self._files[path] = _File(path)
+        return self._files[path]
 
     def _path_of(self, location: str, name: str) -> str:
         """Return the path of a file in the folder of the model. Raises FormatError if it is anywhere else."""

@@ -138,16 +138,19 @@ def _initializers_in(window: Window, graph: Field) -> tuple[dict[str, StoredTens
             raise InvalidError(f"field {field.number} of the graph is written in a wrong way")
         if field.number == _INITIALIZER:
             tensor = tensor_in(window, field)
-            name, is_new = tensor.name, stored.setdefault(tensor.name, tensor) is tensor
+            name = tensor.name
         else:
             parts = [
                 part for part in fields_in(window, field.offset, field.size_bytes) if part.number == _SPARSE_VALUES
             ]
-            name = tensor_in(window, parts[0]).name if parts else ""
-            is_new = sparse.setdefault(name, reason := f"it is sparse, at byte {field.offset:,}") is reason
-        if not is_new or name in stored.keys() & sparse.keys():
+            tensor, name = None, tensor_in(window, parts[0]).name if parts else ""
+        if name in stored or name in sparse:
             raise InvalidError(f"two initializers are named {name!r:.200}")
-    return stored, dict.fromkeys(sparse, "it is a sparse tensor")
+        if tensor is not None:
+            stored[name] = tensor
+        else:
+            sparse[name] = "it is a sparse tensor"
+    return stored, sparse
 
 
 def _dtype_of(tensor: StoredTensor, package: ModuleType, unsupported: dict[str, str]) -> str | None:

@@ -15,7 +15,7 @@ _ONCE = (_TYPE, _SEGMENT, _NAME, _RAW, _LOCATION)
 _KEY, _VALUE = 1, 2
 # The fields with values of a type of their own, and whether these are bytes as in memory.
 _TYPED = {4: True, 5: False, 6: False, 7: False, 10: True, 11: False}
-_MOST_AXES = 1000
+_MOST_AXES = 64  # as in NumPy
 # The dtypes whose elements are packed without gaps, and the bits of an element.
 PACKED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 

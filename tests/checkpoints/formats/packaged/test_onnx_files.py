@@ -295,6 +295,14 @@ def test_places_that_are_not_in_the_file_are_errors(tmp_path: Path, entries: dic
         load_file(tmp_path / "m.onnx")
 
 
+def test_a_file_with_several_spellings_is_opened_once(tmp_path: Path):
+    (tmp_path / "x.bin").write_bytes(bytes(40))
+    tensors = [external(raw(f"x{n}", X), location="./" * n + "x.bin", offset=n) for n in range(24)]
+    (tmp_path / "m.onnx").write_bytes(file_of(*tensors))
+    with pytest.raises(CorruptError, match="'x2' has bytes that belong to another tensor"):
+        load_file(tmp_path / "m.onnx")
+
+
 def test_tensors_that_overlap_beside_the_model_take_no_more_memory_than_the_file(tmp_path: Path):
     (tmp_path / "x.bin").write_bytes(bytes(40))
     tensors = [external(raw(f"x{place}", X), location="x.bin", offset=place) for place in range(24)]
