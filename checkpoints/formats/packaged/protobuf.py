@@ -60,6 +60,9 @@ def fields_in(window: Window, offset: int, size_bytes: int) -> Iterator[Field]:
 
 def number_at(window: Window) -> int:
     """Return the next number of variable length: seven bits in each byte, the lowest first."""
+    number = window.small()
+    if number >= 0:
+        return number
     number = 0
     for place in range(_MOST_NUMBER_BYTES):
         byte = window.read(1)[0]

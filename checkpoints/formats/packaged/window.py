@@ -29,6 +29,14 @@ class Window:
         unpacked = self._structs[kind]
         return unpacked.unpack(self.read(unpacked.size))[0]
 
+    def small(self) -> int:
+        """Return the next byte if it is below 128 and in the window, else -1 without moving: most numbers are small."""
+        place = self.position - self._start
+        if 0 <= place < len(self._content) and self._content[place] < 0x80:
+            self.position += 1
+            return self._content[place]
+        return -1
+
     def read(self, size_bytes: int) -> bytes:
         """Return the next bytes."""
         place = self.position - self._start
