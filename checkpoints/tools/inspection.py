@@ -42,7 +42,8 @@ class Inspection:
     tensors: in the order of the state. extra: the values of `_extra_state` names. stored_bytes: the size of all
     tensors, counting shared memory once. fingerprint: equal for equal states in every format; None in foreign files,
     which have no digests either. unsupported: the entries that cannot be read, with the reason. has_checksums: whether
-    a foreign file has a CRC-32 of the bytes of every tensor. The tensors themselves are not checked: see verify().
+    a foreign file has a CRC-32 of the bytes of every tensor. expanded: whether shared memory is stored under each of
+    its names. The tensors themselves are not checked: see verify().
     """
 
     path: str
@@ -55,6 +56,7 @@ class Inspection:
     fingerprint: str | None
     unsupported: dict[str, str] = field(default_factory=dict)
     has_checksums: bool = False
+    expanded: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -71,9 +73,10 @@ class Inspection:
         return _CHECKSUMS if self.has_checksums else f"verified: no ({NO_DIGESTS})"
 
     def __str__(self) -> str:
+        note = ", which is expanded" if self.expanded else ""
         lines = [
             f"{printable(self.path)}: {self.format}, {counted(len(self.tensors), 'tensor')}, "
-            f"{self.stored_bytes:,} bytes ({self.file_bytes:,} in the file)",
+            f"{self.stored_bytes:,} bytes ({self.file_bytes:,} in the file{note})",
             self._check(),
         ]
         lines += rows_of(
@@ -103,6 +106,7 @@ def inspect(file: Any) -> Inspection:
             fingerprint=header.fingerprint,
             unsupported=dict(header.unsupported),
             has_checksums=header.fingerprint is None and header.is_checked,
+            expanded=bool(header.copies),
         )
 
 

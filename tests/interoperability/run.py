@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE))
 from cells import CELLS, Cell  # noqa: E402
 from environments import python_of, variables_of  # noqa: E402
 
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 for _module in sorted(path.stem for path in HERE.glob("cells_*.py")):
     importlib.import_module(_module)
 

@@ -115,6 +115,8 @@ def test_a_state_without_sharing_gives_the_same_bytes_expanded_or_not(path: Path
 def test_inspect_and_verify_report_the_state_and_not_its_copies(path: Path, plain: Path):
     saved(path)
     assert inspect(path).tensors == inspect(plain).tensors
+    assert "in the file, which is expanded" in str(inspect(path))
+    assert not inspect(plain).expanded
     assert verify(path).intact
 
 
