@@ -84,7 +84,12 @@ def _differences_in_model(model: Any, path: str) -> Iterator[str]:
     """Yield each difference after `path` is loaded into a copy of the model whose values were overwritten."""
     from ..core.nn.module.loading import LoadResult
 
-    twin = adapter_of(model).copy(model)
+    try:
+        twin = adapter_of(model).copy(model)
+    except Exception as error:  # of the framework, or of the user's class
+        first = str(error).partition("\n")[0]
+        yield f"a copy of the model cannot be made, to load into: {first} Pass its state_dict() instead."
+        return
     arrays = [array for array in state_of(twin).values() if isinstance(array, np.ndarray)]
     wiped = [np.zeros((), array.dtype) if array.any() else np.ones((), array.dtype) for array in arrays]
     for array, value in zip(arrays, wiped, strict=True):

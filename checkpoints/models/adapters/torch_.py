@@ -141,21 +141,24 @@ class _HostCopies:
 
     def array(self, name: str, value: Any) -> Any:
         """Return a tensor as an array, and any other value as it is."""
-        if not is_tensor(value) or why_not_plain(value) is not None or _is_on_host(value):
-            return memory_of(name, value) if is_tensor(value) else value
+        if not is_tensor(value):
+            return value
+        if why_not_plain(value) is None:
+            value = value.detach().resolve_conj().resolve_neg()  # which are in no memory; others stay as they are
+        if why_not_plain(value) is not None or _is_on_host(value):
+            return memory_of(name, value)
         try:
             storage = value.untyped_storage()
             place = value.device, storage.data_ptr()
             if place not in self._copies:
-                self._copies[place] = self._copy(storage)
-            on_host = _torch().empty(0, dtype=value.dtype)
-            on_host.set_(self._copies[place], value.storage_offset(), value.shape, value.stride())
+                self._copies[place] = storage, self._copy(storage)  # kept, so that no other gets its address
+            on_host = _torch().empty(0, dtype=value.dtype, device="cpu")
+            on_host.set_(self._copies[place][1], value.storage_offset(), value.shape, value.stride())
         except (NotImplementedError, RuntimeError) as error:
             raise UnsupportedTypeError(
                 f"{name!r} cannot be copied from the device {value.device}: {error}. Save a model on the CPU."
             ) from error
-        # A lazy conjugation is not in the memory.
-        return memory_of(name, on_host.conj() if value.is_conj() else on_host)
+        return memory_of(name, on_host)
 
     def _copy(self, storage: Any) -> Any:
         return _torch().UntypedStorage(storage.nbytes()) if self._blank else storage.cpu().clone()

@@ -106,6 +106,33 @@ def test_a_model_survives_a_round_trip(tied: Callable[[], Any]):
     assert_roundtrip(tied())
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_model_that_torch_cannot_copy_has_no_round_trip_but_its_state_has(torch: Any):
+    model = torch.nn.utils.weight_norm(torch.nn.Linear(2, 2))
+    model(torch.ones(1, 2))
+    with pytest.raises(AssertionError, match=r"a copy of the model cannot be made, .* Pass its state_dict\(\) instead"):
+        assert_roundtrip(model)
+    assert_roundtrip(model.state_dict())
+
+
+def test_a_lazy_conjugate_and_a_subclass_of_tensor_are_loaded(path: Path, torch: Any):
+    class Named(torch.Tensor):
+        pass
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.rand(3).as_subclass(Named))
+            self.register_buffer("conjugate", torch.view_as_complex(torch.rand(3, 2)).conj())
+            self.register_buffer("negative", torch.view_as_complex(torch.rand(3, 2)).conj().imag)
+
+    model, fresh = Net(), Net()
+    save_model(model, path)
+    load_model(fresh, path)
+    assert all(map(torch.equal, fresh.state_dict().values(), model.state_dict().values()))
+    assert fresh.conjugate.is_conj()
+
+
 def test_a_buffer_that_is_not_persistent_is_not_saved(path: Path, tied: Callable[[], Any]):
     save_model(tied(), path)
     assert "cache" not in load_file(path)
