@@ -177,7 +177,7 @@ class Storages:
             return packing.unpacked(memory.tobytes(), "F4").view(dtypes.numpy_dtype("F4")).reshape(spec.shape)
         values = np.ndarray(spec.shape, memory.dtype, memory.data, 0, placed.strides)
         values = np.conjugate(values) if tensor.is_conj else values
-        return np.ascontiguousarray(np.negative(values) if tensor.is_neg else values)
+        return np.array(np.negative(values) if tensor.is_neg else values, order="C")
 
     def _values(self, spec: TensorSpec, storage: str, low: int) -> np.ndarray:
         """Return the values of a C-contiguous tensor in a storage."""
