@@ -126,7 +126,8 @@ _HARMFUL = ("import", "open", "exec", "compile", "os", "subprocess", "pickle", "
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if _watched is not None and event.split(".")[0] in _HARMFUL:
         what = f"{event} {arguments}"[:200]
-        if "encodings" not in what:  # of Python, imported when an error shows a letter in another way
+        # Python imports an encoding to show a letter in an error; and modules of ours are imported when they are used.
+        if "encodings" not in what and "checkpoints" not in what:
             _watched.append(what)
 
 
