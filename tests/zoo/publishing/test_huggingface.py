@@ -213,3 +213,9 @@ def test_an_operation_without_a_counterpart_is_named():
     model = Computes(lambda x: F.mse_loss(x, x * 0))
     with pytest.raises(zoo.ExportError, match="The operation 'mse_loss' has no counterpart in the PyTorch code"):
         code_of(model, (trace(model, [IMAGE]), trace(model, other_batch([IMAGE]))), ["x"])
+
+
+def test_a_size_that_is_not_the_batch_but_follows_it_is_refused_where_no_operation_can_tell_it():
+    model = Computes(lambda x: x.reshape(-1, 1, 5)[:, :, :1].expand(-1, 2, 5) * 1 + x.reshape(-1, 1, 5))
+    with pytest.raises(zoo.ExportError, match="has a size that follows the batch, but is not it"):
+        code_of(model, (trace(model, [IMAGE]), trace(model, other_batch([IMAGE]))), ["x"])

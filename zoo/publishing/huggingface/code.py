@@ -58,7 +58,7 @@ class _Writer:
         operands = [self.value(pair) for pair in step.operands]
         given = {name: self._argument(value) for name, value in step.arguments.items()}
         if step.name in SIZED:
-            given["sizes"] = self._sizes(step.out)
+            given["sizes"] = self._sizes(step.out, most_others=0 if step.name == "expand" else 1)
         expression = TABLE[step.name](operands, given, step)
         used = _used(step)
         self._uses.subtract(used)
@@ -75,19 +75,22 @@ class _Writer:
             return f"w[{json.dumps(stored, ensure_ascii=False)}]"
         row = row_of(pair, self._batches)
         same = row.shape == pair[0].shape == pair[1].shape
-        return _constant(row) if same else f"{_constant(row)}.expand({self._sizes(pair)})"
+        return _constant(row) if same else f"{_constant(row)}.expand({self._sizes(pair, most_others=0)})"
 
     def _argument(self, value: Any) -> Any:
         if _is_pair(value):
             return self.value(value)
         return tuple(map(self._argument, value)) if type(value) is tuple else value
 
-    def _sizes(self, pair: Pair) -> str:
-        """Return the sizes of a result. Raises ExportError if several follow the batch in another way."""
+    def _sizes(self, pair: Pair, most_others: int) -> str:
+        """Return the sizes of a result, -1 for one that follows the batch in another way.
+
+        Raises ExportError if there are more than `most_others` of these.
+        """
         known = {self._batches: "batch"}
         found = [str(one) if one == other else known.get((one, other), "-1") for one, other in sizes_of(pair)]
-        if found.count("-1") > 1:
-            raise ExportError(f"A reshape to {pair[0].shape} has several sizes that follow the batch.")
+        if found.count("-1") > most_others:
+            raise ExportError(f"A result of shape {pair[0].shape} has a size that follows the batch, but is not it.")
         self.uses_batch |= "batch" in found
         return ", ".join(found)
 
