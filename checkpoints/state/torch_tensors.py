@@ -54,3 +54,8 @@ def why_not_plain(tensor: Any) -> str | None:
     if tensor.device.type == "meta":
         return "it is on the device meta, where tensors have no values. Use model.to_empty(device='cpu'), and fill it."
     return None
+
+
+def is_on_host(tensor: Any) -> bool:
+    """Return True if the values of a tensor are in memory that NumPy can see: not on a device, nor lazily negated."""
+    return tensor.device.type == "cpu" and not tensor.is_conj() and not tensor.is_neg()

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import UnsupportedTypeError
-from ...state import dtypes, sharing
-from ...state.torch_tensors import is_tensor, memory_of, why_not_plain
+from ...state import dtypes
+from ...state.torch_tensors import is_on_host, is_tensor, memory_of, why_not_plain
 from ...state.validation import EXTRA
 from .adapter import Adapter, Pair
+from .torch_ties import remade, tensors_of
 
 if TYPE_CHECKING:
     from ....core.commit.commit import Commit
@@ -69,7 +70,7 @@ class _Torch(Adapter):
         steps: list[Step] = []
         lacking: list[Pair] = []
         for pair in pairs:
-            made = _remade(model, pair, state)
+            made = remade(model, pair, state)
             if made is None:
                 lacking.append(pair)
             else:
@@ -80,7 +81,7 @@ class _Torch(Adapter):
         """Return a deep copy in which parameters that are views of one storage are views of one storage too."""
         storages: dict[int, Any] = {}
         copied = copy.deepcopy(model)
-        for (_, tensor), (_, twin) in zip(_tensors(model), _tensors(copied), strict=True):
+        for (_, tensor), (_, twin) in zip(tensors_of(model), tensors_of(copied), strict=True):
             storage = tensor.untyped_storage()
             place = storages.setdefault(storage._cdata, storage.clone())
             twin.data = tensor.detach().new_empty(0).set_(place, tensor.storage_offset(), tensor.shape, tensor.stride())
@@ -96,7 +97,7 @@ def _torch() -> Any:
 
 def add_write(name: str, tensor: Any, values: np.ndarray, commit: Commit) -> None:
     """Add to a commit the copy of values into a tensor, which may be on any device."""
-    if _is_on_host(tensor):
+    if is_on_host(tensor):
         commit.write(memory_of(name, tensor), values)
         commit.add(_steps_to_count(tensor))
     else:
@@ -126,10 +127,6 @@ def _checked_state(model: Any) -> dict[str, Any]:
     return state
 
 
-def _is_on_host(tensor: Any) -> bool:
-    return tensor.device.type == "cpu" and not tensor.is_conj() and not tensor.is_neg()
-
-
 class _HostCopies:
     """Tensors as NumPy arrays: their memory on the CPU, or one copy there of each storage on another device.
 
@@ -145,7 +142,7 @@ class _HostCopies:
             return value
         if why_not_plain(value) is None:
             value = value.detach().resolve_conj().resolve_neg()  # which are in no memory; others stay as they are
-        if why_not_plain(value) is not None or _is_on_host(value):
+        if why_not_plain(value) is not None or is_on_host(value):
             return memory_of(name, value)
         try:
             storage = value.untyped_storage()
@@ -223,7 +220,7 @@ def _set_extra_state(kind: str, name: str, module: Any, value: Any) -> None:
 def _memory_and_attributes(module: Any) -> list[Any]:
     """Return what an undo restores of a module: its attributes, its members and the memory of its tensors."""
     tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return [vars(module)] + [memory_of("", tensor) for tensor in tensors if _is_on_host(tensor)]
+    return [vars(module)] + [memory_of("", tensor) for tensor in tensors if is_on_host(tensor)]
 
 
 def _takes_part(model: Any, values: Iterable[Any]) -> bool:
@@ -256,7 +253,7 @@ def _add_own_load(model: Any, values: Mapping[str, Any], commit: Commit) -> None
     rest = {
         name: value.clone() if is_tensor(value) else copy.deepcopy(value)
         for name, value in before.items()
-        if not (is_tensor(value) and _is_on_host(value))
+        if not (is_tensor(value) and is_on_host(value))
     }
     commit.call(
         partial(_load_state_dict, model, state, strict),
@@ -273,59 +270,3 @@ def _load_state_dict(model: Any, state: dict[str, Any], strict: bool) -> None:
     except Exception as error:
         what = f"the state was refused by {type(model).__name__}.load_state_dict(): {type(error).__name__}: {error}"
         raise StateDictError(type(model).__name__, [what], "Check its hooks.") from error
-
-
-# --- ties
-
-
-def _remade(model: Any, pair: Pair, state: Mapping[str, Any]) -> list[Step] | None:
-    """Return steps that make a pair share memory in the model as in `state`, or None if the tensors do not fit.
-
-    A tie becomes one object under both names. A view keeps its object, in other memory.
-    """
-    tensors = dict(_tensors(model))
-    base, tensor = tensors.get(pair.partner), tensors.get(pair.name)
-    if base is None or tensor is None or not (_is_on_host(base) and _is_on_host(tensor)):
-        return None
-    whole, part = state[pair.partner], state[pair.name]
-    alias = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair).aliases.get(pair.name)
-    old = memory_of(pair.partner, base), memory_of(pair.name, tensor)
-    # If the kept tensor is the other one, or a storage, there is no tensor in the model to make a view of.
-    if alias is None or alias.kept != pair.partner or not _alike(old[0], whole) or not _alike(old[1], part):
-        return None
-    others = [memory_of(name, other) for name, other in tensors.items() if other is not tensor]
-    # New memory for this tensor would untie the tensors that share its memory now.
-    if old[0].strides != whole.strides or any(sharing.shares(old[1], other) for other in others):
-        return None
-    if alias.view is None and type(base) is type(tensor):
-        places = [name for name, other in tensors.items() if other is tensor]
-        # The last step keeps what is replaced alive while the others run, since a finalizer may be Python code.
-        return [*(_step_to_put(model, name, base) for name in places), (id, tensor)]
-    view = _placed(base, whole, part)
-    return None if view is None else [(setattr, tensor, "data", view)]
-
-
-def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
-
-
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype
-
-
-def _step_to_put(model: Any, name: str, tensor: Any) -> Step:
-    path, _, leaf = name.rpartition(".")
-    owner = model.get_submodule(path)
-    members = owner._parameters if leaf in owner._parameters else owner._buffers
-    return dict.__setitem__, members, leaf, tensor
-
-
-def _placed(base: Any, whole: np.ndarray, part: np.ndarray) -> Any:
-    """Return the view of `base` that corresponds to `part` as a view of `whole`, or None if torch has no such view."""
-    offset = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    steps = offset, *part.strides
-    if part.dtype != whole.dtype or any(step < 0 or step % part.itemsize for step in steps):
-        return None
-    offset, *strides = (step // part.itemsize for step in steps)
-    return base.detach().as_strided(part.shape, strides, base.storage_offset() + offset)

@@ -350,7 +350,7 @@ def test_a_model_without_plain_tensors_is_refused_by_name(
 def test_tensors_on_another_device_are_copied_once_and_loaded(
     path: Path, monkeypatch: pytest.MonkeyPatch, torch: Any, tied: Callable[[], Any]
 ):
-    monkeypatch.setattr(adapter, "_is_on_host", lambda tensor: False)  # the nearest to a device on every machine
+    monkeypatch.setattr(adapter, "is_on_host", lambda tensor: False)  # the nearest to a device on every machine
     model, fresh = tied(), tied()
     save_model(model, path)
     with open_checkpoint(path) as checkpoint:
