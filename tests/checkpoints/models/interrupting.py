@@ -38,14 +38,17 @@ class _Interrupt:
             sys.settrace(before)
 
 
-def ends_of_interrupted(load: Callable[[], Any], describe: Callable[[], Any], reset: Callable[[], Any]) -> list[Any]:
-    """Interrupt a load at up to 80 moments, each time from the same start, and return the different ends."""
+def ends_of_interrupted(
+    load: Callable[[], Any], describe: Callable[[], Any], reset: Callable[[], Any], moments: int
+) -> list[Any]:
+    """Interrupt a load at up to that many moments, each time from the same start, and return the different ends."""
     reset()
     counter = _Interrupt(None)
     counter.run(load)
     assert counter.count > 100
     ends: list[Any] = []
-    for at in range(1, counter.count + 1, -(-counter.count // 80)):
+    # The last ones too, at which the load has happened.
+    for at in {*range(1, counter.count, -(-counter.count // moments)), *range(counter.count - 8, counter.count + 1)}:
         reset()
         with suppress(KeyboardInterrupt):
             _Interrupt(at).run(load)
