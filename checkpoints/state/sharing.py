@@ -33,6 +33,7 @@ from .deferred import Deferred
 STORAGE = "statezoo.storage.{}"
 # The most that NumPy allows: 32 before 2.0.
 _MOST_AXES = getattr(np, "MAXDIMS", 64)
+_MOST_WORK = 1_000_000  # of np.shares_memory, about 40 ms
 _OWNS_DATA, _BASE, _DTYPE = attrgetter("flags.owndata"), attrgetter("base"), attrgetter("dtype")
 
 
@@ -189,7 +190,7 @@ def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[Member]]:
         member = members[position]
         active = [other for other in active if members[other].high > member.low]
         for other in active:
-            if _find(root, position) != _find(root, other) and np.shares_memory(member.array, members[other].array):
+            if _find(root, position) != _find(root, other) and _overlap(member.array, members[other].array):
                 first, last = sorted((_find(root, position), _find(root, other)))
                 root[last] = first
         active.append(position)
@@ -197,6 +198,17 @@ def sharing_groups(arrays: Mapping[str, np.ndarray]) -> list[list[Member]]:
     for position, member in enumerate(members):
         groups.setdefault(_find(root, position), []).append(member)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return True if two arrays have a byte in common, or if that would take long to find out: a file may make it so.
+
+    Arrays that count as overlapping are stored with the memory between them, which is right in any case.
+    """
+    try:
+        return np.shares_memory(a, b, max_work=_MOST_WORK)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _find(root: list[int], position: int) -> int:
