@@ -27,8 +27,8 @@ FREE_BYTES, BYTES_PER_BYTE = 48 << 20, 64
 MOST_CHILD_BYTES = 1280 << 20
 # These read no tensor, so damage in one is not their concern.
 _HEADER_ONLY = {"read_metadata", "inspect", "fingerprint"}
-# These report the damage or save the rest, instead of raising.
-_TOLERANT = {"verify", "repair"}
+# These report the damage, save the rest or keep the digests that show it, instead of raising.
+_TOLERANT = {"verify", "repair", "edit"}
 
 
 def read_all(reads: Sequence[Read], processes: int = 2) -> dict[Read, dict[str, Any]]:

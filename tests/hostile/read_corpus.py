@@ -57,6 +57,12 @@ def _convert(path: str, output: str) -> None:
     checkpoints.convert(path, f"{output}.npz")
 
 
+def _edit(path: str, output: str) -> None:
+    with checkpoints.open_checkpoint(path) as opened:
+        first = list(opened)[:1]
+    checkpoints.edit(path, drop=first, metadata={"edited": "yes"}, to=f"{output}.h5")
+
+
 def _fingerprint(path: str, output: str) -> None:
     checkpoints.fingerprint(path)
 
@@ -70,6 +76,7 @@ WAYS: dict[str, Callable[[str, str], None]] = {
     "verify": _verify,
     "repair": _repair,
     "convert": _convert,
+    "edit": _edit,
     "fingerprint": _fingerprint,
 }
 
