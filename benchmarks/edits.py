@@ -61,7 +61,7 @@ def ways(path: Path) -> dict[str, Callable[[], object]]:
         }
     return found | {
         "safetensors.numpy, load and save": lambda: safetensors.numpy.save_file(
-            safetensors.numpy.load_file(path), path, {"epoch": "8"}
+            safetensors.numpy.load_file(path), path.with_suffix(".theirs"), {"epoch": "8"}
         )
     }
 
