@@ -206,7 +206,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     Arrays that count as overlapping are stored with the memory between them, which is right in any case.
     """
     try:
-        return np.shares_memory(a, b, max_work=_MOST_WORK)
+        return np.shares_memory(a, b, max_work=_MOST_WORK)  # pyright: ignore[reportArgumentType]  NumPy takes any
     except np.exceptions.TooHardError:
         return True
 
