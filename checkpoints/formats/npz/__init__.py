@@ -21,8 +21,8 @@ floats: it returns them as raw bytes, `array.view(ml_dtypes.bfloat16)`. Ties and
 members of a zip archive cannot share their bytes. zipfile checks that each has its own name in front of its own bytes
 (since Python 3.11.8, 3.12.2).
 
-If the seal does not fit, another program may have written the archive again. Then the members are read as those of a
-foreign archive (see listing.py) and compared with the index.
+Without a seal, another program has written the archive again. Then the members are read as those of a foreign archive
+(see listing.py) and compared with the index.
 
 Source: numpy.lib.format and numpy.savez; for zip see structure.py.
 """
@@ -40,13 +40,13 @@ from ...state.manifest import TensorSpec
 from ...state.sharing import Alias
 from ...storage.source import Source
 from .. import Layout, Opened, Salvaged
-from ..archive import SIGNATURE
 from ..entries import InvalidError, encode, entries_text
 from ..recognise import cause_of
 from .index import VERSION, index_at_start, opened_from, parsed_index
 from .structure import (
     ALIGNMENT_BYTES,
     END,
+    FIRST,
     RESERVED,
     SEAL_BYTES,
     SUFFIX,
@@ -85,12 +85,16 @@ def lay_out(
 
 
 def matches(source: Source) -> bool:
-    """Return True if a file is an archive whose first member is a .npy file, or an empty archive."""
-    head = source.read(0, min(30, source.size_bytes))
-    if head.startswith(SIGNATURE) and len(head) == 30:
-        size_bytes = int.from_bytes(head[26:28], "little")
-        return source.read(30, min(size_bytes, source.size_bytes - 30)).endswith(SUFFIX.encode())
-    return head.startswith(_EMPTY) and source.size_bytes == END.size
+    """Return True if a file is an archive whose first member, after folders, is a .npy file, or an empty archive."""
+    name, place = b"/", 0
+    while name.endswith(b"/") and source.size_bytes >= place + 30:
+        head = source.read(place, 30)
+        if not head.startswith(FIRST):
+            break
+        name_bytes, extra_bytes = (int.from_bytes(head[start : start + 2], "little") for start in (26, 28))
+        name = source.read(place + 30, min(name_bytes, source.size_bytes - place - 30))
+        place += 30 + name_bytes + extra_bytes
+    return name.endswith(SUFFIX.encode()) or (source.size_bytes == END.size and source.read(0, 4) == _EMPTY)
 
 
 def open_source(source: Source) -> Opened:
@@ -108,20 +112,23 @@ def open_source(source: Source) -> Opened:
 
 
 def _open_sealed(source: Source) -> Opened | None:
-    """Return the content of one of our files, or None if the seal does not fit."""
+    """Return the content of one of our files, or None without a seal. Raises CorruptError if the seal does not fit."""
     if source.size_bytes < END.size + SEAL_BYTES:
         return None
     found = _SEALED.fullmatch(source.read(source.size_bytes - END.size - SEAL_BYTES, END.size + SEAL_BYTES))
-    text = index_at_start(source) if found else None
-    if found is None or text is None:
+    if found is None:
         return None
-    try:
-        opened = opened_from(text, source)
-    except InvalidError:
-        return None
+    text = index_at_start(source)
+    if text is None:
+        raise InvalidError("its index is not what was written")
+    opened = opened_from(text, source)
     spans = sorted((offset, offset + opened.tensors[name].size_bytes) for name, offset in opened.offsets.items())
     if _digest_of_rest(source, spans, source.size_bytes - 32) != found[1].decode():
-        return None
+        raise CorruptError(
+            f"{source.name} is damaged, or was changed by another program after it was saved: its structure is not "
+            "what was written. Use another copy of it. If it was changed on purpose, save the state again with "
+            "save_file, or write the archive again without its comment."
+        )
     opened.is_sealed = True
     return opened
 

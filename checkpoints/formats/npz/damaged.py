@@ -43,18 +43,20 @@ def salvage_npz(source: Source) -> Iterator[Salvaged]:
     with suppress(InvalidError, EOFError):
         yield from _by_index(source)
     with suppress(InvalidError, EOFError):
-        yield _by_members(source, source, members_of(source), _NO_INDEX)
+        yield _by_members(source, members_of(source), _NO_INDEX)
     members = _members_found(source)
     end = max((member.offset + member.stored_bytes for member in members.values()), default=0)
+    spliced = Spliced(source, max(end, source.size_bytes))
+    members = {name: member for name, member in members.items() if _is_readable(spliced, member)}
     try:
-        yield _by_members(source, Spliced(source, max(end, source.size_bytes)), members, _NO_LIST)
+        yield _by_members(spliced, members, _NO_LIST)
     except (InvalidError, EOFError) as error:
         raise CorruptError(f"the members of {source.name} are damaged: {error}.") from error
 
 
 def _by_index(source: Source) -> Iterator[Salvaged]:
     """Yield the content of the index with its manifest, then without. Yield nothing if there is no index."""
-    text = index_at_start(source)
+    text = index_at_start(source, check=False)
     if text is None:
         return
     opened = opened_from(text, source, _UNLIMITED)
@@ -69,12 +71,20 @@ def _by_index(source: Source) -> Iterator[Salvaged]:
     yield Salvaged(spliced, replace(opened, manifest=None), [*notes, _NO_MANIFEST], whole=False)
 
 
-def _by_members(source: Source, spliced: Source, members: Mapping[str, Member], note: str) -> Salvaged:
-    listing = listing_of(spliced, members)
+def _by_members(source: Source, members: Mapping[str, Member], note: str) -> Salvaged:
+    listing = listing_of(source, members)
     if not listing.arrays:
         raise InvalidError("none of them is an array")
     listing.arrays.pop(RESERVED, None)
-    return Salvaged(spliced, opened_of(spliced, listing), [note], whole=False)
+    return Salvaged(source, opened_of(source, listing), [note], whole=False)
+
+
+def _is_readable(source: Source, member: Member) -> bool:
+    try:
+        listing_of(source, {member.name: member})
+    except (InvalidError, EOFError):
+        return False
+    return True
 
 
 def _members_found(source: Source) -> dict[str, Member]:

@@ -6,7 +6,8 @@ The text is the literal of a Python dict, `{'descr': '<f4', 'fortran_order': Fal
 spaces and ended by a line break. `descr` is the dtype: byte order, kind and size; records have a list. Version 3 has
 UTF-8 text, for the names of fields. Python 2 wrote numbers such as `3L`.
 
-NumPy writes bfloat16 as `<V2` and the smaller floats of ml_dtypes as `<V1`, which does not say which of them it is.
+NumPy writes bfloat16 as `<V2`, float8_e5m2 as `<f1` and the other small floats of ml_dtypes as `<V1`, which does not
+say which of them it is. We write `<V1` for all of these, because NumPy does not read `<f1`.
 
 Source: numpy.lib.format.
 """
@@ -34,6 +35,7 @@ _PLAIN = re.compile(rf"\{{'descr': '([^'\\]+)', 'fortran_order': (True|False), '
 _LONG = re.compile(r"(?<=[0-9])L\b")
 _BFLOAT16, _SMALL_FLOAT = "<V2", "<V1"
 _NAMES = {np.dtype(numpy_name).str[1:]: name for name, numpy_name in dtypes.NUMPY.items()}  # "f4": "F32"
+_NAMES["f1"] = "F8_E5M2"  # which NumPy takes for a float of its own, and writes as such, but does not read
 _DESCR = {name: np.dtype(numpy_name).newbyteorder("<").str for name, numpy_name in dtypes.NUMPY.items()}
 _DESCR |= dict.fromkeys(dtypes.ML_DTYPES, _SMALL_FLOAT) | {"BF16": _BFLOAT16}
 _REASONS = {

@@ -8,13 +8,16 @@ from ...errors import VersionError
 from ...storage.source import Source
 from .. import Opened
 from ..entries import InvalidError, checked_entries, checked_metadata, parsed
-from .structure import index_member
+from .structure import index_checksum, index_member
 
 VERSION = 1
 
 
-def index_at_start(source: Source) -> bytes | None:
-    """Return the text of the index at the start of a file, or None if there is none."""
+def index_at_start(source: Source, check: bool = True) -> bytes | None:
+    """Return the text of the index at the start of a file, or None if there is none.
+
+    check: return None if it does not match its CRC-32, too.
+    """
     head = index_member(0)
     prefix = head.local(0)[:14]  # up to the checksum
     if source.size_bytes < head.end or source.read(0, len(prefix)) != prefix:
@@ -22,7 +25,9 @@ def index_at_start(source: Source) -> bytes | None:
     size_bytes = int.from_bytes(source.read(18, 4), "little") - len(head.header)
     if not 0 <= size_bytes <= source.size_bytes - head.end or index_member(size_bytes).end != head.end + size_bytes:
         return None
-    return source.read(head.end, size_bytes)
+    text = source.read(head.end, size_bytes)
+    expected = int.from_bytes(source.read(14, 4), "little")
+    return text if not check or index_checksum(text) == expected else None
 
 
 def opened_from(text: bytes, source: Source, size_bytes: int | None = None) -> Opened:

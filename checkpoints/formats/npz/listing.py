@@ -5,8 +5,8 @@ An array that is stored as it is in memory is read, or mapped, at its offset. Al
 ones may expand, together, to 128 times the size of the file plus 16 MiB.
 
 Arrays of Python objects are stored as a pickle, which is never loaded. They are listed as unsupported, with the reason,
-as are text, dates, records, raw bytes, and members that are not arrays. bfloat16 is read as NumPy writes it, `<V2`; the
-smaller floats are all `<V1`, which does not say which of them it is.
+as are text, dates, records, raw bytes, and members that are not arrays. bfloat16 and
+float8_e5m2 are read as NumPy writes them; the other small floats are all `<V1`, which does not say which of them it is.
 
 Before version 1, `convert` wrote plain arrays and `__statezoo__.npy`, a 0-d array of text: the JSON object
 `{"extra": {...}, "metadata": {...}}`.

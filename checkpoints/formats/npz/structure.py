@@ -19,6 +19,7 @@ from .header import header_of
 RESERVED = "__statezoo__"
 SUFFIX = ".npy"
 ALIGNMENT_BYTES = 64
+FIRST = b"PK\3\4"  # as the header of a member starts
 SEAL = b"statezoo.npz "
 SEAL_BYTES = len(SEAL) + 32
 END = Struct("<4sHHHHIIH")
@@ -70,7 +71,7 @@ class Member(NamedTuple):
         """Return everything before the data."""
         padding = self.offset - self.start - _LOCAL.size - len(self.name) - len(self.large) - len(self.header)
         extra = self.large + _ALIGNING.pack(_ALIGNING_ID, padding - 4, ALIGNMENT_BYTES).ljust(padding, b"\0")
-        return b"".join((_LOCAL.pack(b"PK\3\4", *self._common(crc32), len(extra)), self.name, extra, self.header))
+        return b"".join((_LOCAL.pack(FIRST, *self._common(crc32), len(extra)), self.name, extra, self.header))
 
     def listed(self, crc32: int, moved: int = 0) -> bytes:
         """Return the entry in the list of members. moved: by how much the member starts later."""
@@ -123,11 +124,16 @@ def index_member(text_bytes: int) -> Member:
     return Member.at(0, RESERVED, header_of(TensorSpec("U8", (text_bytes,))), text_bytes)
 
 
+def index_checksum(text: bytes) -> int:
+    """Return the CRC-32 of the content of the member that holds an index."""
+    return zlib.crc32(text, index_member(len(text)).checksum)
+
+
 def pieces_of(index: bytes, members: Mapping[str, Member], crc32: Mapping[str, int]) -> list[tuple[int, bytes]]:
     """Return everything but the tensors, as pairs of an offset and bytes. crc32: of the content of each member."""
     first = index_member(len(index))
     start = end = first.end
-    head = zlib.crc32(index, zlib.crc32(first.header))
+    head = index_checksum(index)
     pieces = [(0, first.local(head) + index)]
     listed = []
     for name, member in members.items():
