@@ -400,7 +400,7 @@ CONTENTS = {
     b"\x80\x04\x95pickled bytes": "a Python pickle, which is never loaded",
     b"\x93NUMPY\1\0": r"It looks like npy. Rename it to end in .npy",
     b"\x1f\x8b\x08 gzip": "a gzip archive",
-    b"GGUF\3\0\0\0\0\0\0\0": "a GGUF file",
+    b"GGUF\3\0\0\0\0\0\0\0": "It looks like gguf. Rename it to end in .gguf",
     b"just some text that is no checkpoint at all": "It looks like text. Pass the file that holds the tensors",
     b"\xff\xfe\xfd no text": "damaged or cut off",
 }
