@@ -67,7 +67,7 @@ damage: $(VENV)/.ready-test  ## damage files at random, 12,000 in each format, a
 # What is found is kept in build/fuzz, what breaks as build/fuzz/crash-...
 FUZZ_RUNS ?= 1000000
 fuzz: $(VENV)/.ready-fuzz  ## fuzz the readers, guided by coverage
-	@for format in safetensors hdf5 torch; do \
+	@for format in safetensors hdf5 torch npz; do \
 	  mkdir -p build/fuzz/$$format; \
 	  $(BIN)/python tests/fuzz/fuzz_$$format.py -runs=$(FUZZ_RUNS) -max_len=4096 -print_final_stats=1 \
 	    -dict=tests/fuzz/words.dict -artifact_prefix=build/fuzz/ build/fuzz/$$format tests/fuzz/corpus/$$format || exit 1; \

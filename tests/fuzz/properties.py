@@ -53,6 +53,7 @@ xxhash.xxh3_128_digest, xxhash.xxh3_128_hexdigest = _no_digest, _no_hexdigest  #
 
 from statezoo.checkpoints import CheckpointError, load_file, open_checkpoint, read_metadata  # noqa: E402
 from statezoo.checkpoints.formats import hdf5, known_formats  # noqa: E402
+from statezoo.checkpoints.formats.npz.structure import index_member  # noqa: E402
 from statezoo.checkpoints.formats.safetensors import packing  # noqa: E402
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -116,6 +117,21 @@ def check_torch(content: bytes) -> bool:
     return is_loaded
 
 
+def check_npz(content: bytes) -> bool:
+    """Return whether content loads: an archive, a .npy file, which is read alone and in an archive, or our index.
+
+    The index ends at a NUL, and data follow it. Raises AssertionError, or any other error that is a bug.
+    """
+    if content.startswith(b"PK"):
+        return _loads(content, 128, 16 << 20)
+    if not content.startswith(b"{"):
+        alone = content.startswith(b"\x93NUMPY") and _loads(content)
+        return _loads(_zip_of({b"x.npy": content})) or alone
+    index, _, data = content.partition(b"\0")
+    end = b"PK\5\6" + bytes(16) + (len(_ZEROS) + 13).to_bytes(2, "little") + b"statezoo.npz " + _ZEROS.encode()
+    return _loads(index_member(len(index)).local(_CRC32) + index + data + end)
+
+
 # Inputs that import all that any input does, before imports are watched.
 _WARM = (b"}.", b"", b"}X\1\0\0\0aC\1as.")
 _warm: list[object] = []
@@ -136,12 +152,16 @@ sys.addaudithook(_watch)
 
 def _archive_of(pickle: bytes) -> bytes:
     """Return an archive with a pickle and two storages of 24 bytes."""
+    return _zip_of({b"x/data.pkl": pickle, b"x/data/0": bytes(range(24)), b"x/data/1": bytes(24)})
+
+
+def _zip_of(contents: dict[bytes, bytes]) -> bytes:
     members = directory = b""
-    for name, content in ((b"x/data.pkl", pickle), (b"x/data/0", bytes(range(24))), (b"x/data/1", bytes(24))):
+    for name, content in contents.items():
         head = struct.pack("<HHHHHIIIHH", 10, 0, 0, 0, 0, _CRC32, len(content), len(content), len(name), 0)
         directory += b"PK\1\2\n\0" + head + struct.pack("<HHHII", 0, 0, 0, 0, len(members)) + name
         members += b"PK\3\4" + head + name + content
-    end = struct.pack("<HHHHIIH", 0, 0, 3, 3, len(directory), len(members), 0)
+    end = struct.pack("<HHHHIIH", 0, 0, len(contents), len(contents), len(directory), len(members), 0)
     return members + directory + b"PK\5\6" + end
 
 
@@ -151,10 +171,10 @@ def _around_manifest(manifest: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(range(27))
 
 
-def _loads(content: bytes, most_expansion: int = 2) -> bool:
+def _loads(content: bytes, most_expansion: int = 2, free_bytes: int = 0) -> bool:
     """Read the content in each way, check that the results are equal, and return whether it loads.
 
-    most_expansion: how many bytes of arrays a byte may give. Two elements of F4 are packed into a byte.
+    most_expansion: how many bytes of arrays a byte may give, besides `free_bytes`. A byte has two elements of F4.
     """
     try:
         loaded = load_file(content)
@@ -164,7 +184,7 @@ def _loads(content: bytes, most_expansion: int = 2) -> bool:
         return False
     arrays = {name: value for name, value in loaded.items() if isinstance(value, np.ndarray)}
     owned = {id(owner): owner.nbytes for owner in map(_owner, arrays.values())}
-    assert sum(owned.values()) <= most_expansion * len(content)
+    assert sum(owned.values()) <= most_expansion * len(content) + free_bytes
     mapped = load_file(content, mmap=True)
     read_metadata(content)
     with open_checkpoint(content) as opened:

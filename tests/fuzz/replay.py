@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from properties import check_hdf5, check_safetensors, check_torch
+from properties import check_hdf5, check_npz, check_safetensors, check_torch
+
+CHECKS = {"safetensors": check_safetensors, "hdf5": check_hdf5, "torch": check_torch, "npz": check_npz}
 
 if __name__ == "__main__":
-    for name, check in {"safetensors": check_safetensors, "hdf5": check_hdf5, "torch": check_torch}.items():
+    for name, check in CHECKS.items():
         loads = []
         for path in sorted(Path(sys.argv[1], name).glob("*")):
             try:

@@ -17,7 +17,7 @@ def replayed(folder: str) -> str:
 
 def test_every_input_in_the_corpus_loads_or_is_refused_with_a_checkpoint_error():
     counts = re.findall(r"(\w+): (\d+) load, (\d+) are refused", replayed("corpus"))
-    assert [name for name, *_ in counts] == ["safetensors", "hdf5", "torch"]
+    assert [name for name, *_ in counts] == ["safetensors", "hdf5", "torch", "npz"]
     assert all(int(loads) > 4 and int(refused) > 4 for _, loads, refused in counts)
 
 

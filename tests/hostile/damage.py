@@ -81,6 +81,19 @@ def _save_with_h5py(path: Path) -> None:
         file["layer"].attrs["names"] = ["weight", "tied"]
 
 
+def _save_with_numpy(path: Path) -> None:
+    arrays = {
+        "weight": np.arange(600.0).reshape(20, 30),
+        "turned": np.asfortranarray(np.ones((3, 4))),
+        "big": np.arange(9, dtype=">i4"),
+    }
+    np.savez(path, **arrays)
+
+
+def _save_compressed_with_numpy(path: Path) -> None:
+    np.savez_compressed(path, weight=np.arange(600.0).reshape(20, 30), bias=np.ones(30, np.float32))
+
+
 def _save_shards(path: Path) -> None:
     save_file(a_state(), path, METADATA, max_shard_size=300)
 
@@ -168,6 +181,10 @@ class Kind(NamedTuple):
 KINDS = {
     "safetensors": Kind(".safetensors", _save, True, 1),
     "HDF5": Kind(".h5", _save, True, 1),
+    "npz": Kind(".npz", _save, True, 1),
+    "npz of several blocks": Kind(".npz", _save_large, True, 0.5),
+    "npz of NumPy": Kind(".npz", _save_with_numpy, False, 0.5),
+    "npz of NumPy, compressed": Kind(".npz", _save_compressed_with_numpy, False, 0.5),
     "safetensors of several blocks": Kind(".safetensors", _save_large, True, 0.5),
     "HDF5 of several blocks": Kind(".h5", _save_large, True, 0.5),
     "shards": Kind(".safetensors", _save_shards, True, 0.5, lambda path: sorted(path.parent.iterdir())),

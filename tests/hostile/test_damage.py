@@ -7,6 +7,10 @@ pytestmark = pytest.mark.slow
 COUNTS = {
     "safetensors": 1200,
     "HDF5": 600,
+    "npz": 600,
+    "npz of several blocks": 300,
+    "npz of NumPy": 300,
+    "npz of NumPy, compressed": 300,
     "safetensors of several blocks": 400,
     "HDF5 of several blocks": 300,
     "shards": 720,  # number 718 leaves only the end of the manifest, in the text before it

@@ -142,7 +142,8 @@ FILES = [
     *(
         HostileFile(f"{title} as {suffix[1:]}", suffix, make, cause)
         for title, (make, cause) in KINDS.items()
-        for suffix in (".safetensors", ".h5")
+        for suffix in (".safetensors", ".h5", ".npz")
+        if (make, suffix) != (_npz, ".npz")
     ),
     HostileFile(
         "an h5 file named so", ".safetensors", _of_format(".h5"), r"It looks like hdf5. Rename it to end in .h5"
