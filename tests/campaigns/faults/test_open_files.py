@@ -14,7 +14,7 @@ OLD = {"bias": np.arange(7.0), "weight": np.arange(60_000.0).reshape(200, 300)}
 NEW = {"other": np.ones(9), "weight": np.full((10, 10), 2.0)}
 
 
-@pytest.fixture(params=[".safetensors", ".h5"])
+@pytest.fixture(params=[".safetensors", ".h5", ".npz"])
 def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     path = tmp_path / f"state{request.param}"
     save_file(OLD, path)
