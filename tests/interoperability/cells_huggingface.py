@@ -47,7 +47,8 @@ def _from_pretrained(folder: Path, kind: str) -> str:
     model, tokens = gpt2()
     saved(model, folder, kind)
     model.config.save_pretrained(folder)
-    loaded, about = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    results: Any = GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
+    loaded, about = results
     assert not about["missing_keys"], about
     assert not about["unexpected_keys"], about
     with torch.no_grad():

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints.formats.archive import content_of, members_of
@@ -54,6 +54,7 @@ def refused(content: bytes) -> str:
     return str(caught.value)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(min_size=1).filter(lambda name: "\0" not in name), st.binary()),
     st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]),

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from h5py import h5o, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_128_hexdigest
 
@@ -66,6 +66,7 @@ TENSORS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(tensors=st.dictionaries(NAMES.map(".".join), TENSORS, max_size=30), data=st.data())
 def test_libhdf5_finds_the_datasets_and_hard_links_as_laid_out(tensors: dict[str, TensorSpec], data: st.DataObject):
     free = NAMES.map(".".join).filter(lambda name: name not in tensors)

@@ -131,8 +131,8 @@ def test_a_keras_normalization_without_a_scale_is_not_taken_for_one_without_a_sh
 @pytest.mark.parametrize("path", ["", "transformer.h.0."], ids=["a block", "a model"])
 def test_a_gpt2_block_gives_the_same_outputs_here(tmp_path: Path, path: str):
     import torch
-    from transformers import GPT2Config
-    from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+    from transformers import GPT2Config  # pyright: ignore[reportMissingImports]
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Block  # pyright: ignore[reportMissingImports]
 
     config = GPT2Config(n_embd=WIDTH, n_head=HEADS, n_layer=1, n_inner=HIDDEN)
     config._attn_implementation = "eager"

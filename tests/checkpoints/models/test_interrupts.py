@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interrupting import ends_of_interrupted
+from interrupted_loads import ends_of_interrupted
 
 from statezoo.checkpoints import fingerprint, load_model, save_model
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn_torch_models import Spec, bits_of, build, sharing_of, specs
 from hypothesis import given, settings
-from torch_models import Spec, bits_of, build, sharing_of, specs
 
 from statezoo import core
 from statezoo.checkpoints import (

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.checkpoints import (
@@ -382,6 +382,7 @@ PROGRESS = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(PROGRESS)
 def test_any_progress_survives_a_round_trip_through_json(value: Any):
     back = from_json(json.loads(json.dumps(to_json(value, "progress"), allow_nan=False)))
