@@ -7,7 +7,7 @@ from statezoo import checkpoints
 from statezoo.checkpoints import CheckpointError
 from statezoo.scripts.verbs import Outcome, Verb, add_json, json_text, outcome, progress
 
-FILE = "a .safetensors or .h5 file, or the index or the folder of a sharded checkpoint"
+FILE = "a checkpoint (.safetensors, .h5, .npz, .pt, .keras, .gguf, ...), or the index or the folder of a sharded one"
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         metavar="NAME|FILE",
-        help=f"{NAME}; or a .safetensors or .h5 file, or the index or the folder of a sharded checkpoint. For a file "
+        help=f"{NAME}; or a checkpoint, or the index or the folder of a sharded one. For a file "
         "with the name of a model, write ./NAME",
     )
     parser.add_argument("--metrics", action="store_true", help="also recompute the metrics on an entry's card")

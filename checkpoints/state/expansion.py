@@ -18,7 +18,7 @@ from . import dtypes
 from .deferred import Deferred
 from .sharing import Alias, Packed, View
 
-# The largest size of a storage, as a multiple of the bytes of its slices: whoever loads a file rebuilds its storages.
+# The largest size of a storage, as a multiple of the bytes of its slices: a reader rebuilds the storages of a file.
 _MOST_GAPS = 16
 
 

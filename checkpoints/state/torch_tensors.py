@@ -1,4 +1,4 @@
-"""PyTorch tensors as NumPy arrays. PyTorch is not imported here: whoever has a tensor has imported it."""
+"""PyTorch tensors as NumPy arrays. PyTorch is not imported here: a program that has a tensor has imported it."""
 
 from __future__ import annotations
 

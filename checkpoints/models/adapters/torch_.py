@@ -1,4 +1,4 @@
-"""torch.nn.Module. PyTorch is not imported here: whoever has a module has imported it.
+"""torch.nn.Module. PyTorch is not imported here: a program that has a module has imported it.
 
 The state is that of `model.state_dict()`: parameters, persistent buffers and extra state, under PyTorch's names. A
 tensor on the CPU is its own memory as a NumPy array, so ties and views are found, and nothing is copied. The memory of
