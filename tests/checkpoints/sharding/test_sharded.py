@@ -92,7 +92,7 @@ def test_links_to_files_elsewhere_are_followed_as_in_the_hub_cache(folder: Path,
 
 NAMES = [
     "../x.safetensors", "..", "/etc/passwd", "/x.safetensors", "a/x.safetensors", "a\\x.safetensors",
-    "..\\x.safetensors", "x.bin", "x.safetensors.bin", "x", "", "x\0.safetensors", "https://x.org/x.safetensors",
+    "..\\x.safetensors", "x.h5", "x.safetensors.bak", "x", "", "x\0.safetensors", "https://x.org/x.safetensors",
     None, 3, ["x.safetensors"], {"x": "y"}, True,
 ]  # fmt: skip
 
