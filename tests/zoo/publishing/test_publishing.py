@@ -46,7 +46,7 @@ def test_an_entry_without_an_onnx_file_says_why(
     def refuse(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(publishing, "export", refuse)
+    monkeypatch.setattr(publishing, "export_onnx", refuse)
     entry = open_entry(zoo.publish(tiny_run, tmp_path))
     assert "model.onnx" not in entry.manifest["files"]
     assert entry.manifest["onnx"] == {"missing": str(error)}

@@ -477,7 +477,7 @@ def test_save_every_must_be_positive(tiny_recipe: zoo.Recipe, tmp_path: Path, st
 
 
 def test_an_unknown_format_is_refused(tiny_recipe: zoo.Recipe, tmp_path: Path):
-    with pytest.raises(zoo.RunError, match="The format of a run must be safetensors or hdf5, not 'pickle'"):
+    with pytest.raises(zoo.RunError, match="The format of a run must be safetensors, hdf5 or npz, not 'pickle'"):
         zoo.train(tiny_recipe, tmp_path / "run", format="pickle")
 
 

@@ -167,8 +167,8 @@ def claimed(out: Path, recipe: Recipe, resume: bool, format: str) -> Iterator[Ru
         refuse_read_only(form, format)
         format = form.name
     except FormatError as error:
-        known = " or ".join(form.name for form in written_formats())
-        raise RunError(f"The format of a run must be {known}, not {format!r}.") from error
+        *others, last = [form.name for form in written_formats()]
+        raise RunError(f"The format of a run must be {', '.join(others)} or {last}, not {format!r}.") from error
     try:
         make_folders(out)
     except OSError as error:
