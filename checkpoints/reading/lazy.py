@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import UnknownTensorError, UnsupportedTypeError
+from ..errors import UnknownTensorError, UnsupportedTypeError, enough_memory
 from ..state import dtypes
 from ..state.deferred import Deferred
 from ..state.manifest import TensorSpec
@@ -37,6 +37,10 @@ class LazyTensor(Deferred):
 
     def __getitem__(self, key: Any) -> Any:
         """Return tensor[key] as NumPy would, in new memory. Raises CorruptError, IndexError or ClosedError."""
+        with enough_memory(f"{self.name!r} of {self._reader.header.name} was not read", "Read a smaller part of it."):
+            return self._read(key)
+
+    def _read(self, key: Any) -> Any:
         if self._alias is None:
             return self._reader.whole(self.name) if key is Ellipsis else self._reader.part_of(self.name, key)
         # A view may repeat its elements so often that only its memory, not its values, fits into memory.

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from ..errors import ClosedError, CorruptError, FormatError, ReadError, enough_memory
+from ..errors import ClosedError, CorruptError, FormatError, ReadError
 from ..state import dtypes
 from ..state.digests import BYTES, Hasher, block_bytes_of, blocks_of, digest_of_blocks
 from ..state.manifest import TensorSpec
@@ -131,7 +131,6 @@ class Reader:
             digests = streams.digests_of(memory, wanted)
         return streams.map_tensors(memory, wanted), digests
 
-    @enough_memory("the tensor was not read", "Read a part of it.")
     def whole(self, name: str) -> np.ndarray:
         """Return one tensor, and check it while reading."""
         part = self._part(name)
@@ -145,7 +144,6 @@ class Reader:
         self._compare_checksum(part, name, arrays[name])
         return arrays[name]
 
-    @enough_memory("the tensor was not read", "Read a smaller part of it.")
     def part_of(self, name: str, key: Any, view: View | None = None) -> Any:
         """Return tensor[key], or view[key] for a view of the tensor. Read and check little more than that.
 

@@ -79,7 +79,11 @@ def _deferred(reader: Reader, union: Union, kept: str, memory: Mapping[str, np.n
     end = start + union.high - union.low
 
     def make() -> np.ndarray:
-        return union.moved(reader.whole(kept).reshape(-1).view(np.uint8)[start:end]).stored()
+        content = reader.whole(kept).reshape(-1).view(np.uint8)[start:end]
+        if any(repeats_elements(member.array) for member in union.members):
+            # Its elements may be far more than its bytes, so the bytes between them are kept instead of zeros.
+            return np.frombuffer(content.tobytes().ljust(-(-len(content) // 8) * 8, b"\0"), "<u8")
+        return union.moved(content).stored()
 
     return Deferred((-(-(end - start) // 8),), "<u8", make)
 

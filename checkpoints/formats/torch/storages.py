@@ -164,7 +164,7 @@ class Storages:
             spec = TensorSpec("F4", (*spec.shape[:-1], 2 * spec.shape[-1]))
         self._made_bytes += spec.size_bytes
         if self._made_bytes > 2 * self._source.size_bytes:
-            self._opened.unsupported[name] = "with the conjugates before it, it takes far more bytes than the file"
+            self._opened.unsupported[name] = "with those before, it takes far more bytes than the file"
             return
         self._opened.tensors[name] = spec
         self._add_checksum(name, self._members[tensor.storage])
