@@ -95,7 +95,7 @@ def test_a_layer_in_two_places_takes_no_two_values(path: Path, mx: Any, net: Any
 
 def test_every_mismatch_is_in_one_error_and_nothing_changes(path: Path, mx: Any, net: Any):
     state = load_state(net(0), path)
-    state["norm.bais"] = state.pop("norm.bias")
+    state["norm.biasx"] = state.pop("norm.bias")
     state["layers.1.bias"] = np.zeros(7, np.float32)
     save_file(state, path)
     fresh = net(1)
@@ -103,7 +103,7 @@ def test_every_mismatch_is_in_one_error_and_nothing_changes(path: Path, mx: Any,
     with pytest.raises(MismatchError) as caught:
         load_model(fresh, path)
     assert "layers.1.bias  is (7,) in the file, (3,) in the model" in str(caught.value)
-    assert "norm.bais      is not in the model; did you mean norm.bias?" in str(caught.value)
+    assert "norm.biasx      is not in the model; did you mean norm.bias?" in str(caught.value)
     assert values(fresh) == before
 
 
