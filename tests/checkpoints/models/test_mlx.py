@@ -103,7 +103,7 @@ def test_every_mismatch_is_in_one_error_and_nothing_changes(path: Path, mx: Any,
     with pytest.raises(MismatchError) as caught:
         load_model(fresh, path)
     assert "layers.1.bias  is (7,) in the file, (3,) in the model" in str(caught.value)
-    assert "norm.biasx      is not in the model; did you mean norm.bias?" in str(caught.value)
+    assert "norm.biasx     is not in the model; did you mean norm.bias?" in str(caught.value)
     assert values(fresh) == before
 
 
