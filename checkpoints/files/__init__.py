@@ -262,10 +262,13 @@ def open_header(file: Any, dequantize: bool = False) -> Header:
     if not isinstance(file, str | os.PathLike):
         return open_one(file, None, dequantize)
     path = os.fsdecode(file)
-    while True:
+    # A writer may replace a file by shards, or shards by a file, each time that this looks.
+    for looks_left in range(MOST_LOOKS, -1, -1):
         try:
             return open_one(path, _format_to_read(path), dequantize)
         except MissingFileError:
+            if not looks_left:  # the file is there, and a file that its codec needs is not
+                raise
             if not _is_saved(path):
                 target = os.path.realpath(path)
                 if not (os.path.islink(path) and _is_saved(target)):
@@ -284,6 +287,7 @@ def open_header(file: Any, dequantize: bool = False) -> Header:
                 raise
         if (header := open_sharded(path)) is not None:
             return header
+    raise ReadError(f"{path} was replaced each time while it was opened. Try again.")
 
 
 def _format_to_read(path: str) -> Format:

@@ -12,6 +12,7 @@ from statezoo.checkpoints import (
     CorruptError,
     FormatError,
     History,
+    MissingFileError,
     convert,
     diff,
     fingerprint,
@@ -26,7 +27,8 @@ from statezoo.checkpoints import (
     verify,
 )
 from statezoo.checkpoints import formats as registry
-from statezoo.checkpoints.formats import Format, known_formats, register, written_formats
+from statezoo.checkpoints.formats import Format, Opened, known_formats, register, written_formats
+from statezoo.checkpoints.storage.source import Source
 from statezoo.checkpoints.testing import assert_roundtrip
 from statezoo.core import Linear
 
@@ -131,3 +133,18 @@ def test_the_module_of_a_format_is_not_imported_to_look_at_a_file_that_starts_di
         load_file(b"something else")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         load_file(b"ABSENT content")
+
+
+def test_a_format_that_misses_a_file_of_its_own_is_an_error_and_not_an_endless_loop(path: Path):
+    class Incomplete(ReadOnly):
+        looks = 0
+
+        def open_source(self, source: Source) -> Opened:
+            self.looks += 1
+            assert self.looks < 1000, "the file is opened without end"
+            raise MissingFileError("its tensors are in a file that is missing.")
+
+    register(Format("incomplete", (".incomplete",), Incomplete(), writes=False))
+    path = path.rename(path.with_suffix(".incomplete"))
+    with pytest.raises(MissingFileError, match=r"its tensors are in a file that is missing"):
+        load_file(path)
