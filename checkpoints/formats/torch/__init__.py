@@ -30,7 +30,7 @@ from ..archive import Member, content_of, members_of
 from ..entries import InvalidError
 from ..recognise import cause_of
 from .arrays import Inline, inline_of
-from .flattening import ROOT, flattened, is_plain
+from .flattening import ROOT, AmbiguousError, flattened, is_plain
 from .pickles import Made, Name, Persistent, read_pickle
 from .storages import Storages
 from .tensors import Tensor, UnreadableError, plain_value_of, tensor_of, whole_storage_of
@@ -57,6 +57,11 @@ def open_source(source: Source) -> Opened:
             raise InvalidError(f"it has no member {_PICKLE[1:]} in a folder")
         _refuse_others(source, folder, members)
         return _opened(source, folder, members)
+    except AmbiguousError as error:
+        raise FormatError(
+            f"{source.name} cannot be read by names: {error}. Load it with torch.load(path, weights_only=True), rename "
+            "one of them, and save it again with torch.save."
+        ) from error
     except (InvalidError, EOFError) as error:
         reason = str(error) or "it was cut off while it was read"
         raise CorruptError(

@@ -31,11 +31,16 @@ _LONG = 1000
 _DIGITS_PER_BIT = 0.302
 
 
+class AmbiguousError(InvalidError):
+    """Two values of a file that get the same name. The file is valid all the same."""
+
+
 def flattened(root: Any, pickle_bytes: int) -> Iterator[tuple[str, Any]]:
     """Yield each value that is not in turn a dict or a list, with its name.
 
     root: what a pickle describes (see pickles.py). pickle_bytes: the size of the pickle.
-    Raises InvalidError if it describes far more than it holds, is nested too deeply, or has two values of one name.
+    Raises InvalidError if it describes far more than it holds or is nested too deeply, AmbiguousError if it has two
+    values of one name.
     """
     budget, names = _Budget(pickle_bytes), set[str]()
     children = _children_of(root)
@@ -56,7 +61,7 @@ def flattened(root: Any, pickle_bytes: int) -> Iterator[tuple[str, Any]]:
             levels.append((f"{name}.", iter(children)))
             continue
         if name in names:
-            raise InvalidError(f"two of its values have the name {name!r:.200}")
+            raise AmbiguousError(f"two of its values have the name {name!r:.200}")
         names.add(name)
         budget.spend(_letters_of(value))
         if children is not None:
@@ -160,13 +165,13 @@ _DICTS = {Name("collections", name) for name in ("OrderedDict", "defaultdict", "
 def _by_text(pairs: Pairs) -> list[tuple[str, Any]]:
     """Return the values with their keys as text. Of two values with one key, the last one counts, as in Python.
 
-    Raises InvalidError if two different keys have one text.
+    Raises AmbiguousError if two different keys have one text.
     """
     found: dict[str, tuple[type, Any]] = {}
     for number, (key, value) in enumerate(pairs):
         text = _text_of(key, number)
         if text in found and found[text][0] is not type(key):
-            raise InvalidError(f"two of its values have the name {text!r:.200}")
+            raise AmbiguousError(f"two of its values have the name {text!r:.200}")
         found[text] = type(key), value
     return [(text, value) for text, (_, value) in found.items()]
 

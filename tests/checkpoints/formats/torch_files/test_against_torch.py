@@ -11,7 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from statezoo.checkpoints import convert, diff, fingerprint, load_file, load_model, open_checkpoint, save_file, verify
+from statezoo.checkpoints import (
+    CorruptError,
+    FormatError,
+    convert,
+    diff,
+    fingerprint,
+    load_file,
+    load_model,
+    open_checkpoint,
+    save_file,
+    verify,
+)
 from statezoo.checkpoints.state.sharing import repeats_elements
 from statezoo.core import Linear, Sequential
 
@@ -204,3 +215,12 @@ def test_names_of_the_folder_in_the_archive_may_be_any(tmp_path: Path):
     for name in ("模型 état.pt", "a b.c.bin", "x"):
         torch.save({"w": torch.ones(3)}, tmp_path / name)
         assert load_file((tmp_path / name).read_bytes())["w"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["keys of two types", "a dot in a key"])
+def test_two_values_of_one_name_are_an_error_that_says_to_rename_one(tmp_path: Path, number: int):
+    one = torch.ones(1)
+    torch.save([{1: one, "1": one}, {"a.b": one, "a": {"b": one}}][number], tmp_path / "x.pt")
+    with pytest.raises(FormatError, match=r"two of its values have the name .*torch\.load.* rename one") as caught:
+        load_file(tmp_path / "x.pt")
+    assert not isinstance(caught.value, CorruptError)
