@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a shard by an absolute path": (_naming("/etc/passwd.safetensors"), ELSEWHERE),
     "a shard on another drive": (_naming("C:\\x.safetensors"), ELSEWHERE),
     "a shard with a NUL in its name": (_naming("x\0.safetensors"), ELSEWHERE),
-    "a shard that is a pickle": (_naming("pytorch_model.bin"), ELSEWHERE),
+    "a shard that is a pickle": (_naming("model.pkl"), ELSEWHERE),
     "a shard that is the index": (_naming("a-shard-that-is-the-index" + SUFFIX), ELSEWHERE),
     "a shard that is a number": (_naming(3), ELSEWHERE),
     "a shard of a huge name": (_naming("a" * 100_000 + ".safetensors"), ELSEWHERE),
