@@ -69,7 +69,7 @@ def open_source(source: Source) -> Opened:
     beside = Beside(source)
     try:
         if not source.size_bytes:
-            raise InvalidError("it is empty")
+            raise InvalidError("it has no graph")
         package = required("onnx", source.name)
         return _opened(source, package, beside)
     except (InvalidError, EOFError) as error:

@@ -23,7 +23,7 @@ def model(*initializers: bytes) -> bytes:
 # Files that are not valid, and a part of what the error says.
 FLOATS = field(2, 1) + field(8, b"x")
 HOSTILE: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "it is empty"),
+    "nothing": (b"", r"it has no graph\. It is empty"),
     "no graph": (field(1, 9), "it has no graph"),
     "two graphs": (model() + field(7, b""), "it has 2 graphs"),
     "a graph that is a number": (field(1, 9) + field(7, 3), "field 7 of the model is written in a wrong way"),
