@@ -9,6 +9,8 @@ from ..storage.source import Source
 from . import format_like
 
 _HEAD_BYTES = 512
+# The record that ends a zip archive starts at most this far from the end of the file, with the longest comment.
+_ZIP_START, _ZIP_END, _ZIP_END_BYTES = b"PK\3\4", b"PK\5\6", 22 + 0xFFFF
 
 _CONVERT = "Load it with the library that wrote it, and pass the arrays to save_file."
 _PICKLE = "A pickle can run any code. If you trust it, load it with pickle, and pass the arrays to save_file."
@@ -59,12 +61,16 @@ def cause_of(source: Source, expected: str = "") -> str:
             return f"It {unread}"
         form = format_like(source)
         head = source.read(0, min(_HEAD_BYTES, source.size_bytes))
+        tail_bytes = min(_ZIP_END_BYTES, source.size_bytes) if head.startswith(_ZIP_START) else 0
+        tail = source.read(source.size_bytes - tail_bytes, tail_bytes)
     except EOFError:
         return f"It was cut off while it was read. {AGAIN}"
     if form is not None and form.name != expected:
-        return f"It looks like {form.name}. Rename it to end in {form.suffix}."
+        return f"It looks like a file in the {form.name} format. Rename it to end in {form.suffix}."
     if form is not None:
         return f"It may be damaged or cut off. {AGAIN}"
+    if tail and _ZIP_END not in tail:
+        return f"It is a zip archive without its end, as after a download that was cut off. {AGAIN}"
     for number, (pattern, what, advice) in enumerate(_PATTERNS):
         if number == _MISTAKES and not expected and (unread := text_by_name(source.name)) is not None:
             return f"It {unread}"

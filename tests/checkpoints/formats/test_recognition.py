@@ -1,6 +1,7 @@
 """A file is what its content says: a wrong or unknown suffix is an error that says which one it should have."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ def test_the_suffix_of_another_format_is_an_error_that_names_the_right_one(tmp_p
     (tmp_path / f"a{suffix}").rename(tmp_path / f"a{wrong}")
     for read in (load_file, open_checkpoint, inspect, verify):
         with pytest.raises(
-            CorruptError, match=rf"It looks like {format_named(suffix).name}\. Rename it to end in {suffix}\."
+            CorruptError,
+            match=rf"It looks like a file in the {format_named(suffix).name} format\. Rename it to end in {suffix}\.",
         ):
             read(tmp_path / f"a{wrong}")
 
@@ -50,3 +52,17 @@ def test_bytes_and_open_files_are_recognized_by_their_content(path: Path, suffix
             with open_checkpoint(source) as checkpoint:
                 assert checkpoint.format == format_named(suffix).name
                 assert checkpoint["weight"][...].tolist() == STATE["weight"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "member"), [(".pt", "x/data.pkl"), (".keras", "model.weights.h5"), (".npz", "x.npy")]
+)
+def test_an_archive_that_was_cut_off_is_not_taken_for_a_whole_one(tmp_path: Path, suffix: str, member: str):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(member, bytes(1000))
+    content = buffer.getvalue()
+    for size_bytes in (10, len(content) // 2, len(content) - 22):
+        (tmp_path / f"b{suffix}").write_bytes(content[:size_bytes])
+        with pytest.raises(CorruptError, match=r"cut off\. Use another copy of it\."):
+            load_file(tmp_path / f"b{suffix}")

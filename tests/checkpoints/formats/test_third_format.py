@@ -93,7 +93,7 @@ def test_bytes_and_open_files_are_recognized_by_their_content(path: Path):
 
 def test_a_toy_file_with_another_suffix_is_an_error_that_says_to_rename_it(path: Path):
     path.rename(path.with_suffix(".safetensors"))
-    with pytest.raises(CorruptError, match=r"It looks like toy. Rename it to end in .toy."):
+    with pytest.raises(CorruptError, match=r"It looks like a file in the toy format. Rename it to end in .toy."):
         load_file(path.with_suffix(".safetensors"))
 
 

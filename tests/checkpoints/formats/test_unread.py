@@ -90,7 +90,9 @@ def test_content_that_is_known_counts_more_than_the_suffix(tmp_path: Path, suffi
             load_file(path)
     save_file({"x": X}, tmp_path / "a.safetensors")
     (tmp_path / "a.safetensors").rename(path)
-    with pytest.raises(FormatError, match=r"It looks like safetensors\. Rename it to end in \.safetensors\."):
+    with pytest.raises(
+        FormatError, match=r"It looks like a file in the safetensors format\. Rename it to end in \.safetensors\."
+    ):
         load_file(path)
 
 

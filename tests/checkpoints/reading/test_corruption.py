@@ -398,9 +398,9 @@ CONTENTS = {
     b"\n  <html></html>": "an HTML or XML page",
     b"PK\3\4 archive": "a zip archive",
     b"\x80\x04\x95pickled bytes": "a Python pickle, which is never loaded",
-    b"\x93NUMPY\1\0": r"It looks like npy. Rename it to end in .npy",
+    b"\x93NUMPY\1\0": r"It looks like a file in the npy format. Rename it to end in .npy",
     b"\x1f\x8b\x08 gzip": "a gzip archive",
-    b"GGUF\3\0\0\0\0\0\0\0": "It looks like gguf. Rename it to end in .gguf",
+    b"GGUF\3\0\0\0\0\0\0\0": "It looks like a file in the gguf format. Rename it to end in .gguf",
     b"just some text that is no checkpoint at all": "It looks like text. Pass the file that holds the tensors",
     b"\xff\xfe\xfd no text": "damaged or cut off",
 }
@@ -419,9 +419,11 @@ def test_a_file_in_the_other_format_is_an_error_that_says_to_rename_it(tmp_path:
     save_file({"x": np.ones(2)}, tmp_path / "b.h5")
     (tmp_path / "a.safetensors").rename(tmp_path / "a.h5")
     (tmp_path / "b.h5").rename(tmp_path / "b.safetensors")
-    with pytest.raises(CorruptError, match=r"looks like safetensors. Rename it to end in .safetensors"):
+    with pytest.raises(
+        CorruptError, match=r"looks like a file in the safetensors format. Rename it to end in .safetensors"
+    ):
         load_file(tmp_path / "a.h5")
-    with pytest.raises(CorruptError, match=r"looks like hdf5. Rename it to end in .h5"):
+    with pytest.raises(CorruptError, match=r"looks like a file in the hdf5 format. Rename it to end in .h5"):
         load_file(tmp_path / "b.safetensors")
 
 

@@ -111,15 +111,15 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pickle": (_pickle(4), r"is a Python pickle, which is never loaded"),
     "an old pickle": (_pickle(2), r"is a Python pickle, which is never loaded"),
     "a pickle in text": (_pickle(0), r"is a Python pickle, which is never loaded"),
-    "a zip of torch": (_torch_zip, r"It looks like torch. Rename it to end in .pt"),
-    "an npz archive": (_npz, r"It looks like npz. Rename it to end in .npz"),
-    "an npy file": (_npy, r"It looks like npy. Rename it to end in .npy"),
+    "a zip of torch": (_torch_zip, r"It looks like a file in the torch format. Rename it to end in .pt"),
+    "an npz archive": (_npz, r"It looks like a file in the npz format. Rename it to end in .npz"),
+    "an npy file": (_npy, r"It looks like a file in the npy format. Rename it to end in .npy"),
     "a gzip archive": (_gzip, r"is a gzip archive.*[Uu]npack"),
     "a tar archive": (_tar, r"is a tar archive.*[Uu]npack"),
     "a bzip2 archive": (bytes_of(b"BZh91AY&SY" + bytes(40)), r"is a bzip2 archive"),
     "an xz archive": (bytes_of(b"\xfd7zXZ\0" + bytes(40)), r"is an xz archive"),
     "a zstandard archive": (bytes_of(b"\x28\xb5\x2f\xfd" + bytes(40)), r"is a Zstandard archive"),
-    "a GGUF file": (bytes_of(b"GGUF\3\0\0\0" + bytes(40)), r"looks like gguf.*Rename it"),
+    "a GGUF file": (bytes_of(b"GGUF\3\0\0\0" + bytes(40)), r"looks like a file in the gguf format.*Rename it"),
     "an empty file": (bytes_of(b""), r"is empty.*[Uu]se another copy|[Dd]ownload"),
     "a file of zeros": (bytes_of(bytes(5000)), r"starts with zeros.*another copy"),
     "a file of one zero": (bytes_of(b"\0"), r"starts with zeros.*another copy"),
@@ -146,12 +146,15 @@ FILES = [
         if (make, suffix) != (_npz, ".npz")
     ),
     HostileFile(
-        "an h5 file named so", ".safetensors", _of_format(".h5"), r"It looks like hdf5. Rename it to end in .h5"
+        "an h5 file named so",
+        ".safetensors",
+        _of_format(".h5"),
+        r"It looks like a file in the hdf5 format. Rename it to end in .h5",
     ),
     HostileFile(
         "a safetensors file named so",
         ".h5",
         _of_format(".safetensors"),
-        r"It looks like safetensors. Rename it to end in",
+        r"It looks like a file in the safetensors format. Rename it to end in",
     ),
 ]

@@ -144,11 +144,13 @@ def test_saving_says_how_to_write_such_a_file(tmp_path: Path):
 def test_another_suffix_is_recognised(path: Path):
     for suffix in (".safetensors", ".h5", ".zip"):
         other = path.rename(path.with_suffix(suffix))
-        with pytest.raises(FormatError, match=r"It looks like keras\. Rename it to end in \.keras\."):
+        with pytest.raises(
+            FormatError, match=r"It looks like a file in the keras format\. Rename it to end in \.keras\."
+        ):
             load_file(other)
         path = other
     save_file(STATE, path.with_name("x.h5"))
-    with pytest.raises(FormatError, match=r"It looks like hdf5\. Rename it to end in \.h5\."):
+    with pytest.raises(FormatError, match=r"It looks like a file in the hdf5 format\. Rename it to end in \.h5\."):
         load_file(path.with_name("x.h5").rename(path.with_name("x.keras")))
 
 

@@ -153,11 +153,15 @@ def test_every_tool_works(tmp_path: Path):
 def test_another_suffix_is_recognised(tmp_path: Path):
     for suffix in (".safetensors", ".h5", ".bin2", ".keras"):
         (tmp_path / f"x{suffix}").write_bytes(gguf())
-        with pytest.raises(FormatError, match=r"It looks like gguf\. Rename it to end in \.gguf\."):
+        with pytest.raises(
+            FormatError, match=r"It looks like a file in the gguf format\. Rename it to end in \.gguf\."
+        ):
             load_file(tmp_path / f"x{suffix}")
     save_file(PLAIN, tmp_path / "y.safetensors")
     (tmp_path / "y.safetensors").rename(tmp_path / "y.gguf")
-    with pytest.raises(FormatError, match=r"y\.gguf is not a valid GGUF file: .*It looks like safetensors\."):
+    with pytest.raises(
+        FormatError, match=r"y\.gguf is not a valid GGUF file: .*It looks like a file in the safetensors format\."
+    ):
         load_file(tmp_path / "y.gguf")
 
 

@@ -180,12 +180,16 @@ def test_a_missing_package_is_an_error_with_the_command_that_installs_it(path: P
 def test_another_suffix_is_recognised(path: Path):
     for suffix in (".safetensors", ".h5", ".pb"):
         other = path.rename(path.with_suffix(suffix))
-        with pytest.raises(FormatError, match=r"It looks like onnx\. Rename it to end in \.onnx\."):
+        with pytest.raises(
+            FormatError, match=r"It looks like a file in the onnx format\. Rename it to end in \.onnx\."
+        ):
             load_file(other)
         path = other
     save_file({"x": np.ones(2)}, path.with_name("x.safetensors"))
     path.with_name("x.safetensors").rename(path.with_name("y.onnx"))
-    with pytest.raises(FormatError, match=r"is not a valid ONNX file: .* It looks like safetensors\."):
+    with pytest.raises(
+        FormatError, match=r"is not a valid ONNX file: .* It looks like a file in the safetensors format\."
+    ):
         load_file(path.with_name("y.onnx"))
 
 

@@ -322,11 +322,13 @@ def test_a_damaged_pickle_is_an_error(tmp_path: Path):
 
 def test_a_file_with_another_suffix_is_recognized(tmp_path: Path):
     shutil.copy(GOLDEN / "list.pt", tmp_path / "x.safetensors")
-    with pytest.raises(CorruptError, match=r"It looks like torch. Rename it to end in .pt"):
+    with pytest.raises(CorruptError, match=r"It looks like a file in the torch format. Rename it to end in .pt"):
         load_file(tmp_path / "x.safetensors")
     save_file({"a": WEIGHT}, tmp_path / "y.safetensors")
     (tmp_path / "y.safetensors").rename(tmp_path / "y.bin")
-    with pytest.raises(CorruptError, match=r"It looks like safetensors. Rename it to end in .safetensors"):
+    with pytest.raises(
+        CorruptError, match=r"It looks like a file in the safetensors format. Rename it to end in .safetensors"
+    ):
         load_file(tmp_path / "y.bin")
 
 
