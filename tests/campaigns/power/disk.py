@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -226,6 +226,16 @@ def _without(names: list[Names], later: Names) -> list[Names]:
     keys = {one[:2] for one in later.changes}
     left = [Names(tuple(one for one in event.changes if one[:2] not in keys)) for event in names]
     return [event for event in left if event.changes]
+
+
+def with_numbers(text: bytes, new: Mapping[int, int]) -> bytes:
+    """Return a text with other numbers, all replaced at once: a new inode may be an old one of another file."""
+
+    def replaced(found: re.Match[bytes]) -> bytes:
+        number = int(found[0])
+        return b"%d" % new[number] if number in new else found[0]
+
+    return _NUMBER.sub(replaced, text)
 
 
 def change(folders: dict[int, dict[str, int]], event: Names) -> None:

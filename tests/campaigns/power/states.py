@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from disk import Cut, Disk, Size, Write, apply, change
+from disk import Cut, Disk, Size, Write, apply, change, with_numbers
 
 # Disks write 512 bytes at a time, whole or not at all.
 _SECTOR_BYTES = 512
@@ -157,11 +157,10 @@ def replay(disk: Disk, tree: Tree, folder: Path) -> None:
             here.chmod(disk.nodes[node].mode)
         made.setdefault(node, here)
     for node in disk.mentioned.keys() & made.keys():
-        text = made[node].read_bytes()
-        for inode, other in disk.mentioned[node].items():
-            new = made[other].stat().st_ino if other in made else 0
-            text = text.replace(b"%d" % inode, b"%d" % new)
-        made[node].write_bytes(text)
+        inodes = {
+            inode: made[other].stat().st_ino if other in made else 0 for inode, other in disk.mentioned[node].items()
+        }
+        made[node].write_bytes(with_numbers(made[node].read_bytes(), inodes))
     for node, path in made.items():
         modified_ns = disk.nodes[node].modified_ns
         if disk.nodes[node].kind == "file" and modified_ns is not None:

@@ -5,8 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from disk import with_numbers
 
 CAMPAIGN = Path(__file__).with_name("campaign.py")
+
+
+def test_inodes_in_a_text_are_replaced_all_at_once_and_as_whole_numbers():
+    text = b'{"name": "model-00012.safetensors", "identity": [12, 34, 1234, 99]}'
+    assert with_numbers(text, {12: 34, 34: 56, 23: 7}) == text.replace(b"[12, 34,", b"[34, 56,")
 
 
 @pytest.mark.slow
