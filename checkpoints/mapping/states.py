@@ -7,7 +7,7 @@ where NumPy can make them views of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from ..reading.lazy import Checkpoint, UnsupportedEntry
 from ..reading.reader import Mmap
 from ..state.deferred import Deferred
 from ..state.dtypes import numpy_dtype
-from ..state.sharing import STORAGE, Alias, Packed, View, pack, unpack
+from ..state.sharing import STORAGE, Alias, Packed, View, pack, unpack, unpack_group
 from ..state.snapshot import copied_at_once
 from ..state.validation import check_names, checked_state
 from .application import Applied, applied, reversed_rules, unmapped
@@ -73,15 +73,16 @@ def pack_mapped(packed: Packed, rules: Sequence[Rule], source: str, others: Mapp
     values = _values(packed) | dict(others or {})
     plan = applied(rules, values, source)
     places, made = _places(plan.state), _made(plan)
-    renamed: list[list[str]] = []
-    for family in _families(packed):
-        if _kept(packed, family) not in packed.layouts and not any(_view(packed, name) for name in family):
+    renamed: dict[str, list[str]] = {}
+    for kept, family in _families(packed).items():
+        if kept not in packed.layouts and not any(_view(packed, name) for name in family):
             is_read = len({made[name] for name in family if name in made}) > 1  # else they stay tied as they are
         else:
             is_read = any(len(places.get(id(values[name]), ())) != _count(values, family, name) for name in family)
-            renamed += [] if is_read else [family]
+            if not is_read:
+                renamed[kept] = family
         if is_read:
-            values |= unpack(_part_of(packed, family))
+            values |= unpack_group(packed, kept, np.asarray(packed.stored[kept]), family)
     result = applied(rules, values, source)
     for value in result.state.values():
         if isinstance(value, UnsupportedEntry):
@@ -91,8 +92,8 @@ def pack_mapped(packed: Packed, rules: Sequence[Rule], source: str, others: Mapp
     tensors = {name: value for name, value in result.state.items() if is_tensor(value)}
     extra = {name: value for name, value in result.state.items() if name not in tensors}
     new = pack(tensors, extra, result.state)
-    for family in renamed:
-        _rename(packed, family, {name: places[id(values[name])] for name in family}, new)
+    for kept, family in renamed.items():
+        _rename(packed, kept, {name: places[id(values[name])] for name in family}, new)
     new.aliases = {name: new.aliases[name] for name in new.names if name in new.aliases}
     return new
 
@@ -131,12 +132,12 @@ def _values(packed: Packed) -> dict[str, Any]:
     return values
 
 
-def _families(packed: Packed) -> Iterator[list[str]]:
-    """Yield the names of each stored tensor that has several, or views."""
+def _families(packed: Packed) -> dict[str, list[str]]:
+    """Return the names of each stored tensor that has several, or views."""
     families: dict[str, list[str]] = {}
     for name, alias in packed.aliases.items():
         families.setdefault(alias.kept, [] if alias.kept in packed.storages else [alias.kept]).append(name)
-    yield from families.values()
+    return families
 
 
 def _view(packed: Packed, name: str) -> View | None:
@@ -163,26 +164,8 @@ def _count(values: dict[str, Any], family: list[str], name: str) -> int:
     return sum(values[other] is values[name] for other in family)
 
 
-def _kept(packed: Packed, family: list[str]) -> str:
-    alias = packed.aliases.get(family[-1])
-    assert alias is not None  # the last of a family is an alias
-    return alias.kept
-
-
-def _part_of(packed: Packed, family: list[str]) -> Packed:
-    """Return the part of a packed state that has one stored tensor, which is read."""
-    kept = _kept(packed, family)
-    return Packed(
-        names=family,
-        stored={kept: np.asarray(packed.stored[kept])},
-        aliases={name: packed.aliases[name] for name in family if name in packed.aliases},
-        layouts={kept: packed.layouts[kept]} if kept in packed.layouts else {},
-    )
-
-
-def _rename(packed: Packed, family: list[str], places: dict[str, list[str]], new: Packed) -> None:
-    """Put a family whose names only changed into a new packed state. places: the new names of each value."""
-    kept = _kept(packed, family)
+def _rename(packed: Packed, kept: str, places: dict[str, list[str]], new: Packed) -> None:
+    """Put a family whose names only changed into a new packed state. places: the new names of each of its names."""
     if kept in packed.storages:
         taken = new.stored.keys() | new.extra.keys() | set(new.names)
         new_kept = next(name for number in count() if (name := STORAGE.format(number)) not in taken)
@@ -195,9 +178,9 @@ def _rename(packed: Packed, family: list[str], places: dict[str, list[str]], new
         new_kept = new.aliases[first].kept if first in new.aliases else first
     if kept in packed.layouts:
         new.layouts[new_kept] = packed.layouts[kept]
-    for name in family:
+    for name, news in places.items():
         alias = packed.aliases.get(name)
         if alias is not None and alias.view is not None:
-            for place in places[name]:
+            for place in news:
                 new.stored.pop(place, None)
                 new.aliases[place] = Alias(new_kept, alias.view)

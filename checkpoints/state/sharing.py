@@ -325,6 +325,13 @@ def unpack(packed: Packed) -> dict[str, Any]:
     return {name: state[name] for name in packed.names}
 
 
+def unpack_group(packed: Packed, kept: str, array: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+    """Return the arrays of names that share the memory of one stored array. array: that of `kept`, which was read."""
+    aliases = {name: packed.aliases[name] for name in names if name in packed.aliases}
+    layouts = {kept: packed.layouts[kept]} if kept in packed.layouts else {}
+    return unpack(Packed(names, {kept: array}, aliases, layouts))
+
+
 def rebuilt(memory: np.ndarray, view: View) -> np.ndarray:
     """Return a view of C-contiguous memory as an array."""
     raw = memory.reshape(-1).view(np.uint8)

@@ -7,7 +7,6 @@ the one that is stored, or the memory may be stored in part.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import count
 from operator import itemgetter
@@ -20,7 +19,7 @@ from ...reading.lazy import Checkpoint, LazyTensor
 from ...reading.reader import Reader
 from ...state.deferred import Deferred
 from ...state.manifest import specs_of
-from ...state.sharing import STORAGE, Alias, Packed, Union, pack, unpack
+from ...state.sharing import STORAGE, Alias, Packed, Union, pack, unpack_group
 from ...state.validation import EXTRA, checked_state
 
 # More than that, and a small file would make a huge one.
@@ -138,10 +137,8 @@ class Edited(Checkpoint):
     def _rest(self, kept: str, names: list[str]) -> Packed:
         """Return what is left of a group."""
         before, array = self._before, self._before.stored[kept]
-        aliases = {name: before.aliases[name] for name in names if name in before.aliases}
-        if any(alias.view for alias in aliases.values()):
-            layouts = {kept: before.layouts[kept]} if kept in before.layouts else {}
-            return self._packed_again(Packed(names, {}, aliases, layouts), kept, array)
+        if any(before.aliases[name].view for name in names if name in before.aliases):
+            return self._packed_again(kept, names)
         first, *others = names  # the stored name and ties of it
         return Packed([], {first: self._as_it_is(array, array) or array}, {name: Alias(first) for name in others})
 
@@ -149,14 +146,15 @@ class Edited(Checkpoint):
         """Return the bytes of a stored tensor as an array like another one, or None if they cannot be copied."""
         return self._reader.unchanged(array.name, like.dtype, like.shape) if isinstance(array, LazyTensor) else None
 
-    def _packed_again(self, group: Packed, kept: str, stored: np.ndarray | Deferred) -> Packed:
-        """Pack the arrays of a group from which one is missing. Their values are read later."""
-        order = group.layouts.get(kept, tuple(range(len(stored.shape))))
+    def _packed_again(self, kept: str, names: list[str]) -> Packed:
+        """Pack what is left of a group with views. The values are read later."""
+        before, stored = self._before, self._before.stored[kept]
+        order = before.layouts.get(kept, tuple(range(len(stored.shape))))
         memory = np.empty([stored.shape[axis] for axis in order], stored.dtype)  # only its addresses are used
         whole = memory.transpose([order.index(axis) for axis in range(memory.ndim)])
 
         def packed_from(array: np.ndarray, stored_as: Callable[[Union], np.ndarray] = Union.stored) -> Packed:
-            return pack(unpack(dataclasses.replace(group, stored={kept: array})), {}, group.names, stored_as)
+            return pack(unpack_group(before, kept, array, names), {}, names, stored_as)
 
         def later(name: str, array: np.ndarray) -> Deferred:
             if _has_bytes_of(whole, array) and (found := self._as_it_is(stored, array)) is not None:
@@ -166,9 +164,9 @@ class Edited(Checkpoint):
         again = packed_from(whole, lambda union: np.empty(-(-(union.high - union.low) // 8), "<u8"))
         size_bytes = sum(spec.size_bytes for spec in specs_of(again.stored).values())
         if size_bytes > _MOST_GROWTH * whole.nbytes + _SMALL_BYTES:
-            names = ", ".join(map(repr, group.names))
+            left = ", ".join(map(repr, names))
             raise StateError(
-                f"{names} would take {size_bytes:,} bytes without the names that they share memory with, which take "
+                f"{left} would take {size_bytes:,} bytes without the names that they share memory with, which take "
                 f"{whole.nbytes:,}: they repeat their elements. Drop them too, or keep all."
             )
         again.stored = {name: later(name, np.asarray(array)) for name, array in again.stored.items()}

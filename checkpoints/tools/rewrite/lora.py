@@ -34,7 +34,7 @@ from ...reading.lazy import Checkpoint, LazyTensor
 from ...reading.progress import Progress
 from ...state import dtypes
 from ...state.deferred import Deferred
-from ...state.sharing import Packed, unpack
+from ...state.sharing import Packed, unpack_group
 from ...storage.source import FileSource
 
 CONFIG = "adapter_config.json"
@@ -130,9 +130,7 @@ class Adapted(Checkpoint):
         def make() -> np.ndarray:
             values = np.asarray(array)
             if names:
-                aliases = {name: packed.aliases[name] for name in names if name in packed.aliases}
-                layouts = {kept: packed.layouts[kept]} if kept in packed.layouts else {}
-                arrays = unpack(Packed([kept, *names], {kept: values}, aliases, layouts))
+                arrays = unpack_group(packed, kept, values, [kept, *names])
                 for name in names:
                     self._fold(arrays[name], name)
                 values = arrays[kept]
