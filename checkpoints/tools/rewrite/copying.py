@@ -36,19 +36,14 @@ class Copied(Checkpoint):
         """Return the state to copy. Its arrays are read later."""
         packed, lost = super().packed(), self._left_out
         aliases = {name: alias for name, alias in packed.aliases.items() if name not in lost}
-        needed = {alias.kept for alias in aliases.values()}
-        storages = [name for name in packed.storages if name in needed and name not in lost]
-        gone = set(packed.storages) - set(storages)
+        unused = set(packed.storages) - {alias.kept for alias in aliases.values()}
+        stored = {name: array for name, array in packed.stored.items() if name not in lost and name not in unused}
         copied = Packed(
             names=[name for name in packed.names if name not in lost],
-            stored={
-                name: self._watched(array)
-                for name, array in packed.stored.items()
-                if name not in lost and name not in gone
-            },
+            stored={name: self._watched(array) for name, array in stored.items()},
             aliases=aliases,
             layouts={name: order for name, order in packed.layouts.items() if name not in lost},
-            storages=storages,
+            storages=[name for name in packed.storages if name in stored],
             extra=packed.extra,
         )
         if self._rules is None:
