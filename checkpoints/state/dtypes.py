@@ -86,6 +86,11 @@ def _known(dtype: np.dtype) -> str | None:
     return name if name and dtype in (numpy_dtype(name), numpy_dtype(name).newbyteorder()) else None
 
 
+def is_floating(name: str) -> bool:
+    """Return True for the name of a real floating-point dtype."""
+    return name.startswith(("F", "BF"))
+
+
 def is_big_endian(dtype: np.dtype) -> bool:
     """Return True if the bytes of each element must be swapped for a file."""
     return dtype.byteorder in _BIG_ENDIAN

@@ -111,7 +111,7 @@ class Adapted(Checkpoint):
             turned = weight.shape == layer.shape[::-1]
             hint = " (turned round: its setting fan_in_fan_out may be wrong)" if turned else ""
             return f"{name}  is {list(weight.shape)} in the base, and its change is {list(layer.shape)}{hint}"
-        if not dtypes.name_of(weight.dtype, name).startswith(("F", "BF")):
+        if not dtypes.is_floating(dtypes.name_of(weight.dtype, name)):
             return f"{name}  is {weight.dtype} in the base, not floating-point"
         return None
 

@@ -161,7 +161,7 @@ def _element_of(packed: Packed, kept: str, path: str) -> np.dtype | None:
     if kept not in packed.storages:
         names[kept] = dtypes.name_of(packed.stored[kept].dtype, kept)
     elements = {_PART_OF.get(dtype, dtype) for dtype in names.values()}
-    if not any(map(_is_floating, elements)):
+    if not any(map(dtypes.is_floating, elements)):
         return None
     element = dtypes.numpy_dtype(min(elements))
     steps = [step for view in views.values() for step in (view.offset, *view.strides)]
@@ -175,10 +175,6 @@ def _element_of(packed: Packed, kept: str, path: str) -> np.dtype | None:
 
 
 _PART_OF = {"C64": "F32", "C128": "F64"}  # real factors scale the parts of a complex number alike
-
-
-def _is_floating(dtype: str) -> bool:
-    return dtype.startswith(("F", "BF"))
 
 
 def _problems(first: Side, other: Side) -> Iterator[str]:
