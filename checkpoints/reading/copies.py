@@ -20,7 +20,7 @@ def storages_apart(header: Header, read: Callable[[str], np.ndarray]) -> list[Pa
 
     read: returns the array of a copy.
     """
-    lengths = header.manifest.lengths if header.manifest else {}
+    lengths = header.lengths
     slices: dict[str, dict[str, View]] = {name: {} for name in lengths}
     for name, (kept, view) in header.aliases.items() if lengths else ():
         if kept in slices and view is not None:

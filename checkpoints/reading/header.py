@@ -96,6 +96,11 @@ class Header:
         return self.manifest.copies if self.manifest else {}
 
     @property
+    def lengths(self) -> Mapping[str, int]:
+        """The number of uint64 in each storage that is not in the file. Empty unless the file is expanded."""
+        return self.manifest.lengths if self.manifest else {}
+
+    @property
     def fingerprint(self) -> str | None:
         """The hash of the content, None in foreign files. Raises CorruptError if names and digests give another."""
         if self.manifest is None:

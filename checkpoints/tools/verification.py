@@ -71,8 +71,7 @@ def verify(file: Any, *, progress: Progress | None = None) -> Verification:
     header = open_header(file)
     reader = Reader(header, verify=False)
     try:
-        apart = header.manifest.lengths if header.manifest else {}
-        names = [name for name in (*header.tensors, *header.copies) if name not in apart]
+        names = [name for name in (*header.tensors, *header.copies) if name not in header.lengths]
         damaged = {name: None for name in names if not reader.is_intact(name, progress or silent)}
         return Verification(
             path=header.name,

@@ -93,7 +93,7 @@ def _lost(reader: Reader, size_bytes: int, progress: Progress) -> dict[str, str]
             why = _missing(part.opened, name, size_bytes) or _damage(reader, name, progress)
             if why and name in header.tensors and not _restored(reader, name, progress):
                 lost[name] = why
-    for name in header.manifest.lengths if header.manifest else ():
+    for name in header.lengths:
         if why := _damage(reader, name, progress):
             lost[name] = why
     of_state = set(header.names)
