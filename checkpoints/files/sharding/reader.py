@@ -15,7 +15,7 @@ from ...state.manifest import Manifest, TensorSpec
 from ...state.parsing import parse
 from ...storage.identity import MOST_LOOKS, Identity
 from ...storage.source import FileSource
-from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, parse_index, read_index, set_of
+from .index import INDEX_SUFFIX, Index, is_numbered, is_shard_of, load_index, read_index, set_of
 
 # Systems allow a process a few hundred open files. Up to this number, shards stay open from the start, so that they may
 # be replaced meanwhile.
@@ -98,7 +98,7 @@ def _open_sharded(path: str) -> Header | None:
     for _ in range(MOST_LOOKS):
         seen = _identity_of(path)
         try:
-            return _header(path, parse_index(read_index(path), path))
+            return _header(path, load_index(path))
         except CheckpointError:
             now = _identity_of(path)
             if now is None:
@@ -114,7 +114,7 @@ def _identity_of(path: str) -> Identity | None:
         return Identity.of(os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:  # read_index() will say what is wrong
+    except OSError:  # load_index() will say what is wrong
         return Identity(0, 0, 0, 0)
 
 

@@ -20,6 +20,7 @@ from shard_states import AFTER, BEFORE, INDEX, MARKED, NEW, OLD, USUAL, holds, n
 
 from statezoo.checkpoints import Deferred, WriteError, load_file, open_checkpoint, save_file
 from statezoo.checkpoints.files.sharding import ownership
+from statezoo.checkpoints.files.sharding.index import Index
 from statezoo.checkpoints.storage import durable
 from statezoo.checkpoints.testing import compare_states
 
@@ -274,16 +275,16 @@ def test_a_reader_that_a_writer_overtakes_tries_again(path: Path, monkeypatch: p
     from statezoo.checkpoints.files.sharding import reader as sharded
 
     save_shards(OLD, path)
-    original = sharded.read_index
+    original = sharded.load_index
     saves = [save_shards, save_file]
 
-    def read_index(index: str) -> bytes:
-        text = original(index)
+    def load_index(index_path: str) -> Index:
+        index = original(index_path)
         if saves:
             saves.pop(0)(NEW, path)
-        return text
+        return index
 
-    monkeypatch.setattr(sharded, "read_index", read_index)
+    monkeypatch.setattr(sharded, "load_index", load_index)
     assert list(compare_states(NEW, load_file(path))) == []
     assert names(path) == [path.name]
 

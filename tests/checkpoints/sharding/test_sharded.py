@@ -30,6 +30,7 @@ from statezoo.checkpoints import (
     verify,
 )
 from statezoo.checkpoints.files.sharding import reader as sharded
+from statezoo.checkpoints.files.sharding.index import Index
 from statezoo.checkpoints.testing import compare_states
 
 INDEX = "model.safetensors.index.json"
@@ -469,23 +470,24 @@ def test_a_load_of_many_shards_that_are_replaced_meanwhile_returns_the_new_state
 def test_an_index_replaced_by_one_with_the_same_text_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     save_ours(tmp_path)
     first = tmp_path / SHARDS[0]
-    original, moved = sharded.read_index, tmp_path / "moved"
+    original, moved = sharded.load_index, tmp_path / "moved"
     first.rename(moved)  # as if its writer had removed it for another state, and saves the first one again
 
-    def read_index(path: str) -> bytes:
-        text = original(path)
+    def load_index(path: str) -> Index:
+        index = original(path)
         if moved.exists():
             moved.rename(first)
+            text = (tmp_path / INDEX).read_bytes()
             (tmp_path / INDEX).unlink()
             (tmp_path / INDEX).write_bytes(text)
             first.rename(moved)
-            monkeypatch.setattr(sharded, "read_index", read_again)
-        return text
+            monkeypatch.setattr(sharded, "load_index", load_again)
+        return index
 
-    def read_again(path: str) -> bytes:
+    def load_again(path: str) -> Index:
         moved.rename(first)
-        monkeypatch.setattr(sharded, "read_index", original)
+        monkeypatch.setattr(sharded, "load_index", original)
         return original(path)
 
-    monkeypatch.setattr(sharded, "read_index", read_index)
+    monkeypatch.setattr(sharded, "load_index", load_index)
     assert list(compare_states(STATE, load_file(tmp_path))) == []
