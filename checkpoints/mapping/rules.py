@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ArgumentError, MappingError
 from ..state.deferred import Deferred
-from .patterns import check_template, expanded, families, matches, swapped
+from .patterns import check_template, compiled, expanded, families, matches, swapped
 
 State = Mapping[str, Any]
 
@@ -198,7 +198,7 @@ class Ignore(Rule):
     reason: str
 
     def __post_init__(self) -> None:
-        check_patterns((self.pattern,), ("",))
+        compiled(self.pattern)
         check_text(self.reason, "the reason to ignore names")
 
     def moves(self, state: State) -> Iterator[Move]:
