@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tables import MIB, show
+from tables import MIB, show, spread
 
 from statezoo.checkpoints import History
 
@@ -61,9 +61,8 @@ def main() -> None:
     rows = (
         [
             name,
-            f"{(median := statistics.median(times)) * 1e3:.0f}",
-            f"{min(times) * 1e3:.0f} - {max(times) * 1e3:.0f}",
-            f"{median / first:.3f}",
+            *spread(times),
+            f"{statistics.median(times) / first:.3f}",
             f"{statistics.median(wholes[name]) * 1e3:.0f}",
         ]
         for name, times in stalls.items()

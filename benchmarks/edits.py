@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from tables import MIB, show
+from tables import MIB, show, spread
 
 from statezoo.checkpoints import edit, load_file, open_checkpoint, save_file
 
@@ -90,12 +90,12 @@ def main() -> None:
                     processor.setdefault(name, []).append(time.process_time() - used)
                 with path.open("rb") as file:
                     os.fsync(file)
+    medians = {name: statistics.median(found) for name, found in times.items()}
     rows = (
         [
             name,
-            f"{(median := statistics.median(found)) * 1e3:.0f}",
-            f"{min(found) * 1e3:.0f} - {max(found) * 1e3:.0f}",
-            f"{median / statistics.median(times['edit, durable' if 'durable' in name else 'edit']):.2f}",
+            *spread(found),
+            f"{medians[name] / medians['edit, durable' if 'durable' in name else 'edit']:.2f}",
             f"{statistics.median(processor[name]) * 1e3:.0f}",
         ]
         for name, found in times.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from files.workers import Measured, Worker, median
@@ -48,6 +49,11 @@ def show(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> No
     for line in (lines[0], rule, *lines[1:]):
         figures = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
         print("| " + " | ".join([line[0].ljust(widths[0]), *figures]) + " |", flush=True)
+
+
+def spread(seconds: Sequence[float]) -> tuple[str, str]:
+    """Return two cells, in milliseconds: the median, and the lowest and highest."""
+    return f"{statistics.median(seconds) * 1e3:.0f}", f"{min(seconds) * 1e3:.0f} - {max(seconds) * 1e3:.0f}"
 
 
 def ratio(measured: Measured, other: Measured | None) -> str:
