@@ -40,6 +40,8 @@ from statezoo.checkpoints.files.sharding.writer import NewShards
 from statezoo.checkpoints.storage import streams
 from statezoo.checkpoints.storage.source import FileSource
 
+METADATA = {"epoch": "7", "note": "é"}
+
 
 def state() -> dict[str, Any]:
     """Return a state with ties, views, a tensor of several blocks, and memory that is stored for its parts alone."""
@@ -59,7 +61,7 @@ def state() -> dict[str, Any]:
 
 @pytest.fixture
 def file(path: Path) -> Path:
-    save_file(state(), path, {"epoch": "7", "note": "é"})
+    save_file(state(), path, METADATA)
     return path
 
 
@@ -68,6 +70,18 @@ def edited(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     after = before | changes.get("replace", {})
     rename, drop = changes.get("rename", {}), changes.get("drop", ())
     return {rename.get(name, name): value for name, value in after.items() if name not in drop}
+
+
+def edited_metadata(changes: dict[str, Any]) -> dict[str, str]:
+    """Return the metadata that an edit of a file with METADATA should give."""
+    after = METADATA | changes.get("metadata", {})
+    return {key: value for key, value in after.items() if value is not None}
+
+
+def named_shards(path: Path) -> set[str]:
+    """Return the shards that the index of a checkpoint names, or none if it has no index."""
+    index = path.with_name(f"{path.name}.index.json")
+    return set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else set()
 
 
 EDITS: dict[str, dict[str, Any]] = {
@@ -98,49 +112,29 @@ EDITS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("expand", [False, True], ids=["as it is", "expanded"])
 @pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
-def test_the_file_is_the_one_that_save_file_would_write(changes: dict[str, Any], file: Path, tmp_path: Path):
-    metadata = {"epoch": "7", "note": "é"} | changes.get("metadata", {})
-    metadata = {key: value for key, value in metadata.items() if value is not None}
-    expected = tmp_path / f"expected{file.suffix}"
-    save_file(edited(load_file(file), changes), expected, metadata)
-    edit(file, **changes)
-    assert file.read_bytes() == expected.read_bytes()
-    assert verify(file).intact
+def test_the_file_is_the_one_that_save_file_would_write(
+    changes: dict[str, Any], expand: bool, path: Path, tmp_path: Path
+):
+    save_file(state(), path, METADATA, expand=expand)
+    expected = tmp_path / f"expected{path.suffix}"
+    save_file(edited(load_file(path), changes), expected, edited_metadata(changes), expand=expand)
+    edit(path, **changes)
+    assert path.read_bytes() == expected.read_bytes()
+    assert verify(path).intact
 
 
+@pytest.mark.parametrize("expand", [False, True], ids=["as it is", "expanded"])
 @pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
-def test_the_state_is_right_in_shards(changes: dict[str, Any], tmp_path: Path):
+def test_the_state_is_right_in_shards(changes: dict[str, Any], expand: bool, tmp_path: Path):
     path = tmp_path / "model.safetensors"
-    save_file(state(), path, {"epoch": "7", "note": "é"}, max_shard_size=150)
+    save_file(state(), path, METADATA, max_shard_size=150, expand=expand)
     edit(path, **changes)
     assert diff(path, edited(state(), changes)).same
     assert verify(path).intact
-    metadata = {"epoch": "7", "note": "é"} | changes.get("metadata", {})
-    assert read_metadata(path) == {key: value for key, value in metadata.items() if value is not None}
-    index = path.with_name("model.safetensors.index.json")
-    shards = set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else set()
-    assert {name for name in os.listdir(tmp_path) if "-of-" in name} == shards
-
-
-@pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
-def test_an_expanded_file_stays_expanded(changes: dict[str, Any], file: Path, tmp_path: Path):
-    save_file(state(), file, {"epoch": "7", "note": "é"}, expand=True)
-    metadata = {"epoch": "7", "note": "é"} | changes.get("metadata", {})
-    metadata = {key: value for key, value in metadata.items() if value is not None}
-    expected = tmp_path / f"expected{file.suffix}"
-    save_file(edited(load_file(file), changes), expected, metadata, expand=True)
-    edit(file, **changes)
-    assert file.read_bytes() == expected.read_bytes()
-
-
-@pytest.mark.parametrize("changes", EDITS.values(), ids=EDITS)
-def test_expanded_shards_stay_expanded(changes: dict[str, Any], tmp_path: Path):
-    path = tmp_path / "model.safetensors"
-    save_file(state(), path, {"epoch": "7", "note": "é"}, max_shard_size=150, expand=True)
-    edit(path, **changes)
-    assert diff(path, edited(state(), changes)).same
-    assert verify(path).intact
+    assert read_metadata(path) == edited_metadata(changes)
+    assert {name for name in os.listdir(tmp_path) if "-of-" in name} == named_shards(path)
 
 
 arrays = st.builds(
@@ -226,9 +220,7 @@ def test_any_edit_of_any_shards_gives_the_state_and_leaves_no_other_file(
     edit(path, metadata={"a": "b"}, **changes)
     assert diff(path, after).same
     assert verify(path).intact
-    index = folder / "model.safetensors.index.json"
-    shards = set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else set()
-    assert set(os.listdir(folder)) - {path.name, index.name} == shards
+    assert set(os.listdir(folder)) - {path.name, f"{path.name}.index.json"} == named_shards(path)
 
 
 # --- what is copied, and what is read
