@@ -14,6 +14,8 @@ from statezoo.checkpoints import edit, save_file, save_model
 from statezoo.checkpoints.formats import written_formats
 
 SUFFIXES = tuple(form.suffix for form in written_formats())
+# The tensors that an edit replaces.
+_EDITED = ("layers.2.bias", "layers.1.weight", "view")
 
 
 def state_of(seed: int) -> dict[str, np.ndarray]:
@@ -41,14 +43,12 @@ def model_of(seed: int) -> nn.Module:
 def edited_state_of(seed: int) -> dict[str, np.ndarray]:
     """Return a state of which two tensors, one of them with a view, depend on the seed."""
     state, other = state_of(0), state_of(seed)
-    names = ("layers.2.bias", "layers.1.weight", "view")
-    return {name: (other if name in names else state)[name] for name in state}
+    return {name: (other if name in _EDITED else state)[name] for name in state}
 
 
 def edit_to(state: dict[str, np.ndarray], path: Path, durable: bool) -> None:
     """Make the state at a path the one of another seed by an edit."""
-    names = ("layers.2.bias", "layers.1.weight", "view")
-    edit(path, replace={name: state[name] for name in names}, metadata={"edited": "yes"}, durable=durable)
+    edit(path, replace={name: state[name] for name in _EDITED}, metadata={"edited": "yes"}, durable=durable)
 
 
 class Api(NamedTuple):
