@@ -38,7 +38,7 @@ def with_random_weights(model: Any) -> Any:
 
 
 def randomize(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Return random values for weights, positive ones for the last of four equal shapes (the variance of a norm)."""
+    """Return random values for weights, all positive: one of them is the variance of a norm."""
     generator = np.random.default_rng(5)
     return [generator.uniform(0.5, 1.5, array.shape).astype(array.dtype) for array in arrays]
 
