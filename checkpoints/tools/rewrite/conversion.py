@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...files import open_header, save_file
-from ...mapping import Mapping, rules_of
 from ...reading.progress import Progress, silent
 from ...reading.reader import Reader
 from .copying import Copied
+
+if TYPE_CHECKING:
+    from ...mapping import Mapping, Rule
 
 
 def convert(
@@ -37,7 +39,13 @@ def convert(
     """
     reader = Reader(open_header(source, dequantize), verify=True)
     try:
-        checkpoint = Copied(reader, progress or silent, rules=None if mapping is None else rules_of(mapping))
+        checkpoint = Copied(reader, progress or silent, rules=None if mapping is None else _rules_of(mapping))
         save_file(checkpoint, target, checkpoint.metadata, max_shard_size=max_shard_size, layout=layout, expand=expand)
     finally:
         reader.close()
+
+
+def _rules_of(mapping: Mapping) -> list[Rule]:
+    from ...mapping import rules_of  # only such a conversion needs it
+
+    return rules_of(mapping)
