@@ -8,7 +8,6 @@ where NumPy can make them views of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..reading.lazy import Checkpoint, UnsupportedEntry
 from ..reading.reader import Mmap
 from ..state.deferred import Deferred
 from ..state.dtypes import numpy_dtype
-from ..state.sharing import STORAGE, Alias, Packed, View, pack, unpack, unpack_group
+from ..state.sharing import Alias, Packed, View, free_storages, pack, unpack, unpack_group
 from ..state.snapshot import copied_at_once
 from ..state.validation import check_names, checked_state
 from .application import Applied, applied, reversed_rules, unmapped
@@ -168,7 +167,7 @@ def _rename(packed: Packed, kept: str, places: dict[str, list[str]], new: Packed
     """Put a family whose names only changed into a new packed state. places: the new names of each of its names."""
     if kept in packed.storages:
         taken = new.stored.keys() | new.extra.keys() | set(new.names)
-        new_kept = next(name for number in count() if (name := STORAGE.format(number)) not in taken)
+        new_kept = next(free_storages(taken))
         new.stored[new_kept] = packed.stored[kept]
         new.storages.append(new_kept)
         if kept in packed.unions:

@@ -17,7 +17,7 @@ A non-contiguous array that shares no memory is stored by its values, and theref
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, pairwise
@@ -268,12 +268,16 @@ def _pack_group(group: list[Member], stored: Collection[str], packed: Packed) ->
 def add_union(group: list[Member], stored: Collection[str], packed: Packed) -> str:
     """Make the members of a group views of a new union, which is stored under a name that is returned."""
     low, high = min(member.low for member in group), max(member.high for member in group)
-    numbered = map(STORAGE.format, count(len(packed.unions)))
-    taken = packed.unions.keys() | packed.extra.keys()
-    name = next(name for name in numbered if name not in stored and name not in taken)
+    free = free_storages(packed.unions.keys() | packed.extra.keys(), len(packed.unions))
+    name = next(name for name in free if name not in stored)
     packed.unions[name] = Union(group, low, high)
     packed.aliases.update((member.name, Alias(name, _view(member, low))) for member in group)
     return name
+
+
+def free_storages(taken: Container[str], first: int = 0) -> Iterator[str]:
+    """Yield names for storages, leaving out those that are taken. first: the number in the first name."""
+    return (name for name in map(STORAGE.format, count(first)) if name not in taken)
 
 
 def _view(member: Member, low: int) -> View:

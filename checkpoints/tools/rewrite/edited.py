@@ -8,7 +8,6 @@ the one that is stored, or the memory may be stored in part.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from itertools import count
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from ...reading.lazy import Checkpoint, LazyTensor
 from ...reading.reader import Reader
 from ...state.deferred import Deferred
 from ...state.manifest import specs_of
-from ...state.sharing import STORAGE, Alias, Packed, Union, pack, unpack_group
+from ...state.sharing import Alias, Packed, Union, free_storages, pack, unpack_group
 from ...state.validation import EXTRA, checked_state
 
 # More than that, and a small file would make a huge one.
@@ -189,8 +188,7 @@ class Edited(Checkpoint):
             joined.layouts |= {new[name]: order for name, order in part.layouts.items()}
             storages += [(min(place[name] for name in members[of]), part.stored[of], members[of]) for of in members]
         joined.stored = {name: joined.stored[name] for name in place if name in joined.stored}
-        free = filter(lambda name: name not in place, map(STORAGE.format, count()))
-        for name, (_, array, views) in zip(free, sorted(storages, key=itemgetter(0)), strict=False):
+        for name, (_, array, views) in zip(free_storages(place), sorted(storages, key=itemgetter(0)), strict=False):
             joined.storages.append(name)
             joined.stored[name] = array
             joined.aliases |= {member: Alias(name, view) for member, (_, view) in views.items()}
