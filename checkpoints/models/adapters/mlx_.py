@@ -6,15 +6,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ....core.commit.commit import Commit
-from ....core.nn.module.loading import Targets
-from ..trees.leaves import arrays_of, new_leaves, shapes_of
-from ..trees.places import place_of, step_to_replace
+from ..trees.leaves import arrays_of
 from ..trees.structure import Leaf, Node, leaves_of
-from .adapter import Adapter
+from .replacing import ReplacingAdapter
 
 
-class _Mlx(Adapter):
+class _Mlx(ReplacingAdapter):
     """The names are those of `tree_flatten(model.parameters())`, which include buffers but not names with a `_`.
 
     An optimizer of MLX replaces each array by its own, so a tie says that a value is stored once, and no more.
@@ -23,22 +20,13 @@ class _Mlx(Adapter):
     binds_ties = False
 
     def state(self, model: Any) -> Mapping[str, Any]:
-        return arrays_of(_leaves_of(model))
+        return arrays_of(self.leaves(model))
 
-    def targets(self, model: Any) -> Targets:
-        return Targets(type(model).__name__, shapes_of(_leaves_of(model), place_of), in_place=False)
-
-    def load(self, model: Any, values: Mapping[str, Any], commit: Commit) -> None:
-        leaves = _leaves_of(model)
-        new = new_leaves(type(model).__name__, leaves, values)
-        commit.add([step_to_replace(name, leaves[name], value) for name, value in new.items()])
+    def leaves(self, model: Any) -> dict[str, Leaf]:
+        return leaves_of(model, _node_of)
 
 
 ADAPTER = _Mlx()
-
-
-def _leaves_of(model: Any) -> dict[str, Leaf]:
-    return leaves_of(model, _node_of)
 
 
 def _node_of(value: Any) -> Node | None:
