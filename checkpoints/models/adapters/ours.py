@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from ....core.commit.steps import Step
 from ....core.nn.module.changes import Changes
 from ....core.nn.module.loading import Targets
 from ....core.nn.module.module import Module
-from ....core.nn.module.parameter import Buffer, Parameter
+from ....core.nn.module.parameter import Parameter
 from ....core.nn.module.targets import put_values, targets_of
 from ...state import sharing
 from .adapter import Adapter, Pair
+from .tying import alike, steps_to_tie, tensors_of
 
 
 class _Ours(Adapter):
@@ -32,14 +33,8 @@ class _Ours(Adapter):
     def tie(
         self, model: Module, targets: Targets, state: Mapping[str, Any], pairs: Iterable[Pair]
     ) -> tuple[list[Step], list[Pair]]:
-        steps: list[Step] = []
-        changes, lacking = Changes(), []
-        for pair in pairs:
-            made = _remake(model, pair, state, changes)
-            if made is None:
-                lacking.append(pair)
-            else:
-                steps += made
+        changes = Changes()
+        steps, lacking = steps_to_tie(lambda pair: _remake(model, pair, state, changes), pairs)
         return steps + changes.steps(), lacking
 
 
@@ -51,15 +46,15 @@ def _remake(model: Module, pair: Pair, state: Mapping[str, Any], changes: Change
 
     Return None if the arrays do not fit.
     """
-    tensors = dict(_tensors(model))
+    tensors = dict(tensors_of(model))
     if pair.partner not in tensors or pair.name not in tensors:
         return None  # an array that is extra state
     base, tensor = tensors[pair.partner], tensors[pair.name]
     whole, part = state[pair.partner], state[pair.name]
     alias = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair).aliases.get(pair.name)
-    fits = _alike(base.data, whole) and base.data.strides == whole.strides
+    fits = alike(base.data, whole) and base.data.strides == whole.strides
     # If the kept tensor is the other one, or a storage, there is no array in the model to make a view of.
-    if alias is None or alias.kept != pair.partner or not fits or not _alike(tensor.data, part):
+    if alias is None or alias.kept != pair.partner or not fits or not alike(tensor.data, part):
         return None
     places = [name for name, other in tensors.items() if other is tensor]
     others = [other for name, other in tensors.items() if name not in places]
@@ -83,18 +78,9 @@ def _remake(model: Module, pair: Pair, state: Mapping[str, Any], changes: Change
     return []
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype
-
-
 def _placed(base: np.ndarray, whole: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Return the view of `base` that corresponds to `part` as a view of `whole`. Both have the same strides."""
     order = sorted(range(whole.ndim), key=lambda axis: -whole.strides[axis])
     memory = base.transpose(order).reshape(-1).view(np.uint8)
     offset = part.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
     return np.ndarray(part.shape, part.dtype, memory.data, offset, part.strides)
-
-
-def _tensors(model: Module) -> Iterator[tuple[str, Parameter | Buffer]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)

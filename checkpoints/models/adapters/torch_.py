@@ -25,7 +25,8 @@ from ...state import dtypes
 from ...state.torch_tensors import is_on_host, is_tensor, memory_of, why_not_plain
 from ...state.validation import EXTRA
 from .adapter import Adapter, Pair
-from .torch_ties import remade, tensors_of
+from .torch_ties import remade
+from .tying import steps_to_tie, tensors_of
 
 if TYPE_CHECKING:
     from ....core.commit.commit import Commit
@@ -67,15 +68,7 @@ class _Torch(Adapter):
     def tie(
         self, model: Any, targets: Targets, state: Mapping[str, Any], pairs: Iterable[Pair]
     ) -> tuple[list[Step], list[Pair]]:
-        steps: list[Step] = []
-        lacking: list[Pair] = []
-        for pair in pairs:
-            made = remade(model, pair, state)
-            if made is None:
-                lacking.append(pair)
-            else:
-                steps += made
-        return steps, lacking
+        return steps_to_tie(lambda pair: remade(model, pair, state), pairs)
 
     def copy(self, model: Any) -> Any:
         """Return a deep copy in which parameters that are views of one storage are views of one storage too."""

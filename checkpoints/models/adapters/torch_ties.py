@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ...state import sharing
 from ...state.torch_tensors import is_on_host, memory_of
 from .adapter import Pair
+from .tying import alike, tensors_of
 
 if TYPE_CHECKING:
     from ....core.commit.steps import Step
@@ -28,7 +29,7 @@ def remade(model: Any, pair: Pair, state: Mapping[str, Any]) -> list[Step] | Non
     alias = sharing.pack({pair.partner: whole, pair.name: part}, {}, pair).aliases.get(pair.name)
     old = memory_of(pair.partner, base), memory_of(pair.name, tensor)
     # If the kept tensor is the other one, or a storage, there is no tensor in the model to make a view of.
-    if alias is None or alias.kept != pair.partner or not _alike(old[0], whole) or not _alike(old[1], part):
+    if alias is None or alias.kept != pair.partner or not alike(old[0], whole) or not alike(old[1], part):
         return None
     others = [memory_of(name, other) for name, other in tensors.items() if other is not tensor]
     # New memory for this tensor would untie the tensors that share its memory now.
@@ -40,15 +41,6 @@ def remade(model: Any, pair: Pair, state: Mapping[str, Any]) -> list[Step] | Non
         return [*(_step_to_put(model, name, base) for name in places), (id, tensor)]
     view = _placed(base, whole, part)
     return None if view is None else [(setattr, tensor, "data", view)]
-
-
-def tensors_of(model: Any) -> Iterator[tuple[str, Any]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    yield from model.named_buffers(remove_duplicate=False)
-
-
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype
 
 
 def _step_to_put(model: Any, name: str, tensor: Any) -> Step:
