@@ -24,7 +24,7 @@ from statezoo.zoo.entry import GOLDEN, open_entry
 from statezoo.zoo.loading import find
 from statezoo.zoo.publishing.huggingface.code import code_of
 from statezoo.zoo.publishing.huggingface.exporter import _MODELING
-from statezoo.zoo.publishing.onnx.tracing import other_batch, trace
+from statezoo.zoo.publishing.onnx.tracing import trace_twice
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def run(model: Module, *inputs: np.ndarray, names: tuple[str, ...] = ("x", "y", 
     """Return the outputs of the code of a model, after comparing them with ours for other batches too."""
     import torch
 
-    lines = code_of(model, (trace(model, inputs), trace(model, other_batch(inputs))), names[: len(inputs)])
+    lines = code_of(model, trace_twice(model, inputs), names[: len(inputs)])
     scope: dict[str, Any] = {"w": {name: torch.tensor(array) for name, array in model.state_dict().items()}}
     header = [line for line in _MODELING.splitlines() if line.startswith("import torch")]
     exec("\n".join([*header, *lines]), scope)
@@ -212,10 +212,10 @@ def test_an_operation_without_a_counterpart_is_named():
 
     model = Computes(lambda x: F.mse_loss(x, x * 0))
     with pytest.raises(zoo.ExportError, match="The operation 'mse_loss' has no counterpart in the PyTorch code"):
-        code_of(model, (trace(model, [IMAGE]), trace(model, other_batch([IMAGE]))), ["x"])
+        code_of(model, trace_twice(model, [IMAGE]), ["x"])
 
 
 def test_a_size_that_is_not_the_batch_but_follows_it_is_refused_where_no_operation_can_tell_it():
     model = Computes(lambda x: x.reshape(-1, 1, 5)[:, :, :1].expand(-1, 2, 5) * 1 + x.reshape(-1, 1, 5))
     with pytest.raises(zoo.ExportError, match="has a size that follows the batch, but is not it"):
-        code_of(model, (trace(model, [IMAGE]), trace(model, other_batch([IMAGE]))), ["x"])
+        code_of(model, trace_twice(model, [IMAGE]), ["x"])

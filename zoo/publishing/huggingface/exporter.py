@@ -22,7 +22,7 @@ from ...entry import CARD, GOLDEN, WEIGHTS, Entry, describe_files
 from ...loading import describe, find, load_entry
 from ...versions import whole
 from ..onnx.exporter import Example, input_names, inputs_of
-from ..onnx.tracing import other_batch, trace
+from ..onnx.tracing import trace_twice
 from .card import interface_table, joined, sections_of
 from .code import code_of
 from .folder import new_folder
@@ -62,7 +62,7 @@ def export_folder(entry: Entry | str, folder: str | os.PathLike[str], example: E
     """
     content = whole(find(entry), _read) if isinstance(entry, str) else _read(entry)
     inputs = inputs_of(content.golden if example is None else example)
-    traces = trace(content.model, inputs), trace(content.model, other_batch(inputs))
+    traces = trace_twice(content.model, inputs)
     names = input_names(content.model, len(inputs))
     code = "\n".join(code_of(content.model, traces, names)) + "\n"
     with new_folder(Path(folder)) as new:

@@ -19,7 +19,7 @@ from ...versions import whole
 from .graph import Graph
 from .operations import TABLE
 from .steps import steps_of
-from .tracing import Trace, evaluate, other_batch, trace
+from .tracing import Trace, evaluate, trace_twice
 
 # The largest difference of an output, as a part of the largest value of that output.
 RELATIVE_TOLERANCE = 1e-5
@@ -48,7 +48,7 @@ def onnx_bytes(model: Module, example: Example) -> bytes:
     """Return the content of the file that `export` writes."""
     inputs = inputs_of(example)
     names = input_names(model, len(inputs))
-    traces = trace(model, inputs), trace(model, other_batch(inputs))
+    traces = trace_twice(model, inputs)
     content = _translated(model, traces, names)
     _check(content, model, inputs, names)
     return content

@@ -38,7 +38,12 @@ class Trace:
         return len(self.inputs[0])
 
 
-def trace(model: Module, inputs: Sequence[np.ndarray]) -> Trace:
+def trace_twice(model: Module, inputs: Sequence[np.ndarray]) -> tuple[Trace, Trace]:
+    """Trace a model on the inputs, and on another batch. Raises ExportError if its output is not made of Tensors."""
+    return _trace(model, inputs), _trace(model, _other_batch(inputs))
+
+
+def _trace(model: Module, inputs: Sequence[np.ndarray]) -> Trace:
     """Run a model in eval mode on Tensors of copies of the inputs, and return what it computed.
 
     Raises ExportError if its output is not made of Tensors.
@@ -76,7 +81,7 @@ def _array(value: Any) -> Any:
     return tuple(map(_array, value)) if type(value) is tuple else value
 
 
-def other_batch(inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+def _other_batch(inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """Return inputs with one example more and other values: in reverse along each axis, and half as large if floats.
 
     So a value that a model computes outside of its tensors is another one, while integers stay valid indices.
