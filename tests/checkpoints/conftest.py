@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,11 @@ def suffix(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def path(tmp_path: Path, suffix: str) -> Path:
     return tmp_path / f"state{suffix}"
+
+
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    return pytest.importorskip("torch")
 
 
 @pytest.fixture

@@ -55,11 +55,6 @@ SCHEDULES: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def torch() -> Any:
-    return pytest.importorskip("torch")
-
-
 class Training:
     """A model with a tied weight, an optimizer, perhaps a schedule, and a generator."""
 

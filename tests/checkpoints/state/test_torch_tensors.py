@@ -12,11 +12,6 @@ from statezoo.checkpoints import UnsupportedTypeError, load_file, save_file
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture
-def torch() -> Any:
-    return pytest.importorskip("torch")
-
-
 @pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"])
 def test_every_bit_pattern_of_a_dtype_that_numpy_does_not_have_is_kept(path: Path, torch: Any, kind: str):
     dtype = getattr(torch, kind)
