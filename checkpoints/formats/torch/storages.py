@@ -64,8 +64,8 @@ class _Placed(NamedTuple):
 class Storages:
     """The storages of an archive.
 
-    members: by the keys of storages. is_big_endian: whether numbers in them start with the highest byte. taken: all
-    names of the state. `opened` receives the tensors.
+    members: by the keys of storages. is_big_endian: whether numbers in them start with the highest byte. `opened`
+    receives the tensors.
     """
 
     def __init__(self, source: Source, members: Mapping[str, Member], is_big_endian: bool, opened: Opened) -> None:
@@ -74,7 +74,10 @@ class Storages:
         self._made_bytes = 0
 
     def place(self, tensors: Mapping[str, Tensor], taken: Iterable[str]) -> None:
-        """Add tensors by name. Raises InvalidError if a storage is missing or does not have its size."""
+        """Add tensors by name. taken: all names of the state.
+
+        Raises InvalidError if a storage is missing or does not have its size.
+        """
         in_storage: dict[str, list[_Placed]] = {}
         made: dict[Tensor, str] = {}
         for order, (name, tensor) in enumerate(tensors.items()):
@@ -88,8 +91,9 @@ class Storages:
             else:
                 self._make(name, tensor)
         # The stored tensors that have names come first.
+        names = set(taken)
         for unnamed in [*chain.from_iterable(self._place_storage(placed) for placed in in_storage.values())]:
-            self._place_unnamed(unnamed, set(taken))
+            self._place_unnamed(unnamed, names)
 
     def _check(self, tensor: Tensor) -> None:
         member = self._members.get(tensor.storage)
@@ -127,11 +131,12 @@ class Storages:
             self._add_aliases(kept.name, kept.view, (one for one in group if one is not kept))
 
     def _place_unnamed(self, group: list[_Placed], taken: set[str]) -> None:
-        """Add the memory of a group of tensors as a tensor, and them as views of it."""
+        """Add the memory of a group of tensors as a tensor, and them as views of it. Its name is added to `taken`."""
         low, high, tensor = min(one.low for one in group), max(one.high for one in group), group[0].tensor
         name = f"data/{tensor.storage}" + ("" if high - low == tensor.storage_bytes else f"[{low}:{high}]")
         while name in taken:
             name += "_"
+        taken.add(name)
         kinds = {one.tensor.spec.dtype for one in group}
         dtype = kinds.pop() if len(kinds) == 1 else "U8"
         count, rest = divmod(high - low, dtypes.ITEM_BYTES[dtype])

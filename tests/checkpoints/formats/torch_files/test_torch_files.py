@@ -31,6 +31,12 @@ from statezoo.checkpoints import (
     save_file,
     verify,
 )
+from statezoo.checkpoints.formats import Opened
+from statezoo.checkpoints.formats.archive import Member
+from statezoo.checkpoints.formats.torch.storages import Storages
+from statezoo.checkpoints.formats.torch.tensors import Tensor
+from statezoo.checkpoints.state.manifest import TensorSpec
+from statezoo.checkpoints.storage.source import MemorySource
 from statezoo.core import BatchNorm1d, Linear, Sequential
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -312,6 +318,20 @@ def test_damage_to_memory_that_has_no_name_names_what_it_holds(tmp_path: Path):
     lost = repair(path, tmp_path / "y.h5").lost
     assert set(lost) == {"overlapping.a", "overlapping.b", "apart"}
     assert set(load_file(GOLDEN / "flat-2.pt")) - set(load_file(tmp_path / "y.h5")) == set(lost)
+
+
+def test_memory_without_a_name_gets_one_that_no_other_tensor_has():
+    members = {key: Member(key, 0, size, size, 0, True) for key, size in {"0": 24, "0[0:12]": 12}.items()}
+    opened = Opened({}, {})
+    pair = TensorSpec("F32", (2,))
+    tensors = {
+        f"{key} {offset}": Tensor(key, member.size_bytes, pair, offset, (4,))
+        for key, member in members.items()
+        for offset in (0, 4)
+    }
+    Storages(MemorySource(memoryview(bytes(24)), "x.pt"), members, False, opened).place(tensors, tensors)
+    assert list(opened.tensors) == ["data/0[0:12]", "data/0[0:12]_"]
+    assert [alias.kept for alias in opened.aliases.values()] == 2 * ["data/0[0:12]"] + 2 * ["data/0[0:12]_"]
 
 
 def test_a_damaged_pickle_is_an_error(tmp_path: Path):
