@@ -9,8 +9,7 @@ import numpy as np
 
 from ..errors import CorruptError
 from ..formats import Opened
-from ..state.expansion import gathered
-from ..state.sharing import View
+from ..state.expansion import gathered, slices_of
 from ..storage import streams
 from .header import Header, Part
 
@@ -21,16 +20,15 @@ def storages_apart(header: Header, read: Callable[[str], np.ndarray]) -> list[Pa
     read: returns the array of a copy.
     """
     lengths = header.lengths
-    slices: dict[str, dict[str, View]] = {name: {} for name in lengths}
-    for name, (kept, view) in header.aliases.items() if lengths else ():
-        if kept in slices and view is not None:
-            slices[kept][name] = view
+    if not lengths:
+        return []
+    slices = slices_of(lengths, header.aliases)
 
     def storage(name: str) -> np.ndarray:
         return gathered(lengths[name], slices[name], read)
 
     opened = Opened({name: header.tensors[name] for name in lengths}, {}, read=storage)
-    return [Part(header.parts[0].source, opened, None)] if lengths else []
+    return [Part(header.parts[0].source, opened, None)]
 
 
 def refuse_other_values(header: Header, state: Mapping[str, Any]) -> None:

@@ -38,8 +38,7 @@ def expanded(packed: Packed) -> Packed:
     Raises StateError naming slices with so much unused memory between them that a small file would load as a huge
     state.
     """
-    for storage in packed.storages:
-        slices = {name: alias.view for name, alias in packed.aliases.items() if alias.kept == storage}
+    for storage, slices in slices_of(packed.storages, packed.aliases).items():
         if not fits_in_storage(packed.stored[storage].shape[0], slices.values()):
             raise StateError(
                 f"tensors {', '.join(map(repr, slices))} share memory, but most of that memory belongs to no tensor. "
@@ -49,9 +48,18 @@ def expanded(packed: Packed) -> Packed:
     return dataclasses.replace(packed, copies=copies)
 
 
-def fits_in_storage(length: int, slices: Iterable[View | None]) -> bool:
+def slices_of(storages: Iterable[str], aliases: Mapping[str, Alias]) -> dict[str, dict[str, View]]:
+    """Return the slices that each storage is made of, by name."""
+    slices: dict[str, dict[str, View]] = {storage: {} for storage in storages}
+    for name, (kept, view) in aliases.items():
+        if view is not None and kept in slices:
+            slices[kept][name] = view
+    return slices
+
+
+def fits_in_storage(length: int, slices: Iterable[View]) -> bool:
     """Return True if a storage of `length` uint64 is in proportion to the bytes of its slices."""
-    sizes = [math.prod(view.shape) * dtypes.ITEM_BYTES[view.dtype] for view in slices if view is not None]
+    sizes = [math.prod(view.shape) * dtypes.ITEM_BYTES[view.dtype] for view in slices]
     return 8 * length <= _MOST_GAPS * sum(sizes) + 8
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import CorruptError, VersionError
 from . import version_1
 from .digests import BYTES
-from .expansion import fits_in_storage
+from .expansion import fits_in_storage, slices_of
 from .manifest import DIGEST_LENGTH, FORMAT, VERSION, Manifest, TensorSpec, counts_of, hash_of, json_of, stored_of
 from .sharing import Alias, View, check_view
 
@@ -167,16 +167,13 @@ def _check_copies(manifest: Manifest, tensors: Mapping[str, TensorSpec], in_file
     if not manifest.copies:
         return
     digests = dict(zip(tensors, manifest.digests, strict=True))
-    slices: dict[str, list[View]] = {name: [] for name in manifest.lengths}
     for name, (kept, view) in manifest.aliases.items():
         if in_file[name] != (tensors[kept] if view is None else TensorSpec(view.dtype, view.shape)):
             _fail(f"the copy {name!r:.200} has another dtype or shape")
         if view is None and manifest.copies[name] != digests[kept]:
             _fail(f"{name!r:.200} and {kept!r:.200} are one tensor, but hold different values")
-        if view is not None and kept in slices:
-            slices[kept].append(view)
-    for storage, views in slices.items():
-        if not fits_in_storage(manifest.lengths[storage], views):
+    for storage, slices in slices_of(manifest.lengths, manifest.aliases).items():
+        if not fits_in_storage(manifest.lengths[storage], slices.values()):
             _fail(f"{storage!r:.200} is too large")
 
 
