@@ -84,6 +84,13 @@ class Opened:
     dequantized: Callable[[], Opened] | None = None
     beside: list[tuple[Source, Opened]] = field(default_factory=list)
 
+    def close_all(self) -> None:
+        """Free what `read` needs, here and in the files beside this one, and close those."""
+        self.close()
+        for source, opened in self.beside:
+            opened.close()
+            source.close()
+
 
 class Salvaged(NamedTuple):
     """The readable part of a damaged file.

@@ -165,9 +165,7 @@ def header_of(source: Source, form: Format, opened: Opened) -> Header:
         tensors = manifest.stored(opened.tensors) if manifest else _tensors_of(parts)
         return Header(source.name, form.name, parts, tensors, manifest, metadata)
     except BaseException:
-        opened.close()
-        for file, _ in opened.beside:
-            file.close()
+        opened.close_all()
         raise
 
 

@@ -51,20 +51,14 @@ def open_source(source: Source) -> Opened:
             raise InvalidError("two of its files hold the same variable")
         return opened
     except (InvalidError, EOFError) as error:
-        _close(opened)
+        opened.close_all()
         cause = cause_of(source, "keras-index")
         raise CorruptError(
             f"{source.name} is not a valid index of Keras: {error or 'it was cut off'}. {cause}"
         ) from error
     except BaseException:
-        _close(opened)
+        opened.close_all()
         raise
-
-
-def _close(opened: Opened) -> None:
-    for source, shard in opened.beside:
-        shard.close()
-        source.close()
 
 
 def _files_in(source: Source) -> dict[str, list[str]]:
