@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import re
 
+from ..errors import CorruptError
 from ..storage.source import Source
 from . import format_like
+from .entries import InvalidError
 
 _HEAD_BYTES = 512
 # The record that ends a zip archive starts at most this far from the end of the file, with the longest comment.
@@ -80,6 +82,16 @@ def cause_of(source: Source, expected: str = "") -> str:
         what = "JSON, such as the index of a sharded checkpoint" if head.lstrip()[:1] in (b"{", b"[") else "text"
         return f"It looks like {what}. Pass the file that holds the tensors."
     return f"It may be damaged or cut off. {AGAIN}" if expected else f"Its content is of no known format. {_CONVERT}"
+
+
+def not_valid(source: Source, error: InvalidError | EOFError, what: str, expected: str) -> CorruptError:
+    """Return the error for a file that breaks a rule of its format.
+
+    error: says which one; EOFError if the file became shorter. what: what it should be, such as "GGUF file". expected:
+    the name of the format.
+    """
+    reason = str(error) or "it was cut off while it was read"
+    return CorruptError(f"{source.name} is not a valid {what}: {reason}. {cause_of(source, expected)}")
 
 
 def _is_text(head: bytes) -> bool:

@@ -25,13 +25,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ...errors import CorruptError, FormatError, ReadError
+from ...errors import FormatError, ReadError
 from ...state import dtypes
 from ...storage.source import MemorySource, RangeSource, Source
 from .. import Checksum, Opened, archive, hdf5
 from ..archive import Member
 from ..entries import InvalidError
-from ..recognise import cause_of
+from ..recognise import not_valid
 
 _WEIGHTS, _PICKLED = "model.weights.h5", "model.weights.npz"
 _METADATA, _MOST_METADATA_BYTES = "metadata.json", 1 << 20
@@ -53,20 +53,24 @@ def open_source(source: Source) -> Opened:
     try:
         members = archive.members_of(source)
         member = members.get(_WEIGHTS)
-        if member is not None:
-            metadata = _metadata_of(source, members)
-            opened = _opened_in(source, member)
-            opened.metadata = metadata | opened.metadata
-            return opened
+        if member is None:
+            _refuse_pickle(source, members)
+            raise InvalidError(f"it has no {_WEIGHTS}")
+        metadata = _metadata_of(source, members)
+        opened = _opened_in(source, member)
+        opened.metadata = metadata | opened.metadata
+        return opened
     except (InvalidError, EOFError) as error:
-        reason = str(error) or "it was cut off while it was read"
-        raise CorruptError(f"{source.name} is not a valid Keras file: {reason}. {cause_of(source, 'keras')}") from error
+        raise not_valid(source, error, "Keras file", "keras") from error
+
+
+def _refuse_pickle(source: Source, members: dict[str, Member]) -> None:
+    """Raise FormatError for an archive that holds its weights as a pickle."""
     if _PICKLED in members:
         raise FormatError(
             f"{source.name} holds its weights as a pickle ({_PICKLED}), which is never loaded. Load it with "
             "keras.saving.load_model, and save it with model.save."
         )
-    raise CorruptError(f"{source.name} is not a valid Keras file: it has no {_WEIGHTS}. {cause_of(source, 'keras')}")
 
 
 def _opened_in(source: Source, member: Member) -> Opened:

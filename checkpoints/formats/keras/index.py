@@ -14,12 +14,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import CorruptError, FormatError, MissingFileError, ReadError
+from ...errors import FormatError, MissingFileError, ReadError
 from ...storage.source import FileSource, Source
 from .. import Opened, hdf5
 from ..entries import InvalidError, parsed
 from ..hdf5.order import VARIABLES, in_order
-from ..recognise import cause_of
+from ..recognise import not_valid
 
 _MOST_BYTES = 10 << 20
 _SUFFIX = ".weights.h5"
@@ -52,10 +52,7 @@ def open_source(source: Source) -> Opened:
         return opened
     except (InvalidError, EOFError) as error:
         opened.close_all()
-        cause = cause_of(source, "keras-index")
-        raise CorruptError(
-            f"{source.name} is not a valid index of Keras: {error or 'it was cut off'}. {cause}"
-        ) from error
+        raise not_valid(source, error, "index of Keras", "keras-index") from error
     except BaseException:
         opened.close_all()
         raise

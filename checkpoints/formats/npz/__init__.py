@@ -41,7 +41,7 @@ from ...state.sharing import Alias
 from ...storage.source import Source
 from .. import Layout, Opened, Salvaged
 from ..entries import InvalidError, encode, entries_text
-from ..recognise import cause_of
+from ..recognise import not_valid
 from .index import VERSION, index_at_start, opened_from, parsed_index
 from .structure import (
     ALIGNMENT_BYTES,
@@ -107,8 +107,7 @@ def open_source(source: Source) -> Opened:
             opened = open_listed(source)
         return opened
     except (InvalidError, EOFError) as error:
-        reason = str(error) or "it was cut off while it was read"
-        raise CorruptError(f"{source.name} is not a valid .npz file: {reason}. {cause_of(source, 'npz')}") from error
+        raise not_valid(source, error, ".npz file", "npz") from error
 
 
 def _open_sealed(source: Source) -> Opened | None:

@@ -7,11 +7,10 @@ files of other programs holds here (see listing.py). NumPy ignores bytes after t
 
 from __future__ import annotations
 
-from ...errors import CorruptError
 from ...storage.source import Source
 from .. import Opened
 from ..entries import InvalidError
-from ..recognise import cause_of
+from ..recognise import not_valid
 from .header import SIGNATURE, parsed_header, values_of
 
 NAME = "arr_0"
@@ -32,8 +31,7 @@ def open_source(source: Source) -> Opened:
         if array.start + tensor.size_bytes != source.size_bytes:
             raise InvalidError("it does not have the size that its header gives")
     except (InvalidError, EOFError) as error:
-        reason = str(error) or "it was cut off while it was read"
-        raise CorruptError(f"{source.name} is not a valid .npy file: {reason}. {cause_of(source, 'npy')}") from error
+        raise not_valid(source, error, ".npy file", "npy") from error
     opened = Opened({NAME: tensor}, {NAME: array.start} if array.is_in_place else {})
     opened.read = lambda _: values_of(source.read(0, source.size_bytes), array, tensor)
     return opened

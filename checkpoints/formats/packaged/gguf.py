@@ -35,7 +35,7 @@ from ...state.manifest import TensorSpec
 from ...storage.source import Source
 from .. import Opened
 from ..entries import InvalidError
-from ..recognise import cause_of
+from ..recognise import not_valid
 from . import required
 from .window import Window
 
@@ -76,8 +76,7 @@ def open_source(source: Source) -> Opened:
             raise InvalidError("it does not start with GGUF")
         return _opened(source, required("gguf", source.name))
     except (InvalidError, EOFError) as error:
-        reason = str(error) or "it was cut off while it was read"
-        raise CorruptError(f"{source.name} is not a valid GGUF file: {reason}. {cause_of(source, 'gguf')}") from error
+        raise not_valid(source, error, "GGUF file", "gguf") from error
 
 
 def _opened(source: Source, package: ModuleType) -> Opened:

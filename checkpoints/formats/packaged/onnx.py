@@ -27,7 +27,7 @@ from ...state.manifest import TensorSpec
 from ...storage.source import Source
 from .. import Opened
 from ..entries import InvalidError
-from ..recognise import cause_of
+from ..recognise import not_valid
 from . import required
 from .beside import Beside
 from .protobuf import BYTES, NUMBER, Field, fields_in
@@ -74,8 +74,7 @@ def open_source(source: Source) -> Opened:
         return _opened(source, package, beside)
     except (InvalidError, EOFError) as error:
         beside.close()
-        reason = str(error) or "it was cut off while it was read"
-        raise CorruptError(f"{source.name} is not a valid ONNX file: {reason}. {cause_of(source, 'onnx')}") from error
+        raise not_valid(source, error, "ONNX file", "onnx") from error
     except BaseException:
         beside.close()
         raise

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import CorruptError, RulesError, StateError, UnsupportedTypeError
+from ...errors import RulesError, StateError, UnsupportedTypeError
 from ...state import dtypes
 from ...state.manifest import FORMAT, TensorSpec, holds_manifest
 from ...state.sharing import Alias
@@ -53,7 +53,7 @@ from ..entries import (
     strings_text,
     unsealed,
 )
-from ..recognise import cause_of
+from ..recognise import not_valid
 from . import packing
 
 _METADATA = "__metadata__"
@@ -146,9 +146,7 @@ def read_header(source: Source) -> tuple[Opened, list[str]]:
     try:
         return _read_header(source)
     except (InvalidError, EOFError) as error:
-        cause = cause_of(source, "safetensors")
-        reason = str(error) or "it was cut off while it was read"
-        raise CorruptError(f"{source.name} is not a valid safetensors file: {reason}. {cause}") from error
+        raise not_valid(source, error, "safetensors file", "safetensors") from error
 
 
 def _read_header(source: Source) -> tuple[Opened, list[str]]:

@@ -28,7 +28,7 @@ from ...storage.source import Source
 from .. import Checksum, Opened, archive
 from ..archive import Member, content_of, members_of
 from ..entries import InvalidError
-from ..recognise import cause_of
+from ..recognise import not_valid
 from .arrays import Inline, inline_of
 from .flattening import ROOT, AmbiguousError, flattened, is_plain
 from .pickles import Made, Name, Persistent, read_pickle
@@ -63,10 +63,7 @@ def open_source(source: Source) -> Opened:
             "one of them, and save it again with torch.save."
         ) from error
     except (InvalidError, EOFError) as error:
-        reason = str(error) or "it was cut off while it was read"
-        raise CorruptError(
-            f"{source.name} is not a valid file of torch.save: {reason}. {cause_of(source, 'torch')}"
-        ) from error
+        raise not_valid(source, error, "file of torch.save", "torch") from error
 
 
 def _folder_of(members: Mapping[str, Member]) -> str | None:
