@@ -92,6 +92,11 @@ class Opened:
             source.close()
 
 
+def most_expanded_bytes(file_bytes: int) -> int:
+    """Return how many bytes the compressed content of a file may take in memory."""
+    return 128 * file_bytes + (16 << 20)
+
+
 class Salvaged(NamedTuple):
     """The readable part of a damaged file.
 

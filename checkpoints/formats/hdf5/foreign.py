@@ -26,14 +26,12 @@ from ...errors import CorruptError, FormatError
 from ...state import dtypes
 from ...state.sharing import Alias
 from ...storage.source import Source
-from .. import Opened
+from .. import Opened, most_expanded_bytes
 from . import matches
 from .listing import Found, Listing, Path, listing_of, path_text
 from .process import Hdf5Process, invalid
 from .structure.names import RESERVED, name_of
 from .superblock import refuse_open, written_size_of
-
-_MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20
 
 
 def open_foreign(source: Source) -> Opened:
@@ -99,7 +97,7 @@ def _asked(source: Source, written_bytes: int | None = None) -> tuple[Hdf5Proces
         raise invalid(source, "file signature not found")
     if written_bytes is None:
         refuse_open(source)
-    most_bytes = _MOST_EXPANSION * source.size_bytes + _FREE_EXPANSION_BYTES
+    most_bytes = most_expanded_bytes(source.size_bytes)
     process = Hdf5Process(source, most_bytes, written_bytes)
     try:
         return process, listing_of(source, process.index(), most_bytes, written_bytes is not None)

@@ -28,7 +28,7 @@ import numpy as np
 from ...errors import FormatError, ReadError
 from ...state import dtypes
 from ...storage.source import MemorySource, RangeSource, Source
-from .. import Checksum, Opened, archive, hdf5
+from .. import Checksum, Opened, archive, hdf5, most_expanded_bytes
 from ..archive import Member
 from ..entries import InvalidError
 from ..recognise import not_valid
@@ -36,8 +36,6 @@ from ..recognise import not_valid
 _WEIGHTS, _PICKLED = "model.weights.h5", "model.weights.npz"
 _METADATA, _MOST_METADATA_BYTES = "metadata.json", 1 << 20
 _CHUNK_BYTES, _MOST_MEMORY_BYTES = 1 << 20, 64 << 20
-# As for compressed datasets in an HDF5 file.
-_MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20
 
 
 def matches(source: Source) -> bool:
@@ -94,7 +92,7 @@ def _with_checksum(opened: Opened, member: Member, crc32: int) -> Opened:
 
 def _opened_unpacked(source: Source, member: Member) -> Opened:
     """Return the content of a compressed HDF5 file, whose tensors are nowhere in the archive."""
-    if member.size_bytes > _MOST_EXPANSION * source.size_bytes + _FREE_EXPANSION_BYTES:
+    if member.size_bytes > most_expanded_bytes(source.size_bytes):
         raise InvalidError(f"{_WEIGHTS} would take {member.size_bytes:,} bytes, far more than the file has")
     inner, crc32 = _unpacked(source, member)
     opened = hdf5.open_source(inner)

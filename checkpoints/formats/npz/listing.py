@@ -22,14 +22,13 @@ import numpy as np
 from ...errors import CorruptError
 from ...state.manifest import TensorSpec
 from ...storage.source import Source
-from .. import Checksum, Opened
+from .. import Checksum, Opened, most_expanded_bytes
 from ..archive import Member, content_of, members_of, start_of
 from ..entries import InvalidError, checked_entries, checked_metadata, parsed
 from .header import Array, parsed_header, values_of
 from .index import parsed_index
 from .structure import RESERVED, SUFFIX
 
-_MOST_EXPANSION, _FREE_EXPANSION_BYTES = 128, 16 << 20
 _UNLIMITED = 1 << 63
 
 
@@ -111,7 +110,7 @@ def listing_of(source: Source, members: Mapping[str, Member]) -> Listing:
     """Return the arrays among members. Raises InvalidError if one is not valid, or if none is an array."""
     listing = Listing({}, [])
     expanded_bytes = 0
-    most_bytes = _MOST_EXPANSION * source.size_bytes + _FREE_EXPANSION_BYTES
+    most_bytes = most_expanded_bytes(source.size_bytes)
     for full_name, member in members.items():
         if full_name.endswith("/") and not member.size_bytes:  # a folder
             continue

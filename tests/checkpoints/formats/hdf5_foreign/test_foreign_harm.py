@@ -62,7 +62,9 @@ def test_data_that_expands_far_beyond_the_size_of_the_file_is_an_error_that_says
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(hdf5_process, "_LEAST_MEMORY_BYTES", 1 << 20)
-    monkeypatch.setattr("statezoo.checkpoints.formats.hdf5.foreign._FREE_EXPANSION_BYTES", 1 << 26)
+    monkeypatch.setattr(
+        "statezoo.checkpoints.formats.hdf5.foreign.most_expanded_bytes", lambda size: 128 * size + (1 << 26)
+    )
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", (1 << 26,), "u1", chunks=(1 << 10,))
     source = FileSource(str(tmp_path / "x.h5"))
