@@ -40,7 +40,7 @@ from ...state.manifest import TensorSpec
 from ...state.sharing import Alias
 from ...storage.source import Source
 from .. import Layout, Opened, Salvaged
-from ..entries import InvalidError, encode, entries_text
+from ..entries import InvalidError, encode, entries_text, strings_text
 from ..recognise import not_valid
 from .index import VERSION, index_at_start, opened_from, parsed_index
 from .structure import (
@@ -66,9 +66,10 @@ def lay_out(
     tensors: Mapping[str, TensorSpec], aliases: Mapping[str, Alias], metadata: Mapping[str, str], manifest: str
 ) -> Layout:
     """Return the layout. The structure depends on the manifest only through its length and the checksums."""
-    members = placed(tensors)
+    names = member_names(tensors)
+    members = placed(tensors, names)
     entries = entries_text(tensors, {name: member.offset for name, member in members.items()})
-    strings, others = encode(dict(sorted(metadata.items()))), encode(member_names(tensors))
+    strings, others = strings_text(metadata), encode(names)
 
     def index(manifest: str) -> bytes:
         fields = f'"manifest":{encode(manifest)},"members":{others},"metadata":{strings},"tensors":{{{entries}}}'

@@ -20,7 +20,7 @@ from ..damaged import Spliced, notes_on_size
 from ..entries import InvalidError
 from .index import index_at_start, opened_from
 from .listing import listing_of, opened_of
-from .structure import RESERVED, index_member, pieces_of, placed
+from .structure import RESERVED, index_member, member_names, pieces_of, placed
 
 _UNLIMITED = 1 << 63
 _LOCAL = Struct("<4sHHH4xIIIHH")  # signature, version, flags, method, CRC-32, both sizes, lengths of name and extra
@@ -60,7 +60,7 @@ def _by_index(source: Source) -> Iterator[Salvaged]:
     if text is None:
         return
     opened = opened_from(text, source, _UNLIMITED)
-    members = placed(opened.tensors)
+    members = placed(opened.tensors, member_names(opened.tensors))
     start = index_member(len(text)).end
     if any(opened.offsets[name] != start + member.offset for name, member in members.items()):
         raise InvalidError("its index is not what was written")

@@ -108,9 +108,12 @@ def member_names(tensors: Mapping[str, TensorSpec]) -> dict[str, str]:
     }
 
 
-def placed(tensors: Mapping[str, TensorSpec]) -> dict[str, Member]:
-    """Return a member for each tensor, one after the other. They may be moved together by a multiple of 64."""
-    others, headers = member_names(tensors), {tensor: header_of(tensor) for tensor in set(tensors.values())}
+def placed(tensors: Mapping[str, TensorSpec], others: Mapping[str, str]) -> dict[str, Member]:
+    """Return a member for each tensor, one after the other. They may be moved together by a multiple of 64.
+
+    others: the names of members that are not those of their tensors (see member_names).
+    """
+    headers = {tensor: header_of(tensor) for tensor in set(tensors.values())}
     sizes = {tensor: tensor.size_bytes for tensor in headers}
     members, end = {}, 0
     for name, tensor in tensors.items():

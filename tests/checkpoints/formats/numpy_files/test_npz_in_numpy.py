@@ -159,7 +159,7 @@ def test_without_the_index_an_archive_is_an_ordinary_one(file: Path):
 def test_a_file_of_more_than_4_gib_is_read_by_zipfile(tmp_path: Path):
     """Most of it is a hole: only the pieces around the tensors are written."""
     tensors = {"x": structure.TensorSpec("U8", ((4 << 30) + 5,)), "y": structure.TensorSpec("U8", (3,))}
-    members = structure.placed(tensors)
+    members = structure.placed(tensors, {})
     checksum = zlib.crc32(bytes(3), members["y"].checksum)
     with open(tmp_path / "a.npz", "wb") as file:
         for offset, piece in structure.pieces_of(b"{}".ljust(64), members, {"x": 0, "y": checksum}):
