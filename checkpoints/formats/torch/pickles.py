@@ -297,6 +297,8 @@ class _Machine:
         self._pop_to_mark()
 
     def remember_next(self) -> None:
+        if self._memo_out_of_order:  # pickle counts these too
+            _refuse("it numbers its values in two ways")
         self._memo.append(self._top())
 
     def remember(self, size_bytes: int) -> None:

@@ -189,6 +189,10 @@ _BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "a dict in itself twice": (lambda: pickled(b"}q\0X\1\0\0\0ah\0sX\1\0\0\0bh\0s"), r"nested in more than|far more"),
     "an integer of two gigabytes": (lambda: pickled(b"\x8b\xff\xff\xff\x7f"), r"an integer is far too large"),
     "a negative size of an integer": (lambda: pickled(b"\x8b\xff\xff\xff\xff"), r"an integer is far too large"),
+    "values numbered in two ways": (
+        lambda: pickled(pairs(a=text("x") + b"q\1" + text("y") + b"\x94" + b"h\1\x87")),
+        r"it numbers its values in two ways",
+    ),
     "bytes of eight exabytes": (lambda: pickled(b"\x8e" + b"\xff" * 7 + b"\x7f"), r"it is cut off"),
     "text of eight exabytes": (lambda: pickled(b"\x8d" + b"\xff" * 7 + b"\x7f"), r"it is cut off"),
     "a far place in the memo": (lambda: pickled(b"}r\xff\xff\xff\xff"), None),
