@@ -47,8 +47,8 @@ _DEFAULT_ALIGNMENT = 32
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _SIZES = {"B": 1, "b": 1, "H": 2, "h": 2, "I": 4, "i": 4, "f": 4, "?": 1, "Q": 8, "q": 8, "d": 8}
 _TEXT, _LIST = 8, 9
-_DTYPES = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F64", "I8": "I8", "I16": "I16", "I32": "I32"}
-_DTYPES |= {"I64": "I64"}
+# The types that are not quantised, whose names are those of our dtypes.
+_PLAIN = {"F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"}
 
 
 class _Stored(NamedTuple):
@@ -223,25 +223,25 @@ def _content_of(
     tensors: dict[str, TensorSpec] = {}
     opened = Opened(tensors, {}, metadata)
     for name, entry in stored.items():
-        dtype = _DTYPES.get(entry.kind or "") or ("F32" if entry.kind in unpacked else None)
+        dtype = entry.kind if entry.kind in _PLAIN else "F32" if entry.kind in unpacked else None
         if dtype is None:
             opened.unsupported[name] = _reason(entry, package, order)
         else:
             tensors[name] = TensorSpec(dtype, entry.shape)
-            if entry.kind in _DTYPES and order == "<":
+            if entry.kind in _PLAIN and order == "<":
                 opened.offsets[name] = entry.offset
 
     def read(name: str) -> np.ndarray:
         entry = stored[name]
         content = np.frombuffer(source.read(entry.offset, entry.size_bytes), np.uint8)
-        if entry.kind in _DTYPES:  # big-endian
-            dtype = dtypes.numpy_dtype(_DTYPES[entry.kind])
+        if entry.kind in _PLAIN:  # big-endian
+            dtype = dtypes.numpy_dtype(entry.kind)
             swapped = content.reshape(-1, dtype.itemsize)[:, ::-1]
             return np.ascontiguousarray(swapped).view(dtype).reshape(entry.shape)
         return _unpacked(content, entry, package, source, name)
 
     def dequantized() -> Opened:
-        kinds = {entry.kind for entry in stored.values() if entry.kind and entry.kind not in _DTYPES}
+        kinds = {entry.kind for entry in stored.values() if entry.kind and entry.kind not in _PLAIN}
         able = tuple(sorted(kind for kind in kinds if order == "<" and _can_unpack(package, kind)))
         return _content_of(source, stored, metadata, package, order, able)
 
