@@ -20,9 +20,9 @@ from ..storage.source import Source
 from .entries import InvalidError
 
 SIGNATURE = b"PK\3\4"
-_HEADER = struct.Struct("<4s2xHH4xIIIHH")  # signature, flags, method, CRC-32, both sizes, lengths of name and extra
-_ENCRYPTED, _IN_DESCRIPTOR, _UTF_8 = 1 << 0, 1 << 3, 1 << 11
-_IN_ZIP64 = 0xFFFFFFFF
+HEADER = struct.Struct("<4s2xHH4xIIIHH")  # signature, flags, method, CRC-32, both sizes, lengths of name and extra
+_ENCRYPTED, IN_DESCRIPTOR, UTF_8 = 1 << 0, 1 << 3, 1 << 11
+IN_ZIP64 = 0xFFFFFFFF
 _SLACK_BYTES = 1 << 12  # by which the start of deflated content may be longer than what it expands to
 _END, _END_BYTES = b"PK\5\6", 22
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
@@ -78,12 +78,12 @@ def _member_of(source: Source, info: zipfile.ZipInfo) -> Member:
     is_stored = info.compress_type == zipfile.ZIP_STORED
     if is_stored and info.compress_size != info.file_size:
         raise InvalidError(f"{what} is stored, but has two sizes")
-    name = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF_8 else "cp437")
-    size_bytes = _HEADER.size + len(name)
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & UTF_8 else "cp437")
+    size_bytes = HEADER.size + len(name)
     if not 0 <= info.header_offset <= source.size_bytes - size_bytes:
         raise InvalidError(f"{what} is beyond the end of the file")
     header = source.read(info.header_offset, size_bytes)
-    extra_bytes = _HEADER.unpack_from(header)[-1]
+    extra_bytes = HEADER.unpack_from(header)[-1]
     if not _agrees(header, info, name):
         raise InvalidError(f"the header of {what} differs from what the list of members says")
     offset = info.header_offset + size_bytes + extra_bytes
@@ -92,15 +92,15 @@ def _member_of(source: Source, info: zipfile.ZipInfo) -> Member:
 
 def _agrees(header: bytes, info: zipfile.ZipInfo, name: bytes) -> bool:
     """Return True if the header of a member says the same as the list. name: in the list."""
-    signature, flags, method, crc32, stored_bytes, size_bytes, name_bytes, _ = _HEADER.unpack_from(header)
-    if signature != SIGNATURE or name_bytes != len(name) or header[_HEADER.size :] != name:
+    signature, flags, method, crc32, stored_bytes, size_bytes, name_bytes, _ = HEADER.unpack_from(header)
+    if signature != SIGNATURE or name_bytes != len(name) or header[HEADER.size :] != name:
         return False
-    if method != info.compress_type or (flags ^ info.flag_bits) & ~_UTF_8 or info.filename != info.orig_filename:
+    if method != info.compress_type or (flags ^ info.flag_bits) & ~UTF_8 or info.filename != info.orig_filename:
         return False
-    if flags & _IN_DESCRIPTOR and not (crc32 or stored_bytes or size_bytes):  # they follow the content
+    if flags & IN_DESCRIPTOR and not (crc32 or stored_bytes or size_bytes):  # they follow the content
         return True
     sizes = (stored_bytes, info.compress_size), (size_bytes, info.file_size)
-    return crc32 == info.CRC and all(size in (listed, _IN_ZIP64) for size, listed in sizes)
+    return crc32 == info.CRC and all(size in (listed, IN_ZIP64) for size, listed in sizes)
 
 
 def _check_places(infos: list[zipfile.ZipInfo], members: dict[str, Member], end: int) -> None:

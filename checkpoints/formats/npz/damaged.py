@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from struct import Struct
 
 from ...errors import CorruptError
 from ...storage.source import Source
 from .. import Salvaged
-from ..archive import SIGNATURE, Member, members_of
+from ..archive import HEADER, IN_DESCRIPTOR, IN_ZIP64, SIGNATURE, UTF_8, Member, members_of
 from ..damaged import Spliced, notes_on_size
 from ..entries import InvalidError
 from .index import index_at_start, opened_from
@@ -23,10 +22,7 @@ from .listing import listing_of, opened_of
 from .structure import RESERVED, index_member, member_names, pieces_of, placed
 
 _UNLIMITED = 1 << 63
-_LOCAL = Struct("<4sHHH4xIIIHH")  # signature, version, flags, method, CRC-32, both sizes, lengths of name and extra
 _CHUNK_BYTES = 1 << 20
-_IN_DESCRIPTOR, _UTF_8 = 1 << 3, 1 << 11
-_IN_ZIP64 = 0xFFFFFFFF
 _NO_MANIFEST = (
     "its index is damaged: nothing can be checked, not even names and shapes, and views and extra state are lost"
 )
@@ -114,14 +110,14 @@ def _next_header(source: Source, position: int) -> int | None:
 def _member_at(source: Source, position: int) -> Member | None:
     """Return the member whose header is at a position, or None if the header does not say what it needs."""
     with suppress(EOFError, UnicodeDecodeError):
-        head = _LOCAL.unpack(source.read(position, _LOCAL.size))
-        _, _, flags, method, crc32, stored_bytes, size_bytes, name_bytes, extra_bytes = head
-        name = source.read(position + _LOCAL.size, name_bytes).decode("utf-8" if flags & _UTF_8 else "cp437")
-        extra = source.read(position + _LOCAL.size + name_bytes, extra_bytes)
-        if size_bytes == _IN_ZIP64 and extra[:4] == b"\1\0\x10\0" and len(extra) >= 20:
+        head = HEADER.unpack(source.read(position, HEADER.size))
+        _, flags, method, crc32, stored_bytes, size_bytes, name_bytes, extra_bytes = head
+        name = source.read(position + HEADER.size, name_bytes).decode("utf-8" if flags & UTF_8 else "cp437")
+        extra = source.read(position + HEADER.size + name_bytes, extra_bytes)
+        if size_bytes == IN_ZIP64 and extra[:4] == b"\1\0\x10\0" and len(extra) >= 20:
             size_bytes, stored_bytes = (int.from_bytes(extra[start : start + 8], "little") for start in (4, 12))
         is_stored = method == 0
-        if method in (0, 8) and not flags & _IN_DESCRIPTOR and (stored_bytes == size_bytes or not is_stored):
-            offset = position + _LOCAL.size + name_bytes + extra_bytes
+        if method in (0, 8) and not flags & IN_DESCRIPTOR and (stored_bytes == size_bytes or not is_stored):
+            offset = position + HEADER.size + name_bytes + extra_bytes
             return Member(name, offset, stored_bytes, size_bytes, crc32, is_stored)
     return None
