@@ -93,8 +93,8 @@ def _opened(source: Source, folder: str, members: Mapping[str, Member]) -> Opene
         raise InvalidError("its pickle is compressed, which torch.save never does")
     content = content_of(source, member)
     order = members.get(f"{folder}/byteorder")
-    byte_order = _BYTE_ORDERS.get(content_of(source, order)) if order and order.size_bytes < 9 else "little"
-    if byte_order is None:
+    byte_order = content_of(source, order) if order and order.size_bytes < 9 else b"little"
+    if byte_order not in (b"little", b"big"):
         raise InvalidError("its byte order is neither little nor big")
     root = read_pickle(content)
     values = _Values()
@@ -108,7 +108,7 @@ def _opened(source: Source, folder: str, members: Mapping[str, Member]) -> Opene
     opened = Opened({}, {}, aliases=values.aliases, unsupported=values.unsupported, extra=values.extra)
     keys = f"{folder}/data/"
     by_key = {name.removeprefix(keys): member for name, member in members.items() if name.startswith(keys)}
-    storages = Storages(source, by_key, byte_order == "big", opened)
+    storages = Storages(source, by_key, byte_order == b"big", opened)
     storages.place(values.tensors, values.names)
     for name, inline in values.inline.items():
         opened.tensors[name] = inline.spec
@@ -119,9 +119,6 @@ def _opened(source: Source, folder: str, members: Mapping[str, Member]) -> Opene
     named = [name for name in opened.names if name in opened.tensors]
     opened.tensors = {name: opened.tensors[name] for name in dict.fromkeys((*named, *opened.tensors))}
     return opened
-
-
-_BYTE_ORDERS = {b"little": "little", b"big": "big"}
 
 
 def _reader_of(source: Source, makers: Mapping[str, Callable[[], np.ndarray]]) -> Callable[[str], np.ndarray]:

@@ -201,7 +201,7 @@ def _overlapping(placed: list[_Placed]) -> Iterator[list[_Placed]]:
             yield group
             group = []
         group.append(one)
-        end = max(end, one.high) if len(group) > 1 else one.high
+        end = max(end, one.high)
     yield group
 
 
