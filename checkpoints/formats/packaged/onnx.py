@@ -68,10 +68,7 @@ def open_source(source: Source) -> Opened:
     """Find the initializers. Raises MissingPackageError, FormatError, or ReadError for a file beside it."""
     beside = Beside(source)
     try:
-        if not source.size_bytes:
-            raise InvalidError("it has no graph")
-        package = required("onnx", source.name)
-        return _opened(source, package, beside)
+        return _opened(source, beside)
     except (InvalidError, EOFError) as error:
         beside.close()
         raise not_valid(source, error, "ONNX file", "onnx") from error
@@ -80,10 +77,11 @@ def open_source(source: Source) -> Opened:
         raise
 
 
-def _opened(source: Source, package: ModuleType, beside: Beside) -> Opened:
+def _opened(source: Source, beside: Beside) -> Opened:
     window = Window(source, 0, source.size_bytes)
     graph, metadata = _model_in(window)
     stored, unsupported = _initializers_in(window, graph)
+    package = required("onnx", source.name)  # after the structure: a file that is no model needs no package
     kept: list[str] = []
     opened = Opened({}, {}, metadata, names=kept, unsupported=unsupported)
     for name, tensor in stored.items():
