@@ -98,7 +98,7 @@ def as_array(name: str, value: Any) -> np.ndarray | None:
         return _memory_of_mlx(value, mlx)
     data = getattr(value, "data", None)
     if isinstance(data, np.ndarray):
-        return data
+        return np.asarray(data)
     if not hasattr(value, "__array__"):
         return None
     try:

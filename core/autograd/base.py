@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from ..errors import ArgumentError, GraphError, ShapeError
+from .arrays import TensorArray, shown
 from .dtypes import NUMBERS
 from .silence import silently
 from .tape import Backward, run_backward
@@ -22,7 +23,10 @@ TensorType = TypeVar("TensorType", bound="TensorBase")
 class TensorBase:
     """An array, its gradient, and the operation that computed it."""
 
-    __slots__ = ("__weakref__", "_backward", "_operation", "_parents", "_requires_grad", "data", "grad")
+    __slots__ = (
+        "__weakref__", "_backward", "_data", "_grad", "_operation", "_parents", "_requires_grad",
+        "_shown", "_shown_grad",
+    )  # fmt: skip
 
     # True if the link to `_parents` belongs to the tensor itself (a parameter that is a view of another).
     # Then backward() keeps the link.
@@ -31,19 +35,53 @@ class TensorBase:
     # Makes NumPy leave `array * tensor` to us. Otherwise it would build an object array of tensors.
     __array_ufunc__ = None
 
-    data: np.ndarray
-    grad: np.ndarray | None
+    _data: np.ndarray
+    _grad: np.ndarray | None
+    _shown: TensorArray  # what `data` returned last, if anything
+    _shown_grad: TensorArray
     _operation: str  # the name of the recorded operation that computed this tensor, or ""
     _parents: tuple[Tensor, ...]
     _backward: Backward | None
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self.data = to_array(data)
-        self.grad = None
+        self._data = to_array(data)
+        self._grad = None
         self._operation, self._parents, self._backward = "", (), None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
+
+    @property
+    def data(self) -> TensorArray:
+        """The array, writable in place. Assigning another one replaces it; views of this tensor keep the old one."""
+        try:
+            if self._shown.shows is self._data:
+                return self._shown  # the same object each time, until the array is replaced
+        except AttributeError:  # not shown before
+            pass
+        self._shown = shown(self._data)
+        return self._shown
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self._data = to_array(value)
+
+    @property
+    def grad(self) -> TensorArray | None:
+        """The gradient, an array like `data`, or None before `backward()` and after `zero_grad()`."""
+        if self._grad is None:
+            return None
+        try:
+            if self._shown_grad.shows is self._grad:
+                return self._shown_grad
+        except AttributeError:
+            pass
+        self._shown_grad = shown(self._grad)
+        return self._shown_grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        self._grad = None if value is None else to_array(value)
 
     @property
     def requires_grad(self) -> bool:
@@ -57,7 +95,7 @@ class TensorBase:
 
     def _check_requires_grad(self, flag: bool) -> None:
         """Raise ArgumentError or GraphError if `requires_grad` cannot be set to flag."""
-        if flag and self.data.dtype.kind not in "fV":  # "V": bfloat16 and the like
+        if flag and self._data.dtype.kind not in "fV":  # "V": bfloat16 and the like
             raise ArgumentError(
                 f"only a tensor of floats can require a gradient, not {self.dtype}. Call .float() first."
             )
@@ -71,29 +109,29 @@ class TensorBase:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self._data.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype
+        return self._data.dtype
 
     @property
     def ndim(self) -> int:
-        return self.data.ndim
+        return self._data.ndim
 
     def size(self, dim: int | None = None) -> tuple[int, ...] | int:
         """Return the shape, or with dim the size of that axis."""
-        return self.data.shape if dim is None else self.data.shape[dim]
+        return self._data.shape if dim is None else self._data.shape[dim]
 
     def numel(self) -> int:
         """Return the number of elements."""
-        return self.data.size
+        return self._data.size
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self._data)
 
     def __repr__(self) -> str:
-        text = np.array2string(self.data, separator=", ", prefix="tensor(")
+        text = np.array2string(self._data, separator=", ", prefix="tensor(")
         kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
         return f"tensor({text}{kind}{', requires_grad=True' if self._requires_grad else ''})"
 
@@ -104,9 +142,9 @@ class TensorBase:
 
     def item(self) -> Any:
         """Return the only element as a Python number. Raises ShapeError unless there is exactly one."""
-        if self.data.size != 1:
+        if self._data.size != 1:
             raise ShapeError(f"only a tensor with one element has a single value; this one has shape {self.shape}.")
-        return self.data.item()
+        return self._data.item()
 
     def __bool__(self) -> bool:
         return bool(self.item())
@@ -124,14 +162,14 @@ class TensorBase:
         """Return the array itself. Raises GraphError if the tensor requires a gradient, which would be lost."""
         if self._requires_grad:
             raise GraphError("numpy() of a tensor that requires a gradient would lose it. Call detach().numpy().")
-        return self.data
+        return self._data
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+        return np.array(self._data, dtype=dtype) if copy else np.asarray(self._data, dtype=dtype)
 
     def __reduce__(self) -> Any:
         # Copies and pickles hold the values, without graph and gradient. The result of an operation becomes a constant.
-        arguments = (type(self), self.data, self._requires_grad and not self._parents)
+        arguments = (type(self), self._data, self._requires_grad and not self._parents)
         return rebuild, arguments, getattr(self, "__dict__", None)
 
     # --- gradients
@@ -149,14 +187,14 @@ class TensorBase:
                 "outside no_grad() and without detach()."
             )
         if gradient is None:
-            if self.data.size != 1:
+            if self._data.size != 1:
                 raise GraphError(
                     f"backward() starts from a single number; this tensor has shape {self.shape}. "
                     "Reduce it first, as in loss.mean().backward(), or pass a gradient of that shape."
                 )
-            start = np.array(1, self.data.dtype)
-            if self.data.ndim:
-                start = start.reshape(self.data.shape)
+            start = np.array(1, self._data.dtype)
+            if self._data.ndim:
+                start = start.reshape(self._data.shape)
         else:
             start = np.array(gradient, dtype=self.dtype)
             if start.shape != self.shape:
@@ -165,14 +203,15 @@ class TensorBase:
                 )
         if self._backward is not None:
             silently(run_backward, self, start)
-        elif self.grad is None:
-            self.grad = start
+        elif self._grad is None:
+            self._grad = start
         else:
-            self.grad += start
+            self._grad += start
 
 
 # The setters of three slots, which are written in C, for the steps of commit/steps.py.
-set_data, set_grad, set_requires_grad = (vars(TensorBase)[name].__set__ for name in ("data", "grad", "_requires_grad"))
+_SLOTS = vars(TensorBase)
+set_data, set_grad, set_requires_grad = (_SLOTS[name].__set__ for name in ("_data", "_grad", "_requires_grad"))
 
 
 def rebuild(cls: type[TensorType], data: np.ndarray, requires_grad: bool) -> TensorType:
@@ -184,6 +223,8 @@ def rebuild(cls: type[TensorType], data: np.ndarray, requires_grad: bool) -> Ten
 
 def to_array(data: Any) -> np.ndarray:
     """Return data as an array. Arrays, Tensors and NumPy scalars keep their dtype; Python floats become float32."""
+    if type(data) is TensorArray and data.shows is not None:
+        return data.shows
     array = data if type(data) is np.ndarray else np.asarray(data)
     if array.dtype.kind not in NUMBERS:
         raise ArgumentError(f"a tensor holds numbers or booleans, not {type(data).__name__} of dtype {array.dtype}.")

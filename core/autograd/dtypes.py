@@ -36,5 +36,5 @@ def widened(array: np.ndarray) -> np.ndarray:
 
 def narrowed(array: Any, like: Tensor) -> Any:
     """Return a result computed from `widened` operands in the dtype of like."""
-    dtype = like.data.dtype
+    dtype = like._data.dtype
     return array.astype(dtype) if dtype.itemsize <= 2 and dtype.kind in "fV" else array

@@ -26,7 +26,7 @@ def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
         b = _alike(b, a)
     elif not isinstance(a, Tensor):
         a = _alike(a, b)
-    if a.data.dtype is not b.data.dtype:
+    if a._data.dtype is not b._data.dtype:
         if a.dtype.kind in "iub" and b.dtype.kind in "fV":
             a = a.to(b.dtype)
         elif b.dtype.kind in "iub" and a.dtype.kind in "fV":
@@ -45,9 +45,9 @@ def _alike(value: Any, tensor: Tensor) -> Tensor:
 
 def _apply(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
     try:
-        return ufunc(a.data, b.data)
+        return ufunc(a._data, b._data)
     except ValueError as error:
-        if ufunc is np.power and b.dtype.kind in "iu" and (b.data < 0).any():
+        if ufunc is np.power and b.dtype.kind in "iu" and (b._data < 0).any():
             raise ArgumentError(
                 "an integer raised to a negative integer power is not an integer. Call .float() first."
             ) from error
@@ -71,7 +71,7 @@ def subtract(a: Any, b: Any) -> Tensor:
 def multiply(a: Any, b: Any) -> Tensor:
     """Return a * b."""
     a, b = _operands(a, b)
-    x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
+    x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
     return record(
         "multiply", _apply(np.multiply, a, b), (a, b), lambda g: (g * y if for_a else None, g * x if for_b else None)
     )
@@ -82,7 +82,7 @@ def divide(a: Any, b: Any) -> Tensor:
     a, b = _operands(a, b)
     if a.dtype.kind in "iub":
         a, b = a.float(), b.float()
-    x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
+    x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
     out = silently(_apply, np.true_divide, a, b)
     return record("divide", out, (a, b), lambda g: (g / y if for_a else None, -g * x / (y * y) if for_b else None))
 
@@ -90,7 +90,7 @@ def divide(a: Any, b: Any) -> Tensor:
 def power(a: Any, b: Any) -> Tensor:
     """Return a ** b. The gradient is 0 for a where b is 0, and for b where a is 0 and b is not negative."""
     a, b = _operands(a, b)
-    x, y, for_a, for_b = a.data, b.data, a._requires_grad, b._requires_grad
+    x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
     out = silently(_apply, np.power, a, b)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -110,10 +110,10 @@ def matmul(a: Any, b: Any) -> Tensor:
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul cannot combine shapes {a.shape} and {b.shape}. Use * with a single number.")
     out = _apply(np.matmul, a, b)
-    if out.dtype is not a.data.dtype and a.dtype == b.dtype:
+    if out.dtype is not a._data.dtype and a.dtype == b.dtype:
         out = out.astype(a.dtype)  # bfloat16, which NumPy multiplies in float32
-    x = a.data if a.ndim > 1 else a.data[None, :]  # (..., n, k)
-    y = b.data if b.ndim > 1 else b.data[:, None]  # (..., k, m)
+    x = a._data if a.ndim > 1 else a._data[None, :]  # (..., n, k)
+    y = b._data if b.ndim > 1 else b._data[:, None]  # (..., k, m)
     b_is_vector, for_a, for_b = b.ndim == 1, a._requires_grad, b._requires_grad
     full = (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
 
@@ -128,14 +128,14 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 def negative(a: Tensor) -> Tensor:
     """Return -a."""
-    return record("negative", -a.data, (a,), lambda g: (-g,))
+    return record("negative", -a._data, (a,), lambda g: (-g,))
 
 
 def invert(a: Tensor) -> Tensor:
     """Return ~a, which has no gradient. Raises ArgumentError unless a holds integers or booleans."""
     if a.dtype.kind not in "iub":
         raise ArgumentError(f"invert is not defined for {a.dtype}.")
-    return derive("invert", np.invert(a.data), (a,))
+    return derive("invert", np.invert(a._data), (a,))
 
 
 def without_gradient(ufunc: np.ufunc, a: Any, b: Any) -> Tensor:
@@ -152,7 +152,7 @@ def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
         raise ShapeError(f"{ufunc.__name__} in place cannot broadcast shape {array.shape} to {target.shape}.")
     if target.dtype.kind in "iub" and (ufunc is np.true_divide or array.dtype.kind == "f"):
         raise ArgumentError(f"{ufunc.__name__} in place cannot keep floats in {target.dtype}. Call .float() first.")
-    silently(ufunc, target.data, array, out=target.data, casting="same_kind")
+    silently(ufunc, target._data, array, out=target._data, casting="same_kind")
     observe(f"in-place {ufunc.__name__}", target, (target,))
     return target
 
@@ -168,7 +168,7 @@ def require_outside_graph(target: Tensor, other: Any) -> None:
 
 def absolute(a: Tensor) -> Tensor:
     """Return |a|. The gradient is 0 at 0 and NaN at NaN."""
-    x = a.data
+    x = a._data
     return record("abs", np.abs(x), (a,), lambda g: (g * np.sign(x),))
 
 
@@ -207,7 +207,7 @@ def sigmoid(a: Tensor) -> Tensor:
 
 def relu(a: Tensor) -> Tensor:
     """Return max(a, 0); NaN stays NaN. The gradient at 0 and NaN is 0."""
-    x = a.data
+    x = a._data
     out = np.maximum(x, np.zeros(x.shape, x.dtype))  # several times faster than with the number 0
     return record("relu", out, (a,), lambda g: (g * (out > 0),))
 
@@ -219,7 +219,7 @@ def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
     """
     if low is None and high is None:
         raise ArgumentError("clamp needs a min, a max, or both.")
-    x = a.data if a.dtype.kind != "b" else a.data.astype(np.int64)
+    x = a._data if a.dtype.kind != "b" else a._data.astype(np.int64)
     if x.dtype.kind in "iu" and any(isinstance(bound, float) for bound in (low, high)):
         x = _floats(a)
     least, most = (None if bound is None else _limit(bound, x.dtype) for bound in (low, high))
@@ -246,7 +246,7 @@ def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
         raise ArgumentError(f"masked_fill needs a bool mask, not {masked.dtype}.")
     if not broadcasts_to(masked.shape, a.shape):
         raise ShapeError(f"masked_fill cannot broadcast a mask of shape {masked.shape} to {a.shape}.")
-    out = np.where(masked, np.asarray(value, a.dtype), a.data)
+    out = np.where(masked, np.asarray(value, a.dtype), a._data)
     return record("masked_fill", out, (a,), lambda g: (np.where(masked, 0, g),), {"mask": masked, "value": value})
 
 
@@ -258,11 +258,11 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a = Tensor(a)
     a, b = _operands(a, b)
-    out = np.where(chosen, a.data, b.data)
+    out = np.where(chosen, a._data, b._data)
     arguments = {"condition": chosen}
     return record("where", out, (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g)), arguments)
 
 
 def _floats(a: Tensor) -> np.ndarray:
     """Return the array for a function of real numbers: integers become float32."""
-    return a.data if a.dtype.kind not in "iub" else a.data.astype(np.float32)
+    return a._data if a.dtype.kind not in "iub" else a._data.astype(np.float32)

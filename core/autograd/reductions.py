@@ -27,7 +27,7 @@ class Extremum(NamedTuple):
 def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the sum over dim; int64 for bools and small integers."""
     axes, shape = _axes(a, dim), a.shape
-    out = narrowed(widened(a.data).sum(axis=axes, keepdims=keepdim), a)
+    out = narrowed(widened(a._data).sum(axis=axes, keepdims=keepdim), a)
     arguments = {"axes": axes, "keepdim": keepdim}
     return record("sum", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),), arguments)
 
@@ -37,7 +37,7 @@ def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     _require_floats("mean", a)
     axes, shape = _axes(a, dim), a.shape
     count = _count(a, axes)
-    total = widened(a.data).sum(axis=axes, keepdims=keepdim)
+    total = widened(a._data).sum(axis=axes, keepdims=keepdim)
     out = total / count if count else np.full_like(total, np.nan)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
@@ -87,11 +87,11 @@ def min(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Ex
 def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bool) -> Tensor | Extremum:
     indices = position(a, find, dim, keepdim=True)
     if dim is not None:
-        out = np.take_along_axis(a.data, indices.data, dim)
+        out = np.take_along_axis(a._data, indices._data, dim)
         arguments = {"axes": _axes(a, dim), "keepdim": keepdim}
-        values = record(name, out if keepdim else out.squeeze(dim), (a,), _scatter(a, indices.data, dim), arguments)
+        values = record(name, out if keepdim else out.squeeze(dim), (a,), _scatter(a, indices._data, dim), arguments)
         return Extremum(values, indices if keepdim else indices.squeeze(dim))
-    x, picked = a.data, a.data.reshape(-1)[indices.data.reshape(())]
+    x, picked = a._data, a._data.reshape(-1)[indices._data.reshape(())]
     tied = np.isnan(x) if picked != picked else x == picked
     out = picked.reshape((1,) * a.ndim if keepdim else ())
     arguments = {"axes": tuple(range(a.ndim)), "keepdim": keepdim}
@@ -100,10 +100,10 @@ def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bo
 
 def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor:
     """Return the int64 index that find (np.argmax or np.argmin) picks along dim, or in the flattened tensor."""
-    (count,) = {a.data.size} if dim is None else {a.shape[axis] for axis in _axes(a, dim)}
+    (count,) = {a._data.size} if dim is None else {a.shape[axis] for axis in _axes(a, dim)}
     if not count:
         raise ShapeError(f"{find.__name__} needs at least one element; the shape is {a.shape} and dim is {dim}.")
-    return derive(find.__name__, find(a.data, axis=dim, keepdims=keepdim), (a,), {"dim": dim, "keepdim": keepdim})
+    return derive(find.__name__, find(a._data, axis=dim, keepdims=keepdim), (a,), {"dim": dim, "keepdim": keepdim})
 
 
 def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray], tuple[np.ndarray]]:
@@ -120,7 +120,7 @@ def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray],
 def _variance(a: Tensor, axes: tuple[int, ...], correction: int, keepdim: bool) -> tuple[np.ndarray, float, np.ndarray]:
     """Return the elements minus their mean, the divisor, and the variance."""
     _require_floats("var and std", a)
-    freedom, x = _count(a, axes) - correction, widened(a.data)
+    freedom, x = _count(a, axes) - correction, widened(a._data)
     if freedom <= 0:
         return np.full_like(x, np.nan), 1, np.full_like(x.sum(axis=axes, keepdims=keepdim), np.nan)
     centred = x - x.mean(axis=axes, keepdims=True)

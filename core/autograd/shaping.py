@@ -29,7 +29,7 @@ def array_index(index: Any) -> Any:
     """Return the index with its Tensors replaced by arrays."""
     if isinstance(index, tuple):
         return tuple(array_index(part) for part in index)
-    return index.data if isinstance(index, Tensor) else index
+    return index._data if isinstance(index, Tensor) else index
 
 
 def getitem(a: Tensor, index: Any) -> Tensor:
@@ -44,7 +44,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     )
     if basic and not any(part is Ellipsis for part in parts):
         index = (*parts, ...)  # so that even a single element is a view, not a scalar
-    out, shape, dtype = a.data[index], a.shape, a.dtype
+    out, shape, dtype = a._data[index], a.shape, a.dtype
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
         full = np.zeros(shape, dtype if basic else np.result_type(dtype, np.float32))  # 16-bit sums lose small terms
@@ -61,7 +61,7 @@ def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return the elements in another shape, in row-major order; one entry may be -1."""
     before = a.shape
     try:
-        out = a.data.reshape(shape)
+        out = a._data.reshape(shape)
     except ValueError as error:
         raise ShapeError(f"cannot reshape {before}, which has {a.numel()} elements, to {shape}.") from error
     return record("reshape", out, (a,), lambda g: (g.reshape(before),))
@@ -70,7 +70,7 @@ def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
 def view(a: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return a reshaped view of the same memory. Raises ShapeError if that needs a copy."""
     out = reshape(a, shape)
-    if a.data.size and not np.may_share_memory(out.data, a.data):
+    if a._data.size and not np.may_share_memory(out._data, a._data):
         raise ShapeError(f"a view of {a.shape} as {shape} cannot share memory. Use reshape(), which may copy.")
     return out
 
@@ -94,14 +94,14 @@ def permute(a: Tensor, dims: tuple[int, ...]) -> Tensor:
     if sorted(axes) != list(range(a.ndim)):
         raise ShapeError(f"permute({', '.join(map(str, dims))}) does not name each axis of shape {a.shape} once.")
     arguments = {"axes": axes}
-    return record("permute", a.data.transpose(axes), (a,), lambda g: (g.transpose(np.argsort(axes)),), arguments)
+    return record("permute", a._data.transpose(axes), (a,), lambda g: (g.transpose(np.argsort(axes)),), arguments)
 
 
 def transpose(a: Tensor, dim0: int, dim1: int) -> Tensor:
     """Return a view with two axes swapped."""
     first, second = _axis(a, dim0), _axis(a, dim1)
     arguments = {"axes": (first, second)}
-    return record("transpose", a.data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),), arguments)
+    return record("transpose", a._data.swapaxes(first, second), (a,), lambda g: (g.swapaxes(first, second),), arguments)
 
 
 def squeeze(a: Tensor, dim: Dim = None) -> Tensor:
@@ -109,7 +109,7 @@ def squeeze(a: Tensor, dim: Dim = None) -> Tensor:
     dims = range(a.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     before, dropped = a.shape, {_axis(a, axis) for axis in dims}
     after = [size for axis, size in enumerate(before) if size != 1 or axis not in dropped]
-    return record("squeeze", a.data.reshape(after), (a,), lambda g: (g.reshape(before),))
+    return record("squeeze", a._data.reshape(after), (a,), lambda g: (g.reshape(before),))
 
 
 def unsqueeze(a: Tensor, dim: int) -> Tensor:
@@ -117,7 +117,7 @@ def unsqueeze(a: Tensor, dim: int) -> Tensor:
     if not -a.ndim - 1 <= dim <= a.ndim:
         raise ShapeError(f"unsqueeze({dim}) is out of range for a tensor of shape {a.shape}.")
     before = a.shape
-    return record("unsqueeze", np.expand_dims(a.data, dim), (a,), lambda g: (g.reshape(before),))
+    return record("unsqueeze", np.expand_dims(a._data, dim), (a,), lambda g: (g.reshape(before),))
 
 
 def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -125,7 +125,7 @@ def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
     own = (1,) * (len(shape) - a.ndim) + a.shape
     target = tuple(mine if size == -1 else size for mine, size in zip(own, shape, strict=False))
     try:
-        out = np.broadcast_to(a.data, target)
+        out = np.broadcast_to(a._data, target)
     except ValueError as error:
         raise ShapeError(f"cannot expand {a.shape} to {shape}: only axes of size 1 can be repeated.") from error
     return record("expand", out, (a,), lambda g: (g,))
@@ -136,7 +136,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     parts = tuple(tensors)
     if len({part.shape for part in parts}) != 1:
         raise ShapeError(f"stack needs tensors of the same shape, not {[part.shape for part in parts]}.")
-    out = np.stack([part.data for part in parts], axis=dim)
+    out = np.stack([part._data for part in parts], axis=dim)
     return record("stack", out, parts, lambda g: list(np.moveaxis(g, dim, 0)), {"axis": dim})
 
 
@@ -144,7 +144,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Return tensors joined along the existing axis dim. The other axes must agree."""
     parts = tuple(tensors)
     try:
-        out = np.concatenate([part.data for part in parts], axis=dim)
+        out = np.concatenate([part._data for part in parts], axis=dim)
     except ValueError as error:
         raise ShapeError(f"cat along dim {dim} cannot join the shapes {[part.shape for part in parts]}.") from error
     ends = np.cumsum([part.shape[dim] for part in parts])[:-1]

@@ -128,17 +128,17 @@ def run_backward(root: TensorBase, gradient: np.ndarray) -> None:
         for parent, part in zip(parents, parts):  # noqa: B905 (the lengths were compared; strict=True is slower)
             if not parent._requires_grad:
                 continue
-            array = parent.data
+            array = parent._data
             if part is not None and (
                 part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray
             ):
                 part = _fit(part, array)
             if parent._backward is None:
                 if part is not None:
-                    if parent.grad is not None:
-                        parent.grad += part
+                    if parent._grad is not None:
+                        parent._grad += part
                     else:  # later additions are in place, so an array that something else may hold is copied
-                        parent.grad = part if part is not given and part.base is None else part.copy()
+                        parent._grad = part if part is not given and part.base is None else part.copy()
                 continue
             if part is not None:
                 known = gradients.get(parent)
@@ -155,7 +155,7 @@ def _uses(root: TensorBase) -> dict[TensorBase, int]:
     while found:  # not recursive: graphs are deeper than the stack
         node = found.pop()
         if node._backward is spent:
-            spent(node.data)
+            spent(node._data)
         for parent in node._parents:
             if parent._backward is None or not parent._requires_grad:
                 continue

@@ -58,7 +58,7 @@ class Tensor(TensorBase):
 
     def detach(self) -> Tensor:
         """Return a tensor over the same memory, outside the graph."""
-        return Tensor(self.data)
+        return Tensor(self._data)
 
     # --- arithmetic
 
@@ -173,7 +173,7 @@ class Tensor(TensorBase):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         operations.require_outside_graph(self, value)
-        self.data[shaping.array_index(index)] = np.asarray(value)
+        self._data[shaping.array_index(index)] = np.asarray(value)
         observe("setitem", self, (self,))
 
     # --- elementwise
@@ -253,11 +253,11 @@ class Tensor(TensorBase):
 
     def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """Return True if every element is nonzero."""
-        return derive("all", self.data.all(axis=dim, keepdims=keepdim), (self,))
+        return derive("all", self._data.all(axis=dim, keepdims=keepdim), (self,))
 
     def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
         """Return True if any element is nonzero."""
-        return derive("any", self.data.any(axis=dim, keepdims=keepdim), (self,))
+        return derive("any", self._data.any(axis=dim, keepdims=keepdim), (self,))
 
     # --- shape: views of the same memory wherever NumPy can make one
 
@@ -308,17 +308,17 @@ class Tensor(TensorBase):
 
     def clone(self) -> Tensor:
         """Return a copy. Gradients flow through it."""
-        return record("clone", self.data.copy(), (self,), lambda g: (g,))
+        return record("clone", self._data.copy(), (self,), lambda g: (g,))
 
     def contiguous(self) -> Tensor:
         """Return self if the memory is in row-major order, otherwise a row-major copy."""
-        return self if self.data.flags.c_contiguous else self.clone()
+        return self if self._data.flags.c_contiguous else self.clone()
 
     def to(self, dtype: npt.DTypeLike) -> Tensor:
         """Return self if it has this dtype, otherwise a copy cast to it. Gradients flow between float dtypes."""
         if self.dtype == dtype:
             return self
-        cast = self.data.astype(dtype)
+        cast = self._data.astype(dtype)
         is_floating = cast.dtype.kind in "fV"
         return record("to", cast, (self,), lambda g: (g,)) if is_floating else derive("to", cast, (self,))
 
@@ -344,8 +344,8 @@ def record(
     arguments: what else determines the result, for an observer.
     """
     out = Tensor.__new__(Tensor)
-    out.data = data if type(data) is np.ndarray else np.asarray(data)
-    out.grad = None
+    out._data = data if type(data) is np.ndarray else np.asarray(data)
+    out._grad = None
     recorded = recording.get()
     if recorded is True:
         for parent in parents:

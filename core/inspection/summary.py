@@ -172,7 +172,7 @@ def _held(modules: dict[str, Module]) -> tuple[dict[str, Counts], dict[str, list
     held: list[_Held] = []
     for path, module in modules.items():
         for is_buffer, tensors in ((False, module._parameters), (True, module._buffers)):
-            held += [_Held(path, name, is_buffer, t.data) for name, t in tensors.items() if t is not None]
+            held += [_Held(path, name, is_buffer, t._data) for name, t in tensors.items() if t is not None]
     for group in overlapping([tensor.array for tensor in held]):
         members = [held[position] for position in group]
         for at, tensor in enumerate(members):

@@ -87,9 +87,9 @@ def _steps_to_restore(module: Module) -> list[Step]:
     for name, buffer in module._buffers.items():
         if buffer is not None:
             steps += [(dict.__setitem__, module._buffers, name, buffer), (operator.setitem, vars(module), name, buffer)]
-            steps.append((set_data, buffer, buffer.data))
+            steps.append((set_data, buffer, buffer._data))
             if buffer.data.flags.writeable:
-                steps.append((np.ndarray.__setitem__, buffer.data, ..., buffer.data.copy()))
+                steps.append((np.ndarray.__setitem__, buffer._data, ..., buffer._data.copy()))
     return steps
 
 

@@ -40,21 +40,21 @@ def _left_alone(tensor: Tensor) -> bool:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill tensor with draws from the uniform distribution on [a, b)."""
     if not _left_alone(tensor):
-        tensor.data[...] = (generator or default_generator()).uniform(a, b, tensor.shape)
+        tensor._data[...] = (generator or default_generator()).uniform(a, b, tensor.shape)
     return tensor
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill tensor with draws from the normal distribution."""
     if not _left_alone(tensor):
-        tensor.data[...] = (generator or default_generator()).normal(mean, std, tensor.shape)
+        tensor._data[...] = (generator or default_generator()).normal(mean, std, tensor.shape)
     return tensor
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill tensor with val."""
     if not _left_alone(tensor):
-        tensor.data[...] = val
+        tensor._data[...] = val
     return tensor
 
 

@@ -17,7 +17,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     Source: Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063, algorithm 1.
     """
     given = [parameters] if isinstance(parameters, Tensor) else parameters
-    gradients = [p.grad for p in dict.fromkeys(given) if p.grad is not None]
+    gradients = [p._grad for p in dict.fromkeys(given) if p._grad is not None]
     norm = math.hypot(*(float(np.linalg.norm(gradient)) for gradient in gradients))
     scale = max_norm / (norm + 1e-6)  # the guard against 0 / 0 that torch uses
     if not scale >= 1:  # also true for NaN, which then reaches the parameters

@@ -53,11 +53,11 @@ class Optimizer:
         """
         work = []
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            parameters = [parameter for parameter in group["params"] if parameter._grad is not None]
             for parameter in parameters:
-                array = parameter.data
+                array = parameter._data
                 # Otherwise the step would broadcast, or fail halfway.
-                if parameter.grad.shape != array.shape or not array.flags.writeable:
+                if parameter._grad.shape != array.shape or not parameter.data.flags.writeable:
                     self._refuse(parameter)
             if parameters:
                 work.append((parameters, group))
@@ -129,8 +129,8 @@ class Optimizer:
     def _refuse(self, parameter: Tensor) -> NoReturn:
         """Raise OptimizerError for a parameter whose gradient has another shape, or whose array is read-only."""
         name = next(name for name, one in named_parameters(self.param_groups) if one is parameter)
-        if parameter.grad is not None and parameter.grad.shape != parameter.shape:
-            raise OptimizerError(f"{name} has a gradient of shape {parameter.grad.shape}, not {parameter.shape}.")
+        if parameter._grad is not None and parameter._grad.shape != parameter.shape:
+            raise OptimizerError(f"{name} has a gradient of shape {parameter._grad.shape}, not {parameter.shape}.")
         raise OptimizerError(f"{name} is read-only, perhaps mapped from a file. Train copy.deepcopy(model) instead.")
 
     def _group_problems(self, groups: list[dict[str, Any]]) -> list[str]:

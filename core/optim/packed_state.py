@@ -30,12 +30,12 @@ class PackedState:
     def __init__(self, parameters: list[Tensor], state: State, room: np.ndarray) -> None:
         self.parameters, self.dtype = parameters, parameters[0].dtype
         self.step = np.zeros(len(parameters), np.float32)  # the dtype that torch uses
-        ends = np.cumsum([parameter.data.size for parameter in parameters])
+        ends = np.cumsum([parameter._data.size for parameter in parameters])
         self.exp_avg, self.exp_avg_sq = np.zeros((2, ends[-1]), self.dtype)
         self.gradient, self.scratch = room[:, : ends[-1]]
         kept, passing = [], []
         for i, (parameter, end) in enumerate(zip(parameters, ends, strict=True)):
-            shape, part = parameter.shape, slice(end - parameter.data.size, end)
+            shape, part = parameter.shape, slice(end - parameter._data.size, end)
             views = {"step": self.step[i : i + 1].reshape(())}
             views |= {name: getattr(self, name)[part].reshape(shape) for name in ("exp_avg", "exp_avg_sq")}
             for name, array in state.get(parameter, {}).items():
@@ -56,7 +56,7 @@ class PackedState:
                 held.get("step") is not step
                 or held.get("exp_avg") is not mean
                 or held.get("exp_avg_sq") is not square
-                or parameter.data.dtype != self.dtype
+                or parameter._data.dtype != self.dtype
             ):
                 return False
         return True
@@ -66,19 +66,19 @@ class PackedState:
         decay = as_number(weight_decay, self.dtype)
         for parameter, (gradient, scratch) in zip(self.parameters, self._passing, strict=True):
             if weight_decay:
-                np.multiply(parameter.data, decay, scratch)
-                np.add(parameter.grad, scratch, gradient)  # pyright: ignore[reportArgumentType, reportCallIssue]
+                np.multiply(parameter._data, decay, scratch)
+                np.add(parameter._grad, scratch, gradient)  # pyright: ignore[reportArgumentType, reportCallIssue]
             else:
-                gradient[...] = parameter.grad
+                gradient[...] = parameter._grad
 
     def subtract(self, weight_decay: float) -> None:
         """Subtract from each parameter weight_decay times itself, then its part of `scratch`."""
         if weight_decay:
             keep = as_number(1 - weight_decay, self.dtype)
             for parameter in self.parameters:
-                np.multiply(parameter.data, keep, parameter.data)
+                np.multiply(parameter._data, keep, parameter._data)
         for parameter, (_, scratch) in zip(self.parameters, self._passing, strict=True):
-            np.subtract(parameter.data, scratch, parameter.data)
+            np.subtract(parameter._data, scratch, parameter._data)
 
 
 def pack(parameters: Sequence[Tensor], state: State) -> list[PackedState]:
@@ -90,7 +90,7 @@ def pack(parameters: Sequence[Tensor], state: State) -> list[PackedState]:
     packed = []
     for (dtype, _), group in alike.items():
         runs = list(_runs(group))
-        room = np.empty((2, max(sum(p.data.size for p in run) for run in runs)), dtype)
+        room = np.empty((2, max(sum(p._data.size for p in run) for run in runs)), dtype)
         packed += [PackedState(run, state, room) for run in runs]
     return packed
 
@@ -100,9 +100,9 @@ def _runs(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
     run: list[Tensor] = []
     size = 0
     for parameter in parameters:
-        if run and size + parameter.data.size > _MOST_ELEMENTS:
+        if run and size + parameter._data.size > _MOST_ELEMENTS:
             yield run
             run, size = [], 0
         run.append(parameter)
-        size += parameter.data.size
+        size += parameter._data.size
     yield run

@@ -121,13 +121,13 @@ def _drop_views(groups: list[dict[str, Any]]) -> None:
 
 def _require_apart(named: list[tuple[str, Tensor]]) -> None:
     """Raise OptimizerError if two parameters share memory: both would be stepped, each with part of the gradient."""
-    spans = sorted(((*byte_bounds(parameter.data), i) for i, (_, parameter) in enumerate(named)))
+    spans = sorted(((*byte_bounds(parameter._data), i) for i, (_, parameter) in enumerate(named)))
     for at, (_, end, i) in enumerate(spans):
         for start, _, j in spans[at + 1 :]:
             if start >= end:
                 break
             (name, parameter), (other_name, other) = named[min(i, j)], named[max(i, j)]
-            if np.shares_memory(parameter.data, other.data):
+            if np.shares_memory(parameter._data, other._data):
                 raise OptimizerError(
                     f"{name} and {other_name} share memory but are two parameters, so each step would change it twice. "
                     "Make one a view of the other, as in Parameter(other.weight.T), outside no_grad() and while the "

@@ -41,10 +41,10 @@ class SGD(Optimizer):
 
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
-        dtype = parameters[0].data.dtype
+        dtype = parameters[0]._data.dtype
         rate = as_number(lr, dtype)
         for parameter in parameters:
-            array, direction = parameter.data, parameter.grad
+            array, direction = parameter._data, parameter._grad
             assert direction is not None
             if weight_decay:
                 direction = direction + weight_decay * array

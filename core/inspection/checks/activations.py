@@ -32,7 +32,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 
 def _dead(run: ObservedRun, node: Node) -> Iterator[Finding]:
-    units = node.out.data.reshape(-1, node.out.shape[-1])  # (examples, units)
+    units = node.out._data.reshape(-1, node.out.shape[-1])  # (examples, units)
     dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN counts as neither; the loss shows its origin
     if len(units) >= _EXAMPLES and dead > _MOST * units.shape[1]:
         place = run.origin(node.operands[0])
@@ -46,7 +46,7 @@ def _dead(run: ObservedRun, node: Node) -> Iterator[Finding]:
 
 
 def _saturated(run: ObservedRun, node: Node) -> Iterator[Finding]:
-    values = node.out.data
+    values = node.out._data
     low = -1 if node.operation == "tanh" else 0
     near = (1 - low) * _END
     share = float(np.mean((values < low + near) | (values > 1 - near)))

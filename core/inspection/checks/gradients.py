@@ -20,7 +20,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     if step is None or step.gradients is None:
         return
     idle = {id(p) for each in given.optimizers if each not in step.stepped for p in parameters_of(each)}
-    loss_is_finite = step.run is not None and bool(np.isfinite(step.run.loss.data).all())
+    loss_is_finite = step.run is not None and bool(np.isfinite(step.run.loss._data).all())
     for name, gradient in step.gradients.items():
         parameter = given.parameters[name]
         if parameter.base is not None or id(parameter) in idle:
@@ -70,13 +70,13 @@ def _stays_zero(step: ObservedStep, name: str) -> bool:
     """
     assert step.run is not None
     later = step.next_gradients.get(name)
-    return step.run.loss.data.any() and (later is None or not later.any())
+    return step.run.loss._data.any() and (later is None or not later.any())
 
 
 def _unmoved(given: CheckArguments, step: ObservedStep, name: str, gradient: np.ndarray) -> Iterator[Finding]:
     parameter = given.parameters[name]
     size = float(np.abs(gradient).max())
-    if step.moved.get(name, True) or size < _TINY * max(1.0, float(np.abs(parameter.data).max())):
+    if step.moved.get(name, True) or size < _TINY * max(1.0, float(np.abs(parameter._data).max())):
         return
     optimizer, at, lr = next(
         (each, at, group["lr"])

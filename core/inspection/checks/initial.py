@@ -23,9 +23,9 @@ _FEWEST = 8  # with fewer inputs the data decides the size of a weight
 def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield weights of linear maps that are far too large, far too small, or equal in all units."""
     for name, weight, in_axis in _weights(given):
-        values = weight.data.astype(np.float64)
+        values = weight._data.astype(np.float64)
         fan_in = weight.shape[in_axis]
-        scale = float(np.sqrt(np.mean(values * values) * fan_in)) if weight.data.size else 1.0
+        scale = float(np.sqrt(np.mean(values * values) * fan_in)) if weight._data.size else 1.0
         inputs_first = ', mode="fan_out"' if in_axis == 0 else ""  # init takes a weight for (out, in)
         fix = f"init.kaiming_uniform_({in_code(name)}, a=5 ** 0.5{inputs_first})"
         units = np.moveaxis(values, in_axis, 0)

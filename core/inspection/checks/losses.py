@@ -24,7 +24,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     run = given.run
     if run is None or run.loss is None:
         return
-    if not np.isfinite(run.loss.data).all():
+    if not np.isfinite(run.loss._data).all():
         yield from _not_finite(given, run)
         return
     for node in run.nodes:
@@ -36,7 +36,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 def _not_finite(given: CheckArguments, run: ObservedRun) -> Iterator[Finding]:
     """Name the first operation that computed NaN or infinity from finite numbers, or else the input that held it."""
-    found = f"it is {run.loss.data!s}"
+    found = f"it is {run.loss._data!s}"
     if (node := _first_failing(run, np.isfinite)) is not None:
         seen = f"{found}: {_described(run, node, np.isfinite)} NaN or infinite from finite values"
         fix = "x.clamp(min=1e-6) before a log, a division or a square root; or cross_entropy on the logits"
@@ -58,14 +58,14 @@ def _is_number(array: np.ndarray) -> np.ndarray:
 
 def _first_failing(run: ObservedRun, is_valid: Callable[[np.ndarray], np.ndarray]) -> Node | None:
     for node in run.nodes:
-        if all(is_valid(operand.data).all() for operand in node.operands) and not is_valid(node.out.data).all():
+        if all(is_valid(operand._data).all() for operand in node.operands) and not is_valid(node.out._data).all():
             return node
     return None
 
 
 def _described(run: ObservedRun, node: Node, is_valid: Callable[[np.ndarray], np.ndarray]) -> str:
     after = run.origin(node.operands[0])
-    count = np.count_nonzero(~is_valid(node.out.data))
+    count = np.count_nonzero(~is_valid(node.out._data))
     return f"{node.operation}{f' after {after}' if after else ''} makes {count} of {node.out.numel()} elements"
 
 
@@ -100,7 +100,7 @@ def _of_probabilities(run: ObservedRun, node: Node) -> Iterator[Finding]:
 
 
 def _initial(given: CheckArguments, run: ObservedRun, node: Node) -> Iterator[Finding]:
-    logits, target = node.operands[0].data, node.operands[1].data
+    logits, target = node.operands[0]._data, node.operands[1]._data
     if logits.ndim != 2 or target.ndim != 1 or _is_tied_to_embedding(given, run, node):
         return
     classes = logits.shape[1]

@@ -59,7 +59,7 @@ def _not_held(given: CheckArguments, held: set[int]) -> Iterator[Finding]:
 
 def _twice(given: CheckArguments, held: list[_Held]) -> Iterator[Finding]:
     for one, two in combinations(held, 2):
-        if one.parameter is two.parameter or np.shares_memory(one.parameter.data, two.parameter.data):
+        if one.parameter is two.parameter or np.shares_memory(one.parameter._data, two.parameter._data):
             same = "it" if one.parameter is two.parameter else f"the memory that it shares with {two.name}"
             if one.by is two.by:
                 seen, without = f"the optimizer holds {same} twice: each step changes it twice", ""

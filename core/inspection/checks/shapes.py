@@ -60,4 +60,4 @@ def _misses_target(node: Node, given: CheckArguments) -> bool:
     one, two = node.operands if id(node.operands[0]) in outputs else node.operands[::-1]
     if id(one) not in outputs or one.shape == two.shape or min(one.numel(), two.numel()) < 2:
         return False
-    return np.shares_memory(two.data, np.asarray(target))
+    return np.shares_memory(two._data, np.asarray(target))

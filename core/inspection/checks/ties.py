@@ -30,7 +30,7 @@ def _replaced(given: CheckArguments) -> Iterator[Finding]:
         for name, former in _replaced_in(module):
             now, full = module._parameters.get(name), f"{path}.{name}" if path else name
             other = given.names.get(id(former))
-            if now is not None and other is not None and not np.may_share_memory(now.data, former.data):
+            if now is not None and other is not None and not np.may_share_memory(now._data, former._data):
                 yield Finding(
                     "tie",
                     full,
@@ -54,7 +54,7 @@ def _views(given: CheckArguments) -> Iterator[Finding]:
         base = parameter.base
         if base is None:
             continue
-        if parameter.data.size and not np.may_share_memory(base.data, parameter.data):
+        if parameter._data.size and not np.may_share_memory(base._data, parameter._data):
             yield Finding(
                 "tie",
                 name,
@@ -94,12 +94,12 @@ def _copies(given: CheckArguments) -> Iterator[Finding]:
         if isinstance(module, Linear | Embedding) and module.weight is not None and module.weight.requires_grad
     ]
     for (name, one, kind), (other, two, other_kind) in combinations(weights, 2):
-        if one.data.size != two.data.size or np.shares_memory(one.data, two.data):
+        if one._data.size != two._data.size or np.shares_memory(one._data, two._data):
             continue
-        if not one.data.size or (one.data == one.data.flat[0]).all():
+        if not one._data.size or (one._data == one._data.flat[0]).all():
             continue  # constant weights are equal without being copies
-        same = kind is not other_kind and np.array_equal(one.data, two.data)
-        if same or (one.shape == two.shape[::-1] and np.array_equal(one.data, two.data.T)):
+        same = kind is not other_kind and np.array_equal(one._data, two._data)
+        if same or (one.shape == two.shape[::-1] and np.array_equal(one._data, two._data.T)):
             here = f"{other}.weight" if other else "weight"
             first = f"{name}.weight" if name else "weight"
             yield Finding(

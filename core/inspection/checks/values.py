@@ -23,7 +23,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
         if isinstance(tensor, Parameter) and tensor.base is not None:
             continue  # reported for its base
         learned = tensor.requires_grad or isinstance(model.get_submodule(name.rpartition(".")[0]), BatchNorm1d)
-        wrong = ~np.isfinite(tensor.data) if learned else np.isnan(tensor.data)
+        wrong = ~np.isfinite(tensor._data) if learned else np.isnan(tensor._data)
         if wrong.any():
             what = "NaN or infinite" if learned else "NaN"
             count = f"{np.count_nonzero(wrong)} of its {tensor.numel()} elements"

@@ -150,21 +150,21 @@ class Observer:
         """Return the gradients of the run's loss for the model's parameters."""
         snapshot.keep(*leaves(run.nodes))
         for tensor in (*leaves(run.nodes), *self.parameters.values()):
-            tensor.grad = None
+            tensor._grad = None
         run.loss.backward()
-        return {name: None if p.grad is None else p.grad.copy() for name, p in self.parameters.items()}
+        return {name: None if p._grad is None else p._grad.copy() for name, p in self.parameters.items()}
 
     def _move(self, step: ObservedStep) -> None:
         assert step.gradients is not None
-        before = {name: parameter.data.copy() for name, parameter in self.parameters.items()}
+        before = {name: parameter._data.copy() for name, parameter in self.parameters.items()}
         if self.optimizers:
-            reached = [each for each in self.optimizers if any(p.grad is not None for p in parameters_of(each))]
+            reached = [each for each in self.optimizers if any(p._grad is not None for p in parameters_of(each))]
             step.stepped = reached or list(self.optimizers)
             for optimizer in step.stepped:
                 optimizer.step()
             held = {id(parameter) for optimizer in step.stepped for parameter in parameters_of(optimizer)}
             step.moved = {
-                name: not np.array_equal(before[name], parameter.data)
+                name: not np.array_equal(before[name], parameter._data)
                 for name, parameter in self.parameters.items()
                 if id(parameter) in held and step.gradients[name] is not None
             }
@@ -173,12 +173,12 @@ class Observer:
         for name, parameter in self.parameters.items():
             gradient = step.gradients[name]
             if gradient is not None and parameter.data.flags.writeable:
-                parameter.data -= (_NUDGE * gradient).astype(parameter.dtype)
+                parameter._data -= (_NUDGE * gradient).astype(parameter.dtype)
 
     def _length(self, before: dict[str, np.ndarray]) -> float:
         """Return the length of the step relative to the length of the parameters."""
         was = {name: values.astype(np.float64) for name, values in before.items()}
-        moved = sum(np.square(self.parameters[name].data - values).sum() for name, values in was.items())
+        moved = sum(np.square(self.parameters[name]._data - values).sum() for name, values in was.items())
         length = float(np.sqrt(moved / sum(np.square(values).sum() for values in was.values())))
         return np.inf if np.isnan(length) else length  # an infinite learning rate times a gradient of 0 is NaN
 

@@ -51,17 +51,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns (..., out).  Raises ShapeError naming all shapes if they do not fit.
     """
     x = as_tensor(x)
-    a, w = x.data, weight.data
+    a, w = x._data, weight._data
     if a.dtype is not w.dtype and a.dtype.kind in "iub":
         x = x.to(w.dtype)
-        a = x.data
+        a = x._data
     is_flat, shape = a.ndim == 2, a.shape
-    if w.ndim != 2 or shape[-1:] != w.shape[1:] or (bias is not None and bias.data.shape != w.shape[:1]):
+    if w.ndim != 2 or shape[-1:] != w.shape[1:] or (bias is not None and bias._data.shape != w.shape[:1]):
         _refuse_linear(x, weight, bias)
     rows = a if is_flat else a.reshape(math.prod(shape[:-1]), shape[-1])  # (..., in) -> (rows, in)
     out = rows.dot(w.T)
     if bias is not None:
-        np.add(out, bias.data, out)
+        np.add(out, bias._data, out)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         by_rows = g if is_flat else g.reshape(out.shape)  # (..., out) -> (rows, out)
@@ -105,7 +105,7 @@ def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tenso
             full[padding_idx] = 0
         return (full,)
 
-    return record("embedding", weight.data[index], (weight,), backward, {"ids": index})
+    return record("embedding", weight._data[index], (weight,), backward, {"ids": index})
 
 
 def _sums_by_row(ids: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

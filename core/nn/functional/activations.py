@@ -84,7 +84,7 @@ def gelu(x: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 
 
 def _gelu_exact(x: Tensor) -> Tensor:
-    a = widened(x.data)  # the polynomials overflow float16
+    a = widened(x._data)  # the polynomials overflow float16
     phi = erf(a * math.sqrt(0.5))
     phi += 1
     phi *= 0.5
@@ -103,7 +103,7 @@ def _gelu_exact(x: Tensor) -> Tensor:
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
-    a = widened(x.data)
+    a = widened(x._data)
     slope, cubic = math.sqrt(2 / math.pi), 0.044715
     bend = np.tanh(slope * a * (1 + cubic * a * a))
 
@@ -139,7 +139,7 @@ def log_softmax(x: Tensor, dim: int) -> Tensor:
 def _log_probabilities(x: Tensor, dim: int) -> np.ndarray:
     if not -x.ndim <= dim < x.ndim:
         raise ShapeError(f"there is no dim {dim} in a tensor of shape {x.shape}.")
-    a = widened(x.data)
+    a = widened(x._data)
     with np.errstate(invalid="ignore", divide="ignore"):  # -inf - -inf, or no elements
         shifted = a - a.max(axis=dim, keepdims=True, initial=-np.inf)
         return shifted - np.log(np.exp(shifted).sum(axis=dim, keepdims=True))

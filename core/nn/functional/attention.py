@@ -35,7 +35,7 @@ def scaled_dot_product_attention(
     Raises ShapeError if the shapes do not fit.  Raises ArgumentError if both attn_mask and is_causal are given.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
-    arrays = widened(q.data), widened(k.data), widened(v.data)
+    arrays = widened(q._data), widened(k._data), widened(v._data)
     attention = _attend(*arrays, attn_mask, dropout_p, is_causal, generator)
     bias = _trained(attn_mask)
 
@@ -71,7 +71,7 @@ def packed_attention(
     batch, length, features = packed.shape
     split = (batch, length, 3, num_heads, features // (3 * num_heads))
     q, k, v = (
-        widened(packed.data).reshape(split).transpose(2, 0, 3, 1, 4)
+        widened(packed._data).reshape(split).transpose(2, 0, 3, 1, 4)
     )  # (B, T, 3, heads, d) -> 3 x (B, heads, T, d)
     attention = _attend(q, k, v, attn_mask, dropout_p, is_causal, generator)
     bias = _trained(attn_mask)

@@ -18,7 +18,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: np.rand
     Source: Srivastava et al. 2014, JMLR 15, 1929-1958, section 10 ("inverted").
     """
     keep = keep_scale(x.shape, x.dtype, p, training, generator)
-    return x if keep is None else record("dropout", x.data * keep, (x,), lambda g: (g * keep,))
+    return x if keep is None else record("dropout", x._data * keep, (x,), lambda g: (g * keep,))
 
 
 def require_probability(p: float) -> None:

@@ -41,7 +41,7 @@ def cross_entropy(
     Source of label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
     """
     x, y = as_tensor(input), as_tensor(target)
-    logits, truth = x.data, y.data
+    logits, truth = x._data, y._data
     of_classes = _target_of_classes(logits, truth)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
@@ -68,7 +68,7 @@ def cross_entropy(
         shape = logits.shape
         return _classes_second(by_logits, shape), None if by_truth is None else _classes_second(by_truth, shape)
 
-    return record("cross_entropy", out if logits is x.data else narrowed(out, x), (x, y), backward)
+    return record("cross_entropy", out if logits is x._data else narrowed(out, x), (x, y), backward)
 
 
 def _factors(weight: Any, logits: np.ndarray) -> np.ndarray:

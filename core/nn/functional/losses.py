@@ -27,8 +27,8 @@ def mse_loss(input: Tensor, target: Any, reduction: Reduction = "mean") -> Tenso
     """
     x, y = as_tensor(input), as_tensor(target)
     _require_same_shape("mse_loss", x, y)
-    a = widened(x.data)
-    difference = a - y.data.astype(a.dtype, copy=False)
+    a = widened(x._data)
+    difference = a - y._data.astype(a.dtype, copy=False)
     out, per_element = reduced(difference * difference, reduction, difference.size)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -52,8 +52,8 @@ def binary_cross_entropy_with_logits(
     """
     x, y = as_tensor(input), as_tensor(target)
     _require_same_shape("binary_cross_entropy_with_logits", x, y)
-    logits = widened(x.data)
-    truth = y.data.astype(logits.dtype, copy=False)
+    logits = widened(x._data)
+    truth = y._data.astype(logits.dtype, copy=False)
     scale = _broadcastable("weight", weight, logits)
     extra = _broadcastable("pos_weight", pos_weight, logits) - 1
     small = np.exp(-np.abs(logits))

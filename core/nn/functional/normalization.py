@@ -25,20 +25,20 @@ def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
         raise ShapeError("layer_norm needs an axis of features; the input is a single number.")
     shape, features = x.shape, x.shape[-1]
     _require_each("layer_norm", shape, features, {"weight": weight, "bias": bias})
-    rows = widened(x.data).reshape(math.prod(shape[:-1]), features)
+    rows = widened(x._data).reshape(math.prod(shape[:-1]), features)
     even = np.full(features, 1 / max(features, 1), rows.dtype)  # its product with a row is the mean
     normal = rows - rows.dot(even)[:, None]
     inverse_std = (1 / np.sqrt((normal * normal).dot(even) + eps))[:, None]
     normal *= inverse_std
-    out = normal.copy() if weight is None else normal * weight.data
+    out = normal.copy() if weight is None else normal * weight._data
     if bias is not None:
-        out += bias.data
+        out += bias._data
 
     def backward(g: np.ndarray) -> list[np.ndarray | None]:
         g = widened(g).reshape(normal.shape)
         parts: list[np.ndarray | None] = [None]
         if x._requires_grad:
-            h = g.copy() if weight is None else g * weight.data
+            h = g.copy() if weight is None else g * weight._data
             # Normalization removes the components of h along the constant vector and along normal.
             along = (h * normal).dot(even)[:, None]
             h -= h.dot(even)[:, None]
@@ -80,7 +80,7 @@ def batch_norm(
         raise ShapeError(f"batch_norm takes (N, C) or (N, C, L), not {x.shape}.")
     given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     _require_each("batch_norm", x.shape, x.shape[1], given)
-    axes, a = (0,) if x.ndim == 2 else (0, 2), widened(x.data)
+    axes, a = (0,) if x.ndim == 2 else (0, 2), widened(x._data)
     if training:
         mean, variance = _batch_statistics(a, axes, running_mean, running_var, momentum)
     elif running_mean is None or running_var is None:
@@ -90,10 +90,10 @@ def batch_norm(
     column = (-1,) if x.ndim == 2 else (-1, 1)  # (C,) beside (N, C), (C, 1) beside (N, C, L)
     inverse_std = (1 / np.sqrt(variance + eps)).astype(a.dtype, copy=False).reshape(column)
     normal = (a - mean.astype(a.dtype, copy=False).reshape(column)) * inverse_std
-    scale = None if weight is None else weight.data.reshape(column)
+    scale = None if weight is None else weight._data.reshape(column)
     out = normal if scale is None else normal * scale
     if bias is not None:
-        out = out + bias.data.reshape(column)
+        out = out + bias._data.reshape(column)
 
     def backward(g: np.ndarray) -> list[np.ndarray | None]:
         g = widened(g)

@@ -34,7 +34,7 @@ class Embedding(Module):
         """Reinitialize the parameters."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
-            self.weight.data[self.padding_idx] = 0
+            self.weight._data[self.padding_idx] = 0
 
     def forward(self, ids: Any) -> Tensor:
         return F.embedding(ids, self.weight, self.padding_idx)

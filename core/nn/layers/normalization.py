@@ -98,12 +98,12 @@ class BatchNorm1d(Module):
         by_batch = self.training or self.running_mean is None
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
-            seen = int(self.num_batches_tracked.data) + 1
+            seen = int(self.num_batches_tracked._data) + 1
             momentum = 1 / seen if self.momentum is None else self.momentum
         out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, by_batch, momentum, self.eps)
         # Last, because a batch that raised an error does not count.
         if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.data[...] += 1
+            self.num_batches_tracked._data[...] += 1
         return out
 
     def extra_repr(self) -> str:

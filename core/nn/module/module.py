@@ -208,8 +208,8 @@ class Module(Traversal):
         if not is_floating(wanted):
             raise ArgumentError(f"Module.to() takes a floating-point dtype such as numpy.float64, not {dtype!r}.")
         tensors = [t for t in self._tensors() if is_floating(t.dtype) and t.dtype != wanted]
-        arrays = copy_sharing([tensor.data for tensor in tensors], wanted)
-        gradients = [None if tensor.grad is None else tensor.grad.astype(wanted) for tensor in tensors]
+        arrays = copy_sharing([tensor._data for tensor in tensors], wanted)
+        gradients = [None if tensor._grad is None else tensor._grad.astype(wanted) for tensor in tensors]
         steps = [(set_data, tensor, array) for tensor, array in zip(tensors, arrays, strict=True)]
         steps += [(set_grad, tensor, gradient) for tensor, gradient in zip(tensors, gradients, strict=True)]
         run(steps)
@@ -228,7 +228,7 @@ class Module(Traversal):
         tensors = [t for t in self._tensors() if isinstance(t, Parameter | Buffer)]
         if any(id(tensor) in memo for tensor in tensors):
             tensors = []  # an optimizer was copied first, so the others are copied one by one, with what they share
-        for tensor, array in zip(tensors, copy_sharing([t.data for t in tensors]), strict=True):
+        for tensor, array in zip(tensors, copy_sharing([t._data for t in tensors]), strict=True):
             memo[id(tensor)] = tensor._with_data(array)
         for tensor in tensors:
             if isinstance(tensor, Parameter) and tensor.base is not None:
@@ -261,7 +261,7 @@ class Module(Traversal):
 
     def num_parameters(self) -> int:
         """Return the number of elements in all parameters, counting tied or viewed memory once."""
-        return count_elements([parameter.data for parameter in self.parameters()])
+        return count_elements([parameter._data for parameter in self.parameters()])
 
     def summary(self, *inputs: Any) -> Summary:
         """Return a table of the modules with output shapes, sizes and multiply-adds. Notebooks show it.

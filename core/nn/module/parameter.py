@@ -34,7 +34,7 @@ class Parameter(Tensor):
     _keep_graph: ClassVar[bool] = True
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data.data if isinstance(data, Tensor) else data, requires_grad)
+        super().__init__(data._data if isinstance(data, Tensor) else data, requires_grad)
         self._holders = 0
         base = _viewed_parameter(data) if isinstance(data, Tensor) else None
         if base is not None:
@@ -59,12 +59,12 @@ class Parameter(Tensor):
     def _link(self, base: Parameter) -> None:
         while base.base is not None:
             base = base.base
-        if self.dtype != base.dtype or not _holds(base.data, self.data):
+        if self.dtype != base.dtype or not _holds(base._data, self._data):
             raise ArgumentError(
                 f"an array {self.shape} of {self.dtype} is not a view of the memory of a parameter {base.shape} of "
                 f"{base.dtype}. Make it from parameter.data by transposing, slicing or reshaping."
             )
-        if repeats_elements(self.data):
+        if repeats_elements(self._data):
             raise ArgumentError(
                 f"a view {self.shape} that repeats elements of a parameter {base.shape} cannot be a Parameter: the "
                 "repeats cannot be loaded or stepped separately. Expand the parameter in forward() instead."
@@ -75,8 +75,8 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> Any:
         # A view stays a view of its base if both are copied or pickled together.
-        memory, place = _located(self.data)
-        if self.base is not None and memory is not _located(self.base.data)[0]:
+        memory, place = _located(self._data)
+        if self.base is not None and memory is not _located(self.base._data)[0]:
             raise ArgumentError(
                 f"a Parameter {self.shape} cannot be copied or pickled as a view: the memory of its base "
                 f"{self.base.shape} was replaced, or is in neither C nor Fortran order. Make the view again from a "
@@ -101,11 +101,11 @@ class Buffer(Tensor):
     __slots__ = ("persistent",)
 
     def __init__(self, data: Any, persistent: bool = True) -> None:
-        super().__init__(data.data if isinstance(data, Tensor) else data)
+        super().__init__(data._data if isinstance(data, Tensor) else data)
         self.persistent = persistent
 
     def __reduce__(self) -> Any:
-        arguments = (type(self), *_located(self.data), self.persistent)
+        arguments = (type(self), *_located(self._data), self.persistent)
         return _rebuild_buffer, arguments, getattr(self, "__dict__", None)
 
     def _with_data(self, array: np.ndarray) -> Buffer:
@@ -165,8 +165,8 @@ def _viewed_parameter(tensor: Tensor) -> Parameter | None:
         if len(node._parents) != 1:
             return None
         node = node._parents[0]
-    low, high = byte_bounds(node.data)
-    start, end = byte_bounds(tensor.data)
+    low, high = byte_bounds(node._data)
+    start, end = byte_bounds(tensor._data)
     return node if low <= start and end <= high else None
 
 
@@ -186,11 +186,11 @@ def _holds(whole: np.ndarray, part: np.ndarray) -> bool:
 def _gradient_of_base(base: Parameter, view: Parameter | None, gradient: np.ndarray) -> np.ndarray:
     """Return the gradient of base for the gradient of a view of it: zero outside the view."""
     assert view is not None
-    if gradient.size and not np.may_share_memory(base.data, view.data):
+    if gradient.size and not np.may_share_memory(base._data, view._data):
         raise GraphError(
             f"a Parameter {view.shape} is no longer a view of its base {base.shape}: `.data` was replaced. "
             "Write values into it in place (parameter.data[...] = values), or make a new Parameter from the array."
         )
-    by_base, by_view = zeros_sharing([base.data, view.data])
+    by_base, by_view = zeros_sharing([base._data, view._data])
     by_view[...] = gradient
     return by_base

@@ -62,7 +62,7 @@ def test_python_numbers_become_float32_int64_or_bool_and_arrays_keep_their_dtype
 
 def test_Tensor_holds_an_array_and_tensor_copies_it() -> None:
     array = np.zeros(2)
-    assert Tensor(array).data is array
+    assert Tensor(array).data.shows is array
     assert not np.shares_memory(tensor(array).data, array)
     assert not np.shares_memory(tensor(Tensor(array)).data, array)
     assert tensor(array, dtype=np.float32).dtype == np.float32
@@ -104,10 +104,10 @@ def test_repr_looks_like_torchs() -> None:
 
 def test_numpy_functions_use_the_array() -> None:
     x = leaf(1, 2)
-    assert np.asarray(x) is x.data
+    assert np.asarray(x) is x.data.shows
     assert np.array(x) is not x.data
     assert np.asarray(x, np.float64).dtype == np.float64
-    assert x.detach().numpy() is x.data
+    assert x.detach().numpy() is x.data.shows
     with pytest.raises(GraphError, match=r"Call detach\(\).numpy\(\)"):
         x.numpy()
 

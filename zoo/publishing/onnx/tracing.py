@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....core import Module, Tensor
+from ....core.autograd.arrays import TensorArray
+from ....core.autograd.base import to_array
 from ....core.autograd.tape import recording
 from ....core.commit.block import Block, Setting
 from ....core.random import undisturbed_generator
@@ -52,7 +54,7 @@ def _trace(model: Module, inputs: Sequence[np.ndarray]) -> Trace:
 
     def note(operation: str, out: Tensor, operands: tuple[Tensor, ...], arguments: Mapping[str, Any]) -> None:
         known = {name: _array(value) for name, value in arguments.items()}
-        traced.operations.append(Operation(operation, out.data, tuple(one.data for one in operands), known))
+        traced.operations.append(Operation(operation, np.asarray(out), tuple(map(np.asarray, operands)), known))
 
     with Setting(recording, lambda outside: note):
         traced.outputs = evaluate(model, traced.inputs)
@@ -72,12 +74,12 @@ def evaluate(model: Module, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, .
         raise ExportError(
             f"{type(model).__name__} returns {type(returned).__name__}. A model to export returns a Tensor or several."
         )
-    return tuple(output.data for output in outputs)
+    return tuple(map(np.asarray, outputs))
 
 
 def _array(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.data
+    if isinstance(value, Tensor | TensorArray):
+        return to_array(value)
     return tuple(map(_array, value)) if type(value) is tuple else value
 
 
