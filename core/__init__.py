@@ -6,8 +6,12 @@ parameters are trained) and inspection (how to look inside).
 """
 
 import sys
+from typing import Any
 
 from . import nn, optim
+from .autograd.devices import device
+from .autograd.dtypes import NAMED, get_default_dtype, set_default_dtype
+from .autograd.dtypes import bfloat16 as _bfloat16
 from .autograd.operations import where
 from .autograd.shaping import cat, stack
 from .autograd.tensor import Tensor, is_grad_enabled, no_grad, tensor
@@ -38,7 +42,9 @@ __all__ = [
     "capture",
     "cat",
     "default_generator",
+    "device",
     "doctor",
+    "get_default_dtype",
     "get_rng_state",
     "is_grad_enabled",
     "manual_seed",
@@ -46,12 +52,24 @@ __all__ = [
     "no_grad",
     "optim",
     "randn",
+    "set_default_dtype",
     "set_rng_state",
     "stack",
     "tensor",
     "where",
 ]
 __all__ += nn.__all__
+
+# float32, long, bool and the others, as `torch.float32`.
+globals().update(NAMED)
+
+
+def __getattr__(name: str) -> Any:
+    """Return what is imported only when it is asked for."""
+    if name == "bfloat16":
+        return _bfloat16()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}.")
+
 
 # `import statezoo.core.functional as F` works, as torch users write it; the module itself is core/nn/functional.
 sys.modules[f"{__name__}.functional"] = functional

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ArgumentError, GraphError, ShapeError
 from .arrays import TensorArray, shown
-from .dtypes import NUMBERS
+from .dtypes import NUMBERS, get_default_dtype
 from .silence import silently
 from .tape import Backward, run_backward
 
@@ -230,5 +230,5 @@ def to_array(data: Any) -> np.ndarray:
         raise ArgumentError(f"a tensor holds numbers or booleans, not {type(data).__name__} of dtype {array.dtype}.")
     if array is data or isinstance(data, np.ndarray | TensorBase | np.generic):
         return array
-    default = {"f": np.float32, "i": np.int64}.get(array.dtype.kind)
+    default = {"f": get_default_dtype(), "i": np.int64}.get(array.dtype.kind)
     return array if default is None else array.astype(default, copy=False)

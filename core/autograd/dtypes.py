@@ -6,11 +6,61 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ArgumentError
+
 if TYPE_CHECKING:
     from .tensor import Tensor
 
 # The kinds of dtype a tensor may have; "V" are those of ml_dtypes, such as bfloat16.
 NUMBERS = "biufcV"
+
+# The dtypes by torch's names. bfloat16 is not among them: it needs ml_dtypes, which is imported when it is asked for.
+_NAMES = [
+    "bool",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+]
+_ALIASES = {"half": "float16", "float": "float32", "double": "float64", "cfloat": "complex64", "cdouble": "complex128",
+            "short": "int16", "int": "int32", "long": "int64"}  # fmt: skip
+NAMED = {name: np.dtype(_ALIASES.get(name, name)) for name in (*_NAMES, *_ALIASES)}
+
+
+def bfloat16() -> np.dtype[Any]:
+    """Return the dtype bfloat16. Raises ImportError without the package ml_dtypes."""
+    import ml_dtypes  # not at the start: core needs nothing but NumPy
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+_default = [NAMED["float32"]]  # a list, so that it can change
+
+
+def get_default_dtype() -> np.dtype[Any]:
+    """Return the dtype of tensors made from Python floats, of `zeros()` and the like, and of new layers."""
+    return _default[0]
+
+
+def set_default_dtype(d: Any) -> None:
+    """Set the dtype of `get_default_dtype` for the whole process, to float32 or float64.
+
+    Raises ArgumentError for any other dtype.
+    """
+    if d not in (np.float32, np.float64):
+        raise ArgumentError(
+            f"the default dtype can be float32 or float64, not {d}. Pass dtype= where you need another."
+        )
+    _default[0] = np.dtype(d)
 
 
 def holds_numbers(value: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, GraphError, ShapeError
-from .dtypes import narrowed, widened
+from .dtypes import get_default_dtype, narrowed, widened
 from .shaping import broadcasts_to
 from .silence import silently
 from .tape import is_grad_enabled
@@ -37,7 +37,7 @@ def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
 def _alike(value: Any, tensor: Tensor) -> Tensor:
     """Return value as a Tensor. A number takes the dtype of the tensor it is combined with, if that can hold it."""
     if isinstance(value, float | np.floating):
-        return Tensor(np.asarray(value, tensor.dtype if tensor.dtype.kind in "fcV" else np.float32))
+        return Tensor(np.asarray(value, tensor.dtype if tensor.dtype.kind in "fcV" else get_default_dtype()))
     if isinstance(value, int) and tensor.dtype.kind != "b":
         return Tensor(np.asarray(value, tensor.dtype))
     return Tensor(value)
@@ -81,7 +81,7 @@ def divide(a: Any, b: Any) -> Tensor:
     """Return a / b; float32 if both are integers."""
     a, b = _operands(a, b)
     if a.dtype.kind in "iub":
-        a, b = a.float(), b.float()
+        a, b = a.to(get_default_dtype()), b.to(get_default_dtype())
     x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
     out = silently(_apply, np.true_divide, a, b)
     return record("divide", out, (a, b), lambda g: (g / y if for_a else None, -g * x / (y * y) if for_b else None))
@@ -265,4 +265,4 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 
 def _floats(a: Tensor) -> np.ndarray:
     """Return the array for a function of real numbers: integers become float32."""
-    return a._data if a.dtype.kind not in "iub" else a._data.astype(np.float32)
+    return a._data if a.dtype.kind not in "iub" else a._data.astype(get_default_dtype())
