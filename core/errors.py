@@ -12,11 +12,12 @@ class ModuleError(Exception):
         return _printable(str(self.args[0])) if self.args else ""
 
 
-class ShapeError(ModuleError, ValueError):
+# Where torch raises RuntimeError, NumPy and most libraries raise ValueError: the next two are both.
+class ShapeError(ModuleError, ValueError, RuntimeError):
     """Shapes that do not fit together."""
 
 
-class ArgumentError(ModuleError, ValueError):
+class ArgumentError(ModuleError, ValueError, RuntimeError):
     """A value, index or dtype that a function does not accept."""
 
 

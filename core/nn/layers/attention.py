@@ -6,8 +6,11 @@ q, k, v: queries, keys, values.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ...autograd.devices import Device
 from ...autograd.tensor import Tensor
 from ...errors import ArgumentError, ShapeError
 from .. import functional as F
@@ -16,6 +19,9 @@ from ..functional.attention import Mask
 from ..module.module import Module
 from ..module.parameter import Parameter
 from .linear import Linear
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 class MultiHeadAttention(Module):
@@ -30,7 +36,15 @@ class MultiHeadAttention(Module):
 
     in_proj_bias: Parameter | None
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        device: Device = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         if num_heads < 1 or embed_dim % num_heads:
             raise ArgumentError(f"embed_dim {embed_dim} cannot be split evenly over {num_heads} heads.")
@@ -41,6 +55,7 @@ class MultiHeadAttention(Module):
         init.xavier_uniform_(self.in_proj_weight)
         if self.out_proj.bias is not None:
             init.zeros_(self.out_proj.bias)
+        self._placed(device, dtype)
 
     def forward(self, x: Tensor, attn_mask: Mask = None, is_causal: bool = False) -> Tensor:
         packed, dropout = self._packed(x), self.dropout if self.training else 0.0

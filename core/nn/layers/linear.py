@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...autograd.devices import Device
 from ...autograd.tensor import Tensor
 from .. import functional as F
 from .. import init
 from ..module.module import Module
 from ..module.parameter import Parameter
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 class Linear(Module):
@@ -22,12 +27,20 @@ class Linear(Module):
 
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Device = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(np.empty((out_features, in_features), np.float32))
         self.register_parameter("bias", Parameter(np.empty(out_features, np.float32)) if bias else None)
         self.reset_parameters()
+        self._placed(device, dtype)
 
     def reset_parameters(self) -> None:
         """Reinitialize the parameters."""
@@ -45,7 +58,10 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """The input itself."""
+    """The input itself. The arguments are ignored, so that it can take the place of any layer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
         return x

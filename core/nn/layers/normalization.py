@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ...autograd.devices import Device
 from ...autograd.tensor import Tensor
 from ...errors import ShapeError
 from .. import functional as F
 from ..module.module import Module
 from ..module.parameter import Buffer, Parameter
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 class LayerNorm(Module):
@@ -30,12 +34,15 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Device = None,
+        dtype: npt.DTypeLike | None = None,
     ) -> None:
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
         self.register_parameter("weight", Parameter(np.ones(shape, np.float32)) if elementwise_affine else None)
         self.register_parameter("bias", Parameter(np.zeros(shape, np.float32)) if elementwise_affine and bias else None)
+        self._placed(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         axes = len(self.normalized_shape)
@@ -78,6 +85,8 @@ class BatchNorm1d(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Device = None,
+        dtype: npt.DTypeLike | None = None,
     ) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
@@ -88,6 +97,7 @@ class BatchNorm1d(Module):
         self.register_buffer("running_mean", np.zeros(num_features, np.float32) if tracked else None)
         self.register_buffer("running_var", np.ones(num_features, np.float32) if tracked else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
+        self._placed(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or x.shape[1] != self.num_features:
@@ -97,13 +107,16 @@ class BatchNorm1d(Module):
             )
         by_batch = self.training or self.running_mean is None
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            seen = int(self.num_batches_tracked._data) + 1
-            momentum = 1 / seen if self.momentum is None else self.momentum
-        out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, by_batch, momentum, self.eps)
+        # `track_running_stats` may be set at any time: training then leaves the statistics alone.
+        counted = self.num_batches_tracked if self.training and self.track_running_stats else None
+        if counted is not None and self.momentum is None:
+            momentum = 1 / (int(counted._data) + 1)
+        kept = self.track_running_stats or not self.training
+        mean, var = (self.running_mean, self.running_var) if kept else (None, None)
+        out = F.batch_norm(x, mean, var, self.weight, self.bias, by_batch, momentum, self.eps)
         # Last, because a batch that raised an error does not count.
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked._data[...] += 1
+        if counted is not None:
+            counted._data[...] += 1
         return out
 
     def extra_repr(self) -> str:

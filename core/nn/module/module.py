@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ...autograd.base import set_data, set_grad, set_requires_grad
+from ...autograd.devices import Device, require_cpu
 from ...autograd.dtypes import is_floating
 from ...autograd.memory import copy_sharing, count_elements
 from ...commit.block import Block
@@ -222,6 +223,12 @@ class Module(Traversal):
     def double(self) -> Self:
         """Return `to(float64)`."""
         return self.to(np.float64)
+
+    def _placed(self, device: Device, dtype: npt.DTypeLike | None) -> None:
+        """Check the device and convert to dtype, unless it is None. Constructors with these arguments end with this."""
+        require_cpu(device)
+        if dtype is not None:
+            self.to(dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy in new memory that keeps ties and views."""
