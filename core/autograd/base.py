@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
+from ..arrays.silence import silently
 from ..errors import ArgumentError, GraphError, ShapeError
 from .arrays import TensorArray, shown
 from .dtypes import NUMBERS, get_default_dtype
-from .silence import silently
 from .tape import Backward, run_backward
 
 if TYPE_CHECKING:

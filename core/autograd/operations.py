@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays.silence import silently
 from ..errors import ArgumentError, GraphError, ShapeError
 from .dtypes import get_default_dtype, narrowed, widened
 from .shaping import broadcasts_to
-from .silence import silently
 from .tape import is_grad_enabled
 from .tensor import Number, Tensor, derive, observe, record
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..autograd.memory import count_elements, overlapping
+from ..arrays.memory import count_elements, overlapping
 from .trial_run import NOT_RUN, Trial, shape_text, trial_run
 
 if TYPE_CHECKING:

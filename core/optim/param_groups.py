@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.memory import byte_bounds
+from ..arrays.memory import byte_bounds
 from ..autograd.tensor import Tensor
 from ..errors import OptimizerError
 

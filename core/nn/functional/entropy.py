@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays.silence import silently
 from ...autograd.dtypes import narrowed, widened
-from ...autograd.silence import silently
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ArgumentError, ShapeError
 from .losses import Reduction, reduced

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...arrays.memory import overlapping, zeros_sharing
 from ...autograd.dtypes import is_floating
-from ...autograd.memory import overlapping, zeros_sharing
 from ...errors import ArgumentError, StateDictError
 from . import hints
 

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from ...arrays.memory import copy_sharing, count_elements
 from ...autograd.base import set_data, set_grad, set_requires_grad
 from ...autograd.devices import Device, require_cpu
 from ...autograd.dtypes import is_floating
-from ...autograd.memory import copy_sharing, count_elements
 from ...commit.block import Block
 from ...commit.commit import Commit
 from ...commit.steps import Step, run

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ...arrays.memory import byte_bounds, is_dense, repeats_elements, zeros_sharing
 from ...autograd.base import rebuild
-from ...autograd.memory import byte_bounds, is_dense, repeats_elements, zeros_sharing
 from ...autograd.tensor import Tensor
 from ...errors import ArgumentError, GraphError
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from statezoo import core
-from statezoo.core.autograd import dtypes, reductions, silence, tape
+from statezoo.core.arrays import silence
+from statezoo.core.autograd import dtypes, reductions, tape
 from statezoo.core.nn.functional import entropy, losses
 from statezoo.core.optim import Optimizer
 from statezoo.core.optim.packed_state import PackedState

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.core import ModuleError
-from statezoo.core.autograd.memory import (
+from statezoo.core.arrays.memory import (
     byte_bounds,
     copy_sharing,
     count_elements,
