@@ -38,11 +38,13 @@ class Opcodes:
         self.at, self.exception, self.everywhere, self.count = at, exception, everywhere, 0
         self._before: dict[int, str] = {}  # the last bytecode of each frame, by its id
         self.place = ""  # where the exception was raised: file, line and function
+        # Held here: Python 3.11 does not hold a trace function while it calls it, and may drop it meanwhile.
+        self._on_enter, self._on_step = self._enter, self._step
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Call function and return its result."""
         before = sys.gettrace()
-        sys.settrace(self._enter)
+        sys.settrace(self._on_enter)
         try:
             return function()
         finally:
@@ -53,20 +55,20 @@ class Opcodes:
             return None
         frame.f_trace_opcodes = True
         self._before.pop(id(frame), None)
-        return self._step
+        return self._on_step
 
     def _step(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "opcode":
             before = self._before.get(id(frame))
             self._before[id(frame)] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
             if not self.everywhere and before not in _CHECKED:
-                return self._step
+                return self._on_step
             self.count += 1
             if self.count == self.at:
                 code = frame.f_code
                 self.place = f"{code.co_filename.removeprefix(f'{ROOT}/')}:{frame.f_lineno} {code.co_name}"
                 raise self.exception(f"before bytecode {self.at}")
-        return self._step
+        return self._on_step
 
 
 class Trials:
