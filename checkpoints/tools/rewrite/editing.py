@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from ...errors import ArgumentError, enough_memory, nearest
+from ...errors import ArgumentError, FormatError, enough_memory, nearest
 from ...files import open_header, packed_of, save_file, save_parts
 from ...files.sharding.index import INDEX_SUFFIX
 from ...files.sharding.writer import NewShards
-from ...formats import format_of, is_shardable, layout_of
+from ...formats import format_of, is_shardable, layout_of, written_formats
 from ...reading.header import Part
 from ...reading.reader import Reader
 from ...state.manifest import VERSION, specs_of
@@ -63,6 +63,12 @@ def edit(
         edited = Edited(reader, edits)
         home = reader.header.name.removesuffix(INDEX_SUFFIX)
         target = home if to is None else os.fsdecode(to)
+        if to is None and not (form := format_of(home)).writes:
+            suffixes = ", ".join(written.suffix for written in written_formats())
+            raise FormatError(
+                f"{home} is {form.name}, which is read but not written. "
+                f"Give `to`, a path that ends in one of {suffixes}."
+            )
         if reader.header.name != home and is_shardable(target):
             _save_in_shards(edited, edits, reader, strings, target, durable)
         else:

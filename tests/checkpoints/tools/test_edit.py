@@ -596,5 +596,8 @@ def test_files_of_torch_are_edited_to_another_format_with_their_views_and_values
     edit(tmp_path / "b.safetensors", rename={"at": "epoch"}, replace={"name": {"a": [1]}})
     assert load_file(tmp_path / "b.safetensors")["epoch"] == 7
     assert load_file(tmp_path / "b.safetensors")["name"] == {"a": [1]}
-    with pytest.raises(FormatError, match=r"a\.pt is torch, which is read but not written"):
+    with pytest.raises(
+        FormatError,
+        match=r"a\.pt is torch, which is read but not written\. Give `to`, a path that ends in one of \.safe",
+    ):
         edit(tmp_path / "a.pt", metadata={"a": "b"})
