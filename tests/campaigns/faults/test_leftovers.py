@@ -231,7 +231,7 @@ print(saves)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".safetensors", ".h5"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".h5", ".npz"])
 def test_concurrent_writers_leave_one_complete_file_at_every_moment(path: Path, suffix: str):
     path = path.with_suffix(suffix)
     arguments = [sys.executable, "-c", SAVE_FOR_A_WHILE, path]

@@ -29,7 +29,7 @@ SHARDS = {"max_shard_size": 12_000}
 _ALL: list[Scenario] = [
     *(
         scenario
-        for suffix in (".safetensors", ".h5")
+        for suffix in (".safetensors", ".h5", ".npz")
         for scenario in (
             Saves(f"save {suffix}", {}, {}, suffix=suffix),
             Saves(f"save {suffix} over a file", {}, {}, over={}, suffix=suffix),

@@ -31,7 +31,7 @@ from statezoo.checkpoints import CheckpointError, History, load_file, save_file,
 
 Counts = Counter[str]
 State = dict[str, Any]
-SUFFIXES = (".safetensors", ".h5")
+SUFFIXES = (".safetensors", ".h5", ".npz")
 # Those of the first group are never smaller than at the start of a save; the others start at 0 when they appear.
 STEADY = "steady"
 WORLD_TRIALS = 25

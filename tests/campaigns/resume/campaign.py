@@ -18,7 +18,7 @@ from killing import Case, Whole, differences, kill_and_resume
 
 from statezoo import zoo
 
-FORMATS = ("safetensors", "hdf5")
+FORMATS = ("safetensors", "hdf5", "npz")
 
 
 def main() -> int:

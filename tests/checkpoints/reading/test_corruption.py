@@ -87,7 +87,11 @@ def test_all_corrupt_tensors_are_named(path: Path):
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
-@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), suffix=st.sampled_from([".safetensors", ".h5"]))
+@given(
+    where=st.floats(0, 1, exclude_max=True),
+    bit=st.integers(0, 7),
+    suffix=st.sampled_from([".safetensors", ".h5", ".npz"]),
+)
 def test_a_flipped_bit_anywhere_is_an_error_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, where: float, bit: int, suffix: str
 ):

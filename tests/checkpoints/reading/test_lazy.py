@@ -130,7 +130,7 @@ shapes = st_numpy.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=7)
 
 
 @settings(max_examples=200, deadline=None)
-@given(data=st.data(), shape=shapes, suffix=st.sampled_from([".safetensors", ".h5"]))
+@given(data=st.data(), shape=shapes, suffix=st.sampled_from([".safetensors", ".h5", ".npz"]))
 def test_any_index_returns_what_numpy_returns(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, shape: tuple[int, ...], suffix: str
 ):
@@ -146,7 +146,7 @@ def test_any_index_returns_what_numpy_returns(
 
 
 @settings(max_examples=200, deadline=None)
-@given(data=st.data(), suffix=st.sampled_from([".safetensors", ".h5"]))
+@given(data=st.data(), suffix=st.sampled_from([".safetensors", ".h5", ".npz"]))
 def test_any_index_of_a_view_returns_what_numpy_returns(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str
 ):

@@ -42,7 +42,7 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "Adam": lambda parameters: optim.Adam(parameters, lr=0.01, betas=(0.8, 0.99)),
     "AdamW": lambda parameters: optim.AdamW(parameters, lr=0.01),
 }
-SUFFIXES = [".safetensors", ".h5"]
+SUFFIXES = [".safetensors", ".h5", ".npz"]
 
 
 class Net(Module):
