@@ -1,8 +1,8 @@
 """The differentiable functions of a network, as in torch.nn.functional.
 
-linear and embedding are defined here; the others in activations.py, attention.py, dropping.py, entropy.py, losses.py,
-normalization.py and, for relu, sigmoid and tanh, in autograd/operations.py. Each is one operation, its forward next to
-its gradient.
+linear and bilinear are defined here; the others in activations.py, attention.py, dropping.py, embedding.py,
+entropy.py, losses.py, normalization.py and, for relu, sigmoid and tanh, in autograd/operations.py. Each is one
+operation, its forward next to its gradient. recurrent.py holds the run of a recurrent layer.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ...autograd.dtypes import widened
+from ...autograd.dtypes import narrowed, widened
 from ...autograd.operations import relu, sigmoid, tanh
 from ...autograd.reductions import sum_rows
 from ...autograd.tensor import Tensor, as_tensor, record
-from ...errors import ArgumentError, ShapeError
+from ...errors import ShapeError
 from .activations import gelu, log_softmax, softmax
 from .attention import packed_attention, scaled_dot_product_attention
 from .dropping import dropout
+from .embedding import embedding, embedding_bag
 from .entropy import cross_entropy
 from .losses import binary_cross_entropy_with_logits, mse_loss
 from .normalization import batch_norm, layer_norm
 
 __all__ = [
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "dropout",
     "embedding",
+    "embedding_bag",
     "gelu",
     "layer_norm",
     "linear",
@@ -83,45 +86,36 @@ def _refuse_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> NoReturn:
     )
 
 
-def embedding(ids: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Return the rows of weight at the positions ids.
+def bilinear(input1: Any, input2: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x1^T W_o x2 + b_o for each output feature o.
 
-    ids: (...) integers in [0, n).  weight: (n, features).  Returns (..., features).
-    padding_idx: a row (counted from the end if negative) that gets no gradient.
-    Raises ArgumentError if ids are not integers or out of range.
+    input1: (..., in1).  input2: (..., in2), the leading axes being equal.  weight: (out, in1, in2).  bias: (out,) or
+    None.  Returns (..., out).  Raises ShapeError if the shapes do not fit.
     """
-    index = np.asarray(ids)
-    if weight.ndim != 2:
-        raise ShapeError(f"embedding needs a weight of shape (n, features), not {weight.shape}.")
-    require_indices("embedding", index, weight.shape[0])
-    shape, dtype = weight.shape, weight.dtype
+    one, two = as_tensor(input1), as_tensor(input2)
+    features = (one.shape[-1:], two.shape[-1:])
+    fits = weight.ndim == 3 and features == (weight.shape[1:2], weight.shape[2:]) and one.shape[:-1] == two.shape[:-1]
+    if not fits or (bias is not None and bias.shape != weight.shape[:1]):
+        raise ShapeError(
+            f"bilinear: inputs {one.shape} and {two.shape}, weight {weight.shape} and bias "
+            f"{None if bias is None else bias.shape} do not fit. They must be (..., in1), (..., in2), (out, in1, in2), "
+            "(out,)."
+        )
+    w = widened(weight._data)
+    x, y = (widened(t._data).reshape(-1, t.shape[-1]) for t in (one, two))
+    by_first = w.transpose(1, 0, 2).reshape(w.shape[1], -1)  # (in1, out * in2)
+    mixed = (x @ by_first).reshape(len(x), w.shape[0], w.shape[2])  # (rows, out, in2)
+    out = (mixed @ y[:, :, None])[:, :, 0]
+    if bias is not None:
+        out = out + widened(bias._data)
 
-    def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        full = np.zeros(shape, dtype)
-        if index.size:
-            rows, sums = _sums_by_row(index.reshape(-1), widened(g).reshape(index.size, shape[1]))
-            full[rows] = sums
-        if padding_idx is not None:
-            full[padding_idx] = 0
-        return (full,)
+    def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
+        g = widened(g).reshape(out.shape)
+        by_mixed = (g[:, :, None] * y[:, None]).reshape(len(x), -1)
+        by_one = (by_mixed @ by_first.T).reshape(one.shape)
+        by_two = (g[:, None] @ mixed)[:, 0].reshape(two.shape)
+        by_weight = (x.T @ by_mixed).reshape(w.shape[1], w.shape[0], w.shape[2]).transpose(1, 0, 2)
+        return (by_one, by_two, by_weight) if bias is None else (by_one, by_two, by_weight, g.sum(axis=0))
 
-    return record("embedding", weight._data[index], (weight,), backward, {"ids": index})
-
-
-def _sums_by_row(ids: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct ids, (n,), and the sum of the rows of g for each, (n, features). ids must not be empty."""
-    order = ids.argsort(kind="stable")  # groups equal ids: several times faster than np.add.at
-    ids = ids[order]
-    is_first = np.ones(ids.size, np.bool_)
-    np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
-    (starts,) = is_first.nonzero()
-    return ids[starts], np.add.reduceat(g.take(order, axis=0), starts, axis=0)
-
-
-def require_indices(name: str, index: np.ndarray, count: int) -> None:
-    """Raise ArgumentError unless index holds integers in [0, count)."""
-    if index.dtype.kind not in "iu":
-        raise ArgumentError(f"{name} takes integer indices, not {index.dtype}. Call .long() first.")
-    if index.size and (index.min() < 0 or index.max() >= count):
-        wrong = index[(index < 0) | (index >= count)][0]
-        raise ArgumentError(f"{name}: index {wrong} is out of range; it must be at least 0 and below {count}.")
+    operands = (one, two, weight) if bias is None else (one, two, weight, bias)
+    return record("bilinear", narrowed(out.reshape(*one.shape[:-1], len(w)), weight), operands, backward)

@@ -19,24 +19,31 @@ Into = tuple["np.ndarray | None", "np.ndarray | None", "np.ndarray | None"]
 
 
 def scaled_dot_product_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     attn_mask: Mask = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     generator: np.random.Generator | None = None,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
-    """Return softmax(q k^T / sqrt(d) + mask) v.
+    """Return softmax(scale q k^T + mask) v.
 
-    q: (..., L, d).  k: (..., S, d).  v: (..., S, e).  Returns (..., L, e); leading axes broadcast.
+    query: (..., L, d).  key: (..., S, d).  value: (..., S, e).  Returns (..., L, e); leading axes broadcast.
     attn_mask: broadcastable to (..., L, S); bool (True may attend) or float (added).  is_causal: position l attends
     to s <= l.  A position that may attend to nothing gets 0.  dropout_p: dropout of the attention weights.
+    scale: 1 / sqrt(d) by default.  enable_gqa: axis -3 holds heads, and each head of key and value serves several of
+    query.
     Raises ShapeError if the shapes do not fit.  Raises ArgumentError if both attn_mask and is_causal are given.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
-    arrays = widened(q._data), widened(k._data), widened(v._data)
-    attention = _attend(*arrays, attn_mask, dropout_p, is_causal, generator)
+    if enable_gqa:
+        key, value = (_repeated(heads, query) for heads in (key, value))
+    arrays = widened(query._data), widened(key._data), widened(value._data)
+    attention = _attend(*arrays, attn_mask, dropout_p, is_causal, generator, scale)
     bias = _trained(attn_mask)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -45,11 +52,19 @@ def scaled_dot_product_attention(
 
     return record(
         "scaled_dot_product_attention",
-        narrowed(attention.out, v),
-        (q, k, v) if bias is None else (q, k, v, bias),
+        narrowed(attention.out, value),
+        (query, key, value) if bias is None else (query, key, value, bias),
         backward,
-        {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal},
+        {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal, "scale": scale},
     )
+
+
+def _repeated(heads: Tensor, query: Tensor) -> Tensor:
+    """Return heads (..., n, S, d) with each head repeated, as many as query has."""
+    if min(heads.ndim, query.ndim) < 3 or query.shape[-3] % (heads.shape[-3] or 1):
+        raise ShapeError(f"enable_gqa: the heads of {heads.shape} do not divide those of the query {query.shape}.")
+    times = query.shape[-3] // heads.shape[-3]
+    return heads.unsqueeze(-3).expand(*heads.shape[:-2], times, *heads.shape[-2:]).flatten(-4, -3)
 
 
 def packed_attention(
@@ -130,9 +145,11 @@ def _attend(
     dropout_p: float,
     is_causal: bool,
     generator: np.random.Generator | None,
+    scale: float | None = None,
 ) -> _Attention:
     mask = _attention_mask(q, k, v, attn_mask, is_causal)
-    scale = 1 / math.sqrt(q.shape[-1] or 1)  # without features all scores are 0
+    if scale is None:
+        scale = 1 / math.sqrt(q.shape[-1] or 1)  # without features all scores are 0
     p = _attention_weights((q * scale) @ k.swapaxes(-1, -2), mask)  # (..., L, S)
     keep = keep_scale(p.shape, p.dtype, dropout_p, True, generator)
     dropped = p if keep is None else p * keep

@@ -142,7 +142,7 @@ class _LstmCell(_Cell):
         np.multiply(z[:, 3], np.tanh(c, out=self.kept[now]), out=h)
 
     def factors(self) -> np.ndarray:
-        i, f, g, o = self.z.swapaxes(0, 1)
+        i, _, g, o = self.z.swapaxes(0, 1)
         out = self.z * (1 - self.z)
         out[:, 0] *= g
         out[:, 1] *= self.before[1]

@@ -1,4 +1,4 @@
-"""Linear and Identity."""
+"""Linear, Bilinear and Identity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ...autograd.devices import Device
 from ...autograd.tensor import Tensor
+from ...errors import ArgumentError
 from .. import functional as F
 from .. import init
 from ..module.module import Module
@@ -55,6 +56,46 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Bilinear(Module):
+    """The bilinear map x1^T W_o x2 + b_o for each output feature o. See functional.bilinear.
+
+    weight: (out_features, in1_features, in2_features).  Both start from U(-b, b) with b = 1 / sqrt(in1_features).
+    """
+
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Device = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        if in1_features < 1:
+            raise ArgumentError(f"Bilinear needs in1_features above 0, not {in1_features}.")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = Parameter(np.empty((out_features, in1_features, in2_features), np.float32))
+        self.register_parameter("bias", Parameter(np.empty(out_features, np.float32)) if bias else None)
+        self.reset_parameters()
+        self._placed(device, dtype)
+
+    def reset_parameters(self) -> None:
+        """Reinitialize the parameters."""
+        bound = 1 / math.sqrt(self.in1_features)
+        for parameter in self.parameters():
+            init.uniform_(parameter, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        sizes = ", ".join(f"{name}={getattr(self, name)}" for name in ("in1_features", "in2_features", "out_features"))
+        return f"{sizes}, bias={self.bias is not None}"
 
 
 class Identity(Module):

@@ -44,7 +44,7 @@ class _Recurrent(Module):
         """Return the parameters of one cell: W_ih, W_hh and, with a bias, b_ih and b_hh."""
         rows = CELLS[self._kind].gates * self.hidden_size
         shapes = [("weight_ih", (rows, input_size)), ("weight_hh", (rows, self.hidden_size))]
-        return shapes + [("bias_ih", (rows,)), ("bias_hh", (rows,))] if self.bias else shapes
+        return [*shapes, ("bias_ih", (rows,)), ("bias_hh", (rows,))] if self.bias else shapes
 
     def reset_parameters(self) -> None:
         """Reinitialize the parameters from U(-b, b) with b = 1 / sqrt(hidden_size)."""
@@ -166,17 +166,18 @@ class RNNBase(_Recurrent):
         """Return the output of the last layer, and the last states, (L D, B, H) each."""
         directions, length, batch = 1 + self.bidirectional, x.shape[0], start[0].shape[1]
         last: list[list[Tensor]] = [[] for _ in start]
+        outputs: list[Tensor] = []
         for place, weights in enumerate(self.all_weights):
             reverse = place % directions == 1
             if place and not reverse:
                 x = F.dropout(x, self.dropout, self.training)
             run = recurrence(self._kind, x, [h[place] for h in start], weights, sizes, reverse)
-            outputs = [*outputs, run[:length]] if reverse else [run[:length]]  # noqa: F821
+            outputs.append(run[:length])
             for i, states in enumerate(last):
                 end = length + i * batch
                 states.append(run[length + i] if sizes is None else run[end : end + batch])
             if len(outputs) == directions:
-                x = cat(outputs, -1) if directions == 2 else outputs[0]
+                x, outputs = cat(outputs, -1) if directions == 2 else outputs[0], []
         return x, [stack(states) for states in last]
 
     def extra_repr(self) -> str:

@@ -131,7 +131,7 @@ def _padded(
     rows: Tensor, step: np.ndarray, place: np.ndarray, shape: tuple[int, int], batch_first: bool, value: float
 ) -> Tensor:
     """Return rows (n, *) at [step, place] of a tensor (T, B, *) that holds value elsewhere."""
-    index, shape = ((place, step), shape[::-1]) if batch_first else ((step, place), shape)
-    out = np.full((*shape, *rows.shape[1:]), value, rows.dtype)
+    index = (place, step) if batch_first else (step, place)
+    out = np.full((*(shape[::-1] if batch_first else shape), *rows.shape[1:]), value, rows.dtype)
     out[index] = rows._data
-    return record("pad", out, (rows,), lambda g: (g[index],), {"index": index, "shape": shape, "value": value})
+    return record("pad", out, (rows,), lambda g: (g[index],), {"index": index, "shape": out.shape, "value": value})
