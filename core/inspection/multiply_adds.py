@@ -1,9 +1,9 @@
 """The number of multiply-adds of a computation, which summary.py shows for each module.
 
-It counts matrix products: linear, matmul (`@`) and the two products of attention, including masked positions, which are
-computed as well. A bias, an embedding, a normalization, a softmax and elementwise operations count as 0.
-torch.utils.flop_counter counts the same products, with 2 operations per multiply-add. What a forward computes in NumPy
-instead of Tensors is not counted.
+It counts matrix products: linear, bilinear, matmul (`@`), the two products of attention, including masked positions,
+which are computed as well, and the products of a recurrent layer with its inputs and its states. A bias, an embedding,
+a normalization, a softmax and elementwise operations count as 0. torch.utils.flop_counter counts the same products,
+with 2 operations per multiply-add. What a forward computes in NumPy instead of Tensors is not counted.
 """
 
 from __future__ import annotations
@@ -36,12 +36,23 @@ def _of_packed_attention(out: Tensor, packed: Tensor, bias: Tensor | None = None
     return out.numel() * 2 * out.shape[1]
 
 
+def _of_recurrent(out: Tensor, x: Tensor, *others: Tensor) -> int:
+    rows, weights = math.prod(x.shape[:-1]), [tensor for tensor in others if tensor.ndim == 2][-2:]
+    return rows * sum(weight.numel() for weight in weights)
+
+
+def _of_bilinear(out: Tensor, one: Tensor, two: Tensor, weight: Tensor, bias: Tensor | None = None) -> int:
+    return math.prod(out.shape[:-1]) * (weight.numel() + weight.numel() // weight.shape[1])
+
+
 # By the name that each operation passes to `record`.
 _COSTS: dict[str, Callable[..., int]] = {
     "linear": _of_linear,
     "matmul": _of_matmul,
     "scaled_dot_product_attention": _of_attention,
     "packed_attention": _of_packed_attention,
+    "bilinear": _of_bilinear,
+    **dict.fromkeys(("rnn_tanh", "rnn_relu", "lstm", "gru"), _of_recurrent),
 }
 
 

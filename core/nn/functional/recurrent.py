@@ -58,10 +58,10 @@ class _Cell:
         out = h @ self.w_hh.T
         if self.b_hh is not None:
             out += self.b_hh
-        return out.reshape(len(h), self.gates, -1)
+        return out.reshape(len(h), self.gates, h.shape[1])
 
     def _to_state(self, by_z: np.ndarray) -> np.ndarray:
-        return by_z.reshape(len(by_z), -1) @ self.w_hh
+        return by_z.reshape(len(by_z), len(self.w_hh)) @ self.w_hh
 
 
 class _ReluCell(_Cell):

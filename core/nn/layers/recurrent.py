@@ -54,9 +54,9 @@ class _Recurrent(Module):
 
     def _require_input(self, x: Tensor, dims: tuple[int, ...], weight: Tensor) -> None:
         if x.ndim not in dims or x.shape[-1] != self.input_size:
-            axes = " or ".join(f"{n} axes" for n in dims)
+            axes = " or ".join(map(str, dims))
             raise ShapeError(
-                f"{type(self).__name__} needs an input with {axes} and {self.input_size} features, not {x.shape}."
+                f"{type(self).__name__} needs an input with {axes} axes and {self.input_size} features, not {x.shape}."
             )
         if x.dtype != weight.dtype:
             raise ArgumentError(

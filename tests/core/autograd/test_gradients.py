@@ -170,6 +170,24 @@ OPERATIONS = {
         lambda t, w: t.functional.embedding(t.array(np.array([[0, len(w) - 1], [0, 0]])), w),
         _of(2, elements=True).map(lambda s: [s[:2]]),
     ),
+    "F.embedding_bag": Operation(
+        lambda t, w: t.functional.embedding_bag(t.array(np.array([[0, len(w) - 1], [0, 0]])), w),
+        _of(2, elements=True).map(lambda s: [s[:2]]),
+    ),
+    "F.embedding_bag, weighted": Operation(
+        lambda t, w, f: t.functional.embedding_bag(
+            t.array(np.array([0, len(w) - 1, 0])), w, t.array(np.array([0, 0, 2])), mode="sum", per_sample_weights=f
+        ),
+        _of(2, elements=True).map(lambda s: [s[:2], (3,)]),
+    ),
+    "F.embedding_bag, max": Operation(
+        lambda t, w: t.functional.embedding_bag(t.array(np.array([[0, len(w) - 1], [0, 0]])), w, mode="max"),
+        _of(2, elements=True).map(lambda s: [s[:2]]),
+    ),
+    "F.bilinear": Operation(
+        lambda t, a, b, w, c: t.functional.bilinear(a, b, w, c),
+        _of(2, elements=True).map(lambda s: [(*s[:1], 2), (*s[:1], 3), (s[1], 2, 3), (s[1],)]),
+    ),
     "F.dropout": Operation(lambda t, a: t.functional.dropout(a, 0.0) * a),
     "F.layer_norm": Operation(
         lambda t, a, w, b: F.layer_norm(a, w, b) if t is Ours else t.functional.layer_norm(a, a.shape[-1:], w, b),

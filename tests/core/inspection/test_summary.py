@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from statezoo import core
 from statezoo.core import (
     ArgumentError,
     BatchNorm1d,
@@ -232,6 +233,18 @@ def test_an_error_of_the_model_gets_a_note_about_its_inputs():
 
 
 # --- multiply-adds
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+def test_multiply_adds_of_a_recurrent_layer_are_its_products_with_inputs_and_states(kind: str, gates: int):
+    layer = getattr(core, kind)(3, 5, num_layers=2, bidirectional=True)
+    summary = layer.summary((7, 2, 3))
+    assert summary.total.multiply_adds == 7 * 2 * 2 * gates * 5 * ((3 + 5) + (10 + 5))
+    assert "(7, 2, 10)" in str(summary)
+
+
+def test_multiply_adds_of_a_bilinear_map_are_its_two_products():
+    assert core.Bilinear(3, 4, 5).summary((2, 3), (2, 4)).total.multiply_adds == 2 * (5 * 3 * 4 + 5 * 4)
 
 
 def test_multiply_adds_of_attention_match_a_count_by_hand():
