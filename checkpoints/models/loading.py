@@ -106,6 +106,7 @@ def plan_model(
 
     source, adapter = os.path.basename(checkpoint.name), adapter_of(model)
     targets = adapter.targets(model)
+    targets = targets._replace(tied_once=targets.in_place)  # as safetensors.torch saves
     if not any(name.startswith(prefix) for name in checkpoint):
         _refuse_prefix(source, targets.kind, prefix, checkpoint)
     live = {name: array for name, array in targets.known.items() if isinstance(array, np.ndarray)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..errors import ArgumentError
 
 
@@ -49,3 +51,26 @@ def require_cpu(name: Any) -> None:
     """Raise ArgumentError unless name is None or means the CPU: "cpu", "cpu:0" or a `device`."""
     if name is not None and not isinstance(name, device):
         device(name)
+
+
+def dtype_of_to(args: tuple[Any, ...], device: Any, dtype: Any) -> Any:
+    """Return the dtype that the arguments of `to()` ask for, or None. They are a dtype, a device, both, or a tensor.
+
+    Raises ArgumentError for a device other than the CPU.
+    """
+    for given in args:
+        if _is_device(given):
+            device = given
+        elif given is not None and not isinstance(given, bool):  # non_blocking and copy
+            dtype = getattr(given, "dtype", given) if hasattr(given, "requires_grad") else given
+    require_cpu(device)
+    return dtype
+
+
+def _is_device(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            return not np.dtype(value)
+        except TypeError:
+            return True
+    return isinstance(value, device | int) and not isinstance(value, bool)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..autograd.tensor import Tensor
 from ..commit.block import Block
 from ..errors import ArgumentError, did_you_mean
-from ..nn.module.module import steps_to_hook
+from ..nn.module.hooks import steps_to_hook
 from ..nn.module.registration import UnknownMemberError
 
 if TYPE_CHECKING:

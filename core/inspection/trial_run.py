@@ -18,7 +18,7 @@ from ..autograd.tensor import Tensor
 from ..commit.block import Block
 from ..commit.steps import Step
 from ..errors import ArgumentError
-from ..nn.module.module import steps_to_hook
+from ..nn.module.hooks import steps_to_hook
 from ..random import undisturbed_generator
 from .multiply_adds import counting
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from ....core.nn.module.changes import Changes
 from ....core.nn.module.loading import Targets
 from ....core.nn.module.module import Module
 from ....core.nn.module.parameter import Parameter
-from ....core.nn.module.targets import put_values, targets_of
+from ....core.nn.module.targets import put_values, runs_user_code, targets_of
 from ...state import sharing
 from .adapter import Adapter, Pair
+from .stateful import load_by_itself
 from .tying import alike, steps_to_tie, tensors_of
 
 
@@ -25,10 +27,16 @@ class _Ours(Adapter):
         return model.state_dict()
 
     def targets(self, model: Module) -> Targets:
+        if _takes_part(model):
+            return Targets(type(model).__name__, model.state_dict(), in_place=False)
         return targets_of(model)
 
     def load(self, model: Module, values: Mapping[str, Any], commit: Commit) -> None:
-        put_values(model, targets_of(model), values, commit)
+        if not _takes_part(model):
+            put_values(model, targets_of(model), values, commit)
+            return
+        load = partial(model.load_state_dict, values, strict=model.state_dict().keys() <= values.keys())
+        commit.call(partial(load_by_itself, type(model).__name__, load), keep=[model])
 
     def tie(
         self, model: Module, targets: Targets, state: Mapping[str, Any], pairs: Iterable[Pair]
@@ -39,6 +47,18 @@ class _Ours(Adapter):
 
 
 ADAPTER = _Ours()
+
+
+def _takes_part(model: Module) -> bool:
+    """Return True if hooks or methods of the user decide what the state of a model is, or how it is loaded."""
+    own = type(model).load_state_dict is not Module.load_state_dict
+    return own or runs_user_code(model) or any(map(_saves_itself, model.modules()))
+
+
+def _saves_itself(module: Module) -> bool:
+    kind = type(module)
+    own = kind.state_dict is not Module.state_dict or kind._save_to_state_dict is not Module._save_to_state_dict
+    return own or bool(module._state_dict_hooks or module._state_dict_pre_hooks)
 
 
 def _remake(model: Module, pair: Pair, state: Mapping[str, Any], changes: Changes) -> list[Step] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +30,19 @@ class _Stateful(Adapter):
         now = {n: np.array(value) if isinstance(value, np.ndarray) else value for n, value in arrays_of(leaves).items()}
         before = rebuilt(tree, new_leaves(kind, leaves, now))
         after = rebuilt(tree, new_leaves(kind, leaves, values))
-        commit.call(partial(_load, kind, model, after), keep=[model], revert=partial(model.load_state_dict, before))
+        change = partial(load_by_itself, kind, partial(model.load_state_dict, after))
+        commit.call(change, keep=[model], revert=partial(model.load_state_dict, before))
 
 
 ADAPTER = _Stateful()
 
 
-def _load(kind: str, model: Any, state: Any) -> None:
+def load_by_itself(kind: str, load: Callable[[], object]) -> None:
+    """Call the load_state_dict of a model of class `kind`. Raises StateDictError whatever it raises."""
     try:
-        model.load_state_dict(state)
+        load()
+    except StateDictError:
+        raise
     except Exception as error:
         what = f"load_state_dict() refused the state: {type(error).__name__}: {error}"
         raise StateDictError(kind, [what], f"Check load_state_dict() of {kind}.") from error

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from ...autograd.tensor import Tensor
 from ...nn.module.module import Module
 from ...nn.module.parameter import Parameter
+from ...nn.module.registration import HOOKS
 from ...nn.module.unregistered import CONTAINERS
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _PACKAGE = Module.__module__.rpartition(".")[0]
 
 
@@ -49,9 +49,8 @@ class _Place(NamedTuple):
 def _starts(module: Module) -> Iterator[_Place]:
     """Yield what a module itself holds but has not registered."""
     for name, value in module._plain_attributes().items():
-        if name in _HOOKS:
-            hooks = (hook[0] if isinstance(hook, tuple) else hook for hook in value.values())
-            yield from (_Place(hook, "a forward hook", name) for hook in hooks)
+        if name in HOOKS:
+            yield from (_Place(hook.function, f"a {name[1:-1].replace('_', ' ')}", name) for hook in value.values())
         else:
             direct = isinstance(value, Module | Parameter)
             unwatched = isinstance(value, CONTAINERS) and name not in module._containers and not name.startswith("_")

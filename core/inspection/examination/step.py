@@ -13,7 +13,8 @@ from ...autograd.tensor import Tensor
 from ...commit.block import Block
 from ...commit.snapshot import Snapshot
 from ...errors import ModuleError
-from ...nn.module.module import Module, steps_to_hook
+from ...nn.module.hooks import steps_to_hook
+from ...nn.module.module import Module
 from ...optim.optimizer import Optimizer
 from ...optim.param_groups import named_parameters
 from .graph import Node, leaves, recorded, tensors_in

@@ -7,12 +7,12 @@ class of models: targets.py says what a Module has, and how the values are put i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...arrays.memory import overlapping, zeros_sharing
+from ...arrays.memory import byte_bounds, is_dense, overlapping, zeros_sharing
 from ...autograd.dtypes import is_floating
 from ...errors import ArgumentError, StateDictError
 from . import hints
@@ -26,6 +26,7 @@ _RENAME = "Load the state of this model, or rename its keys to the model's names
 _CAST = "Pass cast=True to convert to the model's dtypes."
 _CONVERT = "Convert the values yourself: no cast preserves their meaning."
 _UNTIE = "Give the names that share memory equal values, or build the model without that sharing."
+_HOOKS = "Check the hooks of load_state_dict()."
 _UNLOCK = "Load into copy.deepcopy(model), whose arrays are writable."
 
 
@@ -61,7 +62,8 @@ class Targets(NamedTuple):
 
     kind: the name of the model's class. known: by name, in order, an array for each array and anything else for each
     extra state. may_be_absent: names that a state may lack. in_place: whether the load writes into these arrays.
-    apart: how names start that a state may have besides, such as those of an optimizer.
+    apart: how names start that a state may have besides, such as those of an optimizer. assign: whether the values
+    replace these arrays, with dtypes of their own. tied_once: whether one of several names for one memory is enough.
     """
 
     kind: str
@@ -69,6 +71,8 @@ class Targets(NamedTuple):
     may_be_absent: Collection[str] = ()
     in_place: bool = True
     apart: tuple[str, ...] = ()
+    assign: bool = False
+    tied_once: bool = False
 
 
 def plan_load(
@@ -90,14 +94,26 @@ def plan_load(
     without_prefix: returns the code that an error suggests for loading the state without a prefix of its names.
     Raises StateDictError listing every problem, or if nothing matches.
     """
-    if not isinstance(state, Mapping):
-        raise ArgumentError(f"a state is a dict of arrays by name, not {type(state).__name__}.")
-    plan = LoadPlan(targets, strict, cast, source, place, without_prefix)
+    plan = new_plan(targets, state, strict, cast, source, place, without_prefix)
     plan._match(state)
-    plan._find_conflicts()
-    plan._refuse_problems()
+    plan.finish(state)
     plan._separate_from_model()
     return plan
+
+
+def new_plan(
+    targets: Targets,
+    state: Mapping[str, Any],
+    strict: bool,
+    cast: bool,
+    source: str = "the state",
+    place: str = "the state",
+    without_prefix: Callable[[str], str] = hints.load_without_prefix,
+) -> LoadPlan:
+    """Return a plan without values, as for `plan_load`."""
+    if not isinstance(state, Mapping):
+        raise ArgumentError(f"a state is a dict of arrays by name, not {type(state).__name__}.")
+    return LoadPlan(targets, strict, cast, source, place, without_prefix)
 
 
 class LoadPlan:
@@ -115,8 +131,9 @@ class LoadPlan:
         self.missing_keys: list[str] = []
         self.unexpected_keys: list[str] = []
         self.mismatched_keys: list[Mismatch] = []
-        self._targets, self._strict, self._cast, self._source, self._place = targets, strict, cast, source, place
+        self.targets, self._strict, self._cast, self._source, self._place = targets, strict, cast, source, place
         self._without_prefix = without_prefix
+        self._known: dict[str, Any] = {}  # the targets by name
         self._copies: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # name -> (array of the model, its new values)
         self._extra: dict[str, Any] = {}
         self._problems: dict[str, tuple[str, str]] = {}  # name -> (what is wrong, advice)
@@ -126,7 +143,11 @@ class LoadPlan:
     @property
     def values(self) -> dict[str, Any]:
         """The new values by name: extra state, and arrays with the dtype and shape that they have in the model."""
-        return self._extra | {name: values for name, (_, values) in self._copies.items()}
+        return self._extra | self.arrays(self._copies)
+
+    def arrays(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return the new values of those of the names that get an array."""
+        return {name: self._copies[name][1] for name in names if name in self._copies}
 
     @property
     def result(self) -> LoadResult:
@@ -136,23 +157,43 @@ class LoadPlan:
     # --- one name at a time
 
     def _match(self, state: Mapping[str, Any]) -> None:
-        known = self._targets.known
+        known = self.targets.known
+        absent = [name for name in self.take(known, state) if name not in self.targets.may_be_absent]
+        missing = {*self.missing_keys, *(self._without_tied(absent) if self.targets.tied_once else absent)}
+        self.missing_keys = [name for name in known if name in missing]
+        apart = self.targets.apart
+        self.unexpected_keys += [name for name in state if name not in known and not name.startswith(apart)]
+
+    def take(self, known: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+        """Compare the values of known names, and return the names that the state lacks."""
+        self._known.update(known)
         for name, target in known.items():
-            if name not in state:
-                self.missing_keys += [] if name in self._targets.may_be_absent else [name]
-            elif isinstance(target, np.ndarray):
+            if name in state and isinstance(target, np.ndarray):
                 self._compare(name, target, state[name])
-            else:
+            elif name in state:
                 self._extra[name] = state[name]
-        self.unexpected_keys += [
-            name for name in state if name not in known and not name.startswith(self._targets.apart)
-        ]
-        self._position = {name: position for position, name in enumerate(known)}
+        return [name for name in known if name not in state]
+
+    def _without_tied(self, absent: list[str]) -> list[str]:
+        """Return the absent names whose memory no loaded name has."""
+        loaded = {byte_bounds(target) for target, _ in self._copies.values() if target.size and is_dense(target)}
+        return [name for name in absent if not self._is_in(name, loaded)]
+
+    def _is_in(self, name: str, places: Collection[tuple[int, int]]) -> bool:
+        target = self._known[name]
+        return isinstance(target, np.ndarray) and byte_bounds(target) in places and is_dense(target)
+
+    def finish(self, state: Mapping[str, Any], messages: Iterable[str] = ()) -> None:
+        """Raise StateDictError listing every problem, and the messages of hooks, if there are any."""
+        self._position = {name: position for position, name in enumerate(self._known)}
+        self._problems |= {f"hook {at}": (message, _HOOKS) for at, message in enumerate(messages)}
         matches = bool(self._copies or self._extra)
         if self._strict:
-            self._blame_names(state, known, _REST if matches else f"{_REBUILD}.")
-        elif known and not matches and not self._problems:
-            self._blame_all(state, known)
+            self._blame_names(state, self._known, _REST if matches else f"{_REBUILD}.")
+        elif self._known and not matches and not self._problems:
+            self._blame_all(state, self._known)
+        self._find_conflicts()
+        self._refuse_problems()
 
     def _compare(self, name: str, target: np.ndarray, value: Any) -> None:
         try:
@@ -164,9 +205,9 @@ class LoadPlan:
             values = values.reshape(())  # early versions of torch saved numbers like this
         if values.shape != target.shape:
             self._blame_shape(name, values, target)
-        elif self._targets.in_place and not target.flags.writeable:
+        elif self.targets.in_place and not self.targets.assign and not target.flags.writeable:
             self._problems[name] = ("is read-only in the model", _UNLOCK)
-        elif values.dtype == target.dtype:
+        elif values.dtype == target.dtype or (self.targets.assign and _is_alike(values.dtype, target.dtype)):
             self._copies[name] = (target, values)
         elif _native(values.dtype) == _native(target.dtype):
             self._copies[name] = (target, values.astype(target.dtype))
@@ -246,14 +287,9 @@ class LoadPlan:
 
     def _separate_from_model(self) -> None:
         """Copy values that are in the model's own memory, where earlier copies would overwrite them."""
-        names = list(self._copies)
-        arrays = [array for pair in self._copies.values() for array in pair]  # target, values, target, values, ...
-        for group in overlapping(arrays):
-            if any(position % 2 == 0 for position in group):
-                for position in group:
-                    if position % 2:
-                        target, values = self._copies[names[position // 2]]
-                        self._copies[names[position // 2]] = (target, values.copy())
+        targets = {name: target for name, (target, _) in self._copies.items()}
+        values = separated({name: values for name, (_, values) in self._copies.items()}, list(targets.values()))
+        self._copies = {name: (target, values[name]) for name, target in targets.items()}
 
     # --- errors
 
@@ -266,7 +302,21 @@ class LoadPlan:
         width = max(len(str(name)) for name in ordered)
         lines = [f"{name!s:{width}}  {self._problems[name][0]}" for name in ordered]
         advice = dict.fromkeys(self._problems[name][1] for name in ordered)
-        raise StateDictError(self._targets.kind, lines, "\n".join(advice), self._source)
+        raise StateDictError(self.targets.kind, lines, "\n".join(advice), self._source)
+
+
+def separated(values: dict[str, Any], targets: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Return the values, with copies of the arrays among them that share memory with targets."""
+    arrays = {name: np.asarray(value) for name, value in values.items() if hasattr(value, "__array__")}
+    names, everything = list(arrays), [*arrays.values(), *targets]
+    for group in overlapping(everything):
+        if group[-1] >= len(names):
+            values = values | {names[at]: everything[at].copy() for at in group if at < len(names)}
+    return values
+
+
+def _is_alike(dtype: np.dtype, other: np.dtype) -> bool:
+    return is_floating(dtype) == is_floating(other)
 
 
 def _native(dtype: np.dtype) -> np.dtype:

@@ -16,65 +16,47 @@ in traversal.py.
 from __future__ import annotations
 
 import copy
-import itertools
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from ...arrays.memory import copy_sharing, count_elements
 from ...autograd.base import set_data, set_grad, set_requires_grad
-from ...autograd.devices import Device, require_cpu
-from ...autograd.dtypes import is_floating
+from ...autograd.devices import Device, dtype_of_to
+from ...autograd.dtypes import bfloat16, get_default_dtype, is_floating
 from ...commit.block import Block
-from ...commit.commit import Commit
-from ...commit.steps import Step, run
+from ...commit.steps import run
 from ...errors import ArgumentError, ModuleError, did_you_mean
-from .loading import LoadResult, plan_load
+from .hooks import Hooked
+from .loading import LoadResult
 from .parameter import Buffer, Parameter
 from .registration import UnknownMemberError
-from .targets import put_values, targets_of
-from .traversal import Traversal
+from .targets import load_own, load_state
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ...inspection.summary import Summary
 
-ForwardHook = Callable[..., Any]  # (module, args, output), or with_kwargs (module, args, kwargs, output)
-ForwardPreHook = Callable[["Module", tuple[Any, ...]], Any]
-
 
 class MissingForwardError(ModuleError, NotImplementedError):
     """A call of a module whose class does not define forward."""
 
 
-class HookHandle:
-    """The result of registering a hook: `remove()` removes the hook."""
-
-    def __init__(self, hooks: dict[int, Any], key: int) -> None:
-        self._hooks, self._key = hooks, key
-
-    def remove(self) -> None:
-        """Remove the hook, if it is still registered."""
-        self._hooks.pop(self._key, None)
-
-
-_hook_keys = itertools.count()
-
-
-class Module(Traversal):
+class Module(Hooked):
     """The base class of all layers and models. A subclass calls super().__init__() first and defines forward.
 
     training: True in training mode, which changes Dropout and BatchNorm1d; see `train`.
     """
 
     training: bool
+    _version: ClassVar[int] = 1  # what hooks of state_dict() get, as in torch
 
     def __init__(self) -> None:
         super().__init__()
-        vars(self).update(training=True, _forward_hooks={}, _forward_pre_hooks={})
+        vars(self).update(training=True)
 
     # --- calls
 
@@ -84,61 +66,77 @@ class Module(Traversal):
             f"{type(self).__name__} has no forward(). Define forward(self, x) in the class; calling the module runs it."
         )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return `forward(*args, **kwargs)`, running the hooks before and after it."""
-        if not self._forward_pre_hooks and not self._forward_hooks:
-            return self.forward(*args, **kwargs)
-        for pre_hook in tuple(self._forward_pre_hooks.values()):
-            changed = pre_hook(self, args)
-            if changed is not None:
-                args = changed if isinstance(changed, tuple) else (changed,)
-        output = self.forward(*args, **kwargs)
-        for hook, with_kwargs in tuple(self._forward_hooks.values()):
-            changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
-            output = output if changed is None else changed
-        return output
-
-    def register_forward_pre_hook(self, hook: ForwardPreHook) -> HookHandle:
-        """Call hook(module, args) before each forward. A result other than None replaces the arguments."""
-        return _add_hook(self._forward_pre_hooks, hook)
-
-    def register_forward_hook(self, hook: ForwardHook, with_kwargs: bool = False) -> HookHandle:
-        """Call hook(module, args, output) after each forward. A result other than None replaces the output.
-
-        with_kwargs=True calls it as hook(module, args, kwargs, output).
-        """
-        return _add_hook(self._forward_hooks, (hook, with_kwargs))
-
     # --- state
 
-    def state_dict(self, prefix: str = "") -> dict[str, Any]:
+    def state_dict(
+        self, destination: dict[str, Any] | str | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """Return the array of every parameter and persistent buffer by name, tied ones under each name.
 
-        The arrays are the model's memory, not copies. A module that defines get_extra_state adds its result as
-        "<its name>._extra_state".
+        The arrays are the model's memory, not copies; with keep_vars they are the Parameters and Buffers themselves. A
+        module that defines get_extra_state adds its result as "<its name>._extra_state".
+        destination: a dict to add to, or the prefix. Modules that define this or `_save_to_state_dict` are asked.
+        Raises ModuleError if a module below returns another dict than the one that it was given.
         """
-        state: dict[str, Any] = {}
-        for path, module in self._tree(distinct=False):
-            dot = f"{prefix}{path}." if path else prefix
-            state.update((dot + name, tensor.data) for name, tensor in module._own_state())
-            if module._has_extra_state():
-                state[f"{dot}_extra_state"] = module.get_extra_state()
-        return state
+        if isinstance(destination, str):
+            destination, prefix = None, destination
+        if destination is None:
+            self._check_tree("")
+            destination = {}
+        for hook in tuple(self._state_dict_pre_hooks.values()):
+            hook(self, prefix, keep_vars)
+        self._save_to_state_dict(destination, prefix, keep_vars)
+        for name, child in self._modules.items():
+            if child is None:
+                continue
+            returned = child.state_dict(destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars)
+            if returned is not destination:
+                raise ModuleError(
+                    f"state_dict() of {prefix}{name}, or a hook of it, returned another dict than the destination that "
+                    "it was given. Change the destination in place, and return it."
+                )
+        for hook in tuple(self._state_dict_hooks.values()):
+            changed = hook(self, destination, prefix, {"version": self._version})
+            destination = destination if changed is None else changed
+        return destination  # pyright: ignore[reportReturnType]
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, cast: bool = False) -> LoadResult:
-        """Copy the values of state into the model's own arrays and return (missing_keys, unexpected_keys).
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False, *, cast: bool = False
+    ) -> LoadResult:
+        """Copy the values of a state into the model's own arrays and return (missing_keys, unexpected_keys).
 
-        state: arrays or Tensors by name. strict=False skips the names that only one side has and the values of another
-        shape; the result lists them, the latter also as `mismatched_keys`. cast=True converts to the model's dtypes,
-        see `loading.plan_load`.
+        state_dict: arrays or Tensors by name. strict=False skips the names that only one side has and the values of
+        another shape; the result lists them, the latter also as `mismatched_keys`. assign=True makes the values the
+        memory of the parameters, which are still the same objects, and keeps the dtypes of the state. cast=True
+        converts to the model's dtypes, see `loading.plan_load`. As in torch, each of several tied names must be there;
+        `checkpoints.load_model` needs one of them.
         Raises StateDictError listing every problem, or if nothing matches. Nothing has changed in that case, nor after
-        an interrupt.
+        an interrupt. If hooks or methods of the user take part, that costs a copy of the model in memory.
         """
-        targets, commit = targets_of(self), Commit()
-        plan = plan_load(targets, state, strict, cast)
-        put_values(self, targets, plan.values, commit)
-        commit.apply()
-        return plan.result
+        return load_state(self, state_dict, strict, cast, assign)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Add this module's own state, without its children. A subclass may define it, as in torch."""
+        for name, tensor in self._own_state():
+            destination[prefix + name] = tensor if keep_vars else tensor.data
+        if self._has_extra_state():
+            destination[f"{prefix}_extra_state"] = self.get_extra_state()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Load this module's own state, without its children. A subclass may define it, as in torch."""
+        for hook in tuple(self._load_state_dict_pre_hooks.values()):
+            module = (self,) if hook.with_kwargs else ()
+            hook(*module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        load_own(self, state_dict, prefix, missing_keys, unexpected_keys)
 
     def get_extra_state(self) -> Any:
         """Return additional state of this module. A subclass that has any defines this and set_extra_state."""
@@ -150,6 +148,12 @@ class Module(Traversal):
 
     def _has_extra_state(self) -> bool:
         return type(self).get_extra_state is not Module.get_extra_state
+
+    def _takes_extra_state(self) -> bool:
+        return type(self).set_extra_state is not Module.set_extra_state
+
+    def _loads_itself(self) -> bool:
+        return type(self)._load_from_state_dict is not Module._load_from_state_dict
 
     # --- changes to the whole module
 
@@ -185,9 +189,13 @@ class Module(Traversal):
         run([(set_requires_grad, parameter, requires_grad) for parameter in parameters])
         return self
 
-    def zero_grad(self) -> None:
-        """Set the gradient of every parameter to None."""
-        run([(set_grad, parameter, None) for parameter in self.parameters()])
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradient of every parameter to None, or with set_to_none=False to zeros."""
+        given = [parameter for parameter in self.parameters() if parameter._grad is not None]
+        if set_to_none:
+            run([(set_grad, parameter, None) for parameter in given])
+        else:
+            run([(operator.setitem, parameter._grad, ..., 0) for parameter in given])
 
     def apply(self, function: Callable[[Any], Any]) -> Self:
         """Call function on every module below, children first, then on self, and return self."""
@@ -196,12 +204,16 @@ class Module(Traversal):
         function(self)
         return self
 
-    def to(self, dtype: npt.DTypeLike) -> Self:
+    def to(self, *args: Any, device: Device = None, dtype: npt.DTypeLike | None = None, **ignored: Any) -> Self:
         """Convert the floating-point parameters and buffers, and their gradients, to dtype, and return self.
 
+        args: a dtype, a device, both, or a Tensor whose dtype is meant. The only device is "cpu".
         Ties and views within this module are kept. The base of a view is converted even if another module holds it.
-        Raises ArgumentError if dtype is not a floating-point dtype.
+        Raises ArgumentError if dtype is not a floating-point dtype, or for another device.
         """
+        dtype = dtype_of_to(args, device, dtype)
+        if dtype is None:
+            return self
         try:
             wanted = np.dtype(dtype)
         except TypeError:
@@ -224,11 +236,30 @@ class Module(Traversal):
         """Return `to(float64)`."""
         return self.to(np.float64)
 
+    def half(self) -> Self:
+        """Return `to(float16)`."""
+        return self.to(np.float16)
+
+    def bfloat16(self) -> Self:
+        """Return `to(bfloat16)`. Raises ImportError without the package ml_dtypes."""
+        return self.to(bfloat16())
+
+    def type(self, dst_type: npt.DTypeLike) -> Self:
+        """Return `to(dst_type)`. Integers are not converted, unlike in torch."""
+        return self.to(dtype=dst_type)
+
+    def cpu(self) -> Self:
+        """Return self."""
+        return self
+
+    def cuda(self, device: Any = None) -> Self:
+        """Raise ArgumentError: the only device is the CPU."""
+        return self.to("cuda")
+
     def _placed(self, device: Device, dtype: npt.DTypeLike | None) -> None:
-        """Check the device and convert to dtype, unless it is None. Constructors with these arguments end with this."""
-        require_cpu(device)
-        if dtype is not None:
-            self.to(dtype)
+        """Check the device, and convert to dtype or to the default dtype. Constructors that take these end with it."""
+        default = get_default_dtype()
+        self.to(device=device, dtype=default if dtype is None and default != np.float32 else dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy in new memory that keeps ties and views."""
@@ -257,6 +288,19 @@ class Module(Traversal):
                     f"{type(self).__name__} has no module {target!r}.{did_you_mean(target, known)}"
                 )
         return found
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module at this dotted name. strict=True replaces only a module that is there.
+
+        Raises ArgumentError for "", and UnknownMemberError if there is no module to hold it, or no module to replace.
+        """
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        if not name or not isinstance(module, Module):
+            raise ArgumentError(f"set_submodule takes a name and a Module, not {target!r} and {type(module).__name__}.")
+        if name not in owner._modules and (strict or hasattr(owner, name)):
+            raise UnknownMemberError(f"{type(self).__name__} has no module {target!r} to replace.")
+        setattr(owner, name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """Return the parameter with this dotted name. Raises UnknownMemberError if there is none."""
@@ -295,27 +339,3 @@ class Module(Traversal):
         lines = arguments.split("\n") if arguments else []
         lines += [label + text.replace("\n", "\n  ") for label, text in children]
         return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
-
-
-def _add_hook(hooks: dict[int, Any], hook: Any) -> HookHandle:
-    key = _free_key(hooks)
-    hooks[key] = hook
-    return HookHandle(hooks, key)
-
-
-def _free_key(hooks: dict[int, Any]) -> int:
-    return next(key for key in _hook_keys if key not in hooks)  # a pickle may contain keys from another process
-
-
-def steps_to_hook(
-    hooks: Iterable[tuple[Module, ForwardHook, bool]], pre_hooks: Iterable[tuple[Module, ForwardPreHook]] = ()
-) -> tuple[list[Step], list[Step]]:
-    """Return the steps that register hooks, and those that remove them. See commit/block.py.
-
-    hooks: (module, hook, with_kwargs), as in register_forward_hook. pre_hooks: (module, hook).
-    """
-    places: list[tuple[dict[int, Any], Any]] = [(m._forward_hooks, (hook, named)) for m, hook, named in hooks]
-    places += [(module._forward_pre_hooks, hook) for module, hook in pre_hooks]
-    keyed = [(registered, _free_key(registered), hook) for registered, hook in places]
-    begin: list[Step] = [(operator.setitem, registered, key, hook) for registered, key, hook in keyed]
-    return begin, [(registered.pop, key, None) for registered, key, _ in keyed]

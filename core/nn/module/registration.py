@@ -27,7 +27,10 @@ from .parameter import Buffer, Parameter
 KINDS: tuple[Kind, ...] = ("_parameters", "_buffers", "_modules")
 # What Module.__init__() sets. If one of these is missing, the call was forgotten.
 _OWN = {*KINDS, "_non_persistent_buffers_set", "_containers", "_holders", "_replaced"}
-_OWN |= {"_forward_hooks", "_forward_pre_hooks", "training"}
+# The hooks by key, see hooks.py. They are dicts, under torch's names.
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks",
+         "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")  # fmt: skip
+_OWN |= {*HOOKS, "training"}
 _WORDS = {"_parameters": "parameter", "_buffers": "buffer", "_modules": "module"}
 
 
@@ -107,6 +110,14 @@ class Registry:
     _modules: MutableMapping[str, Any]
     _non_persistent_buffers_set: set[str]
     _containers: set[str]
+    _forward_hooks: dict[int, Any]
+    _forward_pre_hooks: dict[int, Any]
+    _backward_hooks: dict[int, Any]
+    _backward_pre_hooks: dict[int, Any]
+    _state_dict_hooks: dict[int, Any]
+    _state_dict_pre_hooks: dict[int, Any]
+    _load_state_dict_pre_hooks: dict[int, Any]
+    _load_state_dict_post_hooks: dict[int, Any]
     _holders: int  # the number of names under which modules hold this one
     _replaced: dict[str, list[weakref.ref[Parameter]]]  # name -> the parameters that it used to hold
     # Names of parameters and buffers that a state may leave out: they then keep their values.
@@ -114,7 +125,7 @@ class Registry:
     _class_containers: ClassVar[set[str]] = set()
 
     def __init__(self) -> None:
-        vars(self).update({kind: Members(self, kind) for kind in KINDS})
+        vars(self).update({kind: Members(self, kind) for kind in KINDS}, **{name: {} for name in HOOKS})
         vars(self).update(_non_persistent_buffers_set=set(), _holders=0, _replaced={})
         # Names of plain attributes that may hold unregistered modules later. Some may have been assigned already.
         vars(self).setdefault("_containers", set()).update(self._class_containers)

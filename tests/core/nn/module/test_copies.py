@@ -29,6 +29,7 @@ from statezoo.core import (
     capture,
     optim,
 )
+from statezoo.core.nn.module.hooks import Hook
 
 Copy = Callable[[Any], Any]
 DEEP: dict[str, Copy] = {"deepcopy": copy.deepcopy}
@@ -223,7 +224,7 @@ def test_hooks_are_copied_and_a_new_hook_does_not_replace_one(copied: Copy):
 
 def test_a_new_hook_in_another_process_does_not_replace_a_pickled_one():
     model = Linear(2, 1)
-    vars(model)["_forward_hooks"][0] = (double, False)  # the first key, as another process would assign it
+    vars(model)["_forward_hooks"][0] = Hook(double)  # the first key, as another process would assign it
     program = (
         "import pickle, sys; sys.path.insert(0, sys.argv[1]); model = pickle.load(sys.stdin.buffer)\n"
         "model.register_forward_hook(print); print(len(model._forward_hooks))"
