@@ -28,10 +28,10 @@ class Renamed(Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "transposed"] = destination.pop(prefix + "weight").T
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **more: Any) -> None:
         if prefix + "transposed" in state_dict:
             state_dict[prefix + "weight"] = np.asarray(state_dict.pop(prefix + "transposed")).T
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *rest, **more)
         self.sum = float(self.weight.data.sum())  # what is loaded is there by now
 
 
@@ -66,8 +66,8 @@ def test_files_hold_what_such_a_child_saves(tmp_path: Path):
 class Refusing(Renamed):
     """A child that changes what it can reach, and then fails."""
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **more: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest, **more)
         self.weight.data[...] = 7
         self.loaded = True
         raise ValueError("no")
