@@ -1,6 +1,7 @@
 """Modules and their parts, under the names of torch.nn."""
 
 from . import functional, init, utils
+from .layers import spatial
 from .layers.activations import GELU, ReLU, Sigmoid, Softmax, Tanh
 from .layers.attention import MultiHeadAttention, MultiheadAttention
 from .layers.containers import ModuleDict, ModuleList, ParameterList, Sequential
@@ -11,6 +12,7 @@ from .layers.linear import Bilinear, Identity, Linear
 from .layers.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .layers.normalization import BatchNorm1d, LayerNorm
 from .layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
+from .layers.spatial import *  # noqa: F403
 from .layers.transformer import (
     MLP,
     Transformer,
@@ -69,3 +71,4 @@ __all__ = [
     "init",
     "utils",
 ]
+__all__ += spatial.__all__

@@ -17,6 +17,7 @@ from ...autograd.operations import relu, sigmoid, tanh
 from ...autograd.reductions import sum_rows
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ShapeError
+from . import spatial
 from .activations import gelu, log_softmax, softmax
 from .attention import packed_attention, scaled_dot_product_attention
 from .dropping import dropout
@@ -24,6 +25,7 @@ from .embedding import embedding, embedding_bag
 from .entropy import cross_entropy
 from .losses import binary_cross_entropy_with_logits, mse_loss
 from .normalization import batch_norm, layer_norm
+from .spatial import *  # noqa: F403
 
 __all__ = [
     "batch_norm",
@@ -45,6 +47,7 @@ __all__ = [
     "softmax",
     "tanh",
 ]
+__all__ += spatial.__all__
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
