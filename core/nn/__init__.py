@@ -7,7 +7,6 @@ from .layers.attention import MultiHeadAttention, MultiheadAttention
 from .layers.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from .layers.dropout import Dropout
 from .layers.embedding import Embedding, EmbeddingBag
-from .layers.flatten import Flatten
 from .layers.linear import Bilinear, Identity, Linear
 from .layers.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .layers.normalization import BatchNorm1d, LayerNorm
@@ -39,7 +38,6 @@ __all__ = [
     "Dropout",
     "Embedding",
     "EmbeddingBag",
-    "Flatten",
     "GRUCell",
     "Identity",
     "LSTMCell",

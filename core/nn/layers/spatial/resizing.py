@@ -1,4 +1,4 @@
-"""Padding, resizing, and moving elements between channels, windows and pixels."""
+"""Padding and resizing."""
 
 from __future__ import annotations
 
@@ -73,45 +73,6 @@ class UpsamplingBilinear2d(Upsample):
 
     def __init__(self, size: Sizes | None = None, scale_factor: float | None = None) -> None:
         super().__init__(size, scale_factor, mode="bilinear", align_corners=True)
-
-
-class PixelShuffle(OfFunction):
-    """Channels as the pixels of larger images: (..., C r r, H, W) -> (..., C, H r, W r)."""
-
-    _function, _shown = staticmethod(F.pixel_shuffle), ("upscale_factor",)
-
-    def __init__(self, upscale_factor: int) -> None:
-        self._set(upscale_factor=upscale_factor)
-
-
-class PixelUnshuffle(OfFunction):
-    """Pixels as the channels of smaller images: (..., C, H r, W r) -> (..., C r r, H, W)."""
-
-    _function, _shown = staticmethod(F.pixel_unshuffle), ("downscale_factor",)
-
-    def __init__(self, downscale_factor: int) -> None:
-        self._set(downscale_factor=downscale_factor)
-
-
-class Unfold(OfFunction):
-    """The windows of images as columns; see functional.unfold."""
-
-    _function, _shown = staticmethod(F.unfold), ("kernel_size", "dilation", "padding", "stride")
-
-    def __init__(self, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> None:
-        self._set(kernel_size=kernel_size, dilation=dilation, padding=padding, stride=stride)
-
-
-class Fold(OfFunction):
-    """Columns summed into images; see functional.fold."""
-
-    _function, _shown = staticmethod(F.fold), ("output_size", "kernel_size", "dilation", "padding", "stride")
-
-    def __init__(
-        self, output_size: Sizes, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1
-    ) -> None:
-        where = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
-        self._set(output_size=output_size, **where)
 
 
 class ZeroPad1d(_Pad):
