@@ -4,7 +4,7 @@ from . import functional, init, utils
 from .layers import spatial
 from .layers.activations import GELU, ReLU, Sigmoid, Softmax, Tanh
 from .layers.attention import MultiHeadAttention, MultiheadAttention
-from .layers.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from .layers.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers.dropout import Dropout
 from .layers.embedding import Embedding, EmbeddingBag
 from .layers.linear import Bilinear, Identity, Linear
@@ -50,6 +50,7 @@ __all__ = [
     "MultiHeadAttention",
     "MultiheadAttention",
     "Parameter",
+    "ParameterDict",
     "ParameterList",
     "RNNBase",
     "RNNCell",

@@ -1,10 +1,11 @@
-"""Sequential, ModuleList, ModuleDict and ParameterList: containers that register their members."""
+"""Sequential, and the lists and dicts of modules and of parameters: containers that register their members."""
 
 from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Self
 
 from ...autograd.tensor import Tensor
@@ -15,7 +16,7 @@ from ..module.registration import Kind, NameRefusedError, UnknownMemberError
 
 
 class UnknownKeyError(UnknownMemberError, KeyError):
-    """A key that a ModuleDict does not have."""
+    """A key that a ModuleDict or ParameterDict does not have."""
 
 
 class MemberIndexError(ModuleError, IndexError):
@@ -90,9 +91,6 @@ class _Numbered(Module):
         """Delete the members at `index` and renumber the ones after them."""
         gone = self._names(index)
         self._refill([member for name, member in self._members().items() if name not in gone])
-
-    def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if not name.isdigit()]
 
     def _members(self) -> dict[str, Any]:
         return vars(self)[self._kind]
@@ -201,59 +199,73 @@ class ModuleList(_Numbered):
         return self._described(children)
 
 
-class ModuleDict(Module):
-    """A dict of modules, in the order they were added. It has no forward: use its members in your own."""
+class _Named(Module):
+    """A container whose members are registered under keys, in the order they were added."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+    _kind: Kind = "_modules"
+
+    def __init__(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
         super().__init__()
-        self.update(modules or {})
+        self.update({} if members is None else members)
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._modules:
-            raise UnknownKeyError(f"{type(self).__name__} has no module {key!r}.{did_you_mean(key, self._modules)}")
-        return self._modules[key]
+        members = vars(self)[self._kind]
+        if key not in members:
+            word = self._kind[1:-1]
+            raise UnknownKeyError(f"{type(self).__name__} has no {word} {key!r}.{did_you_mean(key, members)}")
+        return members[key]
 
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.add_module(key, module)
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._register(self._kind, {key: self._as_member(value)})
 
     def __delitem__(self, key: str) -> None:
-        self.pop(key)
+        if key in self:
+            del vars(self)[self._kind][key]
+        else:
+            self[key]  # raises the error
 
     def __contains__(self, key: object) -> bool:
-        return key in self._modules
+        return key in vars(self)[self._kind]
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(vars(self)[self._kind])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
+        return iter(vars(self)[self._kind])
 
-    def keys(self) -> KeysView[str]:
-        """Return the keys, as a dict does."""
-        return self._modules.keys()
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(vars(self)[self._kind])
 
-    def values(self) -> ValuesView[Any]:
-        """Return the modules, as a dict does."""
-        return self._modules.values()
+    # As in a dict.
+    keys, values, items = MutableMapping.keys, MutableMapping.values, MutableMapping.items
+    pop, get = MutableMapping.pop, MutableMapping.get
 
-    def items(self) -> ItemsView[str, Any]:
-        """Return the pairs of key and module, as a dict does."""
-        return self._modules.items()
+    def update(self, members: Any) -> None:
+        """Add members, replacing those with the same keys. members: a mapping, or pairs of key and member."""
+        pairs = members.items() if isinstance(members, Mapping | _Named) else members
+        self._register(self._kind, {key: self._as_member(member) for key, member in pairs})
 
-    def update(self, modules: Mapping[str, Module] | ModuleDict | Iterable[tuple[str, Module]]) -> None:
-        """Add modules, replacing those with the same keys. modules: a mapping, or pairs of key and module."""
-        pairs: Any = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
-        self._register("_modules", dict(pairs))
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the member with this key, adding the default if there is none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
 
-    def pop(self, key: str) -> Any:
-        """Remove and return the module with this key. Raises UnknownKeyError if there is none."""
-        module = self[key]
-        del self._modules[key]
-        return module
+    def popitem(self) -> tuple[str, Any]:
+        """Remove and return the last (key, member)."""
+        return vars(self)[self._kind].popitem()
 
     def clear(self) -> None:
-        """Remove all modules."""
-        self._modules.clear()
+        """Remove all members."""
+        vars(self)[self._kind].clear()
+
+    def _as_member(self, member: Any) -> Any:
+        """Return what is registered for a member."""
+        return member
+
+
+class ModuleDict(_Named):
+    """A dict of modules, in the order they were added. It has no forward: use its members in your own."""
 
 
 class ParameterList(_Numbered):
@@ -268,9 +280,51 @@ class ParameterList(_Numbered):
         return _as_parameter(member)
 
     def __repr__(self) -> str:
-        sizes = ["x".join(map(str, parameter.shape)) for parameter in self]
-        lines = [f"Parameter containing: [{p.dtype} of size {size}]" for p, size in zip(self, sizes, strict=True)]
-        return self._described([(f"  ({position}): ", line) for position, line in enumerate(lines)])
+        return self._described(_lines(enumerate(self)))
+
+
+class ParameterDict(_Named):
+    """A dict of Parameters. A Tensor that is added becomes a Parameter of the same memory. Takes nothing else.
+
+    As in torch, the parameters of a plain dict are added in the order of their sorted keys.
+    """
+
+    _kind: Kind = "_parameters"
+
+    def update(self, members: Any) -> None:
+        """Add parameters, replacing those with the same keys. members: a mapping, or pairs of key and parameter."""
+        plain = isinstance(members, Mapping) and not isinstance(members, OrderedDict)
+        super().update(sorted(members.items()) if plain else members)
+
+    def copy(self) -> ParameterDict:
+        """Return a new ParameterDict of the same parameters."""
+        return ParameterDict(self.items())
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """Return a new ParameterDict with these keys and one parameter."""
+        return ParameterDict((key, default) for key in keys)
+
+    def __or__(self, other: Any) -> ParameterDict:
+        return self.copy().__ior__(other)
+
+    def __ror__(self, other: Any) -> ParameterDict:
+        return other.copy().__ior__(self)
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
+
+    def _as_member(self, member: Any) -> Any:
+        return _as_parameter(member)
+
+    def __repr__(self) -> str:
+        return self._described(_lines(self.items()))
+
+
+def _lines(parameters: Iterable[tuple[Any, Any]]) -> list[tuple[str, str]]:
+    """Return the lines of torch's repr for parameters with their names."""
+    sizes = [(name, p, "x".join(map(str, p.shape))) for name, p in parameters]
+    return [(f"  ({name}): ", f"Parameter containing: [{p.dtype} of size {size}]") for name, p, size in sizes]
 
 
 def _as_parameter(value: Any) -> Any:

@@ -53,6 +53,8 @@ class LoadResult(_Keys):
         return (*self, self.mismatched_keys)
 
     def __repr__(self) -> str:
+        if not any((*self, self.mismatched_keys)):
+            return "<All keys matched successfully>"  # as in torch
         fields = ("missing_keys", "unexpected_keys", "mismatched_keys")
         return f"LoadResult({', '.join(f'{name}={getattr(self, name)!r}' for name in fields)})"
 

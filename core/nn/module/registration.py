@@ -13,6 +13,7 @@ to a collection have the same effect. What is assigned decides:
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar
@@ -163,12 +164,21 @@ class Registry:
     def __setattr__(self, name: str, value: Any) -> None:
         kind = self._kind_of(name)
         if isinstance(value, Parameter) or kind == "_parameters":
+            if type(self).register_parameter is not Registry.register_parameter:
+                if kind != "_parameters" and name in vars(self):
+                    delattr(self, name)
+                self.register_parameter(name, value)
+                return
             self._register("_parameters", {name: value}, (name,))
         elif isinstance(value, Registry) or kind == "_modules":
             self._register("_modules", {name: value}, (name,))
         elif isinstance(value, Buffer) or kind == "_buffers":
             listed = value.persistent if isinstance(value, Buffer) else name not in self._non_persistent_buffers_set
-            self.register_buffer(name, value, listed)
+            own = type(self).register_buffer is not Registry.register_buffer
+            if own and listed and "persistent" not in inspect.signature(self.register_buffer).parameters:
+                self.register_buffer(name, value)  # as in torch
+            else:
+                self.register_buffer(name, value, listed)
         else:
             self._set_plain(name, value)
 
@@ -190,6 +200,9 @@ class Registry:
             super().__delattr__(name)
         else:
             self._change_members(kind, {}, (name,))
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name[:1].isdigit()]  # only what can follow a dot
 
     def __getstate__(self) -> dict[str, Any]:
         # Neither belongs to a copy: nothing holds it yet, and nothing in it was replaced.
