@@ -6,15 +6,20 @@ parameters are trained) and inspection (how to look inside).
 """
 
 import sys
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from . import nn, optim
+import numpy as np
+
+from . import autograd, creation, hardware, nn, optim, random, utils
+from .autograd import enable_grad, inference_mode, set_grad_enabled
 from .autograd.devices import device
 from .autograd.dtypes import NAMED, get_default_dtype, set_default_dtype
 from .autograd.dtypes import bfloat16 as _bfloat16
 from .autograd.operations import where
 from .autograd.shaping import cat, stack
 from .autograd.tensor import Tensor, is_grad_enabled, no_grad, tensor
+from .creation import *  # noqa: F403
 from .errors import (
     ArgumentError,
     GraphError,
@@ -28,10 +33,12 @@ from .inspection.capture import capture
 from .inspection.doctor import doctor
 from .nn import *  # noqa: F403 (so that `from statezoo import core as nn` has it all)
 from .nn import functional
-from .random import default_generator, get_rng_state, manual_seed, randn, set_rng_state
+from .nn.module import parameter
+from .random import default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 
 __all__ = [
     "ArgumentError",
+    "Generator",
     "GraphError",
     "ModuleError",
     "OptimizerError",
@@ -39,37 +46,83 @@ __all__ = [
     "ShapeError",
     "StateDictError",
     "Tensor",
+    "autograd",
     "capture",
     "cat",
     "default_generator",
     "device",
     "doctor",
+    "enable_grad",
     "get_default_dtype",
     "get_rng_state",
+    "inference_mode",
+    "initial_seed",
     "is_grad_enabled",
+    "is_tensor",
+    "load",
     "manual_seed",
     "nn",
     "no_grad",
+    "numel",
     "optim",
-    "randn",
+    "random",
+    "save",
+    "seed",
     "set_default_dtype",
+    "set_grad_enabled",
     "set_rng_state",
     "stack",
     "tensor",
+    "utils",
     "where",
 ]
-__all__ += nn.__all__
+__all__ += nn.__all__ + creation.__all__
 
-# float32, long, bool and the others, as `torch.float32`.
-globals().update(NAMED)
+
+def is_tensor(obj: Any) -> bool:
+    """Return True for a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def numel(input: Tensor) -> int:
+    """Return the number of elements."""
+    return input.numel()
+
+
+# float32, long, bool and the others, as `torch.float32`; settings of hardware, which change nothing; numbers.
+globals().update(NAMED | hardware.FUNCTIONS)
+dtype, Size, finfo, iinfo = np.dtype, tuple, np.finfo, np.iinfo
+pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
 
 
 def __getattr__(name: str) -> Any:
     """Return what is imported only when it is asked for."""
     if name == "bfloat16":
         return _bfloat16()
+    if name == "Generator":
+        from .random import generator
+
+        return generator.Generator
+    if name in ("load", "save"):
+        from ..checkpoints.models import objects
+
+        return getattr(objects, name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("statezoo")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}.")
 
 
-# `import statezoo.core.functional as F` works, as torch users write it; the module itself is core/nn/functional.
-sys.modules[f"{__name__}.functional"] = functional
+if TYPE_CHECKING:
+    from ..checkpoints.models.objects import load, save
+    from .random.generator import Generator
+
+globals()["utils"] = import_module(".utils", __name__)  # `nn` has another
+# The places of torch whose code is elsewhere: `import statezoo.core.functional as F`, `core.nn.parameter`.
+nn.__dict__.update(parameter=parameter, modules=nn)
+sys.modules.update(
+    {f"{__name__}.{path}": module for path, module in
+     {"functional": functional, "nn.parameter": parameter, "nn.modules": nn}.items()}
+)  # fmt: skip
+hardware.add_modules(sys.modules[__name__])

@@ -88,7 +88,7 @@ def save_file(
         if format is not None and format_named(format).name != form.name:
             raise ArgumentError(f"{path} names the format {form.name} by its suffix, not {format}. Leave out format.")
         if max_shard_size is None:
-            _save_whole(pack_state(), form, strings, path, durable)
+            save_whole(pack_state(), form, strings, path, durable)
         else:
             _save_in_shards(pack_state, form, strings, path, durable, max_shard_size)
     elif max_shard_size is not None:
@@ -129,7 +129,8 @@ def packed_of(
     return expanded(packed) if expand else packed
 
 
-def _save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
+def save_whole(packed: Packed, form: Format, metadata: dict[str, str], path: str, durable: bool) -> None:
+    """Write a state to one file in a format, whatever the suffix of its path."""
     link = os.path.abspath(path)  # the program may change its folder meanwhile
     new = replace(path, durable, writer.status_to_keep if form.shards else None)
     _write(Plan(packed, form, metadata), new)
@@ -151,7 +152,7 @@ def _save_in_shards(
     packed = state()
     parts = index.split(packed, most_bytes)
     if len(parts) < 2:
-        _save_whole(packed, form, metadata, path, durable)
+        save_whole(packed, form, metadata, path, durable)
     else:
         save_parts(packed, parts, metadata, path, durable)
 
@@ -293,7 +294,11 @@ def open_header(file: Any, dequantize: bool = False) -> Header:
 def _format_to_read(path: str) -> Format:
     """Return the format of the suffix of a path. Raises FormatError, which says what the file is, if it is unknown."""
     try:
-        return format_of(path)
+        form = format_of(path)
+        if form.name == "torch" and os.path.isfile(path):  # core.save may have written it
+            with closing(FileSource(path)) as source:
+                form = DEFAULT if DEFAULT.codec.matches(source) else form
+        return form
     except FormatError as error:
         if path.endswith(INDEX_SUFFIX) or not os.path.isfile(path):
             raise

@@ -65,7 +65,8 @@ class Opened:
     order, without the stored tensors that only views use; None for the tensors, the aliases, then the extra values.
     checksums: the checksums of the bytes that the tensors come from, for tensors with or without an offset.
     dequantized: returns the same content with the quantised tensors, which are unsupported here, as numbers. beside:
-    other files that hold tensors of this one, each with its content; `names` then lists the names of all.
+    other files that hold tensors of this one, each with its content; `names` then lists the names of all. nested:
+    returns the dicts and lists of the file, with the given values for the names.
     """
 
     tensors: dict[str, TensorSpec]
@@ -78,6 +79,7 @@ class Opened:
     unsupported: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     is_sealed: bool = False
+    nested: Callable[[Mapping[str, Any]], Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     names: list[str] | None = None
     checksums: dict[str, Checksum] = field(default_factory=dict)

@@ -15,24 +15,9 @@ if TYPE_CHECKING:
 NUMBERS = "biufcV"
 
 # The dtypes by torch's names. bfloat16 is not among them: it needs ml_dtypes, which is imported when it is asked for.
-_NAMES = [
-    "bool",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "float16",
-    "float32",
-    "float64",
-    "complex64",
-    "complex128",
-]
 _ALIASES = {"half": "float16", "float": "float32", "double": "float64", "cfloat": "complex64", "cdouble": "complex128",
             "short": "int16", "int": "int32", "long": "int64"}  # fmt: skip
+_NAMES = (*(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "bool", *_ALIASES.values())
 NAMED = {name: np.dtype(_ALIASES.get(name, name)) for name in (*_NAMES, *_ALIASES)}
 
 

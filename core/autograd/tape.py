@@ -44,36 +44,81 @@ def is_grad_enabled() -> bool:
     return recording.get() is True
 
 
-class no_grad(Setting):
-    """A context (`with no_grad():`) or decorator (`@no_grad()`) that turns off recording for `backward()`.
+class _Mode(Setting):
+    """A context (`with no_grad():`) or decorator (`@no_grad()` or `@no_grad`) that turns recording on or off.
 
-    A decorated generator or coroutine runs its own body without recording; code that consumes it is not affected.
+    A decorated generator or coroutine runs its own body in the mode; code that consumes it is not affected. A function
+    that observes operations goes on in all modes.
     """
 
-    def __init__(self) -> None:
-        super().__init__(recording, lambda outside: False if outside is True else outside)
+    def __new__(cls, mode: Any = True) -> Any:
+        """Return the context, or with a function as `mode` the decorated function."""
+        return cls()(mode) if callable(mode) else super().__new__(cls)
+
+    def __init__(self, mode: bool | None) -> None:
+        self._mode = mode  # None: as outside
+        super().__init__(recording, lambda outside: mode if mode is not None and type(outside) is bool else outside)
 
     def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+        mode = self._mode
         if inspect.isgeneratorfunction(function):
-            return _unrecorded_generator(function)
+            return _generator_in(mode, function)
         if inspect.iscoroutinefunction(function):
-            return _unrecorded_coroutine(function)
+            return _coroutine_in(mode, function)
 
         @functools.wraps(function)
-        def unrecorded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
-            with no_grad():
+        def in_mode(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+            with _Mode(mode):
                 return function(*args, **kwargs)
 
-        return unrecorded
+        return in_mode
 
 
-def _unrecorded_generator(function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
-    """Return a generator function that turns recording off only while its own body runs."""
+class no_grad(_Mode):
+    """A context or decorator that turns off recording for `backward()`."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class enable_grad(_Mode):
+    """A context or decorator that turns recording on again within `no_grad`."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+
+class inference_mode(_Mode):
+    """The same as `no_grad`; with mode=False, nothing changes. Here the results may be used in graphs later."""
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(False if mode else None)
+
+
+class set_grad_enabled(_Mode):
+    """A call that turns recording on or off at once; as a context or decorator only for the block or function."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(bool(mode))
+        self._before = recording.get()
+        recording.set(self._value(self._before))
+
+    def steps(self) -> Any:
+        begin, _ = super().steps()
+        return begin, [(recording.set, self._before)]
+
+    def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+        recording.set(self._before)
+        return super().__call__(function)
+
+
+def _generator_in(mode: bool | None, function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., Any]:
+    """Return a generator function whose own body alone runs in the mode."""
 
     @functools.wraps(function)
-    def unrecorded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    def in_mode(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)
-        resume = no_grad()(lambda method, *values: method(*values))
+        resume = _Mode(mode)(lambda method, *values: method(*values))
         try:
             item = resume(next, generator)
             while True:
@@ -88,16 +133,16 @@ def _unrecorded_generator(function: Callable[..., Generator[Any, Any, Any]]) -> 
         except StopIteration as end:
             return end.value
 
-    return unrecorded
+    return in_mode
 
 
-def _unrecorded_coroutine(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+def _coroutine_in(mode: bool | None, function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     @functools.wraps(function)
-    async def unrecorded(*args: Any, **kwargs: Any) -> Any:
-        with no_grad():
+    async def in_mode(*args: Any, **kwargs: Any) -> Any:
+        with _Mode(mode):
             return await function(*args, **kwargs)
 
-    return unrecorded
+    return in_mode
 
 
 def spent(_: np.ndarray) -> NoReturn:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .base import TensorBase, to_array
+from .devices import Device, require_cpu
 from .dtypes import holds_numbers
 from .tape import NONE, Backward, is_grad_enabled, no_grad, recording
 
@@ -377,8 +378,9 @@ def as_tensor(data: Any) -> Tensor:
     return data if isinstance(data, Tensor) else Tensor(data)
 
 
-def tensor(data: Any, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: npt.DTypeLike | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
     """Return a Tensor that holds a copy of data, in dtype if given, otherwise in the dtype of `Tensor(data)`."""
+    require_cpu(device)
     return Tensor(np.array(to_array(data), dtype=dtype), requires_grad)
 
 

@@ -18,6 +18,7 @@ Source: torch/serialization.py, torch/_utils.py and caffe2/serialize/inline_cont
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from ..archive import Member, content_of, members_of
 from ..entries import InvalidError
 from ..recognise import not_valid
 from .arrays import Inline, inline_of
-from .flattening import ROOT, AmbiguousError, flattened, is_plain
+from .flattening import ROOT, AmbiguousError, flattened, is_plain, nested
 from .pickles import Made, Name, Persistent, read_pickle
 from .storages import Storages
 from .tensors import Tensor, UnreadableError, plain_value_of, tensor_of, whole_storage_of
@@ -115,6 +116,7 @@ def _opened(source: Source, folder: str, members: Mapping[str, Member]) -> Opene
         opened.checksums[name] = Checksum(member.offset, member.size_bytes, member.crc32)
     makers = storages.readers | {name: inline.make for name, inline in values.inline.items()}
     opened.read = _reader_of(source, makers)
+    opened.nested = partial(nested, root)
     opened.names = [name for name in values.names if name not in opened.unsupported]
     named = [name for name in opened.names if name in opened.tensors]
     opened.tensors = {name: opened.tensors[name] for name in dict.fromkeys((*named, *opened.tensors))}

@@ -13,7 +13,7 @@ number of their letters, are limited by its size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...state.validation import EXTRA
@@ -28,6 +28,7 @@ _MOST_DEPTH, _MOST_PLAIN_DEPTH = 200, 50
 _NAMES_PER_BYTE, _FREE_NAMES = 0.2, 50_000
 _LETTERS_PER_BYTE, _FREE_LETTERS = 20, 1 << 22
 _LONG = 1000
+_LARGE_KEY = 1 << 60  # larger integers may have equal hashes
 _DIGITS_PER_BIT = 0.302
 
 
@@ -67,6 +68,31 @@ def flattened(root: Any, pickle_bytes: int) -> Iterator[tuple[str, Any]]:
         if children is not None:
             plain = {} if _pairs_of(value) is not None else []
         yield name, value if plain is None else plain
+
+
+def nested(root: Any, values: Mapping[str, Any], name: str = "") -> Any:
+    """Return what a pickle describes, in dicts, lists and tuples, with `values` for the names of `flattened`.
+
+    The pickle was flattened before, which limits its depth and size. Sets become lists, and a key that is no text, no
+    bool, no None and no integer of up to 60 bits becomes text.
+    """
+    if is_plain(root) or type(root) is float:
+        return root
+    prefix = f"{name}." if name else ""
+    pairs = _pairs_of(root)
+    if pairs is not None:
+        texts = [(key, item, _text_of(key, number)) for number, (key, item) in enumerate(pairs)]
+        return {_key_of(key, text): nested(item, values, prefix + text) for key, item, text in texts}
+    elements = root if type(root) in (list, tuple) else _elements_of(root)
+    if elements is None:
+        return values[name or ROOT]
+    made = [nested(item, values, f"{prefix}{number}") for number, item in enumerate(elements)]
+    return tuple(made) if type(elements) is tuple else made
+
+
+def _key_of(key: Any, text: str) -> Any:
+    is_kept = key is None or type(key) is bool or (type(key) is int and abs(key) < _LARGE_KEY)
+    return key if is_kept else text
 
 
 class _Budget:

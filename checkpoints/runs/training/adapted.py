@@ -13,11 +13,11 @@ from typing import Any
 
 from ...errors import ArgumentError, MismatchError
 from ...models import ModelLoad, find_adapter, plan_model, state_of
+from ...models.values import to_json
 from ...reading.lazy import Checkpoint
 from ...state.validation import EXTRA
 from .generators import add_generator, generator_problems
 from .parts import SavedTraining
-from .values import to_json
 
 _STATE = "optimizer.state."
 _ADVICE = (

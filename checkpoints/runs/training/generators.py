@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ArgumentError
+from ...models.values import from_json, to_json
 from ...reading.lazy import Checkpoint
 from ...state.torch_tensors import memory_of
 from ...state.validation import EXTRA
-from .values import from_json, to_json
 
 if TYPE_CHECKING:
     from ....core.commit.commit import Commit

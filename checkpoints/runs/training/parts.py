@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FormatError, StateError
+from ...models.values import from_json, to_json
 from ...reading.lazy import Checkpoint
 from ...state.validation import EXTRA
 from .generators import generator_states
 from .optimizers import advancing, as_in, as_kept, has_steps, joined, loader, parts_of
-from .values import from_json, to_json
 
 if TYPE_CHECKING:
     import numpy as np

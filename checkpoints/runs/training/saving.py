@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ... import files
 from ...errors import ArgumentError, StateError
 from ...models import state_of
+from ...models.values import to_json
 from ...state.validation import EXTRA, reading_names
 from . import adapted
 from .generators import Generators, all_generators, generator_state
 from .optimizers import checked_optimizer, checked_trainee, split
-from .values import to_json
 
 if TYPE_CHECKING:
     from ....core.nn.module.module import Module

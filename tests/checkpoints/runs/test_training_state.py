@@ -31,7 +31,7 @@ from statezoo.checkpoints import (
     save_training,
     training_state,
 )
-from statezoo.checkpoints.runs.training.values import from_json, to_json
+from statezoo.checkpoints.models.values import from_json, to_json
 from statezoo.core import BatchNorm1d, Dropout, Linear, Module, Parameter, Tensor, default_generator, optim
 from statezoo.core import functional as F
 from statezoo.core.random import get_rng_state, set_rng_state

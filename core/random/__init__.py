@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .autograd.tensor import Tensor
-from .commit.block import Setting
-from .errors import ArgumentError
+from ..commit.block import Setting
+from ..errors import ArgumentError
 
 # Created on first use: NumPy imports numpy.random lazily, and a loaded model draws nothing. A dict, because its
 # setdefault needs no lock, which a signal handler or a forked child could find held.
 _made: dict[str, np.random.Generator] = {}
+_seeds = {"default": 0}
 
 
 class _StandIn:
@@ -62,10 +62,29 @@ def default_generator() -> np.random.Generator:
 
 
 def manual_seed(seed: int) -> np.random.Generator:
-    """Seed the default generator and return it."""
+    """Seed the default generator and return it. seed: an int; a negative one counts from 2 ** 64, as in torch."""
     generator = default_generator()
-    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+    generator.bit_generator.state = fresh_state(seed)
+    _seeds["default"] = seed
     return generator
+
+
+def initial_seed() -> int:
+    """Return the seed of the default generator."""
+    return _seeds["default"]
+
+
+def seed() -> int:
+    """Seed the default generator with a number from the system, and return that."""
+    import secrets
+
+    manual_seed(number := secrets.randbits(63))
+    return number
+
+
+def fresh_state(seed: int) -> Mapping[str, Any]:
+    """Return the state of a generator with this seed."""
+    return np.random.default_rng(seed + 2**64 if seed < 0 else seed).bit_generator.state
 
 
 def get_rng_state(generator: np.random.Generator | None = None) -> dict[str, Any]:
@@ -103,8 +122,3 @@ def undisturbed_generator() -> Setting:
     The default generator itself does not change, and other threads can still draw from it.
     """
     return Setting(_stand_in, lambda outside: _StandIn(outside))
-
-
-def randn(*shape: int, generator: np.random.Generator | None = None) -> Tensor:
-    """Return a float32 Tensor of the given shape, drawn from the standard normal distribution."""
-    return Tensor(np.asarray((generator or default_generator()).standard_normal(shape, dtype=np.float32)))

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import StateError
-from ...state import dtypes
+from ..errors import StateError
+from ..state import dtypes
 
 # NumPy's name of each scalar type that is kept, and its name in the table of dtypes.
 _SCALARS = {

@@ -1,0 +1,230 @@
+"""Functions that make tensors: zeros, arange, rand and the like.
+
+Each takes torch's `dtype` (None: the default dtype, or that of the values), `device` ("cpu") and `requires_grad`. Those
+that draw take a `generator` (None: the default one). size: ints, or one tuple of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .autograd.base import to_array
+from .autograd.devices import Device, require_cpu
+from .autograd.dtypes import NAMED, get_default_dtype, is_floating
+from .autograd.shaping import as_tuple
+from .autograd.tensor import Tensor
+from .errors import ArgumentError
+from .random import default_generator
+
+__all__ = [
+    "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor",
+    "arange", "as_tensor",
+    "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "logspace",
+    "multinomial", "normal", "ones", "ones_like", "poisson", "rand", "rand_like", "randint", "randint_like", "randn",
+    "randn_like", "randperm", "zeros", "zeros_like",
+]  # fmt: skip
+
+Maker = Callable[..., np.ndarray]
+
+
+def _creator(make: Maker) -> Callable[..., Tensor]:
+    """Return a function that makes a Tensor of the array that make(dtype, ...) returns."""
+
+    @functools.wraps(make)
+    def create(
+        *args: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False, **named: Any
+    ) -> Tensor:
+        require_cpu(device)
+        return Tensor(make(None if dtype is None else np.dtype(dtype), *args, **named), requires_grad)
+
+    return create
+
+
+def _of_size(name: str, fill: Maker) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Return the functions `name` and `name_like` that return fill(shape, dtype)."""
+
+    def make(dtype: Any, *sizes: Any, size: Any = None, **named: Any) -> np.ndarray:
+        return fill(as_tuple(sizes if size is None else size), dtype or get_default_dtype(), **named)
+
+    def make_like(dtype: Any, input: Any, **named: Any) -> np.ndarray:
+        return fill(input.shape, dtype or input.dtype, **named)
+
+    make.__name__, make_like.__name__ = name, f"{name}_like"
+    make.__doc__ = f"Return a tensor of a size: {name}(2, 3) or {name}((2, 3))."
+    make_like.__doc__ = "Return a tensor of the shape and dtype of another."
+    return _creator(make), _creator(make_like)
+
+
+def _draw(method: str, shape: tuple[int, ...], dtype: Any, generator: np.random.Generator | None = None) -> np.ndarray:
+    if not is_floating(dtype):
+        raise ArgumentError(f"random floats have a floating-point dtype, not {dtype}. Use randint, or .to(dtype).")
+    is_small = dtype.itemsize < 4
+    values = getattr(generator or default_generator(), method)(shape, dtype=np.float32 if is_small else dtype)
+    if is_small and method == "random":
+        values = np.floor(values * 256) / 256  # rounded, the largest values would become 1
+    return np.asarray(values, dtype)
+
+
+zeros, zeros_like = _of_size("zeros", np.zeros)
+ones, ones_like = _of_size("ones", np.ones)
+empty, empty_like = _of_size("empty", np.empty)
+rand, rand_like = _of_size("rand", functools.partial(_draw, "random"))
+randn, randn_like = _of_size("randn", functools.partial(_draw, "standard_normal"))
+
+
+@_creator
+def full(dtype: Any, size: Any, fill_value: Any) -> np.ndarray:
+    """Return a tensor of one value, in its dtype: int64, bool, or for a float the default dtype."""
+    value = to_array(_number(fill_value))
+    return np.full(as_tuple((size,)), value, dtype or value.dtype)
+
+
+def full_like(input: Any, fill_value: Any, *, dtype: Any = None, **named: Any) -> Tensor:
+    """Return a tensor of one value, with the shape and dtype of another."""
+    return full(input.shape, fill_value, dtype=dtype or input.dtype, **named)
+
+
+@_creator
+def arange(dtype: Any, start: Any = 0, end: Any = None, step: Any = 1) -> np.ndarray:
+    """Return start, start + step, ... below end, (n,); int64 if all three are integers. arange(end) starts at 0."""
+    start, end, step = (_number(value) for value in ((0, start, step) if end is None else (start, end, step)))
+    if step == 0 or (end - start) * step < 0:
+        raise ArgumentError(f"arange cannot go from {start} to {end} by steps of {step}.")
+    values = np.arange(math.ceil((end - start) / step)) * step + start
+    are_integers = all(isinstance(value, int) for value in (start, end, step))
+    return values.astype(dtype or (np.int64 if are_integers else get_default_dtype()))
+
+
+@_creator
+def linspace(dtype: Any, start: Any, end: Any, steps: int) -> np.ndarray:
+    """Return evenly spaced values from start to end, both included, (steps,)."""
+    return np.linspace(_number(start), _number(end), int(steps)).astype(dtype or get_default_dtype())
+
+
+@_creator
+def logspace(dtype: Any, start: Any, end: Any, steps: int, base: float = 10.0) -> np.ndarray:
+    """Return base to the power of evenly spaced values from start to end, (steps,)."""
+    return np.power(base, np.linspace(_number(start), _number(end), int(steps))).astype(dtype or get_default_dtype())
+
+
+@_creator
+def eye(dtype: Any, n: int, m: int | None = None) -> np.ndarray:
+    """Return ones on the diagonal and zeros elsewhere, (n, m); m is n if it is None."""
+    return np.eye(n, m, dtype=dtype or get_default_dtype())
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
+    """Return data as a tensor: a tensor of this dtype itself, an array without a copy, anything else as `tensor`."""
+    require_cpu(device)
+    if not isinstance(data, Tensor):
+        data = Tensor(data if dtype is None else np.asarray(data, dtype))
+    return data if dtype is None else data.to(dtype)
+
+
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """Return a tensor over the memory of an array. Raises TypeError for anything else."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"from_numpy takes a NumPy array, not {type(ndarray).__name__}. Use as_tensor.")
+    return Tensor(ndarray)
+
+
+@_creator
+def randint(
+    dtype: Any, low: int = 0, high: Any = None, size: Any = None, *, generator: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return integers of [low, high), or with randint(high, size) of [0, high); int64 unless dtype is given."""
+    low, high, size = (0, low, high if size is None else size) if size is None or high is None else (low, high, size)
+    if not low < high:
+        raise ArgumentError(f"randint draws from [low, high), which is empty for low={low} and high={high}.")
+    return np.asarray((generator or default_generator()).integers(low, high, as_tuple((size,))), dtype)
+
+
+def randint_like(input: Any, low: int, high: int | None = None, *, dtype: Any = None, **named: Any) -> Tensor:
+    """Return integers of [low, high), or with randint_like(input, high) of [0, high), as another tensor."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, input.shape, dtype=dtype or input.dtype, **named)
+
+
+@_creator
+def randperm(dtype: Any, n: int, *, generator: np.random.Generator | None = None) -> np.ndarray:
+    """Return the integers from 0 to n - 1 in random order; int64 unless dtype is given."""
+    return (generator or default_generator()).permutation(n).astype(dtype or np.int64)
+
+
+@_creator
+def normal(
+    dtype: Any, mean: Any, std: Any = 1.0, size: Any = None, *, generator: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return normally distributed values. mean and std: numbers with a size, or tensors whose shapes broadcast."""
+    mean, std = np.asarray(mean), np.asarray(std)
+    if (std < 0).any():
+        raise ArgumentError(f"normal needs a std of at least 0, not {std.min()}.")
+    shape = np.broadcast_shapes(mean.shape, std.shape) if size is None else tuple(size)
+    dtype = dtype or next((a.dtype for a in (mean, std) if a.ndim), get_default_dtype())
+    return np.asarray(mean + std * _draw("standard_normal", shape, dtype, generator), dtype)
+
+
+def bernoulli(input: Any, p: float | None = None, *, generator: np.random.Generator | None = None) -> Tensor:
+    """Return 1 with the probability in each element of input (or p for all), otherwise 0, as input."""
+    chances = np.asarray(input if p is None else p)
+    if not ((chances >= 0) & (chances <= 1)).all():
+        raise ArgumentError("bernoulli needs probabilities from 0 to 1.")
+    return Tensor(((generator or default_generator()).random(input.shape) < chances).astype(input.dtype))
+
+
+def poisson(input: Any, generator: np.random.Generator | None = None) -> Tensor:
+    """Return a draw of the Poisson distribution with the rate in each element of input, as input."""
+    return Tensor((generator or default_generator()).poisson(np.asarray(input)).astype(input.dtype))
+
+
+def multinomial(
+    input: Any, num_samples: int, replacement: bool = False, *, generator: np.random.Generator | None = None
+) -> Tensor:
+    """Return positions drawn with the given weights, (num_samples,) or (rows, num_samples), int64.
+
+    input: weights that need not add up to 1, (n,) or (rows, n). Without replacement, no position is drawn twice.
+    Raises ArgumentError for weights that are negative, not finite or all 0, or more samples than there are.
+    """
+    weights, random = np.asarray(input, np.float64), generator or default_generator()
+    if weights.ndim not in (1, 2) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ArgumentError("multinomial needs finite weights of at least 0, of shape (n,) or (rows, n).")
+    if not (weights > 0).any(-1).all() or not 0 < num_samples <= (num_samples if replacement else weights.shape[-1]):
+        raise ArgumentError(
+            f"multinomial cannot draw {num_samples} of {weights.shape[-1]} positions. A row needs a positive weight, "
+            "and replacement=True draws more than there are."
+        )
+    if replacement:
+        chances = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
+        rows = np.arange(len(weights))[:, None] if weights.ndim == 2 else 0  # one after the other on one line
+        drawn = rows + random.random((*weights.shape[:-1], num_samples))
+        found = (rows + chances).ravel().searchsorted(drawn.ravel(), side="right").reshape(drawn.shape)
+        return Tensor(np.minimum(found - rows * weights.shape[-1], weights.shape[-1] - 1))
+    # The first to arrive, if each arrives at its rate (Efraimidis and Spirakis, 2006).
+    with np.errstate(divide="ignore"):
+        arrivals = random.standard_exponential(weights.shape) / weights
+    return Tensor(arrivals.argsort(-1)[..., :num_samples].astype(np.int64))
+
+
+def _constructor(name: str) -> Callable[..., Tensor]:
+    """Return a function that returns a copy of data in the dtype `name`, or with ints a tensor of that size."""
+
+    def create(*data: Any) -> Tensor:
+        is_size = all(isinstance(value, int) for value in data)
+        return Tensor(np.empty(data or 0, NAMED[name]) if is_size else np.array(to_array(*data), NAMED[name]))
+
+    return create
+
+
+FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor, ByteTensor = map(
+    _constructor, ("float", "double", "long", "int", "bool", "uint8")
+)
+
+
+def _number(value: Any) -> Any:
+    """Return a number, or the element of a tensor with one element."""
+    return value.item() if isinstance(value, Tensor | np.ndarray | np.generic) else value
