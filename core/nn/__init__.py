@@ -1,14 +1,14 @@
 """Modules and their parts, under the names of torch.nn."""
 
 from . import functional, init, utils
-from .layers import spatial
-from .layers.activations import GELU, ReLU, Sigmoid, Softmax, Tanh
+from .layers import activations, losses, spatial
+from .layers.activations import *  # noqa: F403
 from .layers.attention import MultiHeadAttention, MultiheadAttention
 from .layers.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers.dropout import Dropout
 from .layers.embedding import Embedding, EmbeddingBag
 from .layers.linear import Bilinear, Identity, Linear
-from .layers.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from .layers.losses import *  # noqa: F403
 from .layers.normalization import BatchNorm1d, LayerNorm
 from .layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
 from .layers.spatial import *  # noqa: F403
@@ -25,16 +25,13 @@ from .module.module import Module
 from .module.parameter import Buffer, Parameter
 
 __all__ = [
-    "GELU",
     "GRU",
     "LSTM",
     "MLP",
     "RNN",
-    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Bilinear",
     "Buffer",
-    "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "EmbeddingBag",
@@ -43,7 +40,6 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "Linear",
-    "MSELoss",
     "Module",
     "ModuleDict",
     "ModuleList",
@@ -55,11 +51,7 @@ __all__ = [
     "RNNBase",
     "RNNCell",
     "RNNCellBase",
-    "ReLU",
     "Sequential",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
     "Transformer",
     "TransformerBlock",
     "TransformerDecoder",
@@ -70,4 +62,6 @@ __all__ = [
     "init",
     "utils",
 ]
+__all__ += activations.__all__
+__all__ += losses.__all__
 __all__ += spatial.__all__

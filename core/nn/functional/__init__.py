@@ -1,8 +1,8 @@
 """The differentiable functions of a network, as in torch.nn.functional.
 
-linear and bilinear are defined here; the others in activations.py, attention.py, dropping.py, embedding.py,
-entropy.py, losses.py, normalization.py and, for relu, sigmoid and tanh, in autograd/operations.py. Each is one
-operation, its forward next to its gradient. recurrent.py holds the run of a recurrent layer.
+linear and bilinear are defined here, the others in the file of their kind; relu, sigmoid and tanh compute in
+autograd/operations.py. Each is one operation, its forward next to its gradient; only the losses in distances.py are
+made of several. recurrent.py holds the run of a recurrent layer.
 """
 
 from __future__ import annotations
@@ -13,50 +13,47 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ...autograd.dtypes import narrowed, widened
-from ...autograd.operations import relu, sigmoid, tanh
 from ...autograd.reductions import sum_rows
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ShapeError
-from . import spatial
-from .activations import gelu, log_softmax, softmax
+from . import activations, curves, distances, entropy, losses, spatial
+from .activations import *  # noqa: F403
 from .attention import packed_attention, scaled_dot_product_attention
+from .curves import *  # noqa: F403
+from .distances import *  # noqa: F403
 from .dropping import dropout
 from .embedding import embedding, embedding_bag
-from .entropy import cross_entropy
-from .losses import binary_cross_entropy_with_logits, mse_loss
+from .entropy import *  # noqa: F403
+from .losses import *  # noqa: F403
 from .normalization import batch_norm, layer_norm
 from .spatial import *  # noqa: F403
 
 __all__ = [
     "batch_norm",
     "bilinear",
-    "binary_cross_entropy_with_logits",
-    "cross_entropy",
     "dropout",
     "embedding",
     "embedding_bag",
-    "gelu",
     "layer_norm",
     "linear",
-    "log_softmax",
-    "mse_loss",
     "packed_attention",
-    "relu",
     "scaled_dot_product_attention",
-    "sigmoid",
-    "softmax",
-    "tanh",
 ]
+__all__ += activations.__all__
+__all__ += curves.__all__
+__all__ += distances.__all__
+__all__ += entropy.__all__
+__all__ += losses.__all__
 __all__ += spatial.__all__
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x @ weight.T + bias.
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return input @ weight.T + bias.
 
-    x: (..., in) float; integers are cast to the dtype of weight.  weight: (out, in).  bias: (out,) or None.
+    input: (..., in) float; integers are cast to the dtype of weight.  weight: (out, in).  bias: (out,) or None.
     Returns (..., out).  Raises ShapeError naming all shapes if they do not fit.
     """
-    x = as_tensor(x)
+    x = as_tensor(input)
     a, w = x._data, weight._data
     if a.dtype is not w.dtype and a.dtype.kind in "iub":
         x = x.to(w.dtype)

@@ -1,4 +1,4 @@
-"""cross_entropy: softmax and negative log-likelihood as one operation, forward next to its gradient.
+"""cross_entropy, which is softmax and negative log-likelihood as one operation, and nll_loss.
 
 Internally logits are (C, rows), classes first: reductions over the classes then run along contiguous memory, which is
 several times faster in NumPy than reducing many short rows.
@@ -16,7 +16,9 @@ from ...arrays.silence import silently
 from ...autograd.dtypes import narrowed, widened
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ArgumentError, ShapeError
-from .losses import Reduction, reduced
+from .losses import Old, Reduction, chosen, reduced
+
+__all__ = ["cross_entropy", "nll_loss"]
 
 # From the gradient of the losses (one for each row, or one for all) to that of the logits and, if any, of the targets.
 RowsBackward = Callable[[Any], tuple[np.ndarray, "np.ndarray | None"]]
@@ -26,7 +28,9 @@ def cross_entropy(
     input: Tensor,
     target: Any,
     weight: Any = None,
+    size_average: Old = None,
     ignore_index: int = -100,
+    reduce: Old = None,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -40,9 +44,9 @@ def cross_entropy(
     range, or ignore_index is 0 or more and target holds probabilities.
     Source of label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
     """
-    x, y = as_tensor(input), as_tensor(target)
+    x, y, reduction = as_tensor(input), as_tensor(target), chosen(size_average, reduce, reduction)
     logits, truth = x._data, y._data
-    of_classes = _target_of_classes(logits, truth)
+    of_classes = _target_of_classes("cross_entropy", logits, truth)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"cross_entropy: label_smoothing must be between 0 and 1, not {label_smoothing}.")
     if not of_classes and ignore_index >= 0:
@@ -51,7 +55,7 @@ def cross_entropy(
             "Leave ignore_index out."
         )
     logits = widened(logits)
-    factors = None if weight is None else _factors(weight, logits)
+    factors = None if weight is None else _factors("cross_entropy", weight, logits)
     # Silently: a row of only -inf gives NaN, and so does 0 * inf.
     if of_classes:
         losses, count, by_row = silently(_of_classes, logits, truth, factors, ignore_index, label_smoothing)
@@ -71,14 +75,12 @@ def cross_entropy(
     return record("cross_entropy", out if logits is x._data else narrowed(out, x), (x, y), backward)
 
 
-def _factors(weight: Any, logits: np.ndarray) -> np.ndarray:
+def _factors(name: str, weight: Any, logits: np.ndarray) -> np.ndarray:
     """Return the class weights, (C,), in the dtype of the logits."""
     factors = np.asarray(weight).astype(logits.dtype, copy=False)
     classes = logits.shape[0 if logits.ndim == 1 else 1]
     if factors.shape != (classes,):
-        raise ShapeError(
-            f"cross_entropy: weight has shape {factors.shape}; the input {logits.shape} has {classes} classes."
-        )
+        raise ShapeError(f"{name}: weight has shape {factors.shape}; the input {logits.shape} has {classes} classes.")
     return factors
 
 
@@ -118,15 +120,8 @@ def _of_classes(
     """Return the losses (rows,) for a target of classes, the divisor of their mean, and their backward function."""
     shifted, raised, total, log_total = _softmax(logits)
     classes, rows = shifted.shape
-    counted, target = _counted(target.reshape(-1), classes, ignore_index)
-    if rows and not classes:
-        raise ShapeError(f"cross_entropy: the input {logits.shape} has no classes.")
-    # The position of each row's class in the flat (C, rows): one index is several times faster than a pair.
-    at = target.astype(np.intp, copy=False) * rows + np.arange(rows)
+    at, counted, weights = _picked("cross_entropy", shifted, target, factors, ignore_index)
     losses = log_total - shifted.reshape(-1)[at]
-    weights: Any = None if factors is None else factors[target]
-    if counted is not None:
-        weights = counted.astype(shifted.dtype) if weights is None else np.where(counted, weights, 0)
     sharp: Any = (1 - smoothing) * (1 if weights is None else weights)  # the part of q at the target class
     even: np.ndarray | None = None  # and the part of q at every class
     if weights is not None or smoothing:
@@ -153,10 +148,67 @@ def _of_classes(
     return losses, rows if weights is None else np.add.reduce(weights), backward
 
 
+def nll_loss(
+    input: Tensor,
+    target: Any,
+    weight: Any = None,
+    size_average: Old = None,
+    ignore_index: int = -100,
+    reduce: Old = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return -weight[target] * input[target] for each row, reduced: `cross_entropy` of logarithms of probabilities.
+
+    input: (C,), (N, C) or (N, C, d...).  The other arguments, the mean and the errors are those of `cross_entropy`.
+    """
+    x, y = as_tensor(input), as_tensor(target)
+    a = widened(x._data)
+    if not _target_of_classes("nll_loss", a, y._data):
+        raise ArgumentError(f"nll_loss takes a target of integer classes, not {y.dtype}. Use cross_entropy.")
+    factors, rows = None if weight is None else _factors("nll_loss", weight, a), _classes_first(a)
+    at, counted, weights = _picked("nll_loss", rows, y._data, factors, ignore_index)
+    losses = -rows.reshape(-1)[at]
+    if weights is not None:
+        losses = silently(np.multiply, losses, weights)
+    if counted is not None:
+        losses = np.where(counted, losses, 0)  # even where 0 * inf is NaN
+    each_shape = a.shape[:1] + a.shape[2:] if a.ndim > 1 else ()
+    count = losses.size if weights is None else np.add.reduce(weights)
+    out, per_row = reduced(losses.reshape(each_shape), chosen(size_average, reduce, reduction), count)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray, None]:
+        each, part = per_row(g), np.zeros(rows.shape, rows.dtype)
+        each = np.negative(each.reshape(-1) if isinstance(each, np.ndarray) else each)
+        by_row = each if weights is None else each * weights
+        part.reshape(-1)[at] = by_row if counted is None else np.where(counted, by_row, 0)
+        return _classes_second(part, a.shape), None
+
+    return record("nll_loss", narrowed(out, x), (x, y), backward)
+
+
+def _picked(
+    name: str, rows: np.ndarray, target: np.ndarray, factors: np.ndarray | None, ignore_index: int
+) -> tuple[np.ndarray, np.ndarray | None, Any]:
+    """Return the position of the class of each row in the flat rows (C, rows), which rows count, and their weights.
+
+    The mask and the weights are None if all rows count, or all have the weight 1.
+    """
+    classes, count = rows.shape
+    counted, target = _counted(name, target.reshape(-1), classes, ignore_index)
+    if count and not classes:
+        raise ShapeError(f"{name}: the input ({count}, 0) has no classes.")
+    # One index is several times faster than a pair.
+    at = target.astype(np.intp, copy=False) * count + np.arange(count)
+    weights: Any = None if factors is None else factors[target]
+    if counted is not None:
+        weights = counted.astype(rows.dtype) if weights is None else np.where(counted, weights, 0)
+    return at, counted, weights
+
+
 _UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
-def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray | None, np.ndarray]:
+def _counted(name: str, target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray | None, np.ndarray]:
     """Return the mask of the rows that count (None if all do), and the classes, 0 in the others.
 
     Raises ArgumentError if a class is out of range.
@@ -168,7 +220,7 @@ def _counted(target: np.ndarray, classes: int, ignore_index: int) -> tuple[np.nd
     counted = target != ignore_index
     wrong = target[counted & ((target < 0) | (target >= classes))]
     if wrong.size:
-        raise ArgumentError(f"cross_entropy: class {wrong[0]} is out of range; the input has {classes} classes.")
+        raise ArgumentError(f"{name}: class {wrong[0]} is out of range; the input has {classes} classes.")
     return counted, np.where(counted, target, 0)
 
 
@@ -190,20 +242,20 @@ def _of_probabilities(
     return losses, rows, backward
 
 
-def _target_of_classes(x: np.ndarray, y: np.ndarray) -> bool:
+def _target_of_classes(name: str, x: np.ndarray, y: np.ndarray) -> bool:
     """Return True if the target y of logits x holds classes, False if it holds probabilities.
 
     Raises ShapeError or ArgumentError if it can be neither.
     """
     if x.ndim == 0:
-        raise ShapeError("cross_entropy needs logits of shape (C,), (N, C) or (N, C, d...), not a single number.")
+        raise ShapeError(f"{name} needs an input of shape (C,), (N, C) or (N, C, d...), not a single number.")
     without_classes = () if x.ndim == 1 else x.shape[:1] + x.shape[2:]
     if y.shape == without_classes and y.dtype.kind in "iu":
         return True
     if y.shape == x.shape and y.dtype.kind not in "iub":
         return False
     raise (ShapeError if y.shape not in (x.shape, without_classes) else ArgumentError)(
-        f"cross_entropy of an input {x.shape} takes integer classes of shape {without_classes} or float probabilities "
+        f"{name} of an input {x.shape} takes integer classes of shape {without_classes} or float probabilities "
         f"of shape {x.shape}; this target is {y.dtype} of shape {y.shape}. "
         + (
             "Use target.long() or target.float()."

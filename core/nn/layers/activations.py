@@ -1,58 +1,82 @@
-"""Activation functions as modules."""
+"""The activations as modules: each has the arguments of its function and returns its result."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
+
+import numpy as np
 
 from ...autograd.tensor import Tensor
+from ...errors import ShapeError
 from .. import functional as F
+from ..init import constant_
 from ..module.module import Module
+from ..module.parameter import Parameter
+from .declared import module_of
+
+__all__ = [
+    "CELU", "ELU", "GELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
+    "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softmax2d",
+    "Softmin", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold",
+]  # fmt: skip
 
 
-class ReLU(Module):
-    """max(x, 0)."""
+# fmt: off
+class CELU(module_of(F.celu)): ...
+class ELU(module_of(F.elu)): ...
+class GELU(module_of(F.gelu)): ...
+class GLU(module_of(F.glu)): ...
+class Hardshrink(module_of(F.hardshrink)): ...
+class Hardsigmoid(module_of(F.hardsigmoid)): ...
+class Hardswish(module_of(F.hardswish)): ...
+class Hardtanh(module_of(F.hardtanh)): ...
+class LeakyReLU(module_of(F.leaky_relu)): ...
+class LogSigmoid(module_of(F.logsigmoid)): ...
+class LogSoftmax(module_of(F.log_softmax)): ...
+class Mish(module_of(F.mish)): ...
+class ReLU(module_of(F.relu)): ...
+class ReLU6(module_of(F.relu6)): ...
+class RReLU(module_of(F.rrelu)): ...
+class SELU(module_of(F.selu)): ...
+class Sigmoid(module_of(F.sigmoid)): ...
+class SiLU(module_of(F.silu)): ...
+class Softmax(module_of(F.softmax)): ...
+class Softmin(module_of(F.softmin)): ...
+class Softplus(module_of(F.softplus)): ...
+class Softshrink(module_of(F.softshrink)): ...
+class Softsign(module_of(F.softsign)): ...
+class Tanh(module_of(F.tanh)): ...
+class Tanhshrink(module_of(F.tanhshrink)): ...
+class Threshold(module_of(F.threshold)): ...
+# fmt: on
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x)
+
+class Softmax2d(Module):
+    """The softmax over the channels of (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in (3, 4):
+            raise ShapeError(f"Softmax2d takes (N, C, H, W) or (C, H, W), not {input.shape}.")
+        return F.softmax(input, -3)
 
 
-class GELU(Module):
-    """x * Phi(x), where Phi is the normal distribution function, or its tanh approximation; see functional.gelu."""
+class PReLU(Module):
+    """x where x > 0, otherwise weight * x, with a learned weight, (num_parameters,), that starts as `init`.
 
-    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
+    Unlike in torch, `num_parameters` is a method: that of every module.
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
-        self.approximate: Literal["none", "tanh"] = approximate
+        self.init = init
+        self.weight = Parameter(np.full(num_parameters, init, np.float32))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(x, self.approximate)
+    def reset_parameters(self) -> None:
+        """Set the weight to `init`."""
+        constant_(self.weight, self.init)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.prelu(input, self.weight)
 
     def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.sigmoid(x)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent of x."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.tanh(x)
-
-
-class Softmax(Module):
-    """exp(x) divided by its sum along the axis dim."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.softmax(x, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        return f"num_parameters={self.weight.numel()}"

@@ -1,66 +1,36 @@
-"""The losses as modules: each takes (input, target) and returns the result of its function in functional."""
+"""The losses as modules: each has the arguments of its function, with weights as buffers, and returns its result."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from ...autograd.tensor import Tensor
 from .. import functional as F
-from ..module.module import Module
-from ..module.parameter import Buffer
+from .declared import module_of
 
-Reduction = Literal["mean", "sum", "none"]
-
-
-class MSELoss(Module):
-    """The mean of (input - target) ** 2, or another reduction; see functional.mse_loss."""
-
-    def __init__(self, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        self.reduction: Reduction = reduction
-
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        return F.mse_loss(input, target, self.reduction)
+__all__ = [
+    "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "GaussianNLLLoss",
+    "HingeEmbeddingLoss", "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "MarginRankingLoss",
+    "MultiLabelSoftMarginLoss", "NLLLoss", "PairwiseDistance", "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss",
+    "TripletMarginLoss",
+]  # fmt: skip
 
 
-class CrossEntropyLoss(Module):
-    """The cross entropy of the softmax of input with target; see functional.cross_entropy.
-
-    weight: (C,) a factor for each class, kept as a buffer.
-    """
-
-    weight: Buffer | None
-
-    def __init__(
-        self,
-        weight: Any = None,
-        ignore_index: int = -100,
-        reduction: Reduction = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
-        self.reduction: Reduction = reduction
-
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        return F.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
-
-
-class BCEWithLogitsLoss(Module):
-    """The binary cross entropy of sigmoid(input) with target; see functional.binary_cross_entropy_with_logits.
-
-    weight, pos_weight: factors that broadcast to the input, kept as buffers.
-    """
-
-    weight: Buffer | None
-    pos_weight: Buffer | None
-
-    def __init__(self, weight: Any = None, reduction: Reduction = "mean", pos_weight: Any = None) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("pos_weight", pos_weight)
-        self.reduction: Reduction = reduction
-
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        return F.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
+# fmt: off
+class BCELoss(module_of(F.binary_cross_entropy, 2)): ...
+class BCEWithLogitsLoss(module_of(F.binary_cross_entropy_with_logits, 2)): ...
+class CosineEmbeddingLoss(module_of(F.cosine_embedding_loss, 3)): ...
+class CosineSimilarity(module_of(F.cosine_similarity, 2)): ...
+class CrossEntropyLoss(module_of(F.cross_entropy, 2)): ...
+class GaussianNLLLoss(module_of(F.gaussian_nll_loss, 3)): ...
+class HingeEmbeddingLoss(module_of(F.hinge_embedding_loss, 2)): ...
+class HuberLoss(module_of(F.huber_loss, 2)): ...
+class KLDivLoss(module_of(F.kl_div, 2)): ...
+class L1Loss(module_of(F.l1_loss, 2)): ...
+class MarginRankingLoss(module_of(F.margin_ranking_loss, 3)): ...
+class MSELoss(module_of(F.mse_loss, 2)): ...
+class MultiLabelSoftMarginLoss(module_of(F.multilabel_soft_margin_loss, 2)): ...
+class NLLLoss(module_of(F.nll_loss, 2)): ...
+class PairwiseDistance(module_of(F.pairwise_distance, 2)): ...
+class PoissonNLLLoss(module_of(F.poisson_nll_loss, 2)): ...
+class SmoothL1Loss(module_of(F.smooth_l1_loss, 2)): ...
+class SoftMarginLoss(module_of(F.soft_margin_loss, 2)): ...
+class TripletMarginLoss(module_of(F.triplet_margin_loss, 3)): ...
+# fmt: on
