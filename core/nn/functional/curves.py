@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ...arrays.silence import silently
 from ...autograd import operations
 from ...autograd.dtypes import narrowed, widened
-from ...autograd.silence import silently
 from ...autograd.tape import NONE
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ArgumentError

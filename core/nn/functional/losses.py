@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...arrays.silence import silently
 from ...autograd.dtypes import narrowed, widened
 from ...autograd.operations import where
 from ...autograd.shaping import broadcasts_to
-from ...autograd.silence import silently
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ArgumentError, ShapeError
 from .curves import sigmoid_of, softplus_of
@@ -94,14 +94,14 @@ def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, size_av
     """Return -weight * (target log(input) + (1 - target) log(1 - input)), reduced; a logarithm is at least -100.
 
     input, target: probabilities, of the same shape.  weight: broadcastable to it, or None.
-    Raises ShapeError if the shapes differ. Raises ArgumentError if an input is not in [0, 1].
+    Raises ShapeError if the shapes differ. Raises ArgumentError if a value is not in [0, 1].
     """
-    p = as_tensor(input)._data
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ArgumentError(
-            "binary_cross_entropy takes probabilities, but an input is outside [0, 1]. "
-            "Use binary_cross_entropy_with_logits for logits."
-        )
+    for what, p in (("target", as_tensor(target)._data), ("input", as_tensor(input)._data)):
+        if not ((p >= 0) & (p <= 1)).all():
+            raise ArgumentError(
+                f"binary_cross_entropy takes probabilities, but the {what} has a value outside [0, 1]. "
+                "Use binary_cross_entropy_with_logits for logits."
+            )
     scale = _broadcastable("weight", weight, widened(p))
     return _elementwise(
         "binary_cross_entropy", input, target, chosen(size_average, reduce, reduction),

@@ -70,6 +70,7 @@ class PReLU(Module):
         super().__init__()
         self.init = init
         self.weight = Parameter(np.full(num_parameters, init, np.float32))
+        self._placed(device, dtype)
 
     def reset_parameters(self) -> None:
         """Set the weight to `init`."""

@@ -56,6 +56,8 @@ _CHANNELS = _of(2, elements=True).map(lambda s: [(s[0] + 2, *s[1:3]), (s[1],), (
 _LOGITS = _one(2, elements=True) | _of(1, elements=True).map(lambda s: [s[:1]])
 _JOINED = _of(2).map(lambda s: [s, (s[0], 2, *s[2:])])
 
+_VECTORS = _two(1, elements=True)
+
 seeds = st.integers(0, 2**32 - 1)
 drawn = settings(derandomize=True, deadline=None, max_examples=12)
 
@@ -82,6 +84,11 @@ def _classes(shape: Shape) -> np.ndarray:
     """Return a target class for each row of logits of this shape."""
     rows = (shape[0], *shape[2:]) if len(shape) > 1 else ()
     return np.arange(int(np.prod(rows))).reshape(rows) % shape[min(1, len(shape) - 1)]
+
+
+def _signs(shape: Shape) -> np.ndarray:
+    """Return 1 and -1 in turn."""
+    return np.where(np.arange(int(np.prod(shape))).reshape(shape) % 2, -1, 1)
 
 
 def _mask(*shapes: Shape) -> np.ndarray:
@@ -161,6 +168,27 @@ OPERATIONS = {
     "F.tanh": Operation(lambda t, a: t.functional.tanh(a)),
     "F.gelu": Operation(lambda t, a: t.functional.gelu(a)),
     "F.gelu, by tanh": Operation(lambda t, a: t.functional.gelu(a, approximate="tanh")),
+    "F.celu": Operation(lambda t, a: t.functional.celu(a)),
+    "F.elu": Operation(lambda t, a: t.functional.elu(a)),
+    "F.hardshrink": Operation(lambda t, a: t.functional.hardshrink(a)),
+    "F.hardswish": Operation(lambda t, a: t.functional.hardswish(a)),
+    "F.hardtanh": Operation(lambda t, a: t.functional.hardtanh(a)),
+    "F.leaky_relu": Operation(lambda t, a: t.functional.leaky_relu(a)),
+    "F.logsigmoid": Operation(lambda t, a: t.functional.logsigmoid(a)),
+    "F.mish": Operation(lambda t, a: t.functional.mish(a)),
+    "F.relu6": Operation(lambda t, a: t.functional.relu6(a)),
+    "F.selu": Operation(lambda t, a: t.functional.selu(a)),
+    "F.silu": Operation(lambda t, a: t.functional.silu(a)),
+    "F.softplus": Operation(lambda t, a: t.functional.softplus(a)),
+    "F.softshrink": Operation(lambda t, a: t.functional.softshrink(a)),
+    "F.softsign": Operation(lambda t, a: t.functional.softsign(a)),
+    "F.tanhshrink": Operation(lambda t, a: t.functional.tanhshrink(a)),
+    "F.threshold": Operation(lambda t, a: t.functional.threshold(a, 0.1, 20)),
+    "F.softmin": Operation(lambda t, a: t.functional.softmin(a, dim=0), _one(1)),
+    "F.glu": Operation(lambda t, a: t.functional.glu(a, dim=0), _of(1).map(lambda s: [(2 * s[0], *s[1:])])),
+    "F.prelu": Operation(lambda t, a, w: t.functional.prelu(a, w), _of().map(lambda s: [s, (1,)])),
+    "F.prelu, of channels": Operation(lambda t, a, w: t.functional.prelu(a, w), _of(2).map(lambda s: [s, s[1:2]])),
+    "F.rrelu": Operation(lambda t, a: t.functional.rrelu(a)),
     "F.softmax": Operation(lambda t, a: t.functional.softmax(a, dim=1), _one(2)),
     "F.softmax, from the end": Operation(lambda t, a: t.functional.softmax(a, dim=-1), _one(1)),
     "F.log_softmax": Operation(lambda t, a: t.functional.log_softmax(a, dim=0), _one(1)),
@@ -211,6 +239,64 @@ OPERATIONS = {
     ),
     "F.packed_attention, a mask that learns": Operation(lambda t, x, mask: t.packed_attention(x, 2, mask), _PACKED),
     "F.mse_loss": Operation(lambda t, a, b: t.functional.mse_loss(a, b), _two(elements=True)),
+    "F.mse_loss, weighted": Operation(
+        lambda t, a, b: t.functional.mse_loss(a, b, weight=t.array(np.full(tuple(a.shape), 0.5), dtype=a.dtype)),
+        _two(elements=True),
+    ),
+    "F.l1_loss": Operation(lambda t, a, b: t.functional.l1_loss(a, b), _two(elements=True)),
+    "F.smooth_l1_loss": Operation(lambda t, a, b: t.functional.smooth_l1_loss(a, b, beta=0.3), _two(elements=True)),
+    "F.huber_loss": Operation(lambda t, a, b: t.functional.huber_loss(a, b, "none", 0.3), _two(elements=True)),
+    "F.binary_cross_entropy": Operation(
+        lambda t, a, b: t.functional.binary_cross_entropy(a.sigmoid(), b.sigmoid()), _two(elements=True)
+    ),
+    "F.kl_div": Operation(lambda t, a, b: t.functional.kl_div(a, b, reduction="sum"), _two(elements=True), True),
+    "F.kl_div, of logarithms": Operation(
+        lambda t, a, b: t.functional.kl_div(a, b, reduction="batchmean", log_target=True), _two(1, elements=True)
+    ),
+    "F.soft_margin_loss": Operation(
+        lambda t, a: t.functional.soft_margin_loss(a, t.array(_signs(a.shape), dtype=a.dtype)), _one(elements=True)
+    ),
+    "F.poisson_nll_loss": Operation(lambda t, a, b: t.functional.poisson_nll_loss(a, b), _two(elements=True)),
+    "F.poisson_nll_loss, of rates": Operation(
+        lambda t, a, b: t.functional.poisson_nll_loss(a, b, log_input=False, full=True), _two(elements=True), True
+    ),
+    "F.gaussian_nll_loss": Operation(
+        lambda t, a, b, v: t.functional.gaussian_nll_loss(a, b, v, full=True),
+        _of(elements=True).map(lambda s: [s] * 3),
+        True,
+    ),
+    "F.nll_loss": Operation(lambda t, a: t.functional.nll_loss(a, t.array(_classes(a.shape))), _LOGITS),
+    "F.nll_loss, weighted, ignoring": Operation(
+        lambda t, a: t.functional.nll_loss(
+            a,
+            t.array(_classes(a.shape)),
+            weight=t.array(np.arange(1, a.shape[min(1, len(a.shape) - 1)] + 1), dtype=a.dtype),
+            ignore_index=1,
+            reduction="sum",
+        ),
+        _LOGITS,
+    ),
+    "F.cosine_similarity": Operation(lambda t, a, b: t.functional.cosine_similarity(a, b, dim=-1), _VECTORS),
+    "F.cosine_embedding_loss": Operation(
+        lambda t, a, b: t.functional.cosine_embedding_loss(a, b, t.array(_signs(a.shape[:-1])), margin=0.1),
+        _of(1, elements=True).map(lambda s: [s[:2], s[:2]]),
+    ),
+    "F.hinge_embedding_loss": Operation(
+        lambda t, a: t.functional.hinge_embedding_loss(a, t.array(_signs(a.shape)), margin=0.5), _one(elements=True)
+    ),
+    "F.margin_ranking_loss": Operation(
+        lambda t, a, b: t.functional.margin_ranking_loss(a, b, t.array(_signs(a.shape)), margin=0.111),
+        _two(elements=True),
+    ),
+    "F.multilabel_soft_margin_loss": Operation(
+        lambda t, a, b: t.functional.multilabel_soft_margin_loss(a, b), _two(1, elements=True)
+    ),
+    "F.normalize": Operation(lambda t, a: t.functional.normalize(a, dim=0), _one(1, elements=True)),
+    "F.pairwise_distance": Operation(lambda t, a, b: t.functional.pairwise_distance(a, 2 * b + 3), _VECTORS),
+    "F.triplet_margin_loss": Operation(
+        lambda t, a, b, c: t.functional.triplet_margin_loss(a, 2 * b + 3, 3 * c - 2, swap=True, margin=9.0),
+        _of(1, elements=True).map(lambda s: [s] * 3),
+    ),
     "F.binary_cross_entropy_with_logits": Operation(
         lambda t, a, b: t.functional.binary_cross_entropy_with_logits(a, b), _two(elements=True)
     ),
@@ -241,6 +327,8 @@ __setitem__ __len__ __bool__ __int__ __float__ __index__ __array__ __array_ufunc
 __init__
 """
 WITHOUT_GRADIENT = set(_NAMES.split())
+# Drawn at random, in place, or computed with a 1/6 of float32 by PyTorch: test_activations.py has them.
+ELSEWHERE = {"gumbel_softmax", "hardsigmoid"} | {name for name in F.__all__ if name.endswith("_")}
 # `array @ tensor`: the same function with swapped operands, only one of which is a Tensor.
 EXCHANGED = {"__rmatmul__"}
 
@@ -322,6 +410,6 @@ def test_every_public_operation_is_in_the_table() -> None:
         and name not in vars(object).keys() - {"__eq__", "__ne__"}
     }
     public = {f"Tensor.{name}" for name in of_tensors - WITHOUT_GRADIENT - EXCHANGED}
-    elsewhere = set(spatial.__all__)  # with their many options: tests/core/nn/spatial/test_spatial_functions.py
+    elsewhere = ELSEWHERE | set(spatial.__all__)  # with options: tests/core/nn/spatial/test_spatial_functions.py
     public |= {f"F.{name}" for name in set(F.__all__) - elsewhere} | {"core.cat", "core.stack", "core.where"}
     assert public == {name.split(",")[0] for name in OPERATIONS}

@@ -244,7 +244,7 @@ def test_binary_cross_entropy_agrees_with_both_oracles(
     weight, pos_weight = (np.array([[1.0], [2], [0], [3], [1]]), np.array([0.5, 1, 3])) if weighted else (None, None)
 
     def ours(x: Tensor, y: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(x, y, weight, reduction, pos_weight)
+        return F.binary_cross_entropy_with_logits(x, y, weight, reduction=reduction, pos_weight=pos_weight)
 
     def theirs(x: Any, y: Any) -> Any:
         factors = [None if w is None else torch.tensor(w).to(x.dtype) for w in (weight, pos_weight)]
