@@ -47,7 +47,7 @@ class FunctionModule(Module, Generic[Options]):
         return type(self)._function(*operands, **{name: getattr(self, name) for name in self._names})
 
     def extra_repr(self) -> str:
-        if self._operands > 1:
+        if self._operands > 1 or type(self)._function.__name__ == "hardswish":  # as in torch
             return ""
         shown = {name: getattr(self, name) for name in self._options.parameters}
         if not shown.get("inplace"):

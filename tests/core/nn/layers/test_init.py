@@ -84,7 +84,9 @@ def test_draws_come_from_the_given_generator_or_the_default_one() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["linear", "sigmoid", "tanh", "relu", "selu", "leaky_relu"])
+@pytest.mark.parametrize(
+    "name", ["linear", "conv2d", "conv_transpose3d", "sigmoid", "tanh", "relu", "selu", "leaky_relu"]
+)
 def test_gains_agree_with_torch(name: str) -> None:
     torch = pytest.importorskip("torch")
     assert init.calculate_gain(name) == pytest.approx(torch.nn.init.calculate_gain(name), rel=1e-12)
@@ -135,3 +137,73 @@ def test_skip_init_changes_neither_parameters_nor_the_generator():
 def test_skip_init_still_fills_buffers():
     with init.skip_init():
         assert (init.ones_(Buffer(np.zeros(3, np.float32))).data == 1).all()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("shape", "groups"), [((4, 3, 3), 1), ((4, 2, 3, 4), 2), ((2, 5, 1, 2, 3), 1)])
+def test_eye_and_dirac_are_those_of_torch(shape: tuple[int, ...], groups: int) -> None:
+    torch = pytest.importorskip("torch")
+    expected = torch.nn.init.dirac_(torch.empty(shape), groups)
+    np.testing.assert_array_equal(init.dirac_(empty(shape), groups).data, expected.numpy())
+    np.testing.assert_array_equal(init.eye_(empty(shape[:2])).data, torch.nn.init.eye_(torch.empty(shape[:2])).numpy())
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (4, 2, 3), (1, 1), (0, 3)])
+def test_orthogonal_rows_or_columns_have_length_gain_and_right_angles(shape: tuple[int, ...]) -> None:
+    w = init.orthogonal_(empty(shape, np.float64), gain=2).data.reshape(shape[0], math.prod(shape[1:]))
+    product = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+    np.testing.assert_allclose(product, 4 * np.eye(len(product)), atol=1e-12)
+
+
+def test_orthogonal_matrices_are_uniform_over_rotations_and_reflections() -> None:
+    w = np.array(
+        [init.orthogonal_(empty((2, 2), np.float64), generator=g).data for g in [random()] for _ in range(2000)]
+    )
+    assert abs(w.mean(axis=0)).max() < 0.05
+    assert (np.linalg.det(w) > 0).mean() == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "a", "b"), [(0, 1, -2, 2), (0, 0.02, -2, 2), (1, 2, 0, 1.5), (0, 1, 3, 4), (5, 1, -2, 2)]
+)
+def test_truncated_normal_values_have_the_distribution_of_scipy(mean: float, std: float, a: float, b: float) -> None:
+    from scipy import stats
+
+    values = init.trunc_normal_(empty((50, 100), np.float64), mean, std, a, b, generator=random()).data.ravel()
+    assert a <= values.min() < values.max() <= b
+    result = stats.kstest(values, stats.truncnorm((a - mean) / std, (b - mean) / std, mean, std).cdf)
+    assert result.pvalue > 1e-3
+
+
+def test_sparse_columns_have_their_part_of_zeros() -> None:
+    w = init.sparse_(empty((10, 200)), sparsity=0.25, std=0.1, generator=random()).data
+    assert ((w == 0).sum(axis=0) == 3).all()
+    assert w[w != 0].std() == pytest.approx(0.1, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "fill", [init.normal_, init.ones_, init.orthogonal_, init.kaiming_uniform_, init.trunc_normal_]
+)
+def test_the_data_of_a_parameter_can_be_filled_too(fill: Callable[..., Any]) -> None:
+    parameter = Parameter(np.full((4, 3), np.nan, np.float32))
+    data = parameter.data
+    assert fill(data) is data
+    assert np.isfinite(parameter.data).all()
+    array = np.full((4, 3), np.nan)
+    assert np.isfinite(fill(array)).all()
+
+
+@pytest.mark.parametrize(
+    ("fill", "message"),
+    [
+        (lambda: init.eye_(empty((3,))), r"eye_ fills a matrix, not shape \(3,\)"),
+        (lambda: init.sparse_(empty((3,)), 0.1), r"sparse_ fills a matrix, not shape \(3,\)"),
+        (lambda: init.orthogonal_(empty((3,))), r"orthogonal_ needs two or more axes, not shape \(3,\)"),
+        (lambda: init.dirac_(empty((3, 3))), r"dirac_ fills \(out, in, \*kernel\) with groups that divide out"),
+        (lambda: init.dirac_(empty((3, 3, 1)), 2), r"groups that divide out, not \(3, 3, 1\)"),
+        (lambda: init.trunc_normal_(empty((3,)), a=1, b=0), "needs a <= b and a positive std, not a=1, b=0"),
+    ],
+)
+def test_a_shape_or_option_that_an_initializer_cannot_fill_is_an_error(fill: Callable[[], Any], message: str) -> None:
+    with pytest.raises((ShapeError, ArgumentError), match=message):
+        fill()
