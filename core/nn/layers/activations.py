@@ -9,10 +9,10 @@ import numpy as np
 from ...autograd.tensor import Tensor
 from ...errors import ShapeError
 from .. import functional as F
+from ..declared import module_of
 from ..init import constant_
 from ..module.module import Module
 from ..module.parameter import Parameter
-from .declared import module_of
 
 __all__ = [
     "CELU", "ELU", "GELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",

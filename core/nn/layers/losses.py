@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import functional as F
-from .declared import module_of
+from ..declared import module_of
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "GaussianNLLLoss",

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, overload
 
-from ...autograd.tensor import Tensor
-from ..functional.losses import chosen
-from ..module.module import Module
+from ..autograd.tensor import Tensor
+from .functional.losses import chosen
+from .module.module import Module
 
 Options = ParamSpec("Options")
 
