@@ -34,7 +34,7 @@ from .inspection.doctor import doctor
 from .nn import *  # noqa: F403 (so that `from statezoo import core as nn` has it all)
 from .nn import functional
 from .nn.module import parameter
-from .random import default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from .random import default_generator, get_rng_state, initial_seed, manual_seed, set_rng_state
 
 __all__ = [
     "ArgumentError",
@@ -67,7 +67,6 @@ __all__ = [
     "optim",
     "random",
     "save",
-    "seed",
     "set_default_dtype",
     "set_grad_enabled",
     "set_rng_state",

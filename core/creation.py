@@ -1,66 +1,62 @@
 """Functions that make tensors: zeros, arange, rand and the like.
 
 Each takes torch's `dtype` (None: the default dtype, or that of the values), `device` ("cpu") and `requires_grad`. Those
-that draw take a `generator` (None: the default one). size: ints, or one tuple of them.
+that draw take a `generator` (None: the default one). size: ints, or one tuple of them. Functions ending in _like take
+the shape and dtype of another tensor.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 
 from .autograd.base import to_array
 from .autograd.devices import Device, require_cpu
-from .autograd.dtypes import NAMED, get_default_dtype, is_floating
+from .autograd.dtypes import NAMED, is_floating
+from .autograd.dtypes import get_default_dtype as default
 from .autograd.shaping import as_tuple
 from .autograd.tensor import Tensor
 from .errors import ArgumentError
 from .random import default_generator
 
 __all__ = [
-    "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor",
-    "arange", "as_tensor",
-    "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "logspace",
-    "multinomial", "normal", "ones", "ones_like", "poisson", "rand", "rand_like", "randint", "randint_like", "randn",
-    "randn_like", "randperm", "zeros", "zeros_like",
+    "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor", "arange", "as_tensor",
+    "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "logspace", "multinomial",
+    "normal", "ones", "ones_like", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "randperm", "zeros", "zeros_like",
 ]  # fmt: skip
 
-Maker = Callable[..., np.ndarray]
+
+Generator = np.random.Generator | None
 
 
-def _creator(make: Maker) -> Callable[..., Tensor]:
-    """Return a function that makes a Tensor of the array that make(dtype, ...) returns."""
+def _creator(make: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Return a function that makes a Tensor of the array that make(dtype, ...) returns; dtype is None if not given."""
 
-    @functools.wraps(make)
+    @wraps(make)
     def create(
         *args: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False, **named: Any
     ) -> Tensor:
         require_cpu(device)
-        return Tensor(make(None if dtype is None else np.dtype(dtype), *args, **named), requires_grad)
+        return Tensor(np.asarray(make(None if dtype is None else np.dtype(dtype), *args, **named)), requires_grad)
 
     return create
 
 
-def _of_size(name: str, fill: Maker) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """Return the functions `name` and `name_like` that return fill(shape, dtype)."""
+def _pair(fill: Callable[..., Any]) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """Return two functions that return fill(shape, dtype): for a size, and for another tensor."""
 
-    def make(dtype: Any, *sizes: Any, size: Any = None, **named: Any) -> np.ndarray:
-        return fill(as_tuple(sizes if size is None else size), dtype or get_default_dtype(), **named)
+    def of_size(dtype: Any, *sizes: Any, size: Any = None, **named: Any) -> Any:
+        return fill(as_tuple(sizes if size is None else size), dtype or default(), **named)
 
-    def make_like(dtype: Any, input: Any, **named: Any) -> np.ndarray:
-        return fill(input.shape, dtype or input.dtype, **named)
-
-    make.__name__, make_like.__name__ = name, f"{name}_like"
-    make.__doc__ = f"Return a tensor of a size: {name}(2, 3) or {name}((2, 3))."
-    make_like.__doc__ = "Return a tensor of the shape and dtype of another."
-    return _creator(make), _creator(make_like)
+    return _creator(of_size), _creator(lambda dtype, input, **named: fill(input.shape, dtype or input.dtype, **named))
 
 
-def _draw(method: str, shape: tuple[int, ...], dtype: Any, generator: np.random.Generator | None = None) -> np.ndarray:
+def _draw(method: str, shape: tuple[int, ...], dtype: Any, generator: Generator = None) -> Any:
     if not is_floating(dtype):
         raise ArgumentError(f"random floats have a floating-point dtype, not {dtype}. Use randint, or .to(dtype).")
     is_small = dtype.itemsize < 4
@@ -70,52 +66,43 @@ def _draw(method: str, shape: tuple[int, ...], dtype: Any, generator: np.random.
     return np.asarray(values, dtype)
 
 
-zeros, zeros_like = _of_size("zeros", np.zeros)
-ones, ones_like = _of_size("ones", np.ones)
-empty, empty_like = _of_size("empty", np.empty)
-rand, rand_like = _of_size("rand", functools.partial(_draw, "random"))
-randn, randn_like = _of_size("randn", functools.partial(_draw, "standard_normal"))
+zeros, zeros_like = _pair(np.zeros)
+ones, ones_like = _pair(np.ones)
+empty, empty_like = _pair(np.empty)
+rand, rand_like = _pair(partial(_draw, "random"))  # of [0, 1)
+randn, randn_like = _pair(partial(_draw, "standard_normal"))
+# (n, m), m is n if it is None; (steps,) from start to end, both included; the integers below n in random order
+eye = _creator(lambda dtype, n, m=None: np.eye(n, m, dtype=dtype or default()))
+linspace = _creator(lambda dtype, start, end, steps: np.linspace(start, end, steps).astype(dtype or default()))
+logspace = _creator(
+    lambda dtype, start, end, steps, base=10.0: np.logspace(start, end, steps, base=base).astype(dtype or default())
+)
+randperm = _creator(
+    lambda dtype, n, generator=None: (generator or default_generator()).permutation(n).astype(dtype or np.int64)
+)
 
 
 @_creator
-def full(dtype: Any, size: Any, fill_value: Any) -> np.ndarray:
+def full(dtype: Any, size: Any, fill_value: Any) -> Any:
     """Return a tensor of one value, in its dtype: int64, bool, or for a float the default dtype."""
     value = to_array(_number(fill_value))
     return np.full(as_tuple((size,)), value, dtype or value.dtype)
 
 
 def full_like(input: Any, fill_value: Any, *, dtype: Any = None, **named: Any) -> Tensor:
-    """Return a tensor of one value, with the shape and dtype of another."""
+    """Return a tensor of one value."""
     return full(input.shape, fill_value, dtype=dtype or input.dtype, **named)
 
 
 @_creator
-def arange(dtype: Any, start: Any = 0, end: Any = None, step: Any = 1) -> np.ndarray:
+def arange(dtype: Any, start: Any = 0, end: Any = None, step: Any = 1) -> Any:
     """Return start, start + step, ... below end, (n,); int64 if all three are integers. arange(end) starts at 0."""
     start, end, step = (_number(value) for value in ((0, start, step) if end is None else (start, end, step)))
     if step == 0 or (end - start) * step < 0:
         raise ArgumentError(f"arange cannot go from {start} to {end} by steps of {step}.")
     values = np.arange(math.ceil((end - start) / step)) * step + start
     are_integers = all(isinstance(value, int) for value in (start, end, step))
-    return values.astype(dtype or (np.int64 if are_integers else get_default_dtype()))
-
-
-@_creator
-def linspace(dtype: Any, start: Any, end: Any, steps: int) -> np.ndarray:
-    """Return evenly spaced values from start to end, both included, (steps,)."""
-    return np.linspace(_number(start), _number(end), int(steps)).astype(dtype or get_default_dtype())
-
-
-@_creator
-def logspace(dtype: Any, start: Any, end: Any, steps: int, base: float = 10.0) -> np.ndarray:
-    """Return base to the power of evenly spaced values from start to end, (steps,)."""
-    return np.power(base, np.linspace(_number(start), _number(end), int(steps))).astype(dtype or get_default_dtype())
-
-
-@_creator
-def eye(dtype: Any, n: int, m: int | None = None) -> np.ndarray:
-    """Return ones on the diagonal and zeros elsewhere, (n, m); m is n if it is None."""
-    return np.eye(n, m, dtype=dtype or get_default_dtype())
+    return values.astype(dtype or (np.int64 if are_integers else default()))
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
@@ -134,9 +121,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 @_creator
-def randint(
-    dtype: Any, low: int = 0, high: Any = None, size: Any = None, *, generator: np.random.Generator | None = None
-) -> np.ndarray:
+def randint(dtype: Any, low: int = 0, high: Any = None, size: Any = None, *, generator: Generator = None) -> Any:
     """Return integers of [low, high), or with randint(high, size) of [0, high); int64 unless dtype is given."""
     low, high, size = (0, low, high if size is None else size) if size is None or high is None else (low, high, size)
     if not low < high:
@@ -151,25 +136,17 @@ def randint_like(input: Any, low: int, high: int | None = None, *, dtype: Any = 
 
 
 @_creator
-def randperm(dtype: Any, n: int, *, generator: np.random.Generator | None = None) -> np.ndarray:
-    """Return the integers from 0 to n - 1 in random order; int64 unless dtype is given."""
-    return (generator or default_generator()).permutation(n).astype(dtype or np.int64)
-
-
-@_creator
-def normal(
-    dtype: Any, mean: Any, std: Any = 1.0, size: Any = None, *, generator: np.random.Generator | None = None
-) -> np.ndarray:
+def normal(dtype: Any, mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator = None) -> Any:
     """Return normally distributed values. mean and std: numbers with a size, or tensors whose shapes broadcast."""
     mean, std = np.asarray(mean), np.asarray(std)
     if (std < 0).any():
         raise ArgumentError(f"normal needs a std of at least 0, not {std.min()}.")
     shape = np.broadcast_shapes(mean.shape, std.shape) if size is None else tuple(size)
-    dtype = dtype or next((a.dtype for a in (mean, std) if a.ndim), get_default_dtype())
+    dtype = dtype or next((a.dtype for a in (mean, std) if a.ndim), default())
     return np.asarray(mean + std * _draw("standard_normal", shape, dtype, generator), dtype)
 
 
-def bernoulli(input: Any, p: float | None = None, *, generator: np.random.Generator | None = None) -> Tensor:
+def bernoulli(input: Any, p: float | None = None, *, generator: Generator = None) -> Tensor:
     """Return 1 with the probability in each element of input (or p for all), otherwise 0, as input."""
     chances = np.asarray(input if p is None else p)
     if not ((chances >= 0) & (chances <= 1)).all():
@@ -177,14 +154,12 @@ def bernoulli(input: Any, p: float | None = None, *, generator: np.random.Genera
     return Tensor(((generator or default_generator()).random(input.shape) < chances).astype(input.dtype))
 
 
-def poisson(input: Any, generator: np.random.Generator | None = None) -> Tensor:
+def poisson(input: Any, generator: Generator = None) -> Tensor:
     """Return a draw of the Poisson distribution with the rate in each element of input, as input."""
     return Tensor((generator or default_generator()).poisson(np.asarray(input)).astype(input.dtype))
 
 
-def multinomial(
-    input: Any, num_samples: int, replacement: bool = False, *, generator: np.random.Generator | None = None
-) -> Tensor:
+def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Generator = None) -> Tensor:
     """Return positions drawn with the given weights, (num_samples,) or (rows, num_samples), int64.
 
     input: weights that need not add up to 1, (n,) or (rows, n). Without replacement, no position is drawn twice.
@@ -193,17 +168,18 @@ def multinomial(
     weights, random = np.asarray(input, np.float64), generator or default_generator()
     if weights.ndim not in (1, 2) or not (np.isfinite(weights) & (weights >= 0)).all():
         raise ArgumentError("multinomial needs finite weights of at least 0, of shape (n,) or (rows, n).")
-    if not (weights > 0).any(-1).all() or not 0 < num_samples <= (num_samples if replacement else weights.shape[-1]):
+    count = weights.shape[-1]
+    if not (weights > 0).any(-1).all() or not 0 < num_samples <= (num_samples if replacement else count):
         raise ArgumentError(
-            f"multinomial cannot draw {num_samples} of {weights.shape[-1]} positions. A row needs a positive weight, "
-            "and replacement=True draws more than there are."
+            f"multinomial cannot draw {num_samples} of {count} positions. A row needs a positive weight, and "
+            "replacement=True draws more than there are."
         )
     if replacement:
         chances = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
         rows = np.arange(len(weights))[:, None] if weights.ndim == 2 else 0  # one after the other on one line
         drawn = rows + random.random((*weights.shape[:-1], num_samples))
         found = (rows + chances).ravel().searchsorted(drawn.ravel(), side="right").reshape(drawn.shape)
-        return Tensor(np.minimum(found - rows * weights.shape[-1], weights.shape[-1] - 1))
+        return Tensor(np.minimum(found - rows * count, count - 1))
     # The first to arrive, if each arrives at its rate (Efraimidis and Spirakis, 2006).
     with np.errstate(divide="ignore"):
         arrivals = random.standard_exponential(weights.shape) / weights
@@ -220,9 +196,8 @@ def _constructor(name: str) -> Callable[..., Tensor]:
     return create
 
 
-FloatTensor, DoubleTensor, LongTensor, IntTensor, BoolTensor, ByteTensor = map(
-    _constructor, ("float", "double", "long", "int", "bool", "uint8")
-)
+FloatTensor, DoubleTensor, LongTensor = map(_constructor, ("float", "double", "long"))
+IntTensor, BoolTensor, ByteTensor = map(_constructor, ("int", "bool", "uint8"))
 
 
 def _number(value: Any) -> Any:

@@ -9,41 +9,25 @@ import numpy as np
 from ..errors import ArgumentError
 
 
-class device:
-    """The name of a device, as torch.device: "cpu", with or without an index.
+class device(str):
+    """The name of a device, "cpu" or "cpu:0", with its `type` and `index`. Unlike torch's, it is a str.
 
     Raises ArgumentError for any other: there is no code for another processor here.
     """
 
-    __slots__ = ("index", "type")
+    type: str
+    index: int | None  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
+    def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:
         name, _, number = str(type).partition(":")
-        if name != "cpu" or isinstance(type, int) or (number and not number.isdecimal()):
+        if name != "cpu" or (number and not number.isdecimal()):
             raise ArgumentError(f"there is no device {type!r} here: everything is computed on the CPU. Use 'cpu'.")
-        self.type, self.index = name, int(number) if number else index
-
-    def __repr__(self) -> str:
-        return f"device(type={self.type!r}{'' if self.index is None else f', index={self.index}'})"
-
-    def __str__(self) -> str:
-        return self.type if self.index is None else f"{self.type}:{self.index}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, device) and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-    def __enter__(self) -> device:
-        """Begin a block in which tensors are made on this device: the only one."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
+        new = super().__new__(cls, type if index is None else f"cpu:{index}")
+        new.type, new.index = name, int(number) if number else index
+        return new
 
 
-Device = device | str | None
+Device = str | None
 CPU = device("cpu")
 
 
@@ -73,4 +57,4 @@ def _is_device(value: Any) -> bool:
             return not np.dtype(value)
         except TypeError:
             return True
-    return isinstance(value, device | int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -45,18 +45,13 @@ def is_grad_enabled() -> bool:
 
 
 class _Mode(Setting):
-    """A context (`with no_grad():`) or decorator (`@no_grad()` or `@no_grad`) that turns recording on or off.
+    """A context or decorator that turns recording on or off; with None, nothing changes. Observers go on in any case.
 
-    A decorated generator or coroutine runs its own body in the mode; code that consumes it is not affected. A function
-    that observes operations goes on in all modes.
+    A decorated generator or coroutine runs its own body in the mode; code that consumes it is not affected.
     """
 
-    def __new__(cls, mode: Any = True) -> Any:
-        """Return the context, or with a function as `mode` the decorated function."""
-        return cls()(mode) if callable(mode) else super().__new__(cls)
-
     def __init__(self, mode: bool | None) -> None:
-        self._mode = mode  # None: as outside
+        self._mode = mode
         super().__init__(recording, lambda outside: mode if mode is not None and type(outside) is bool else outside)
 
     def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
@@ -74,25 +69,19 @@ class _Mode(Setting):
         return in_mode
 
 
-class no_grad(_Mode):
-    """A context or decorator that turns off recording for `backward()`."""
-
-    def __init__(self) -> None:
-        super().__init__(False)
+def no_grad(function: Any = None) -> Any:
+    """Turn recording off: `with no_grad():`, `@no_grad()` or `@no_grad`."""
+    return _Mode(False) if function is None else _Mode(False)(function)
 
 
-class enable_grad(_Mode):
-    """A context or decorator that turns recording on again within `no_grad`."""
-
-    def __init__(self) -> None:
-        super().__init__(True)
+def enable_grad(function: Any = None) -> Any:
+    """Turn recording on again within `no_grad`, in the same ways."""
+    return _Mode(True) if function is None else _Mode(True)(function)
 
 
-class inference_mode(_Mode):
-    """The same as `no_grad`; with mode=False, nothing changes. Here the results may be used in graphs later."""
-
-    def __init__(self, mode: bool = True) -> None:
-        super().__init__(False if mode else None)
+def inference_mode(mode: Any = True) -> Any:
+    """Do the same as `no_grad`, or with mode=False nothing. Here the results may be used in graphs later."""
+    return no_grad(mode) if callable(mode) else _Mode(False if mode else None)
 
 
 class set_grad_enabled(_Mode):
@@ -104,8 +93,7 @@ class set_grad_enabled(_Mode):
         recording.set(self._value(self._before))
 
     def steps(self) -> Any:
-        begin, _ = super().steps()
-        return begin, [(recording.set, self._before)]
+        return super().steps()[0], [(recording.set, self._before)]
 
     def __call__(self, function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
         recording.set(self._before)

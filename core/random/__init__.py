@@ -74,14 +74,6 @@ def initial_seed() -> int:
     return _seeds["default"]
 
 
-def seed() -> int:
-    """Seed the default generator with a number from the system, and return that."""
-    import secrets
-
-    manual_seed(number := secrets.randbits(63))
-    return number
-
-
 def fresh_state(seed: int) -> Mapping[str, Any]:
     """Return the state of a generator with this seed."""
     return np.random.default_rng(seed + 2**64 if seed < 0 else seed).bit_generator.state

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 
-from ..autograd.devices import Device, device, require_cpu
+from ..autograd.devices import CPU, Device, require_cpu
 from . import fresh_state, get_rng_state, set_rng_state
 
 
 class Generator(np.random.Generator):
     """A random generator, for every argument `generator`. Its draws are those of NumPy, not of torch."""
 
-    device = device("cpu")
+    device, get_state = CPU, get_rng_state
 
     def __init__(self, device: Device = None) -> None:
         require_cpu(device)
@@ -30,24 +29,13 @@ class Generator(np.random.Generator):
         """Return the seed."""
         return self._seed
 
-    def seed(self) -> int:
-        """Seed the generator with a number from the system, and return that."""
-        import secrets
-
-        return self.manual_seed(secrets.randbits(63))._seed
-
-    def get_state(self) -> dict[str, Any]:
-        """Return the state, in NumPy's format."""
-        return get_rng_state(self)
-
-    def set_state(self, state: Mapping[str, Any]) -> Self:
+    def set_state(self, state: Any) -> Self:
         """Set a state that `get_state` returned, and return the generator."""
         set_rng_state(state, self)
         return self
 
     def __reduce__(self) -> Any:
-        return _rebuilt, (self._seed, self.get_state())
+        return Generator, (), (self._seed, self.get_state())
 
-
-def _rebuilt(seed: int, state: Mapping[str, Any]) -> Generator:
-    return Generator().manual_seed(seed).set_state(state)
+    def __setstate__(self, state: Any) -> None:
+        self.manual_seed(state[0]).set_state(state[1])

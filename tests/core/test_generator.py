@@ -20,7 +20,6 @@ def test_a_generator_is_one_of_numpy_with_the_methods_of_torch():
     state = generator.get_state()
     drawn = core.randn(3, generator=generator)
     assert (core.randn(3, generator=generator.set_state(state)) == drawn).all()
-    assert generator.seed() == generator.initial_seed() != 3
     with pytest.raises(core.ArgumentError, match="there is no device"):
         core.Generator("cuda")
 
@@ -32,7 +31,6 @@ def test_the_same_seed_gives_the_same_draws_in_both_generators():
     assert core.initial_seed() == 7
     core.manual_seed(-1)
     assert (core.rand(3) == core.rand(3, generator=core.Generator().manual_seed(-1))).all()
-    assert core.seed() == core.initial_seed() != 7
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])
