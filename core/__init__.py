@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import autograd, creation, hardware, nn, optim, random, utils
-from .autograd import enable_grad, inference_mode, set_grad_enabled
+from .autograd import enable_grad, indexing, inference_mode, operations, reductions, set_grad_enabled, shaping
 from .autograd.devices import device
 from .autograd.dtypes import NAMED, get_default_dtype, set_default_dtype
 from .autograd.dtypes import bfloat16 as _bfloat16
-from .autograd.operations import where
-from .autograd.shaping import cat, stack
+from .autograd.indexing import *  # noqa: F403
+from .autograd.operations import *  # noqa: F403
+from .autograd.reductions import *  # noqa: F403
+from .autograd.shaping import *  # noqa: F403
 from .autograd.tensor import Tensor, is_grad_enabled, no_grad, tensor
 from .creation import *  # noqa: F403
 from .errors import (
@@ -33,6 +35,7 @@ from .inspection.capture import capture
 from .inspection.doctor import doctor
 from .nn import *  # noqa: F403 (so that `from statezoo import core as nn` has it all)
 from .nn import functional
+from .nn.functional import log_softmax, softmax
 from .nn.module import parameter
 from .random import default_generator, get_rng_state, initial_seed, manual_seed, set_rng_state
 
@@ -48,7 +51,6 @@ __all__ = [
     "Tensor",
     "autograd",
     "capture",
-    "cat",
     "default_generator",
     "device",
     "doctor",
@@ -60,6 +62,7 @@ __all__ = [
     "is_grad_enabled",
     "is_tensor",
     "load",
+    "log_softmax",
     "manual_seed",
     "nn",
     "no_grad",
@@ -70,12 +73,16 @@ __all__ = [
     "set_default_dtype",
     "set_grad_enabled",
     "set_rng_state",
-    "stack",
+    "softmax",
     "tensor",
     "utils",
-    "where",
 ]
-__all__ += nn.__all__ + creation.__all__
+__all__ += nn.__all__
+__all__ += indexing.__all__
+__all__ += operations.__all__
+__all__ += reductions.__all__
+__all__ += shaping.__all__
+__all__ += creation.__all__
 
 
 def is_tensor(obj: Any) -> bool:
@@ -116,6 +123,10 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from ..checkpoints.models.objects import load, save
     from .random.generator import Generator
+
+# The methods that need nn.functional.
+Tensor.softmax = functional.softmax
+Tensor.log_softmax = functional.log_softmax
 
 globals()["utils"] = import_module(".utils", __name__)  # `nn` has another
 # The places of torch whose code is elsewhere: `import statezoo.core.functional as F`, `core.nn.parameter`.

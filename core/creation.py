@@ -203,3 +203,36 @@ IntTensor, BoolTensor, ByteTensor = map(_constructor, ("int", "bool", "uint8"))
 def _number(value: Any) -> Any:
     """Return a number, or the element of a tensor with one element."""
     return value.item() if isinstance(value, Tensor | np.ndarray | np.generic) else value
+
+
+# --- the methods of Tensor that draw
+
+
+def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Any = None) -> Tensor:
+    """Draw every element from a normal distribution, in place."""
+    return self.copy_((generator or default_generator()).normal(mean, std, self.shape))
+
+
+def uniform_(self: Tensor, a: float = 0, b: float = 1, *, generator: Any = None) -> Tensor:
+    """Draw every element evenly from [a, b), in place."""
+    return self.copy_((generator or default_generator()).uniform(a, b, self.shape))
+
+
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+    """Set every element to 1 with probability p and otherwise to 0, in place."""
+    return self.copy_((generator or default_generator()).random(self.shape) < np.asarray(p))
+
+
+def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: Any = None) -> Tensor:
+    """Draw every element from the integers low to high - 1 (by default 2 ** 24 - 1), in place; random_(n) is from 0."""
+    low, high = (0, low) if high is None and low else (low, 2**24 if high is None else high)
+    return self.copy_((generator or default_generator()).integers(low, high, self.shape))
+
+
+def exponential_(self: Tensor, lambd: float = 1, *, generator: Any = None) -> Tensor:
+    """Draw every element from the exponential distribution with rate lambd, in place."""
+    return self.copy_((generator or default_generator()).exponential(1 / lambd, self.shape))
+
+
+for _function in (normal_, uniform_, bernoulli_, random_, exponential_, bernoulli, multinomial):
+    setattr(Tensor, _function.__name__, _function)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -9,8 +11,8 @@ import numpy as np
 from ..arrays.silence import silently
 from ..errors import ArgumentError, GraphError, ShapeError
 from .arrays import TensorArray, shown
-from .dtypes import NUMBERS, get_default_dtype
-from .tape import Backward, run_backward
+from .dtypes import NUMBERS, get_default_dtype, is_floating
+from .tape import Backward, Handle, add_hook, as_tensor, operands, run_backward
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,8 +26,8 @@ class TensorBase:
     """An array, its gradient, and the operation that computed it."""
 
     __slots__ = (
-        "__weakref__", "_backward", "_data", "_grad", "_operation", "_parents", "_requires_grad",
-        "_shown", "_shown_grad",
+        "__weakref__", "_backward", "_data", "_grad", "_hooks", "_operation", "_parents", "_past", "_requires_grad",
+        "_shown", "_shown_grad", "_time",
     )  # fmt: skip
 
     # True if the link to `_parents` belongs to the tensor itself (a parameter that is a view of another).
@@ -42,12 +44,15 @@ class TensorBase:
     _operation: str  # the name of the recorded operation that computed this tensor, or ""
     _parents: tuple[Tensor, ...]
     _backward: Backward | None
+    _time: int  # of the record, see arrays/versions.py
+    _past: tuple[tuple[int, Tensor], ...]  # if it was changed in place in a graph: when, and what it was before
+    _hooks: dict[object, Any]  # if it has hooks: what calls them with its gradient
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self._data = to_array(data)
         self._grad = None
         self._operation, self._parents, self._backward = "", (), None
-        self._requires_grad = False
+        self._requires_grad, self._time = False, 0
         if requires_grad:
             self.requires_grad = True
 
@@ -123,9 +128,32 @@ class TensorBase:
         """Return the shape, or with dim the size of that axis."""
         return self._data.shape if dim is None else self._data.shape[dim]
 
+    def dim(self) -> int:
+        """Return the number of axes."""
+        return self._data.ndim
+
     def numel(self) -> int:
         """Return the number of elements."""
         return self._data.size
+
+    ndimension, nelement = dim, numel
+
+    def element_size(self) -> int:
+        """Return the number of bytes of an element."""
+        return self._data.itemsize
+
+    def is_floating_point(self) -> bool:
+        """Return True if the tensor holds floats."""
+        return is_floating(self._data.dtype)
+
+    def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
+        """Return for each axis, or for one, the number of elements from one to the next in memory."""
+        steps = tuple(step // self._data.itemsize for step in self._data.strides)
+        return steps if dim is None else steps[dim]
+
+    def data_ptr(self) -> int:
+        """Return the address of the first element."""
+        return self._data.__array_interface__["data"][0]
 
     def __len__(self) -> int:
         return len(self._data)
@@ -133,7 +161,10 @@ class TensorBase:
     def __repr__(self) -> str:
         text = np.array2string(self._data, separator=", ", prefix="tensor(")
         kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
-        return f"tensor({text}{kind}{', requires_grad=True' if self._requires_grad else ''})"
+        graph = (
+            f", grad_fn={self.grad_fn}" if not self.is_leaf else ", requires_grad=True" if self._requires_grad else ""
+        )
+        return f"tensor({text}{kind}{graph})"
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self.ndim == 0 else super().__format__(spec)
@@ -174,18 +205,68 @@ class TensorBase:
 
     # --- gradients
 
-    def backward(self, gradient: Tensor | npt.ArrayLike | None = None) -> None:
+    @property
+    def is_leaf(self) -> bool:
+        """True unless the tensor is the result of a recorded operation."""
+        return not self._requires_grad or self._backward is None or self._keep_graph
+
+    @property
+    def grad_fn(self) -> GradFn | None:
+        """The recorded operation that computed the tensor, or None for a leaf."""
+        return None if self.is_leaf else GradFn(self)
+
+    def register_hook(self: Any, hook: Callable[[Tensor], Any]) -> Handle:
+        """Call hook(gradient) in each backward pass; what it returns, if anything, replaces the gradient.
+
+        Returns a handle whose `remove()` removes the hook. Raises GraphError if the tensor requires no gradient.
+        """
+        return add_hook(self, hook)
+
+    def retain_grad(self: Any) -> None:
+        """Keep the gradient of a result in its `.grad`, as for a leaf."""
+        if self.is_leaf:
+            return
+        this = weakref.ref(self)
+
+        def keep(gradient: Tensor) -> None:
+            tensor = this()
+            if tensor is not None:
+                tensor._grad = gradient._data.copy() if tensor._grad is None else tensor._grad + gradient._data
+
+        add_hook(self, keep)
+
+    def backward(
+        self,
+        gradient: Tensor | npt.ArrayLike | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
         """Add the derivatives of this tensor to `.grad` of every leaf it was computed from, and free the graph.
 
         gradient: the weight of each element of this tensor, of the same shape; optional for a single number.
-        Raises GraphError if the tensor requires no gradient, if it has several elements and `gradient` is missing, or
-        if the graph has been freed. Raises ShapeError if `gradient` has another shape.
+        retain_graph: keep the graph for another backward(). create_graph: not possible here.
+        Raises GraphError if the tensor requires no gradient, if it has several elements and `gradient` is missing, if
+        the graph has been freed, or if an array that a gradient needs was changed in place. Raises ShapeError if
+        `gradient` has another shape.
         """
+        if create_graph:
+            raise GraphError("there are no gradients of gradients here: create_graph must be False.")
         if not self._requires_grad:
             raise GraphError(
                 "backward() needs a tensor that requires a gradient. Compute it from tensors with requires_grad=True, "
                 "outside no_grad() and without detach()."
             )
+        start = self._first_gradient(gradient)
+        if self._backward is not None:
+            silently(run_backward, self, start, bool(retain_graph))
+            return
+        for hook in getattr(self, "_hooks", {}).values():
+            returned = hook(as_tensor(start))
+            start = start if returned is None else np.array(returned, self.dtype)
+        self._grad = start if self._grad is None else self._grad + start
+
+    def _first_gradient(self, gradient: Any) -> np.ndarray:
+        """Return the array that the backward pass starts from."""
         if gradient is None:
             if self._data.size != 1:
                 raise GraphError(
@@ -193,20 +274,32 @@ class TensorBase:
                     "Reduce it first, as in loss.mean().backward(), or pass a gradient of that shape."
                 )
             start = np.array(1, self._data.dtype)
-            if self._data.ndim:
-                start = start.reshape(self._data.shape)
-        else:
-            start = np.array(gradient, dtype=self.dtype)
-            if start.shape != self.shape:
-                raise ShapeError(
-                    f"backward() got a gradient of shape {start.shape} for a tensor of shape {self.shape}."
-                )
-        if self._backward is not None:
-            silently(run_backward, self, start)
-        elif self._grad is None:
-            self._grad = start
-        else:
-            self._grad += start
+            return start.reshape(self._data.shape) if self._data.ndim else start
+        start = np.array(gradient, dtype=self.dtype)
+        if start.shape != self.shape:
+            raise ShapeError(f"backward() got a gradient of shape {start.shape} for a tensor of shape {self.shape}.")
+        return start
+
+
+class GradFn:
+    """The name of a recorded operation, and of those that computed its operands, as torch shows them."""
+
+    def __init__(self, tensor: TensorBase) -> None:
+        self._tensor = tensor
+
+    def name(self) -> str:
+        """Return the name of the operation, as in "MulBackward0"."""
+        words = {"multiply": "mul", "subtract": "sub", "divide": "div", "power": "pow", "negative": "neg"}
+        name = self._tensor._operation
+        return "".join(part.title() for part in words.get(name, name).split("_")) + "Backward0"
+
+    @property
+    def next_functions(self) -> tuple[tuple[GradFn | None, int], ...]:
+        """The operations that computed the operands, each with a 0; None for a leaf."""
+        return tuple((operand.grad_fn, 0) for operand in operands(self._tensor))
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
 
 
 # The setters of three slots, which are written in C, for the steps of commit/steps.py.

@@ -64,6 +64,23 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype.type is not np.void and bool(dtype.type(0.5) == 0.5)
 
 
+def rank(dtype: np.dtype) -> int:
+    """Return the kind of dtype by rising generality: 0 for bool, 1 for integers, 2 for floats, 3 for complex."""
+    return 1 if dtype.kind == "V" and not is_floating(dtype) else {"b": 0, "i": 1, "u": 1, "c": 3}.get(dtype.kind, 2)
+
+
+def promoted(*arrays: np.ndarray) -> np.dtype[Any]:
+    """Return the dtype in which torch combines arrays: the widest of those of the most general kind.
+
+    Arrays without axes count only if their kind is more general than that of all others.
+    """
+    ranks = [rank(array.dtype) for array in arrays]
+    of_axes = [r for r, array in zip(ranks, arrays, strict=True) if array.ndim]
+    if of_axes and max(of_axes) == max(ranks):
+        arrays = tuple(array for array in arrays if array.ndim)
+    return np.result_type(*(array.dtype for array in arrays if rank(array.dtype) == max(ranks)))
+
+
 def widened(array: np.ndarray) -> np.ndarray:
     """Return floats of up to 16 bits as float32, so sums do not overflow or drop small terms; else return the array."""
     return array.astype(np.float32) if array.dtype.itemsize <= 2 and array.dtype.kind in "fV" else array

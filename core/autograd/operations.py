@@ -8,39 +8,145 @@ warning; sums and products that overflow keep NumPy's warning.
 
 from __future__ import annotations
 
-from typing import Any
+import builtins
+import inspect
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import special
 from ..arrays.silence import silently
-from ..errors import ArgumentError, GraphError, ShapeError
-from .dtypes import get_default_dtype, narrowed, widened
+from ..errors import ArgumentError, ShapeError
+from . import shaping
+from .dtypes import get_default_dtype, narrowed, promoted, widened
 from .shaping import broadcasts_to
-from .tape import is_grad_enabled
-from .tensor import Number, Tensor, derive, observe, record
+from .tape import as_tensor, derive, is_tensor, record
+
+if TYPE_CHECKING:
+    from .tensor import Number, Tensor
+
+__all__ = [
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "add",
+    "addcdiv",
+    "addcmul",
+    "addmm",
+    "addmv",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "baddbmm",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "bmm",
+    "ceil",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
+    "cos",
+    "cosh",
+    "cross",
+    "div",
+    "divide",
+    "dot",
+    "einsum",
+    "eq",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "fmod",
+    "frac",
+    "ge",
+    "gt",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "kron",
+    "le",
+    "lerp",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "masked_fill",
+    "matmul",
+    "maximum",
+    "minimum",
+    "mm",
+    "mul",
+    "multiply",
+    "mv",
+    "nan_to_num",
+    "ne",
+    "neg",
+    "negative",
+    "outer",
+    "pow",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "sub",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "trunc",
+    "where",
+]  # fmt: skip
 
 
 def _operands(a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Return both as Tensors, with dtypes that make NumPy promote them as this module promises."""
-    if not isinstance(b, Tensor):
-        b = _alike(b, a)
-    elif not isinstance(a, Tensor):
+    if not is_tensor(b):
+        b = _alike(b, a if is_tensor(a) else as_tensor(a))
+    if not is_tensor(a):
         a = _alike(a, b)
     if a._data.dtype is not b._data.dtype:
-        if a.dtype.kind in "iub" and b.dtype.kind in "fV":
-            a = a.to(b.dtype)
-        elif b.dtype.kind in "iub" and a.dtype.kind in "fV":
-            b = b.to(a.dtype)
+        dtype = promoted(a._data, b._data)
+        if dtype.kind in "fcV" or dtype != np.result_type(a._data.dtype, b._data.dtype):
+            a, b = a.to(dtype), b.to(dtype)
     return a, b
 
 
 def _alike(value: Any, tensor: Tensor) -> Tensor:
     """Return value as a Tensor. A number takes the dtype of the tensor it is combined with, if that can hold it."""
     if isinstance(value, float | np.floating):
-        return Tensor(np.asarray(value, tensor.dtype if tensor.dtype.kind in "fcV" else get_default_dtype()))
+        return as_tensor(np.asarray(value, tensor.dtype if tensor.dtype.kind in "fcV" else get_default_dtype()))
     if isinstance(value, int) and tensor.dtype.kind != "b":
-        return Tensor(np.asarray(value, tensor.dtype))
-    return Tensor(value)
+        try:
+            return as_tensor(np.asarray(value, tensor.dtype))
+        except OverflowError:
+            return as_tensor(value)
+    return as_tensor(value)
 
 
 def _apply(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
@@ -56,40 +162,50 @@ def _apply(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
         raise ArgumentError(f"{ufunc.__name__} is not defined for {a.dtype} and {b.dtype}.") from error
 
 
-def add(a: Any, b: Any) -> Tensor:
-    """Return a + b."""
-    a, b = _operands(a, b)
+def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """Return input + alpha * other."""
+    a, b = _operands(input, other if alpha == 1 else multiply(other, alpha))
     return record("add", _apply(np.add, a, b), (a, b), lambda g: (g, g))
 
 
-def subtract(a: Any, b: Any) -> Tensor:
-    """Return a - b."""
-    a, b = _operands(a, b)
+def subtract(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """Return input - alpha * other."""
+    a, b = _operands(input, other if alpha == 1 else multiply(other, alpha))
     return record("subtract", _apply(np.subtract, a, b), (a, b), lambda g: (g, -g))
 
 
-def multiply(a: Any, b: Any) -> Tensor:
-    """Return a * b."""
-    a, b = _operands(a, b)
-    x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
+def multiply(input: Any, other: Any) -> Tensor:
+    """Return input * other."""
+    a, b = _operands(input, other)
+    for_a, for_b = a._requires_grad, b._requires_grad
+    x, y = a._data if for_b else None, b._data if for_a else None
     return record(
         "multiply", _apply(np.multiply, a, b), (a, b), lambda g: (g * y if for_a else None, g * x if for_b else None)
     )
 
 
-def divide(a: Any, b: Any) -> Tensor:
-    """Return a / b; float32 if both are integers."""
-    a, b = _operands(a, b)
+def divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """Return input / other; floats if both are integers. rounding_mode: None, "floor" or "trunc" (no gradient)."""
+    if rounding_mode is not None:
+        if rounding_mode not in ("floor", "trunc"):
+            raise ArgumentError(f"rounding_mode is None, 'floor' or 'trunc', not {rounding_mode!r}.")
+        return floor_divide(input, other) if rounding_mode == "floor" else _truncated(input, other)
+    a, b = _operands(input, other)
     if a.dtype.kind in "iub":
         a, b = a.to(get_default_dtype()), b.to(get_default_dtype())
-    x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
+    for_a, for_b = a._requires_grad, b._requires_grad
+    x, y = a._data if for_b else np.empty(0), b._data
     out = silently(_apply, np.true_divide, a, b)
     return record("divide", out, (a, b), lambda g: (g / y if for_a else None, -g * x / (y * y) if for_b else None))
 
 
-def power(a: Any, b: Any) -> Tensor:
-    """Return a ** b. The gradient is 0 for a where b is 0, and for b where a is 0 and b is not negative."""
-    a, b = _operands(a, b)
+def power(input: Any, exponent: Any) -> Tensor:
+    """Return input ** exponent.
+
+    The gradient of the base is 0 where the exponent is 0; that of the exponent is 0 where the base is 0 and the
+    exponent is not negative.
+    """
+    a, b = _operands(input, exponent)
     x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
     out = silently(_apply, np.power, a, b)
 
@@ -101,12 +217,12 @@ def power(a: Any, b: Any) -> Tensor:
     return record("power", out, (a, b), backward)
 
 
-def matmul(a: Any, b: Any) -> Tensor:
-    """Return a @ b as NumPy and torch do: leading axes broadcast.
+def matmul(input: Any, other: Any) -> Tensor:
+    """Return input @ other as NumPy and torch do: leading axes broadcast.
 
     A vector is a row on the left and a column on the right.
     """
-    a, b = _operands(a, b)
+    a, b = _operands(input, other)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul cannot combine shapes {a.shape} and {b.shape}. Use * with a single number.")
     out = _apply(np.matmul, a, b)
@@ -126,75 +242,164 @@ def matmul(a: Any, b: Any) -> Tensor:
     return record("matmul", out, (a, b), backward)
 
 
-def negative(a: Tensor) -> Tensor:
-    """Return -a."""
-    return record("negative", -a._data, (a,), lambda g: (-g,))
+def _with_derivatives(
+    ufunc: np.ufunc, derivatives: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[Any, Any]]
+) -> Callable[[Any, Any], Tensor]:
+    """Return the elementwise function of two operands. derivatives: of g, x and y, the parts of both operands."""
+
+    def function(input: Any, other: Any) -> Tensor:
+        a, b = _operands(input, other)
+        x, y = a._data, b._data
+        return record(ufunc.__name__, silently(_apply, ufunc, a, b), (a, b), lambda g: derivatives(g, x, y))
+
+    return _named(function, f"Return {ufunc.__name__} of input and other, elementwise.", ufunc.__name__)
 
 
-def invert(a: Tensor) -> Tensor:
-    """Return ~a, which has no gradient. Raises ArgumentError unless a holds integers or booleans."""
-    if a.dtype.kind not in "iub":
-        raise ArgumentError(f"invert is not defined for {a.dtype}.")
-    return derive("invert", np.invert(a._data), (a,))
+def _without_gradient(ufunc: np.ufunc) -> Callable[[Any, Any], Tensor]:
+    """Return the elementwise function of two operands without a gradient: a comparison, or of integers."""
+
+    def function(input: Any, other: Any) -> Tensor:
+        a, b = _operands(input, other)
+        return derive(ufunc.__name__, silently(_apply, ufunc, a, b), (a, b))
+
+    return _named(
+        function, f"Return {ufunc.__name__} of input and other, elementwise. It has no gradient.", ufunc.__name__
+    )
 
 
-def without_gradient(ufunc: np.ufunc, a: Any, b: Any) -> Tensor:
-    """Return ufunc(a, b) without a gradient: a comparison or a bitwise operation."""
-    a, b = _operands(a, b)
-    return derive(ufunc.__name__, _apply(ufunc, a, b), (a, b))
+def _named(function: Callable[..., Tensor], text: str, name: str) -> Callable[..., Tensor]:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = text
+    return function
 
 
-def in_place(ufunc: np.ufunc, target: Tensor, other: Any) -> Tensor:
-    """Write ufunc(target, other) into the array of target and return target."""
-    require_outside_graph(target, other)
-    array = np.asarray(other)
-    if not broadcasts_to(array.shape, target.shape):
-        raise ShapeError(f"{ufunc.__name__} in place cannot broadcast shape {array.shape} to {target.shape}.")
-    if target.dtype.kind in "iub" and (ufunc is np.true_divide or array.dtype.kind == "f"):
-        raise ArgumentError(f"{ufunc.__name__} in place cannot keep floats in {target.dtype}. Call .float() first.")
-    silently(ufunc, target._data, array, out=target._data, casting="same_kind")
-    observe(f"in-place {ufunc.__name__}", target, (target,))
-    return target
+def _shared(g: np.ndarray, chosen: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the part of the operand that was chosen. Equal operands share the gradient, as in torch."""
+    return np.where(x == y, g / 2, np.where(chosen, g, 0)).astype(g.dtype, copy=False)
 
 
-def require_outside_graph(target: Tensor, other: Any) -> None:
-    """Raise GraphError if changing target in place would invalidate the recorded graph."""
-    if is_grad_enabled() and (target._requires_grad or (isinstance(other, Tensor) and other._requires_grad)):
-        raise GraphError(
-            "tensors that are part of a recorded graph cannot be changed in place. To update values, do it under "
-            "no_grad(); for a step of the computation, write a = a + b instead of a += b."
-        )
+maximum = _with_derivatives(np.maximum, lambda g, x, y: (_shared(g, ~(x <= y), x, y), _shared(g, ~(x >= y), x, y)))
+minimum = _with_derivatives(np.minimum, lambda g, x, y: (_shared(g, ~(x >= y), x, y), _shared(g, ~(x <= y), x, y)))
+atan2 = _with_derivatives(np.arctan2, lambda g, x, y: (g * y / (x * x + y * y), -g * x / (x * x + y * y)))
+remainder = _with_derivatives(np.remainder, lambda g, x, y: (g, -g * np.floor(x / y)))
+fmod = _with_derivatives(np.fmod, lambda g, x, y: (g, -g * np.trunc(x / y)))
+
+eq, ne = _without_gradient(np.equal), _without_gradient(np.not_equal)
+lt, le = _without_gradient(np.less), _without_gradient(np.less_equal)
+gt, ge = _without_gradient(np.greater), _without_gradient(np.greater_equal)
+logical_and, logical_or = _without_gradient(np.logical_and), _without_gradient(np.logical_or)
+logical_xor, floor_divide = _without_gradient(np.logical_xor), _without_gradient(np.floor_divide)
+bitwise_and, bitwise_or = _without_gradient(np.bitwise_and), _without_gradient(np.bitwise_or)
+bitwise_xor = _without_gradient(np.bitwise_xor)
+bitwise_left_shift, bitwise_right_shift = _without_gradient(np.left_shift), _without_gradient(np.right_shift)
 
 
-def absolute(a: Tensor) -> Tensor:
-    """Return |a|. The gradient is 0 at 0 and NaN at NaN."""
-    x = a._data
-    return record("abs", np.abs(x), (a,), lambda g: (g * np.sign(x),))
+def _truncated(input: Any, other: Any) -> Tensor:
+    a, b = _operands(input, other)
+    return derive(
+        "divide", np.trunc(silently(_apply, np.true_divide, a, b)).astype(np.result_type(a._data, b._data)), (a, b)
+    )
 
 
-def exp(a: Tensor) -> Tensor:
-    """Return e ** a."""
-    out = silently(np.exp, _floats(a))
-    return record("exp", out, (a,), lambda g: (g * out,))
+def bitwise_not(input: Tensor) -> Tensor:
+    """Return ~input, which has no gradient. Raises ArgumentError unless it holds integers or booleans."""
+    if input.dtype.kind not in "iub":
+        raise ArgumentError(f"invert is not defined for {input.dtype}.")
+    return derive("invert", np.invert(input._data), (input,))
 
 
-def log(a: Tensor) -> Tensor:
-    """Return the natural logarithm: -inf at 0, NaN below."""
-    x = _floats(a)
-    out = silently(np.log, x)
-    return record("log", out, (a,), lambda g: (g / x,))
+# --- functions of one number: the name, the forward, the derivative times g, and what they are
+#
+# The arguments of the derivative say what is kept from the forward pass: `x` the operand, `y` the result.
 
 
-def sqrt(a: Tensor) -> Tensor:
-    """Return the square root: NaN below 0."""
-    out = silently(np.sqrt, _floats(a))
-    return record("sqrt", out, (a,), lambda g: (g / (2 * out),))
+def _elementwise(
+    name: str, forward: Callable[[np.ndarray], Any], derivative: Callable[..., np.ndarray], text: str, real: bool = True
+) -> Callable[[Tensor], Tensor]:
+    """Return a differentiable function of each element. real: integers become floats first."""
+    keeps_out = inspect.getfullargspec(derivative).args[1] == "y"
+
+    def function(input: Tensor) -> Tensor:
+        a = as_tensor(input)
+        x = _floats(a) if real else a._data
+        y = silently(forward, x)
+        kept = y if keeps_out else x
+        return record(name, y, (a,), lambda g: (derivative(g, kept),))
+
+    return _named(function, f"Return {text} of each element.", name)
 
 
-def tanh(a: Tensor) -> Tensor:
-    """Return the hyperbolic tangent, in (-1, 1)."""
-    out = np.tanh(_floats(a))
-    return record("tanh", out, (a,), lambda g: (g * (1 - out * out),))
+def _test_of(ufunc: Callable[[np.ndarray], Any], name: str, text: str) -> Callable[[Tensor], Tensor]:
+    """Return a function of each element without a gradient."""
+
+    def function(input: Tensor) -> Tensor:
+        a = as_tensor(input)
+        return derive(name, ufunc(a._data), (a,))
+
+    return _named(function, f"Return True for each element that is {text}.", name)
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return special.erf(widened(x)).astype(x.dtype, copy=False)
+
+
+def _zeros(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.zeros_like(g)
+
+
+_LN_2, _LN_10, _2_BY_ROOT_PI = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
+negative = _elementwise("negative", np.negative, lambda g, x: -g, "the negative", real=False)
+absolute = _elementwise(
+    "abs", np.abs, lambda g, x: g * np.sign(x), "the absolute value, with gradient 0 at 0,", real=False
+)
+square = _elementwise("square", np.square, lambda g, x: g * (x + x), "the square", real=False)
+exp = _elementwise("exp", np.exp, lambda g, y: g * y, "e to the power")
+exp2 = _elementwise("exp2", np.exp2, lambda g, y: g * (y * _LN_2), "2 to the power")
+expm1 = _elementwise("expm1", np.expm1, lambda g, y: g * (y + 1), "e to the power, minus 1,")
+log = _elementwise("log", np.log, lambda g, x: g / x, "the natural logarithm (-inf at 0, NaN below)")
+log2 = _elementwise("log2", np.log2, lambda g, x: g / (x * _LN_2), "the logarithm to base 2")
+log10 = _elementwise("log10", np.log10, lambda g, x: g / (x * _LN_10), "the logarithm to base 10")
+log1p = _elementwise("log1p", np.log1p, lambda g, x: g / (x + 1), "the natural logarithm of 1 plus the value")
+sqrt = _elementwise("sqrt", np.sqrt, lambda g, y: g / (2 * y), "the square root (NaN below 0)")
+rsqrt = _elementwise("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, y: g * (y * y * y) / -2, "1 / the square root")
+reciprocal = _elementwise("reciprocal", lambda x: 1 / x, lambda g, y: -g * y * y, "1 / the value")
+sin = _elementwise("sin", np.sin, lambda g, x: g * np.cos(x), "the sine")
+cos = _elementwise("cos", np.cos, lambda g, x: -g * np.sin(x), "the cosine")
+tan = _elementwise("tan", np.tan, lambda g, y: g * (1 + y * y), "the tangent")
+asin = _elementwise("asin", np.arcsin, lambda g, x: g / np.sqrt(1 - x * x), "the inverse sine")
+acos = _elementwise("acos", np.arccos, lambda g, x: -g / np.sqrt(1 - x * x), "the inverse cosine")
+atan = _elementwise("atan", np.arctan, lambda g, x: g / (1 + x * x), "the inverse tangent")
+sinh = _elementwise("sinh", np.sinh, lambda g, x: g * np.cosh(x), "the hyperbolic sine")
+cosh = _elementwise("cosh", np.cosh, lambda g, x: g * np.sinh(x), "the hyperbolic cosine")
+tanh = _elementwise("tanh", np.tanh, lambda g, y: g * (1 - y * y), "the hyperbolic tangent")
+asinh = _elementwise("asinh", np.arcsinh, lambda g, x: g / np.sqrt(x * x + 1), "the inverse hyperbolic sine")
+acosh = _elementwise("acosh", np.arccosh, lambda g, x: g / np.sqrt(x * x - 1), "the inverse hyperbolic cosine")
+atanh = _elementwise("atanh", np.arctanh, lambda g, x: g / (1 - x * x), "the inverse hyperbolic tangent")
+erf = _elementwise("erf", _erf, lambda g, x: g * np.exp(-x * x) * _2_BY_ROOT_PI, "the error function")
+floor = _elementwise("floor", np.floor, _zeros, "the largest integer that is not greater", real=False)
+ceil = _elementwise("ceil", np.ceil, _zeros, "the smallest integer that is not smaller", real=False)
+trunc = _elementwise("trunc", np.trunc, _zeros, "the integer part", real=False)
+frac = _elementwise("frac", lambda x: x - np.trunc(x), lambda g, x: g, "the part after the point", real=False)
+sign = _elementwise("sign", np.sign, _zeros, "the sign (-1, 0 or 1)", real=False)
+
+isnan, isinf = _test_of(np.isnan, "isnan", "NaN"), _test_of(np.isinf, "isinf", "infinite")
+isfinite = _test_of(np.isfinite, "isfinite", "neither infinite nor NaN")
+logical_not, signbit = (
+    _test_of(np.logical_not, "logical_not", "0 or False"),
+    _test_of(np.signbit, "signbit", "negative"),
+)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Return each element rounded to a number of decimals, half to even. The gradient is 0."""
+    return record("round", np.round(input._data, decimals), (input,), lambda g: (np.zeros_like(g),))
+
+
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """Return the elements with NaN and the infinities replaced: by default, by the largest finite numbers."""
+    finite = np.isfinite(input._data)
+    out = np.nan_to_num(input._data, nan=nan, posinf=posinf, neginf=neginf)
+    return record("nan_to_num", out, (input,), lambda g: (g * finite,))
 
 
 def sigmoid(a: Tensor) -> Tensor:
@@ -212,17 +417,21 @@ def relu(a: Tensor) -> Tensor:
     return record("relu", out, (a,), lambda g: (g * (out > 0),))
 
 
-def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
-    """Return a limited to [low, high]. The gradient is 0 outside the limits and passes at the limits.
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Return the elements limited to [min, max], numbers or Tensors. The gradient is 0 outside the limits.
 
-    Floats keep their dtype; integers limited by a float become float32.
+    It passes at the limits. Floats keep their dtype; integers limited by a float become floats.
     """
-    if low is None and high is None:
+    if min is None and max is None:
         raise ArgumentError("clamp needs a min, a max, or both.")
+    a = input
+    if is_tensor(min) or is_tensor(max):
+        a = a if min is None else where(lt(a, min), min, a)
+        return a if max is None else where(gt(a, max), max, a)
     x = a._data if a.dtype.kind != "b" else a._data.astype(np.int64)
-    if x.dtype.kind in "iu" and any(isinstance(bound, float) for bound in (low, high)):
+    if x.dtype.kind in "iu" and any(isinstance(bound, float) for bound in (min, max)):
         x = _floats(a)
-    least, most = (None if bound is None else _limit(bound, x.dtype) for bound in (low, high))
+    least, most = (None if bound is None else _limit(bound, x.dtype) for bound in (min, max))
     out, inside = x, np.ones(x.shape, bool)
     if least is not None:
         out, inside = np.maximum(x, least), x >= least
@@ -231,16 +440,27 @@ def clamp(a: Tensor, low: Number | None, high: Number | None) -> Tensor:
     return record("clamp", out, (a,), lambda g: (g * inside,), {"low": least, "high": most})
 
 
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """Return the elements, at least min."""
+    return clamp(input, min)
+
+
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """Return the elements, at most max."""
+    return clamp(input, None, max)
+
+
 def _limit(bound: Number, dtype: np.dtype[Any]) -> np.ndarray:
     """Return a limit in dtype: infinite if it exceeds the range of a float, the nearest integer for integers."""
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
-        bound = min(max(bound, info.min), info.max)
+        bound = builtins.min(builtins.max(bound, info.min), info.max)
     return silently(np.asarray, bound, dtype)
 
 
-def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
-    """Return a with value wherever mask is True. mask: bool, broadcastable to the shape of a."""
+def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
+    """Return the elements with value wherever mask is True. mask: bool, broadcastable to the shape of input."""
+    a, value = input, value.item() if is_tensor(value) else value
     masked = np.asarray(mask)
     if masked.dtype != bool:
         raise ArgumentError(f"masked_fill needs a bool mask, not {masked.dtype}.")
@@ -250,14 +470,17 @@ def masked_fill(a: Tensor, mask: Any, value: Number) -> Tensor:
     return record("masked_fill", out, (a,), lambda g: (np.where(masked, 0, g),), {"mask": masked, "value": value})
 
 
-def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """Return a where condition is True and b elsewhere. condition: bool. All three broadcast."""
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """Return input where condition is True and other elsewhere. condition: bool. All three broadcast.
+
+    With the condition alone, return the indices where it is True, as `nonzero(as_tuple=True)` does.
+    """
+    if input is None and other is None:
+        return tuple(as_tensor(index) for index in np.nonzero(np.atleast_1d(condition)))
     chosen = np.asarray(condition)
     if chosen.dtype != bool:
         raise ArgumentError(f"where needs a bool condition, not {chosen.dtype}.")
-    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a = Tensor(a)
-    a, b = _operands(a, b)
+    a, b = _operands(input, other)
     out = np.where(chosen, a._data, b._data)
     arguments = {"condition": chosen}
     return record("where", out, (a, b), lambda g: (np.where(chosen, g, 0), np.where(chosen, 0, g)), arguments)
@@ -266,3 +489,122 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 def _floats(a: Tensor) -> np.ndarray:
     """Return the array for a function of real numbers: integers become float32."""
     return a._data if a.dtype.kind not in "iub" else a._data.astype(get_default_dtype())
+
+
+# --- combinations
+
+
+def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
+    """Return input + weight * (end - input)."""
+    return add(input, multiply(weight, subtract(end, input)))
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """Return input + value * tensor1 * tensor2."""
+    return add(input, multiply(tensor1, tensor2), alpha=value)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """Return input + value * tensor1 / tensor2."""
+    return add(input, divide(tensor1, tensor2), alpha=value)
+
+
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Return beta * input + alpha * (mat1 @ mat2)."""
+    return add(input if beta == 1 else multiply(input, beta), matmul(mat1, mat2), alpha=alpha)
+
+
+addmv = baddbmm = addmm
+
+
+def _product(name: str, axes: tuple[int, int], text: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return matmul for operands with these numbers of axes only."""
+
+    def function(input: Tensor, other: Tensor) -> Tensor:
+        if (input.ndim, other.ndim) != axes:
+            raise ShapeError(
+                f"{name} needs operands with {axes[0]} and {axes[1]} axes, not shapes {input.shape} and {other.shape}."
+            )
+        return matmul(input, other)
+
+    return _named(function, f"Return the product of {text}.", name)
+
+
+mm, bmm = _product("mm", (2, 2), "two matrices"), _product("bmm", (3, 3), "two batches of matrices")
+mv, dot = _product("mv", (2, 1), "a matrix and a vector"), _product("dot", (1, 1), "two vectors, a single number")
+
+
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """Return the products (n, m) of each element of one vector with each of another."""
+    return multiply(shaping.unsqueeze(input, 1), vec2)
+
+
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """Return the Kronecker product of two matrices."""
+    (a, b), (c, d) = input.shape, other.shape
+    return shaping.reshape(multiply(input[:, None, :, None], other[None, :, None, :]), a * c, b * d)
+
+
+def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
+    """Return the cross product of vectors of three elements along dim."""
+    a, b = ([shaping.roll(x, shift, dim) for shift in (-1, -2)] for x in (input, other))
+    return subtract(multiply(a[0], b[1]), multiply(a[1], b[0]))
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Return the sum of products that an equation like "bij,bjk->bik" describes. "..." stands for leading axes."""
+    parts = list(operands[0] if len(operands) == 1 and not is_tensor(operands[0]) else operands)
+    terms, out = _terms(equation, [part.ndim for part in parts])
+    for position, term in enumerate(terms):
+        while len(set(term)) < len(term):  # "ii" is the diagonal of both axes
+            letter = next(letter for letter in term if term.count(letter) > 1)
+            first, second = (at for at, other in enumerate(term) if other == letter)
+            parts[position] = shaping.diagonal(parts[position], 0, first, second)
+            term = terms[position] = term.replace(letter, "") + letter
+    dtype = promoted(*(part._data for part in parts))
+    tensors = tuple(part.to(dtype) for part in parts)
+    arrays = [widened(part._data) for part in tensors]
+
+    def backward(g: np.ndarray) -> list[np.ndarray | None]:
+        gradients: list[np.ndarray | None] = []
+        for position, (term, tensor) in enumerate(zip(terms, tensors, strict=True)):
+            others = [other for other in range(len(terms)) if other != position]
+            around = [out, *(terms[other] for other in others)]
+            found = "".join(letter for letter in term if letter in "".join(around))
+            by = np.einsum(
+                f"{','.join(around)}->{found}", widened(g), *(arrays[other] for other in others), optimize=True
+            )
+            lost = [at for at, letter in enumerate(term) if letter not in found]
+            shape = [size if at in lost else by.shape[found.index(term[at])] for at, size in enumerate(tensor.shape)]
+            gradients.append(np.broadcast_to(np.expand_dims(by, lost), shape) if tensor._requires_grad else None)
+        return gradients
+
+    try:
+        data = np.einsum(f"{','.join(terms)}->{out}", *arrays, optimize=True)
+    except ValueError as error:
+        raise ShapeError(
+            f"einsum {equation!r} does not fit the shapes {[part.shape for part in parts]}: {error}."
+        ) from error
+    return record("einsum", narrowed(data, tensors[0]), tensors, backward, {"equation": equation})
+
+
+def _terms(equation: str, axes: list[int]) -> tuple[list[str], str]:
+    """Return the letters of each operand and of the result, with letters in place of "..."."""
+    given, arrow, out = equation.replace(" ", "").partition("->")
+    terms = given.split(",")
+    spare = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in equation]
+    if len(terms) != len(axes):
+        raise ArgumentError(f"einsum {equation!r} names {len(terms)} operands, but got {len(axes)}.")
+    hidden = [count - len(term.replace("...", "")) for term, count in zip(terms, axes, strict=True)]
+    if any(count < 0 or (count and "..." not in term) for term, count in zip(terms, hidden, strict=True)):
+        raise ShapeError(f"einsum {equation!r} does not fit operands with {axes} axes.")
+    most = "".join(spare[: builtins.max(hidden)])
+    terms = [term.replace("...", most[len(most) - count :]) for term, count in zip(terms, hidden, strict=True)]
+    if not arrow:
+        letters = "".join(terms)
+        out = "..." + "".join(sorted(letter for letter in set(letters) - set(most) if letters.count(letter) == 1))
+    return terms, out.replace("...", most)
+
+
+clip, sub, mul, div, pow, neg, abs = clamp, subtract, multiply, divide, power, negative, absolute
+true_divide, invert = divide, bitwise_not

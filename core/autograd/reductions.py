@@ -6,32 +6,71 @@ in float32 and the result is rounded once.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..arrays.silence import silently
 from ..errors import ArgumentError, ShapeError
+from . import shaping
 from .dtypes import narrowed, widened
-from .tensor import Dim, Tensor, derive, record
+from .operations import maximum, minimum
+from .tape import as_tensor, derive, is_tensor, record
+
+if TYPE_CHECKING:
+    from .tensor import Dim, Tensor
+
+__all__ = [
+    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "logsumexp",
+    "max", "mean", "min", "norm", "prod", "std", "sum", "trace", "var",
+]  # fmt: skip
+
+Returned = TypeVar("Returned")
 
 
 class Extremum(NamedTuple):
-    """The largest or smallest values along one axis, and their indices (the first of equal values)."""
+    """Values along one axis, and their indices."""
 
     values: Tensor
     indices: Tensor
 
 
+class Bounds(NamedTuple):
+    """The smallest and the largest values."""
+
+    min: Tensor
+    max: Tensor
+
+
+def _numpy_names(function: Callable[..., Returned]) -> Callable[..., Returned]:
+    """Let a reduction take `axis` and `keepdims` too, as torch does, and a dtype to compute in."""
+
+    @functools.wraps(function)
+    def reduction(*args: Any, **kwargs: Any) -> Returned:
+        if kwargs:
+            kwargs = {{"axis": "dim", "keepdims": "keepdim"}.get(name, name): value for name, value in kwargs.items()}
+            dtype = kwargs.pop("dtype", None)
+            if dtype is not None:
+                args = (as_tensor(args[0]).to(dtype), *args[1:])
+        return function(*args, **kwargs)
+
+    return reduction
+
+
+@_numpy_names
 def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the sum over dim; int64 for bools and small integers."""
     axes, shape = _axes(a, dim), a.shape
-    out = narrowed(widened(a._data).sum(axis=axes, keepdims=keepdim), a)
+    dtype = np.int64 if a.dtype.kind in "iub" else None
+    out = narrowed(widened(a._data).sum(axis=axes, keepdims=keepdim, dtype=dtype), a)
     arguments = {"axes": axes, "keepdim": keepdim}
     return record("sum", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),), arguments)
 
 
+@_numpy_names
 def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the mean over dim; NaN over no elements. Raises ArgumentError if a holds integers."""
     _require_floats("mean", a)
@@ -46,8 +85,15 @@ def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return record("mean", narrowed(out, a), (a,), backward, {"axes": axes, "keepdim": keepdim})
 
 
-def var(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-    """Return the variance over dim, divided by n - correction; NaN if that is not positive."""
+@_numpy_names
+def var(
+    a: Tensor, dim: Dim = None, unbiased: bool | int = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """Return the variance over dim, divided by n - correction; NaN if that is not positive.
+
+    correction: 1 by default, 0 with unbiased=False.
+    """
+    dim, correction = _correction(dim, unbiased, correction)
     axes, shape = _axes(a, dim), a.shape
     centred, freedom, out = _variance(a, axes, correction, keepdim)
     arguments = {"axes": axes, "keepdim": keepdim, "correction": correction}
@@ -56,8 +102,12 @@ def var(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) 
     )
 
 
-def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+@_numpy_names
+def std(
+    a: Tensor, dim: Dim = None, unbiased: bool | int = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
     """Return the square root of the variance. Its gradient is 0 where all elements are equal, as in torch."""
+    dim, correction = _correction(dim, unbiased, correction)
     axes, shape = _axes(a, dim), a.shape
     centred, freedom, variance = _variance(a, axes, correction, keepdim)
     out = np.sqrt(variance)
@@ -70,18 +120,172 @@ def std(a: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) 
     return record("std", narrowed(out, a), (a,), backward, arguments)
 
 
-def max(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
-    """Return the largest element, or the largest along dim with their indices.
+def _correction(dim: Any, unbiased: bool | int, correction: float | None) -> tuple[Dim, float]:
+    """Return dim and the correction. `x.var(False)` gives unbiased in the place of dim, as torch allows."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    return dim, int(unbiased) if correction is None else correction
+
+
+@_numpy_names
+def max(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the largest element; or the largest along dim with their indices; or the larger of two Tensors.
 
     NaN counts as the largest. The gradient follows torch: without dim, equal largest elements share it evenly; along
     dim, the element at the index gets it. Raises ShapeError if there are no elements.
     """
-    return _extremum("max", np.argmax, a, dim, keepdim)
+    return maximum(a, dim) if is_tensor(dim) else _extremum("max", np.argmax, a, dim, keepdim)
 
 
-def min(a: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremum:
+@_numpy_names
+def min(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the smallest element, or the smallest along dim with their indices. Otherwise like `max`."""
-    return _extremum("min", np.argmin, a, dim, keepdim)
+    return minimum(a, dim) if is_tensor(dim) else _extremum("min", np.argmin, a, dim, keepdim)
+
+
+def _extreme(name: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
+    @_numpy_names
+    def function(input: Tensor, dim: Dim = (), keepdim: bool = False) -> Tensor:
+        x, shape = input._data, input.shape
+        axes = _axes(input, None if dim == () else dim)
+        if not _count(input, axes):
+            raise ShapeError(f"{name} needs at least one element; the shape is {shape} and dim is {dim}.")
+        out = ufunc.reduce(x, axis=axes, keepdims=keepdim)
+
+        def backward(g: np.ndarray) -> tuple[np.ndarray]:
+            tied = x == _lift(out, axes, shape)
+            return (tied * (_lift(g, axes, shape) / tied.sum(axis=axes, keepdims=True)).astype(g.dtype),)
+
+        return record(name, out, (input,), backward, {"axes": axes, "keepdim": keepdim})
+
+    function.__name__ = name
+    function.__doc__ = f"Return the {name[1:]} over dim. Equal elements share the gradient."
+    return function
+
+
+amax, amin = _extreme("amax", np.maximum), _extreme("amin", np.minimum)
+
+
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Bounds:
+    """Return the smallest and the largest elements, of all or along dim."""
+    return Bounds(amin(input, dim, keepdim), amax(input, dim, keepdim))
+
+
+def _position(name: str, find: Callable) -> Callable[..., Tensor]:
+    @_numpy_names
+    def function(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        return position(input, find, dim, keepdim)
+
+    function.__name__ = name
+    function.__doc__ = f"Return the int64 index of the first {name[3:]} element, along dim or in the flattened tensor."
+    return function
+
+
+argmax, argmin = _position("argmax", np.argmax), _position("argmin", np.argmin)
+
+
+def _truth(name: str, find: Callable) -> Callable[..., Tensor]:
+    @_numpy_names
+    def function(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+        return derive(name, find(input._data, axis=_axes(input, dim), keepdims=keepdim), (input,))
+
+    function.__name__, function.__doc__ = name, f"Return whether {name} elements over dim are nonzero."
+    return function
+
+
+all, any = _truth("all", np.all), _truth("any", np.any)
+
+
+def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
+    """Return the number of elements over dim that are not 0."""
+    return derive("count_nonzero", np.count_nonzero(input._data, axis=_axes(input, dim)), (input,))
+
+
+@_numpy_names
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the product over dim; int64 for bools and integers."""
+    if dim is None:
+        return prod(shaping.reshape(input, -1), 0)
+    (axis,), x = _axes(input, dim), widened(input._data)
+    out = x.prod(axis=axis, keepdims=keepdim, dtype=np.int64 if input.dtype.kind in "iub" else None)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        # The product of the others, which a quotient could not give where an element is 0.
+        ones = np.ones_like(x.take([0] if x.shape[axis] else [], axis))
+        before = np.cumprod(np.concatenate([ones, x], axis), axis).take(range(x.shape[axis]), axis)
+        after = np.flip(np.cumprod(np.concatenate([ones, np.flip(x, axis)], axis), axis), axis)
+        return (_lift(g, (axis,), x.shape) * before * after.take(range(1, x.shape[axis] + 1), axis),)
+
+    return record("prod", narrowed(out, input), (input,), backward)
+
+
+@_numpy_names
+def cumsum(input: Tensor, dim: int) -> Tensor:
+    """Return the sums of the elements so far along dim; int64 for bools and integers."""
+    (axis,) = _axes(input, dim) or (0,)
+    x = widened(np.atleast_1d(input._data))
+    out = x.cumsum(axis, dtype=np.int64 if x.dtype.kind in "iub" else None).reshape(input.shape)
+    back = lambda g: (np.flip(np.flip(np.atleast_1d(g), axis).cumsum(axis), axis).reshape(g.shape),)  # noqa: E731
+    return record("cumsum", narrowed(out, input), (input,), back, {"axis": axis})
+
+
+@_numpy_names
+def cumprod(input: Tensor, dim: int) -> Tensor:
+    """Return the products of the elements so far along dim; int64 for bools and integers."""
+    (axis,), x = _axes(input, dim), widened(input._data)
+    out = x.cumprod(axis, dtype=np.int64 if x.dtype.kind in "iub" else None)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        # Horner's rule from the end: total = g[i] + x[i + 1] * total, times the product of what comes before i.
+        last, factors = np.moveaxis(g, axis, 0), np.moveaxis(x, axis, 0)
+        totals, products = np.empty(last.shape, x.dtype), np.moveaxis(out, axis, 0)
+        for i in reversed(range(len(last))):
+            totals[i] = last[i] + (factors[i + 1] * totals[i + 1] if i + 1 < len(last) else 0)
+        totals[1:] *= products[:-1]
+        return (np.moveaxis(totals, 0, axis),)
+
+    return record("cumprod", narrowed(out, input), (input,), backward)
+
+
+@_numpy_names
+def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
+    """Return the logarithm of the sum of e to the power of the elements over dim, without overflow."""
+    _require_floats("logsumexp", input)
+    axes, x = _axes(input, dim), widened(input._data)
+    most = x.max(axis=axes, keepdims=True)
+    most = np.where(np.isfinite(most), most, 0)
+    kept = silently(lambda: np.log(np.exp(x - most).sum(axis=axes, keepdims=True)) + most)
+    out = kept if keepdim else kept.reshape([size for axis, size in enumerate(x.shape) if axis not in axes])
+    back = lambda g: (_lift(g, axes, x.shape) * np.exp(x - kept),)  # noqa: E731
+    return record("logsumexp", narrowed(out, input), (input,), back)
+
+
+@_numpy_names
+def norm(input: Tensor, p: Any = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return the p-norm over dim: (sum |x|^p)^(1/p), "fro" for p = 2; for p = inf, -inf and 0 the limits.
+
+    Its gradient is 0 where the norm is 0.
+    """
+    p = 2.0 if p in ("fro", None) else float(p)
+    if math.isinf(p) or p == 0:
+        size = input.abs()
+        return size.ne(0).to(size.dtype).sum(dim, keepdim) if p == 0 else (amax if p > 0 else amin)(size, dim, keepdim)
+    _require_floats("norm", input)
+    axes, x = _axes(input, dim), widened(input._data)
+    total = (x * x if p == 2 else np.abs(x) ** p).sum(axis=axes, keepdims=True)
+    kept = silently(np.sqrt, total) if p == 2 else silently(np.power, total, 1 / p)
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        steep = x / kept if p == 2 else np.sign(x) * (np.abs(x) / kept) ** (p - 1)
+        return (np.where(kept == 0, 0, steep * _lift(g, axes, x.shape)),)
+
+    out = kept if keepdim else kept.reshape([size for axis, size in enumerate(x.shape) if axis not in axes])
+    return record("norm", narrowed(out, input), (input,), backward)
+
+
+def trace(input: Tensor) -> Tensor:
+    """Return the sum of the diagonal of a matrix."""
+    return sum(shaping.diagonal(input))
 
 
 def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bool) -> Tensor | Extremum:
@@ -117,7 +321,9 @@ def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray],
     return backward
 
 
-def _variance(a: Tensor, axes: tuple[int, ...], correction: int, keepdim: bool) -> tuple[np.ndarray, float, np.ndarray]:
+def _variance(
+    a: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool
+) -> tuple[np.ndarray, float, np.ndarray]:
     """Return the elements minus their mean, the divisor, and the variance."""
     _require_floats("var and std", a)
     freedom, x = _count(a, axes) - correction, widened(a._data)

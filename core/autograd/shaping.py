@@ -5,13 +5,28 @@ A result is a view of the same memory wherever NumPy can make one: basic indexin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import builtins
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ShapeError
-from .tensor import Dim, Tensor, record
+from ..arrays.versions import mark_written, put_back, replaced
+from ..errors import ArgumentError, ShapeError
+from .dtypes import is_floating, promoted
+from .tape import as_tensor, is_grad_enabled, is_tensor, observe, record, relink, require_changeable, require_current
+
+if TYPE_CHECKING:
+    from .tensor import Dim, Tensor
+
+__all__ = [
+    "broadcast_tensors", "broadcast_to", "cat", "chunk", "concat", "concatenate", "diag", "diagonal", "dstack",
+    "flatten", "flip", "hstack", "meshgrid", "movedim", "narrow", "permute", "ravel", "repeat_interleave", "reshape",
+    "roll", "select", "split", "squeeze", "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu",
+    "unbind", "unflatten", "unsqueeze", "vstack",
+]  # fmt: skip
 
 
 def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -25,11 +40,18 @@ def as_tuple(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
 
 
+def basic_index(index: tuple[Any, ...]) -> bool:
+    """Return True if an index holds no arrays or lists, so that it picks a view."""
+    return builtins.all(
+        part is None or part is Ellipsis or isinstance(part, slice | np.integer) or type(part) is int for part in index
+    )
+
+
 def array_index(index: Any) -> Any:
     """Return the index with its Tensors replaced by arrays."""
     if isinstance(index, tuple):
         return tuple(array_index(part) for part in index)
-    return index._data if isinstance(index, Tensor) else index
+    return index._data if is_tensor(index) else index
 
 
 def getitem(a: Tensor, index: Any) -> Tensor:
@@ -39,10 +61,8 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     """
     index = array_index(index)
     parts = index if isinstance(index, tuple) else (index,)
-    basic = all(
-        part is None or part is Ellipsis or isinstance(part, slice | np.integer) or type(part) is int for part in parts
-    )
-    if basic and not any(part is Ellipsis for part in parts):
+    basic = basic_index(parts)
+    if basic and not builtins.any(part is Ellipsis for part in parts):
         index = (*parts, ...)  # so that even a single element is a view, not a scalar
     out, shape, dtype = a._data[index], a.shape, a.dtype
 
@@ -57,9 +77,41 @@ def getitem(a: Tensor, index: Any) -> Tensor:
     return record("getitem", out, (a,), backward, {"index": parts})
 
 
-def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
+def setitem(a: Tensor, index: Any, value: Any) -> None:
+    """Write value to a[index]. In a graph, a becomes the result, and the gradient flows to the value."""
+    index = array_index(index)
+    if replaced:
+        parts = index if isinstance(index, tuple) else (index,)
+        if is_tensor(value) and basic_index(parts):
+            put_back(a._data[parts if Ellipsis in parts else (*parts, ...)], value)  # the end of `a[index] += b`
+        require_current((a, value) if is_tensor(value) else (a,))
+    if not (is_grad_enabled() and (a._requires_grad or (is_tensor(value) and value._requires_grad))):
+        a._data[index] = np.asarray(value)
+        mark_written(a._data)
+        observe("setitem", a, (a,))
+        return
+    require_changeable(a)
+    if not is_floating(a.dtype):
+        raise ArgumentError(f"values with a gradient cannot be kept in a tensor of {a.dtype}. Call .float() first.")
+    # Without a copy if nothing else can refer to the array: its attribute and the argument here are two references.
+    is_alone = sys.getrefcount(a._data) <= 2 and a._data.base is None and a._data.flags.writeable
+    data, given = a._data if is_alone else a._data.copy(), as_tensor(value)
+    picked = data[index].shape
+    if given.ndim > len(picked):
+        given = reshape(given, given.shape[given.ndim - len(picked) :])
+    data[index] = given._data
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rest = g.copy()
+        rest[index] = 0
+        return rest, np.asarray(g[index])
+
+    relink(a, record("setitem", data, (a, given), backward))
+
+
+def reshape(a: Tensor, *sizes: Any) -> Tensor:
     """Return the elements in another shape, in row-major order; one entry may be -1."""
-    before = a.shape
+    before, shape = a.shape, as_tuple(sizes)
     try:
         out = a._data.reshape(shape)
     except ValueError as error:
@@ -67,8 +119,14 @@ def reshape(a: Tensor, shape: tuple[int, ...]) -> Tensor:
     return record("reshape", out, (a,), lambda g: (g.reshape(before),))
 
 
-def view(a: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return a reshaped view of the same memory. Raises ShapeError if that needs a copy."""
+def view(a: Tensor, *sizes: Any) -> Tensor:
+    """Return a reshaped view of the same memory, or with a dtype a view of its bytes.
+
+    Raises ShapeError if that needs a copy.
+    """
+    shape = as_tuple(sizes)
+    if len(shape) == 1 and isinstance(shape[0], np.dtype | type):
+        return as_tensor(a._data.view(shape[0]))
     out = reshape(a, shape)
     if a._data.size and not np.may_share_memory(out._data, a._data):
         raise ShapeError(f"a view of {a.shape} as {shape} cannot share memory. Use reshape(), which may copy.")
@@ -88,8 +146,9 @@ def flatten(a: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return reshape(a, (*a.shape[:start], merged, *a.shape[end + 1 :]))
 
 
-def permute(a: Tensor, dims: tuple[int, ...]) -> Tensor:
+def permute(a: Tensor, *dims: Any) -> Tensor:
     """Return a view with the axes in the order given by dims."""
+    dims = as_tuple(dims)
     axes = tuple(_axis(a, dim) for dim in dims)
     if sorted(axes) != list(range(a.ndim)):
         raise ShapeError(f"permute({', '.join(map(str, dims))}) does not name each axis of shape {a.shape} once.")
@@ -120,8 +179,9 @@ def unsqueeze(a: Tensor, dim: int) -> Tensor:
     return record("unsqueeze", np.expand_dims(a._data, dim), (a,), lambda g: (g.reshape(before),))
 
 
-def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
+def expand(a: Tensor, *sizes: Any) -> Tensor:
     """Return a read-only view, repeated along new axes and axes of size 1. -1 keeps a size."""
+    shape = as_tuple(sizes)
     own = (1,) * (len(shape) - a.ndim) + a.shape
     target = tuple(mine if size == -1 else size for mine, size in zip(own, shape, strict=False))
     try:
@@ -131,24 +191,237 @@ def expand(a: Tensor, shape: tuple[int, ...]) -> Tensor:
     return record("expand", out, (a,), lambda g: (g,))
 
 
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Return tensors of the same shape joined along a new axis dim."""
-    parts = tuple(tensors)
+    parts = _alike(tensors)
     if len({part.shape for part in parts}) != 1:
         raise ShapeError(f"stack needs tensors of the same shape, not {[part.shape for part in parts]}.")
     out = np.stack([part._data for part in parts], axis=dim)
     return record("stack", out, parts, lambda g: list(np.moveaxis(g, dim, 0)), {"axis": dim})
 
 
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Return tensors joined along the existing axis dim. The other axes must agree."""
-    parts = tuple(tensors)
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Return tensors joined along the existing axis dim. Other axes must agree; shape (0,) does not count."""
+    parts = _alike(tensors)
+    parts = tuple(part for part in parts if part.shape != (0,)) or parts[:1]
     try:
         out = np.concatenate([part._data for part in parts], axis=dim)
     except ValueError as error:
         raise ShapeError(f"cat along dim {dim} cannot join the shapes {[part.shape for part in parts]}.") from error
     ends = np.cumsum([part.shape[dim] for part in parts])[:-1]
     return record("cat", out, parts, lambda g: np.split(g, ends, axis=dim), {"axis": dim})
+
+
+def _alike(tensors: Sequence[Any]) -> tuple[Tensor, ...]:
+    """Return the tensors in the dtype that torch joins them in."""
+    parts = tuple(map(as_tensor, tensors))
+    if len({part._data.dtype for part in parts}) > 1:
+        dtype = promoted(*(part._data for part in parts))
+        parts = tuple(part.to(dtype) for part in parts)
+    return parts
+
+
+def _joined(name: str, axes: int, dim: int, text: str) -> Callable[[Sequence[Any]], Tensor]:
+    """Return cat along dim, for tensors that get new axes of size 1 until they have `axes`."""
+
+    def function(tensors: Sequence[Any]) -> Tensor:
+        parts = [atleast(as_tensor(part), axes) for part in tensors]
+        return cat(parts, 0 if parts[0].ndim == 1 else dim)
+
+    function.__name__, function.__doc__ = name, f"Return tensors joined {text}."
+    return function
+
+
+def atleast(a: Tensor, axes: int) -> Tensor:
+    """Return the tensor with new axes of size 1 until it has `axes`, as NumPy's atleast_1d, atleast_2d, atleast_3d."""
+    shape = (np.atleast_1d, np.atleast_2d, np.atleast_3d)[axes - 1](a._data).shape
+    return a if shape == a.shape else reshape(a, shape)
+
+
+hstack, vstack = _joined("hstack", 1, 1, "in columns"), _joined("vstack", 2, 0, "in rows")
+dstack = _joined("dstack", 3, 2, "along the third axis")
+concat = concatenate = cat
+
+
+# --- parts of a tensor: views
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """Return the part of `length` elements from start along dim."""
+    axis = _axis(input, dim)
+    start = start + input.shape[axis] if start < 0 else int(start)
+    if not 0 <= start <= start + length <= input.shape[axis]:
+        raise ShapeError(f"narrow from {start} by {length} exceeds dim {dim} of a tensor of shape {input.shape}.")
+    return getitem(input, (slice(None),) * axis + (slice(start, start + length),))
+
+
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """Return the part at an index of dim, without that axis."""
+    return getitem(input, (slice(None),) * _axis(input, dim) + (index,))
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return the parts at each index of dim."""
+    return tuple(select(input, dim, index) for index in range(input.shape[_axis(input, dim)]))
+
+
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Return parts along dim: of one size (the last may be smaller), or of the given sizes."""
+    total, sizes = tensor.shape[_axis(tensor, dim)], split_size_or_sections
+    if isinstance(sizes, int):
+        sizes = [builtins.min(sizes, total - start) for start in range(0, total, sizes)] if sizes and total else [total]
+    if builtins.sum(sizes) != total:
+        raise ShapeError(f"split into {list(sizes)} does not add up to dim {dim} of a tensor of shape {tensor.shape}.")
+    starts = itertools.accumulate(sizes, initial=0)
+    return tuple(narrow(tensor, dim, start, size) for start, size in zip(starts, sizes, strict=False))
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return up to `chunks` parts along dim, of one size; the last may be smaller."""
+    return split(input, builtins.max(1, -(-input.shape[_axis(input, dim)] // chunks)), dim)
+
+
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """Return a view of the diagonal of the axes dim1 and dim2, as the last axis."""
+    shape, dtype = input.shape, input.dtype
+    out = np.diagonal(input._data, offset, dim1, dim2)
+    out.flags.writeable = input._data.flags.writeable
+
+    def backward(g: np.ndarray) -> tuple[np.ndarray]:
+        full = np.zeros(shape, dtype)
+        part = np.diagonal(full, offset, dim1, dim2)
+        part.flags.writeable = True
+        part[...] = g
+        return (full,)
+
+    return record("diagonal", out, (input,), backward)
+
+
+_diagonal = diagonal  # `diag` has an argument of this name
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Return the matrix with a vector on its diagonal, or the diagonal of a matrix."""
+    if input.ndim == 1:
+        return record("diag", np.diag(input._data, diagonal), (input,), lambda g: (np.diag(g, diagonal),))
+    return _diagonal(input, diagonal)
+
+
+# --- rearranged: copies
+
+
+def _rearranged(
+    name: str, forward: Callable[..., np.ndarray], back: Callable[..., np.ndarray], text: str
+) -> Callable[..., Tensor]:
+    """Return a function of an array and other arguments. back: what the gradient goes through, with the same ones."""
+
+    def function(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = np.ascontiguousarray(forward(input._data, *args, **kwargs))
+        return record(name, out, (input,), lambda g: (back(g, *args, **kwargs),), {"args": args, **kwargs})
+
+    function.__name__, function.__doc__ = name, text
+    return function
+
+
+def _flip(x: np.ndarray, *dims: Any) -> np.ndarray:
+    return np.flip(x, as_tuple(dims))
+
+
+def _roll(sense: int) -> Callable[..., np.ndarray]:
+    def roll(x: np.ndarray, shifts: Any, dims: Any = None) -> np.ndarray:
+        return np.roll(
+            x, tuple(sense * shift for shift in np.atleast_1d(shifts).tolist()), dims if dims is not None else None
+        )
+
+    return roll
+
+
+def _triangle(keep: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    return lambda x, diagonal=0: keep(x, diagonal)
+
+
+flip = _rearranged("flip", _flip, _flip, "Return the elements in reverse order along dims.")
+roll = _rearranged("roll", _roll(1), _roll(-1), "Return the elements shifted along dims, around the end.")
+tril = _rearranged(
+    "tril", _triangle(np.tril), _triangle(np.tril), "Return the elements on and below a diagonal, else 0."
+)
+triu = _rearranged(
+    "triu", _triangle(np.triu), _triangle(np.triu), "Return the elements on and above a diagonal, else 0."
+)
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """Return the tensor repeated dims[i] times along each axis i, counted from the last."""
+    times = as_tuple(dims)
+    times = (1,) * (input.ndim - len(times)) + times
+    shape = (1,) * (len(times) - input.ndim) + input.shape
+    apart = tuple(size for pair in zip(times, shape, strict=True) for size in pair)
+    axes = tuple(range(0, 2 * len(times), 2))
+    return record(
+        "tile", np.tile(input._data, times), (input,), lambda g: (g.reshape(apart).sum(axes).reshape(input.shape),)
+    )
+
+
+def repeat(input: Tensor, *sizes: Any) -> Tensor:
+    """Return the tensor repeated sizes[i] times along each axis i; there is one for each axis at least."""
+    if len(as_tuple(sizes)) < input.ndim:
+        raise ShapeError(f"repeat needs a number for each axis of shape {input.shape}, not {as_tuple(sizes)}.")
+    return tile(input, *sizes)
+
+
+def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
+    """Return each element repeated, one after the other, along dim or in the flattened tensor."""
+    a, axis = (flatten(input), 0) if dim is None else (input, _axis(input, dim))
+    picked = np.repeat(np.arange(a.shape[axis]), np.asarray(repeats))
+    return getitem(a, (slice(None),) * axis + (picked,))
+
+
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Return a view with the axes in source at the places in destination."""
+    moved = {
+        _axis(input, to): _axis(input, at)
+        for at, to in zip(np.atleast_1d(source), np.atleast_1d(destination), strict=True)
+    }
+    rest = iter(axis for axis in range(input.ndim) if axis not in moved.values())
+    return permute(input, *(moved[axis] if axis in moved else next(rest) for axis in range(input.ndim)))
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Return the coordinates of a grid: each vector repeated along the axes of the others."""
+    vectors = [flatten(as_tensor(vector)) for vector in as_tuple(tensors)]
+    shape = tuple(len(vector) for vector in vectors)
+    grids = [
+        expand(reshape(vector, [-1 if at == axis else 1 for at in range(len(shape))]), shape)
+        for axis, vector in enumerate(vectors)
+    ]
+    return tuple(transpose(grid, 0, 1) for grid in grids) if indexing == "xy" and len(grids) > 1 else tuple(grids)
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return views of the tensors in the shape that they broadcast to."""
+    shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    return tuple(expand(tensor, shape) for tensor in tensors)
+
+
+def t(input: Tensor) -> Tensor:
+    """Return the transpose of a matrix; a vector as it is."""
+    if input.ndim > 2:
+        raise ShapeError(f"t() needs a matrix, not a tensor of shape {input.shape}. Use transpose(dim0, dim1).")
+    return permute(input, *range(input.ndim)[::-1])
+
+
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Return a view with the axis dim split into several of the given sizes."""
+    axis = _axis(input, dim)
+    return reshape(input, (*input.shape[:axis], *sizes, *input.shape[axis + 1 :]))
+
+
+def ravel(input: Tensor) -> Tensor:
+    """Return the elements as a vector."""
+    return reshape(input, -1)
+
+
+broadcast_to, swapaxes, swapdims = expand, transpose, transpose
 
 
 def _axis(a: Tensor, dim: int) -> int:

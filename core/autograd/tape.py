@@ -5,7 +5,8 @@ gradient for each parent, or None. Two rules keep the backward pass simple and c
 
 - A `_backward` function returns new arrays, the gradient it was given, or views of that; never an array that something
   else holds, and never the same new array twice. So run_backward knows which arrays can become a `.grad` without a
-  copy. The function is called once and may overwrite what it kept from the forward pass.
+  copy. The function is called once and may overwrite what it kept from the forward pass, in arrays of its closure:
+  backward(retain_graph=True) calls a copy of it.
 - It does not undo broadcasting or changes of dtype: the gradient of a repeated operand is the sum over the repeats,
   whatever the operation, and run_backward computes that in one place.
 """
@@ -14,15 +15,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from types import CellType, FunctionType, MappingProxyType
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 
+from ..arrays.versions import (
+    clock,
+    is_outdated,
+    kept_arrays,
+    mark_replaced,
+    mark_written,
+    replaced,
+    written_since,
+)
 from ..commit.block import Setting
-from ..errors import GraphError
+from ..errors import ArgumentError, GraphError, ShapeError
+from .dtypes import rank
 
 if TYPE_CHECKING:
     from .base import TensorBase
@@ -136,42 +147,256 @@ def _coroutine_in(mode: bool | None, function: Callable[..., Coroutine[Any, Any,
 def spent(_: np.ndarray) -> NoReturn:
     """Raise GraphError. This replaces the `_backward` of a tensor whose graph has been freed."""
     raise GraphError(
-        "backward() has already gone through this graph and freed it. "
-        "Run the forward pass again before each backward(); for several losses, add them up first."
+        "backward() has already gone through this graph and freed it. Run the forward pass again before each "
+        "backward(); for several losses, add them up first. Or pass retain_graph=True to all but the last."
     )
 
 
-def run_backward(root: TensorBase, gradient: np.ndarray) -> None:
-    """Add to the `.grad` of every leaf that root was computed from, and free the graph.
+# --- recording
+
+if not TYPE_CHECKING:
+    Tensor = None  # tensor.py, which is above, sets it: results are Tensors
+
+
+def record(
+    operation: str, data: Any, parents: tuple[Tensor, ...], backward: Backward, arguments: Mapping[str, Any] = NONE
+) -> Tensor:
+    """Return the result of an operation as a Tensor, on the tape if recording is on and a parent requires a gradient.
+
+    operation: the name that doctor() and summary() use. data: an array or NumPy scalar. backward: see above.
+    arguments: what else determines the result, for an observer.
+    """
+    if replaced:
+        require_current(parents)
+    out = Tensor.__new__(Tensor)
+    out._data = data if type(data) is np.ndarray else np.asarray(data)
+    out._grad = None
+    recorded = recording.get()
+    if recorded is True:
+        for parent in parents:
+            if parent._requires_grad:
+                out._requires_grad, out._operation, out._parents, out._backward = True, operation, parents, backward
+                out._time = clock[0]
+                return out
+    out._requires_grad, out._operation, out._parents, out._backward = False, "", (), None
+    if recorded is not True and recorded is not False:
+        recorded(operation, out, parents, arguments)
+    return out
+
+
+def derive(operation: str, data: Any, parents: tuple[Tensor, ...], arguments: Mapping[str, Any] = NONE) -> Tensor:
+    """Return the result of an operation that has no gradient, such as a comparison. Otherwise like `record`."""
+    if replaced:
+        require_current(parents)
+    out = Tensor(np.asarray(data))
+    observe(operation, out, parents, arguments)
+    return out
+
+
+def observe(operation: str, out: Tensor, operands: tuple[Tensor, ...], arguments: Mapping[str, Any] = NONE) -> None:
+    """Tell the observer, if there is one, about an operation that is not recorded."""
+    recorded = recording.get()
+    if recorded is not True and recorded is not False:
+        recorded(operation, out, operands, arguments)
+
+
+def as_tensor(data: Any) -> Tensor:
+    """Return data if it is a Tensor, otherwise `Tensor(data)`."""
+    return data if isinstance(data, Tensor) else Tensor(data)
+
+
+def is_tensor(obj: Any) -> TypeGuard[Tensor]:
+    """Return True if obj is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+# --- changes in place
+
+
+def in_place(
+    function: Callable[Concatenate[Tensor, Arguments], Tensor],
+) -> Callable[Concatenate[Tensor, Arguments], Tensor]:
+    """Return the method that computes a function of a tensor and makes the tensor its result."""
+
+    def method(self: Tensor, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
+        require_changeable(self)
+        return assign(self, function(self, *args, **kwargs), function.__name__)
+
+    method.__name__ = f"{function.__name__}_"
+    method.__doc__ = f"Make the tensor the result of `{function.__name__}`, in place, and return it."
+    return method
+
+
+def require_changeable(tensor: Tensor) -> None:
+    """Raise GraphError if a tensor is a leaf that requires a gradient, or a view of one, and recording is on."""
+    node = tensor
+    while tensor._requires_grad and is_grad_enabled():
+        if node._backward is None or node._keep_graph:
+            raise GraphError(
+                "a leaf that requires a gradient cannot be changed in place, nor can a view of it. To update values, "
+                "do it under no_grad(); for a step of the computation, write a = a + b instead of a += b."
+            )
+        if len(node._parents) != 1 or not np.may_share_memory(node._data, node._parents[0]._data):
+            return
+        node = node._parents[0]
+
+
+def assign(target: Tensor, out: Tensor, name: str) -> Tensor:
+    """Make target the result `out` of an operation on it, and return it.
+
+    Outside a graph the array changes, and so does every view of it. In a graph the tensor gets the array and the links
+    of `out`; operations that used it before keep their link to what it was. Another tensor over the old memory must
+    not be used any more, see `require_current`.
+    Raises ShapeError or ArgumentError if `out` does not fit into target.
+    """
+    if out.shape != target.shape:
+        raise ShapeError(f"{name} in place cannot broadcast shape {out.shape} to {target.shape}.")
+    if rank(out.dtype) > rank(target.dtype):
+        raise ArgumentError(f"{name} in place cannot keep {out.dtype} in {target.dtype}. Call .to({out.dtype}) first.")
+    if not out._requires_grad and type(target) is Tensor and type(recording.get()) is not bool:
+        mark_replaced(target._data, target)
+        target._data = out._data.astype(target.dtype, copy=False)  # so that an observer sees where the values are from
+        return target
+    if not out._requires_grad:
+        np.copyto(target._data, out._data, casting="unsafe")
+        mark_written(target._data)
+        observe(f"in-place {name}", target, (target,))
+        return target
+    return relink(target, out if out.dtype == target.dtype else out.to(target.dtype))
+
+
+def relink(target: Tensor, out: Tensor) -> Tensor:
+    """Give target the array and the links of `out`, and return it. Operations that used it keep what it was."""
+    before = _stand_in(target)
+    target._parents = tuple(before if parent is target else parent for parent in out._parents)
+    target._data, target._requires_grad, target._operation = out._data, True, out._operation
+    target._backward, target._time, target._hooks = out._backward, out._time, {}
+    if np.may_share_memory(out._data, before._data):  # written without a copy, or a view of what it was
+        before._data = np.broadcast_to(np.zeros((), before.dtype), before.shape)  # only shape and dtype are needed
+        clock[0] += 1
+    else:
+        mark_replaced(before._data, target)
+    target._past = (*getattr(target, "_past", ()), (clock[0], before))
+    return target
+
+
+def _stand_in(tensor: Tensor) -> Tensor:
+    """Return a tensor with the array and the links of another."""
+    before = Tensor.__new__(Tensor)
+    before._data, before._grad, before._requires_grad = tensor._data, None, tensor._requires_grad
+    before._operation, before._parents, before._backward = tensor._operation, tensor._parents, tensor._backward
+    before._time = tensor._time
+    return before
+
+
+def operands(node: TensorBase) -> tuple[Tensor, ...]:
+    """Return the operands of a recorded operation as they were when it was recorded."""
+    return tuple(
+        next((before for time, before in getattr(parent, "_past", ()) if node._time < time), parent)
+        for parent in node._parents
+    )
+
+
+def require_current(tensors: Iterable[TensorBase]) -> None:
+    """Raise GraphError if a tensor shows memory whose values were replaced by a change in place to another tensor."""
+    for tensor in tensors:
+        if is_outdated(tensor._data):
+            raise GraphError(
+                f"a tensor of shape {tensor.shape} shares memory with one that was changed in place within the graph, "
+                "and does not show the change. Use the changed tensor, or write a = a + b instead of a += b."
+            )
+
+
+def _require_unchanged(node: TensorBase) -> None:
+    """Raise GraphError if an array that the gradient of a node needs was changed in place since it was recorded."""
+    for kept in kept_arrays(node._backward) if not node._keep_graph else ():
+        array = kept._data if isinstance(kept, Tensor) else kept
+        is_relinked = isinstance(kept, Tensor) and any(node._time < time for time, _ in getattr(kept, "_past", ()))
+        if is_relinked or (isinstance(array, np.ndarray) and written_since(array, node._time)):
+            raise GraphError(
+                f"the gradient of {node._operation} needs an array of shape {array.shape} that was changed in place "
+                "after the forward pass. Change a copy: write a = a + b instead of a += b, or use clone()."
+            )
+
+
+# --- hooks
+
+
+class Handle(NamedTuple):
+    """A hook that can be removed."""
+
+    hooks: dict[object, Any]
+    key: object
+
+    def remove(self) -> None:
+        """Remove the hook, if it is still there."""
+        self.hooks.pop(self.key, None)
+
+
+hooked: list[bool] = []  # not empty once a leaf has a hook
+
+
+def add_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Handle:
+    """Call hook with the gradient of tensor in each backward pass. What it returns, if anything, replaces it."""
+    if not tensor._requires_grad:
+        raise GraphError("a hook needs a tensor that requires a gradient.")
+    known = getattr(tensor, "_hooks", {})
+    if not known:
+        known = tensor._hooks = {}
+        if tensor._backward is None:
+            hooked.append(True)
+        else:
+            # A step of its own, between the tensor and what it was computed from.
+            tensor._parents, tensor._backward = (_stand_in(tensor),), lambda g: (apply_hooks(known, g),)
+    key = object()
+    known[key] = hook
+    return Handle(known, key)
+
+
+def apply_hooks(hooks: Mapping[object, Callable[[Tensor], Any]], gradient: np.ndarray) -> np.ndarray:
+    """Return the gradient as the hooks leave it."""
+    for hook in tuple(hooks.values()):
+        returned = hook(Tensor(gradient))
+        if returned is not None:
+            gradient = np.asarray(returned, gradient.dtype)
+    return gradient
+
+
+# --- the backward pass
+
+
+def run_backward(
+    root: TensorBase, gradient: np.ndarray, retain: bool = False, wanted: set[TensorBase] | None = None
+) -> dict[TensorBase, np.ndarray]:
+    """Add to the `.grad` of every leaf that root was computed from, and free the graph unless `retain` is True.
 
     gradient: the gradient of root, with its shape and dtype; this call may keep it. Call this function `silently`:
     infinities and NaN are ordinary values here, as in the forward pass.
-    Raises GraphError if a part of the graph has already been freed; no `.grad` is changed in that case.
+    wanted: return the gradients of these tensors, and change no `.grad`.
+    Raises GraphError if a part of the graph has already been freed, or if an array that a gradient needs was changed in
+    place since; no `.grad` is changed in that case.
     """
     uses, gradients, ready = _uses(root), {root: gradient}, [root]
+    found: dict[TensorBase, np.ndarray] | None = {} if hooked or wanted is not None else None
     while ready:
         node = ready.pop()
-        parents, backward, given = node._parents, node._backward, gradients.pop(node, None)
-        assert backward is not None
-        if not node._keep_graph:  # before the call, which may fail after it has overwritten what it kept
-            node._parents, node._backward = (), spent
+        given = gradients.pop(node, None)
+        parents, backward = _opened(node, retain)
+        if wanted is not None and node in wanted and given is not None and found is not None:
+            found[node] = given.copy()
         parts = (None,) * len(parents) if given is None else backward(given)
         if len(parts) != len(parents):
             raise GraphError(f"{node._operation} returned {len(parts)} gradients for {len(parents)} operands.")
         for parent, part in zip(parents, parts):  # noqa: B905 (the lengths were compared; strict=True is slower)
             if not parent._requires_grad:
                 continue
-            array = parent._data
             if part is not None and (
-                part.shape != array.shape or part.dtype is not array.dtype or type(part) is not np.ndarray
+                part.shape != parent._data.shape or part.dtype is not parent._data.dtype or type(part) is not np.ndarray
             ):
-                part = _fit(part, array)
+                part = _fit(part, parent._data)
             if parent._backward is None:
                 if part is not None:
-                    if parent._grad is not None:
-                        parent._grad += part
-                    else:  # later additions are in place, so an array that something else may hold is copied
-                        parent._grad = part if part is not given and part.base is None else part.copy()
+                    _add_to_leaf(parent, part, part is given, found)
                 continue
             if part is not None:
                 known = gradients.get(parent)
@@ -179,6 +404,40 @@ def run_backward(root: TensorBase, gradient: np.ndarray) -> None:
             uses[parent] -= 1
             if not uses[parent]:
                 ready.append(parent)
+    return {} if found is None else _collected(found, wanted)
+
+
+def _opened(node: TensorBase, retain: bool) -> tuple[tuple[Tensor, ...], Backward]:
+    """Return the operands and the function of a node, and free its part of the graph unless `retain` is True."""
+    parents, backward = node._parents if node._time == clock[0] else operands(node), node._backward
+    assert backward is not None
+    if retain:
+        return parents, _duplicate(backward, {})
+    if not node._keep_graph:  # before the call, which may fail after it has overwritten what it kept
+        node._parents, node._backward = (), spent
+    return parents, backward
+
+
+def _add_to_leaf(
+    leaf: TensorBase, part: np.ndarray, is_given: bool, found: dict[TensorBase, np.ndarray] | None
+) -> None:
+    """Add a part of the gradient of a leaf to `.grad`, or to `found` if there is one."""
+    if found is not None:
+        found[leaf] = np.asarray(found[leaf] + part) if leaf in found else part
+    elif leaf._grad is not None:
+        leaf._grad += part
+    else:  # later additions are in place, so an array that something else may hold is copied
+        leaf._grad = part.copy() if is_given or part.base is not None else part
+
+
+def _collected(found: dict[TensorBase, np.ndarray], wanted: set[TensorBase] | None) -> dict[TensorBase, np.ndarray]:
+    """Pass the gradients of leaves to their hooks. Add them to `.grad`, or return those in `wanted`."""
+    for leaf in found:
+        if leaf._backward is None:
+            found[leaf] = apply_hooks(getattr(leaf, "_hooks", {}), found[leaf])
+        if wanted is None:
+            leaf._grad = np.array(found[leaf]) if leaf._grad is None else np.asarray(leaf._grad + found[leaf])
+    return found if wanted is None else {tensor: found[tensor] for tensor in wanted if tensor in found}
 
 
 def _uses(root: TensorBase) -> dict[TensorBase, int]:
@@ -189,7 +448,11 @@ def _uses(root: TensorBase) -> dict[TensorBase, int]:
         node = found.pop()
         if node._backward is spent:
             spent(node._data)
-        for parent in node._parents:
+        parents = node._parents
+        if node._time != clock[0]:
+            parents = operands(node)
+            _require_unchanged(node)
+        for parent in parents:
             if parent._backward is None or not parent._requires_grad:
                 continue
             if parent in uses:
@@ -210,3 +473,23 @@ def _fit(gradient: np.ndarray, array: np.ndarray) -> np.ndarray:
         summed = gradient.sum(axis=(*range(extra), *repeated), keepdims=True, dtype=dtype)
         gradient = np.asarray(summed).reshape(array.shape)
     return np.asarray(gradient, dtype=array.dtype)
+
+
+def _duplicate(kept: Any, known: dict[int, Any]) -> Any:
+    """Return a copy of a `_backward` function with copies of the arrays it kept, which it may overwrite."""
+    if id(kept) in known:
+        return known[id(kept)]
+    if isinstance(kept, np.ndarray):
+        known[id(kept)] = kept.copy("K")
+    elif type(kept) in (tuple, list):
+        known[id(kept)] = type(kept)(_duplicate(part, known) for part in kept)
+    elif isinstance(kept, FunctionType) and kept.__closure__:
+        cells = tuple(CellType() for _ in kept.__closure__)
+        copy = FunctionType(kept.__code__, kept.__globals__, kept.__name__, kept.__defaults__, cells)
+        copy.__kwdefaults__ = kept.__kwdefaults__  # pyright: ignore[reportAttributeAccessIssue]
+        known[id(kept)] = copy
+        for new, old in zip(cells, kept.__closure__, strict=True):
+            new.cell_contents = _duplicate(old.cell_contents, known)
+    else:
+        return kept
+    return known[id(kept)]

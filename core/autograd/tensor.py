@@ -4,47 +4,96 @@
     loss = (w * w).sum()
     loss.backward()        # w.grad is now the array [2., 4.]
 
-The methods here list what can be computed with a Tensor; operations.py (elementwise, matmul), reductions.py and
-shaping.py compute it, each forward next to its gradient. `record` puts every result on the tape (tape.py).
-
-In-place changes (`w -= lr * w.grad`) are for tensors outside a graph: a change to an array that a recorded operation
-still needs for its gradient is not detected.
+A function and the method of that name are one thing: `core.exp(x)` is `x.exp()`. The class lists them; operations.py
+(elementwise, products), reductions.py, shaping.py and indexing.py compute them, each forward next to its gradient, and
+put every result on the tape (tape.py). A name that ends in "_" changes the tensor in place, see `tape.assign`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+import builtins
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import indexing, operations, reductions, shaping, tape
 from .base import TensorBase, to_array
-from .devices import Device, require_cpu
-from .dtypes import holds_numbers
-from .tape import NONE, Backward, is_grad_enabled, no_grad, recording
+from .devices import CPU, Device, require_cpu
+from .devices import device as _Device
+from .dtypes import NAMED, bfloat16, holds_numbers, is_floating
+from .tape import as_tensor, derive, in_place, is_grad_enabled, is_tensor, no_grad, observe, record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Tensor", "is_grad_enabled", "no_grad", "record", "tensor"]
+__all__ = ["Tensor", "as_tensor", "derive", "is_grad_enabled", "no_grad", "observe", "record", "tensor"]
 
 Number = bool | int | float
 Dim = int | tuple[int, ...] | None
+_TYPES = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long",
+          "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}  # fmt: skip
 _OPERANDS = (TensorBase, int, float)  # recognized at once; NumPy has to convert anything else
 
 
-def _binary(operator: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
-    """Make an operator return NotImplemented if the other operand holds no numbers.
+def _operator(function: Callable[..., Tensor], swapped: bool = False) -> Callable[[Any, Any], Tensor]:
+    """Make an operator of a function, which returns NotImplemented if the other operand holds no numbers.
 
     Python then tries the operator of the other operand. Without one, == is False and + raises TypeError.
     """
 
-    @functools.wraps(operator)
-    def checked(self: Tensor, other: Any) -> Tensor:
-        return operator(self, other) if isinstance(other, _OPERANDS) or holds_numbers(other) else NotImplemented
+    def operator(self: Any, other: Any) -> Any:
+        if not isinstance(other, _OPERANDS) and not holds_numbers(other):
+            return NotImplemented
+        return function(other, self) if swapped else function(self, other)
 
-    return checked
+    operator.__doc__ = function.__doc__
+    return operator
+
+
+def _is_dtype(name: str) -> bool:
+    """Return True if NumPy knows a dtype of this name."""
+    try:
+        return bool(np.dtype(name))
+    except TypeError:
+        return False
+
+
+def _cast(name: str) -> Callable[[Any], Tensor]:
+    def cast(self: Tensor) -> Tensor:
+        return self.to(NAMED[name])
+
+    cast.__name__, cast.__doc__ = name, f"Return `to({name})`."
+    return cast
+
+
+def _filled(name: str, fill: Callable[[np.ndarray], Any]) -> Callable[..., Tensor]:
+    def new(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        require_cpu(device)
+        array = np.empty(shaping.as_tuple(size), self.dtype if dtype is None else dtype)
+        fill(array)
+        return Tensor(array, requires_grad)
+
+    new.__name__, new.__doc__ = name, "Return a new tensor of the given shape, by default in the dtype of this one."
+    return new
+
+
+def _reshaped(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the method that makes the tensor a view of itself."""
+
+    def method(self: Tensor, *args: Any) -> Tensor:
+        out = function(self, *args)
+        if out._requires_grad:
+            tape.require_changeable(self)
+            return tape.relink(self, out)
+        self._data = out._data
+        return self
+
+    method.__name__, method.__doc__ = (
+        f"{function.__name__}_",
+        f"Make the tensor the view that `{function.__name__}` is.",
+    )
+    return method
 
 
 class Tensor(TensorBase):
@@ -57,325 +106,272 @@ class Tensor(TensorBase):
 
     __slots__ = ()
 
+    if TYPE_CHECKING:  # bound in core/creation.py and core/__init__.py: what they need is above
+        softmax: Callable[..., Tensor]
+        log_softmax: Callable[..., Tensor]
+        normal_: Callable[..., Tensor]
+        uniform_: Callable[..., Tensor]
+        bernoulli_: Callable[..., Tensor]
+        bernoulli: Callable[..., Tensor]
+        multinomial: Callable[..., Tensor]
+        random_: Callable[..., Tensor]
+        exponential_: Callable[..., Tensor]
+
     def detach(self) -> Tensor:
         """Return a tensor over the same memory, outside the graph."""
         return Tensor(self._data)
 
-    # --- arithmetic
+    def detach_(self) -> Tensor:
+        """Leave the graph, and return self."""
+        if not self.is_leaf:
+            tape.relink(self, Tensor(self._data))
+            self._backward, self._requires_grad = None, False
+        return self
 
-    @_binary
-    def __add__(self, other: Any) -> Tensor:
-        return operations.add(self, other)
+    # --- operators
 
-    @_binary
-    def __radd__(self, other: Any) -> Tensor:
-        return operations.add(other, self)
+    __add__, __radd__ = _operator(operations.add), _operator(operations.add, True)
+    __sub__, __rsub__ = _operator(operations.sub), _operator(operations.sub, True)
+    __mul__, __rmul__ = _operator(operations.mul), _operator(operations.mul, True)
+    __truediv__, __rtruediv__ = _operator(operations.div), _operator(operations.div, True)
+    __floordiv__, __rfloordiv__ = _operator(operations.floor_divide), _operator(operations.floor_divide, True)
+    __mod__, __rmod__ = _operator(operations.remainder), _operator(operations.remainder, True)
+    __pow__, __rpow__ = _operator(operations.pow), _operator(operations.pow, True)
+    __matmul__, __rmatmul__ = _operator(operations.matmul), _operator(operations.matmul, True)
+    __and__, __rand__ = _operator(operations.bitwise_and), _operator(operations.bitwise_and, True)
+    __or__, __ror__ = _operator(operations.bitwise_or), _operator(operations.bitwise_or, True)
+    __xor__, __rxor__ = _operator(operations.bitwise_xor), _operator(operations.bitwise_xor, True)
+    __lshift__, __rshift__ = _operator(operations.bitwise_left_shift), _operator(operations.bitwise_right_shift)
+    __neg__, __abs__, __invert__ = operations.neg, operations.abs, operations.invert
+    __eq__ = _operator(operations.eq)  # pyright: ignore[reportAssignmentType]
+    __ne__ = _operator(operations.ne)  # pyright: ignore[reportAssignmentType]
+    __lt__, __le__, __gt__, __ge__ = map(_operator, (operations.lt, operations.le, operations.gt, operations.ge))
+    __hash__ = object.__hash__  # equality is elementwise, so tensors can only be hashed by identity
 
-    @_binary
-    def __sub__(self, other: Any) -> Tensor:
-        return operations.subtract(self, other)
+    __iadd__, __isub__ = _operator(in_place(operations.add)), _operator(in_place(operations.sub))
+    __imul__, __itruediv__ = _operator(in_place(operations.mul)), _operator(in_place(operations.div))
+    __ifloordiv__, __imod__ = _operator(in_place(operations.floor_divide)), _operator(in_place(operations.remainder))
+    __ipow__ = _operator(in_place(operations.pow))
+    __iand__, __ior__ = _operator(in_place(operations.bitwise_and)), _operator(in_place(operations.bitwise_or))
+    __ixor__ = _operator(in_place(operations.bitwise_xor))
+    __ilshift__ = _operator(in_place(operations.bitwise_left_shift))
+    __irshift__ = _operator(in_place(operations.bitwise_right_shift))
 
-    @_binary
-    def __rsub__(self, other: Any) -> Tensor:
-        return operations.subtract(other, self)
+    __getitem__, __setitem__ = shaping.getitem, shaping.setitem
 
-    @_binary
-    def __mul__(self, other: Any) -> Tensor:
-        return operations.multiply(self, other)
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(shaping.unbind(self))
 
-    @_binary
-    def __rmul__(self, other: Any) -> Tensor:
-        return operations.multiply(other, self)
+    def __contains__(self, value: Any) -> bool:
+        return bool(operations.eq(self, value).any())
 
-    @_binary
-    def __truediv__(self, other: Any) -> Tensor:
-        return operations.divide(self, other)
+    # --- elementwise, and products
 
-    @_binary
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return operations.divide(other, self)
+    add, sub, subtract, mul = operations.add, operations.sub, operations.subtract, operations.mul
+    multiply, div, divide = operations.multiply, operations.div, operations.divide
+    true_divide, pow, neg, negative = operations.true_divide, operations.pow, operations.neg, operations.negative
+    abs, absolute, square, exp = operations.abs, operations.absolute, operations.square, operations.exp
+    exp2, expm1, log, log2 = operations.exp2, operations.expm1, operations.log, operations.log2
+    log10, log1p, sqrt, rsqrt = operations.log10, operations.log1p, operations.sqrt, operations.rsqrt
+    reciprocal, sin, cos, tan = operations.reciprocal, operations.sin, operations.cos, operations.tan
+    asin, acos, atan, sinh, cosh = operations.asin, operations.acos, operations.atan, operations.sinh, operations.cosh
+    tanh, asinh, acosh, atanh = operations.tanh, operations.asinh, operations.acosh, operations.atanh
+    erf, sigmoid, relu, floor = operations.erf, operations.sigmoid, operations.relu, operations.floor
+    ceil, trunc, frac, round = operations.ceil, operations.trunc, operations.frac, operations.round
+    sign, nan_to_num, clamp, clip = operations.sign, operations.nan_to_num, operations.clamp, operations.clip
+    clamp_min, clamp_max, masked_fill = operations.clamp_min, operations.clamp_max, operations.masked_fill
+    lerp, addcmul, addcdiv, addmm = operations.lerp, operations.addcmul, operations.addcdiv, operations.addmm
+    addmv, baddbmm, remainder, fmod = operations.addmv, operations.baddbmm, operations.remainder, operations.fmod
+    floor_divide, eq, ne, lt, le = operations.floor_divide, operations.eq, operations.ne, operations.lt, operations.le
+    gt, ge, logical_and, logical_or = operations.gt, operations.ge, operations.logical_and, operations.logical_or
+    logical_xor, logical_not, bitwise_and = operations.logical_xor, operations.logical_not, operations.bitwise_and
+    bitwise_or, bitwise_xor, bitwise_not = operations.bitwise_or, operations.bitwise_xor, operations.bitwise_not
+    maximum, minimum, atan2, isnan = operations.maximum, operations.minimum, operations.atan2, operations.isnan
+    isinf, isfinite, signbit, matmul = operations.isinf, operations.isfinite, operations.signbit, operations.matmul
+    mm, bmm, mv, dot, outer = operations.mm, operations.bmm, operations.mv, operations.dot, operations.outer
+    kron, cross = operations.kron, operations.cross
+    add_, sub_, mul_ = in_place(operations.add), in_place(operations.sub), in_place(operations.mul)
+    div_, pow_, neg_ = in_place(operations.div), in_place(operations.pow), in_place(operations.neg)
+    abs_, square_, exp_ = in_place(operations.abs), in_place(operations.square), in_place(operations.exp)
+    exp2_, expm1_, log_ = in_place(operations.exp2), in_place(operations.expm1), in_place(operations.log)
+    log2_, log10_, log1p_ = in_place(operations.log2), in_place(operations.log10), in_place(operations.log1p)
+    sqrt_, rsqrt_ = in_place(operations.sqrt), in_place(operations.rsqrt)
+    reciprocal_, sin_, cos_ = in_place(operations.reciprocal), in_place(operations.sin), in_place(operations.cos)
+    tan_, asin_, acos_ = in_place(operations.tan), in_place(operations.asin), in_place(operations.acos)
+    atan_, sinh_, cosh_ = in_place(operations.atan), in_place(operations.sinh), in_place(operations.cosh)
+    tanh_, asinh_, acosh_ = in_place(operations.tanh), in_place(operations.asinh), in_place(operations.acosh)
+    atanh_, erf_, sigmoid_ = in_place(operations.atanh), in_place(operations.erf), in_place(operations.sigmoid)
+    relu_, floor_, ceil_ = in_place(operations.relu), in_place(operations.floor), in_place(operations.ceil)
+    trunc_, frac_, round_ = in_place(operations.trunc), in_place(operations.frac), in_place(operations.round)
+    sign_, nan_to_num_ = in_place(operations.sign), in_place(operations.nan_to_num)
+    clamp_, clip_, clamp_min_ = in_place(operations.clamp), in_place(operations.clip), in_place(operations.clamp_min)
+    clamp_max_, masked_fill_ = in_place(operations.clamp_max), in_place(operations.masked_fill)
+    lerp_, addcmul_, addcdiv_ = in_place(operations.lerp), in_place(operations.addcmul), in_place(operations.addcdiv)
+    addmm_, addmv_, baddbmm_ = in_place(operations.addmm), in_place(operations.addmv), in_place(operations.baddbmm)
+    remainder_, fmod_ = in_place(operations.remainder), in_place(operations.fmod)
+    floor_divide_, eq_, ne_ = in_place(operations.floor_divide), in_place(operations.eq), in_place(operations.ne)
+    lt_, le_, gt_ = in_place(operations.lt), in_place(operations.le), in_place(operations.gt)
+    ge_, logical_and_ = in_place(operations.ge), in_place(operations.logical_and)
+    logical_or_, logical_xor_ = in_place(operations.logical_or), in_place(operations.logical_xor)
+    logical_not_, bitwise_and_ = in_place(operations.logical_not), in_place(operations.bitwise_and)
+    bitwise_or_, bitwise_xor_ = in_place(operations.bitwise_or), in_place(operations.bitwise_xor)
+    bitwise_not_ = in_place(operations.bitwise_not)
 
-    @_binary
-    def __pow__(self, other: Any) -> Tensor:
-        return operations.power(self, other)
+    # --- reductions, over dim (an int, a tuple, or None for all), kept as size 1 if keepdim
 
-    @_binary
-    def __rpow__(self, other: Any) -> Tensor:
-        return operations.power(other, self)
+    sum, mean, var, std, max = reductions.sum, reductions.mean, reductions.var, reductions.std, reductions.max
+    min, amax, amin, aminmax = reductions.min, reductions.amax, reductions.amin, reductions.aminmax
+    argmax, argmin, all, any = reductions.argmax, reductions.argmin, reductions.all, reductions.any
+    count_nonzero, prod, cumsum = reductions.count_nonzero, reductions.prod, reductions.cumsum
+    cumprod, logsumexp, norm = reductions.cumprod, reductions.logsumexp, reductions.norm
+    trace = reductions.trace
 
-    @_binary
-    def __matmul__(self, other: Any) -> Tensor:
-        return operations.matmul(self, other)
+    # --- by index, and order
 
-    @_binary
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return operations.matmul(other, self)
-
-    def __neg__(self) -> Tensor:
-        return operations.negative(self)
-
-    def __invert__(self) -> Tensor:
-        return operations.invert(self)
-
-    @_binary
-    def __and__(self, other: Any) -> Tensor:
-        return operations.without_gradient(np.bitwise_and, self, other)
-
-    @_binary
-    def __or__(self, other: Any) -> Tensor:
-        return operations.without_gradient(np.bitwise_or, self, other)
-
-    # --- comparisons: tensors of bool, without gradient
-
-    @_binary
-    def __eq__(self, other: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return operations.without_gradient(np.equal, self, other)
-
-    @_binary
-    def __ne__(self, other: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return operations.without_gradient(np.not_equal, self, other)
-
-    # Equality is elementwise, so tensors can only be hashed by identity.
-    __hash__ = object.__hash__
-
-    @_binary
-    def __lt__(self, other: Any) -> Tensor:
-        return operations.without_gradient(np.less, self, other)
-
-    @_binary
-    def __le__(self, other: Any) -> Tensor:
-        return operations.without_gradient(np.less_equal, self, other)
-
-    @_binary
-    def __gt__(self, other: Any) -> Tensor:
-        return operations.without_gradient(np.greater, self, other)
-
-    @_binary
-    def __ge__(self, other: Any) -> Tensor:
-        return operations.without_gradient(np.greater_equal, self, other)
-
-    # --- in place: the array changes, and so does every view of it
-
-    @_binary
-    def __iadd__(self, other: Any) -> Tensor:
-        return operations.in_place(np.add, self, other)
-
-    @_binary
-    def __isub__(self, other: Any) -> Tensor:
-        return operations.in_place(np.subtract, self, other)
-
-    @_binary
-    def __imul__(self, other: Any) -> Tensor:
-        return operations.in_place(np.multiply, self, other)
-
-    @_binary
-    def __itruediv__(self, other: Any) -> Tensor:
-        return operations.in_place(np.true_divide, self, other)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        operations.require_outside_graph(self, value)
-        self._data[shaping.array_index(index)] = np.asarray(value)
-        observe("setitem", self, (self,))
-
-    # --- elementwise
-
-    def abs(self) -> Tensor:
-        """Return the absolute value of each element. The gradient at 0 is 0."""
-        return operations.absolute(self)
-
-    def __abs__(self) -> Tensor:
-        return operations.absolute(self)
-
-    def exp(self) -> Tensor:
-        """Return e to the power of each element."""
-        return operations.exp(self)
-
-    def log(self) -> Tensor:
-        """Return the natural logarithm of each element: -inf at 0, NaN below."""
-        return operations.log(self)
-
-    def sqrt(self) -> Tensor:
-        """Return the square root of each element: NaN below 0."""
-        return operations.sqrt(self)
-
-    def tanh(self) -> Tensor:
-        """Return the hyperbolic tangent of each element."""
-        return operations.tanh(self)
-
-    def sigmoid(self) -> Tensor:
-        """Return 1 / (1 + exp(-x)) for each element x."""
-        return operations.sigmoid(self)
-
-    def relu(self) -> Tensor:
-        """Return max(x, 0) for each element x."""
-        return operations.relu(self)
-
-    def clamp(self, min: Number | None = None, max: Number | None = None) -> Tensor:
-        """Return the elements limited to [min, max]. The gradient outside the limits is 0."""
-        return operations.clamp(self, min, max)
-
-    def masked_fill(self, mask: Any, value: Number) -> Tensor:
-        """Return the elements with value wherever mask is True. mask: bool, broadcastable to this shape."""
-        return operations.masked_fill(self, mask, value)
-
-    # --- reductions: over dim (an int, a tuple, or None for all), kept as size 1 if keepdim
-
-    def sum(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Return the sum over dim."""
-        return reductions.sum(self, dim, keepdim)
-
-    def mean(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Return the mean over dim."""
-        return reductions.mean(self, dim, keepdim)
-
-    def var(self, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-        """Return the variance over dim, with divisor n - correction (0: population, 1: sample)."""
-        return reductions.var(self, dim, correction, keepdim)
-
-    def std(self, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-        """Return the square root of `var`."""
-        return reductions.std(self, dim, correction, keepdim)
-
-    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Return the largest element, or with dim the tuple (values, indices) along it; see reductions.max."""
-        return reductions.max(self, dim, keepdim)
-
-    def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """Return the smallest element, or with dim the tuple (values, indices) along it; see reductions.max."""
-        return reductions.min(self, dim, keepdim)
-
-    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """Return the int64 index of the first largest element along dim, or in the flattened tensor."""
-        return reductions.position(self, np.argmax, dim, keepdim)
-
-    def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """Return the int64 index of the first smallest element along dim, or in the flattened tensor."""
-        return reductions.position(self, np.argmin, dim, keepdim)
-
-    def all(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Return True if every element is nonzero."""
-        return derive("all", self._data.all(axis=dim, keepdims=keepdim), (self,))
-
-    def any(self, dim: Dim = None, keepdim: bool = False) -> Tensor:
-        """Return True if any element is nonzero."""
-        return derive("any", self._data.any(axis=dim, keepdims=keepdim), (self,))
+    scatter, scatter_add, index_add = indexing.scatter, indexing.scatter_add, indexing.index_add
+    index_copy, index_fill, index_put = indexing.index_copy, indexing.index_fill, indexing.index_put
+    gather, take_along_dim, index_select = indexing.gather, indexing.take_along_dim, indexing.index_select
+    masked_select, take, argsort, sort = indexing.masked_select, indexing.take, indexing.argsort, indexing.sort
+    topk, kthvalue, median, mode = indexing.topk, indexing.kthvalue, indexing.median, indexing.mode
+    unique, unique_consecutive, bincount = indexing.unique, indexing.unique_consecutive, indexing.bincount
+    histc, nonzero, argwhere, isclose = indexing.histc, indexing.nonzero, indexing.argwhere, indexing.isclose
+    allclose, equal, isin = indexing.allclose, indexing.equal, indexing.isin
+    scatter_, scatter_add_ = in_place(indexing.scatter), in_place(indexing.scatter_add)
+    index_add_, index_copy_ = in_place(indexing.index_add), in_place(indexing.index_copy)
+    index_fill_, index_put_ = in_place(indexing.index_fill), in_place(indexing.index_put)
 
     # --- shape: views of the same memory wherever NumPy can make one
+
+    tril, triu, reshape, view, flatten = shaping.tril, shaping.triu, shaping.reshape, shaping.view, shaping.flatten
+    permute, transpose, squeeze, unsqueeze = shaping.permute, shaping.transpose, shaping.squeeze, shaping.unsqueeze
+    expand, narrow, select, unbind = shaping.expand, shaping.narrow, shaping.select, shaping.unbind
+    split, chunk, diagonal, diag, flip = shaping.split, shaping.chunk, shaping.diagonal, shaping.diag, shaping.flip
+    roll, tile, repeat, repeat_interleave = shaping.roll, shaping.tile, shaping.repeat, shaping.repeat_interleave
+    movedim, broadcast_to, swapaxes = shaping.movedim, shaping.broadcast_to, shaping.swapaxes
+    swapdims, t, unflatten, ravel = shaping.swapdims, shaping.t, shaping.unflatten, shaping.ravel
+    tril_, triu_ = in_place(shaping.tril), in_place(shaping.triu)
+    squeeze_, unsqueeze_ = _reshaped(shaping.squeeze), _reshaped(shaping.unsqueeze)
+    transpose_, t_ = _reshaped(shaping.transpose), _reshaped(shaping.t)
 
     @property
     def T(self) -> Tensor:
         """A view with all axes in reverse order."""
-        return shaping.permute(self, tuple(range(self.ndim))[::-1])
+        return shaping.permute(self, *range(self.ndim)[::-1])
 
-    def __getitem__(self, index: Any) -> Tensor:
-        return shaping.getitem(self, index)
+    @property
+    def mT(self) -> Tensor:
+        """A view with the last two axes swapped."""
+        return shaping.transpose(self, -2, -1)
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[position] for position in range(len(self)))
+    H = mT  # there are no complex gradients here
 
-    def reshape(self, *shape: int | tuple[int, ...]) -> Tensor:
-        """Return the elements in another shape, in row-major order. One size may be -1."""
-        return shaping.reshape(self, shaping.as_tuple(shape))
+    def view_as(self, other: Tensor) -> Tensor:
+        """Return a view in the shape of other."""
+        return shaping.view(self, other.shape)
 
-    def view(self, *shape: int | tuple[int, ...]) -> Tensor:
-        """Return a reshaped view of the same memory. Raises ShapeError if that needs a copy."""
-        return shaping.view(self, shaping.as_tuple(shape))
+    def reshape_as(self, other: Tensor) -> Tensor:
+        """Return the elements in the shape of other."""
+        return shaping.reshape(self, other.shape)
 
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Return a tensor with the axes from start_dim to end_dim (inclusive) merged into one."""
-        return shaping.flatten(self, start_dim, end_dim)
+    def expand_as(self, other: Tensor) -> Tensor:
+        """Return a view repeated to the shape of other."""
+        return shaping.expand(self, other.shape)
 
-    def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Return a view with two axes swapped."""
-        return shaping.transpose(self, dim0, dim1)
+    # --- values
 
-    def permute(self, *dims: int | tuple[int, ...]) -> Tensor:
-        """Return a view with the axes in the order given by dims."""
-        return shaping.permute(self, shaping.as_tuple(dims))
+    def fill_(self, value: Any) -> Tensor:
+        """Set every element to value, in place."""
+        return self.copy_(value)
 
-    def squeeze(self, dim: Dim = None) -> Tensor:
-        """Return a view without the axes of size 1. With dim, only those in dim are removed."""
-        return shaping.squeeze(self, dim)
+    def zero_(self) -> Tensor:
+        """Set every element to 0, in place."""
+        return self.copy_(0)
 
-    def unsqueeze(self, dim: int) -> Tensor:
-        """Return a view with a new axis of size 1 at dim."""
-        return shaping.unsqueeze(self, dim)
+    def copy_(self, src: Any, non_blocking: bool = False) -> Tensor:
+        """Set the elements to those of src, which may broadcast and have another dtype, in place."""
+        tape.require_changeable(self)
+        self[...] = src
+        return self
 
-    def expand(self, *shape: int | tuple[int, ...]) -> Tensor:
-        """Return a read-only view, repeated along new axes and axes of size 1. -1 keeps a size."""
-        return shaping.expand(self, shaping.as_tuple(shape))
+    def tolist(self) -> Any:
+        """Return the elements as Python numbers in nested lists, or the only one of a tensor without axes."""
+        return self._data.tolist()
 
-    # --- copies and dtypes
-
-    def clone(self) -> Tensor:
+    def clone(self, *, memory_format: Any = None) -> Tensor:
         """Return a copy. Gradients flow through it."""
         return record("clone", self._data.copy(), (self,), lambda g: (g,))
 
-    def contiguous(self) -> Tensor:
+    def contiguous(self, memory_format: Any = None) -> Tensor:
         """Return self if the memory is in row-major order, otherwise a row-major copy."""
         return self if self._data.flags.c_contiguous else self.clone()
 
-    def to(self, dtype: npt.DTypeLike) -> Tensor:
-        """Return self if it has this dtype, otherwise a copy cast to it. Gradients flow between float dtypes."""
-        if self.dtype == dtype:
-            return self
+    def is_contiguous(self) -> bool:
+        """Return True if the memory is in row-major order."""
+        return self._data.flags.c_contiguous
+
+    new_zeros, new_empty = _filled("new_zeros", lambda a: a.fill(0)), _filled("new_empty", lambda a: a.fill(0))
+    new_ones = _filled("new_ones", lambda a: a.fill(1))
+
+    def new_full(self, size: Any, fill_value: Any, **options: Any) -> Tensor:
+        """Return a new tensor of the given shape with one value, by default in the dtype of this one."""
+        return self.new_zeros(size, **options).fill_(fill_value)
+
+    def new_tensor(self, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        """Return a new tensor with a copy of data, by default in the dtype of this one."""
+        require_cpu(device)
+        return tensor(data, self.dtype if dtype is None else dtype, device, requires_grad)
+
+    # --- dtype and device
+
+    half, double, long, int = _cast("half"), _cast("double"), _cast("long"), _cast("int")
+    short, bool, byte, float = _cast("short"), _cast("bool"), _cast("uint8"), _cast("float")
+
+    def bfloat16(self) -> Tensor:
+        """Return `to(bfloat16)`."""
+        return self.to(bfloat16())
+
+    def to(
+        self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: Any = None, copy: Any = False
+    ) -> Tensor:
+        """Return self if it has this dtype, otherwise a copy cast to it. Gradients flow between float dtypes.
+
+        args: a dtype, a device ("cpu"), both, or a Tensor whose dtype to take. copy: return a copy in any case.
+        """
+        for given in args:
+            if is_tensor(given):
+                dtype = given.dtype
+            elif isinstance(given, _Device) or (isinstance(given, str) and not _is_dtype(given)):
+                device = given
+            elif given is not None and not isinstance(given, builtins.bool):
+                dtype = given
+        require_cpu(device)
+        if dtype is None or self.dtype == dtype:
+            return self.clone() if copy else self
         cast = self._data.astype(dtype)
-        is_floating = cast.dtype.kind in "fV"
-        return record("to", cast, (self,), lambda g: (g,)) if is_floating else derive("to", cast, (self,))
+        return record("to", cast, (self,), lambda g: (g,)) if is_floating(cast.dtype) else derive("to", cast, (self,))
 
-    def double(self) -> Tensor:
-        """Return `to(float64)`."""
-        return self.to(np.float64)
+    def type_as(self, other: Tensor) -> Tensor:
+        """Return `to(other.dtype)`."""
+        return self.to(other.dtype)
 
-    def long(self) -> Tensor:
-        """Return `to(int64)`."""
-        return self.to(np.int64)
+    def type(self, dtype: Any = None) -> Any:
+        """Return the tensor cast to dtype, or without it the name of its type, as in "torch.FloatTensor"."""
+        if dtype is None:
+            return f"torch.{_TYPES[self.dtype.name]}Tensor"
+        named = {f"torch.{kind}Tensor": name for name, kind in _TYPES.items()}
+        return self.to(np.dtype(named.get(dtype, dtype) if isinstance(dtype, str) else dtype))
 
-    def float(self) -> Tensor:
-        """Return `to(float32)`."""
-        return self.to(np.float32)
+    def cpu(self) -> Tensor:
+        """Return self: everything is on the CPU."""
+        return self
 
+    def cuda(self, device: Any = None, **options: Any) -> Tensor:
+        """Raise ArgumentError: there is no other device than the CPU."""
+        require_cpu("cuda")
+        raise AssertionError
 
-def record(
-    operation: str, data: Any, parents: tuple[Tensor, ...], backward: Backward, arguments: Mapping[str, Any] = NONE
-) -> Tensor:
-    """Return the result of an operation as a Tensor, on the tape if recording is on and a parent requires a gradient.
-
-    operation: the name that doctor() and summary() use. data: an array or NumPy scalar. backward: see tape.py.
-    arguments: what else determines the result, for an observer.
-    """
-    out = Tensor.__new__(Tensor)
-    out._data = data if type(data) is np.ndarray else np.asarray(data)
-    out._grad = None
-    recorded = recording.get()
-    if recorded is True:
-        for parent in parents:
-            if parent._requires_grad:
-                out._requires_grad, out._operation, out._parents, out._backward = True, operation, parents, backward
-                return out
-    out._requires_grad, out._operation, out._parents, out._backward = False, "", (), None
-    if recorded is not True and recorded is not False:
-        recorded(operation, out, parents, arguments)
-    return out
-
-
-def derive(operation: str, data: Any, parents: tuple[Tensor, ...], arguments: Mapping[str, Any] = NONE) -> Tensor:
-    """Return the result of an operation that has no gradient, such as a comparison. Otherwise like `record`."""
-    out = Tensor(np.asarray(data))
-    observe(operation, out, parents, arguments)
-    return out
-
-
-def observe(operation: str, out: Tensor, operands: tuple[Tensor, ...], arguments: Mapping[str, Any] = NONE) -> None:
-    """Tell the observer, if there is one, about an operation that is not recorded."""
-    recorded = recording.get()
-    if recorded is not True and recorded is not False:
-        recorded(operation, out, operands, arguments)
-
-
-def as_tensor(data: Any) -> Tensor:
-    """Return data if it is a Tensor, otherwise `Tensor(data)`."""
-    return data if isinstance(data, Tensor) else Tensor(data)
+    device = CPU
+    is_cuda = False
 
 
 def tensor(data: Any, dtype: npt.DTypeLike | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
@@ -384,6 +380,4 @@ def tensor(data: Any, dtype: npt.DTypeLike | None = None, device: Device = None,
     return Tensor(np.array(to_array(data), dtype=dtype), requires_grad)
 
 
-# At the end because the dependency is mutual: the methods above call these modules, which build their results with
-# Tensor and record.
-from . import operations, reductions, shaping  # noqa: E402
+tape.Tensor = Tensor  # the results of operations

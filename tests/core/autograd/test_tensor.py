@@ -371,14 +371,15 @@ def test_the_classic_update_works_under_no_grad() -> None:
 
 def test_in_place_changes_never_lose_a_gradient_a_shape_or_a_fraction() -> None:
     total = Tensor([0.0])
-    with pytest.raises(GraphError, match="tensors that are part of a recorded graph cannot be changed in place"):
-        total += leaf(1)
+    total += leaf(1)
+    assert total.requires_grad
+    total = Tensor([0.0])
     with pytest.raises(ShapeError, match=r"add in place cannot broadcast shape \(2,\) to \(1,\)"):
         total += np.ones(2)
     count = Tensor([1])
-    with pytest.raises(ArgumentError, match=r"divide in place cannot keep floats in int64. Call .float\(\)"):
+    with pytest.raises(ArgumentError, match=r"divide in place cannot keep float32 in int64. Call .to\(float32\)"):
         count /= 2
-    with pytest.raises(ArgumentError, match="add in place cannot keep floats in int64"):
+    with pytest.raises(ArgumentError, match="add in place cannot keep float32 in int64"):
         count += 0.5
 
 
