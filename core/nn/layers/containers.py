@@ -23,10 +23,35 @@ class MemberIndexError(ModuleError, IndexError):
     """An index that is out of range for a container."""
 
 
-class _Numbered(Module):
-    """A container whose members are registered as "0", "1", and so on."""
+class _Container(Module):
+    """A module whose members are of one kind: modules, or parameters."""
 
     _kind: Kind = "_modules"
+
+    def __len__(self) -> int:
+        return len(self._members())
+
+    def clear(self) -> None:
+        """Remove all members."""
+        self._members().clear()
+
+    def __repr__(self) -> str:
+        if self._kind == "_modules":
+            return super().__repr__()
+        sizes = [(name, p, "x".join(map(str, p.shape))) for name, p in self._members().items()]
+        lines = [(f"  ({name}): ", f"Parameter containing: [{p.dtype} of size {size}]") for name, p, size in sizes]
+        return self._described(lines)
+
+    def _members(self) -> dict[str, Any]:
+        return vars(self)[self._kind]
+
+    def _as_member(self, member: Any) -> Any:
+        """Return what is registered for a member: a Parameter for a Tensor."""
+        return Parameter(member) if isinstance(member, Tensor) and not isinstance(member, Parameter) else member
+
+
+class _Numbered(_Container):
+    """A container whose members are registered as "0", "1", and so on."""
 
     def __init__(self, members: Iterable[Any] | None = None) -> None:
         super().__init__()
@@ -66,9 +91,6 @@ class _Numbered(Module):
     def __iadd__(self, members: Iterable[Any]) -> Self:
         return self.extend(members)
 
-    def __len__(self) -> int:
-        return len(self._members())
-
     def __iter__(self) -> Iterator[Any]:
         return iter(self._members().values())
 
@@ -85,15 +107,12 @@ class _Numbered(Module):
                 f"{type(self).__name__} does not support assignment to a slice, as in PyTorch. Assign the members one "
                 f"by one, or build a new {type(self).__name__}."
             )
-        setattr(self, self._names(index)[0], value)
+        setattr(self, self._names(index)[0], self._as_member(value))
 
     def __delitem__(self, index: int | slice) -> None:
         """Delete the members at `index` and renumber the ones after them."""
         gone = self._names(index)
         self._refill([member for name, member in self._members().items() if name not in gone])
-
-    def _members(self) -> dict[str, Any]:
-        return vars(self)[self._kind]
 
     def _names(self, index: int | slice) -> list[str]:
         """Return the names of the members at `index`. A negative index counts from the end."""
@@ -120,10 +139,6 @@ class _Numbered(Module):
                 f"would replace it. Build a new one: {kind}(*members)."
             )
         return named
-
-    def _as_member(self, member: Any) -> Any:
-        """Return what is registered for a member."""
-        return member
 
 
 class Sequential(_Numbered):
@@ -199,69 +214,58 @@ class ModuleList(_Numbered):
         return self._described(children)
 
 
-class _Named(Module):
+class _Named(_Container):
     """A container whose members are registered under keys, in the order they were added."""
-
-    _kind: Kind = "_modules"
 
     def __init__(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
         super().__init__()
         self.update({} if members is None else members)
 
     def __getitem__(self, key: str) -> Any:
-        members = vars(self)[self._kind]
-        if key not in members:
+        if key not in self._members():
             word = self._kind[1:-1]
-            raise UnknownKeyError(f"{type(self).__name__} has no {word} {key!r}.{did_you_mean(key, members)}")
-        return members[key]
+            raise UnknownKeyError(f"{type(self).__name__} has no {word} {key!r}.{did_you_mean(key, self._members())}")
+        return self._members()[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._register(self._kind, {key: self._as_member(value)})
 
     def __delitem__(self, key: str) -> None:
-        if key in self:
-            del vars(self)[self._kind][key]
-        else:
-            self[key]  # raises the error
+        self.pop(key)
 
     def __contains__(self, key: object) -> bool:
-        return key in vars(self)[self._kind]
-
-    def __len__(self) -> int:
-        return len(vars(self)[self._kind])
+        return key in self._members()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(vars(self)[self._kind])
+        return iter(self._members())
 
     def __reversed__(self) -> Iterator[str]:
-        return reversed(vars(self)[self._kind])
+        return reversed(self._members())
 
     # As in a dict.
     keys, values, items = MutableMapping.keys, MutableMapping.values, MutableMapping.items
-    pop, get = MutableMapping.pop, MutableMapping.get
+    get = MutableMapping.get
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the member with this key, after adding the default if there is none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str) -> Any:
+        """Remove and return the member with this key. Raises UnknownKeyError if there is none."""
+        member = self[key]
+        del self._members()[key]
+        return member
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove and return the last (key, member)."""
+        return self._members().popitem()
 
     def update(self, members: Any) -> None:
         """Add members, replacing those with the same keys. members: a mapping, or pairs of key and member."""
         pairs = members.items() if isinstance(members, Mapping | _Named) else members
         self._register(self._kind, {key: self._as_member(member) for key, member in pairs})
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the member with this key, adding the default if there is none."""
-        if key not in self:
-            self[key] = default
-        return self[key]
-
-    def popitem(self) -> tuple[str, Any]:
-        """Remove and return the last (key, member)."""
-        return vars(self)[self._kind].popitem()
-
-    def clear(self) -> None:
-        """Remove all members."""
-        vars(self)[self._kind].clear()
-
-    def _as_member(self, member: Any) -> Any:
-        """Return what is registered for a member."""
-        return member
 
 
 class ModuleDict(_Named):
@@ -273,18 +277,9 @@ class ParameterList(_Numbered):
 
     _kind: Kind = "_parameters"
 
-    def __setitem__(self, index: int, value: Any) -> None:
-        super().__setitem__(index, _as_parameter(value))
-
-    def _as_member(self, member: Any) -> Any:
-        return _as_parameter(member)
-
-    def __repr__(self) -> str:
-        return self._described(_lines(enumerate(self)))
-
 
 class ParameterDict(_Named):
-    """A dict of Parameters. A Tensor that is added becomes a Parameter of the same memory. Takes nothing else.
+    """A dict of Parameters. A Tensor that is added becomes a Parameter of the same memory. It holds nothing else.
 
     As in torch, the parameters of a plain dict are added in the order of their sorted keys.
     """
@@ -307,25 +302,6 @@ class ParameterDict(_Named):
     def __or__(self, other: Any) -> ParameterDict:
         return self.copy().__ior__(other)
 
-    def __ror__(self, other: Any) -> ParameterDict:
-        return other.copy().__ior__(self)
-
     def __ior__(self, other: Any) -> Self:
         self.update(other)
         return self
-
-    def _as_member(self, member: Any) -> Any:
-        return _as_parameter(member)
-
-    def __repr__(self) -> str:
-        return self._described(_lines(self.items()))
-
-
-def _lines(parameters: Iterable[tuple[Any, Any]]) -> list[tuple[str, str]]:
-    """Return the lines of torch's repr for parameters with their names."""
-    sizes = [(name, p, "x".join(map(str, p.shape))) for name, p in parameters]
-    return [(f"  ({name}): ", f"Parameter containing: [{p.dtype} of size {size}]") for name, p, size in sizes]
-
-
-def _as_parameter(value: Any) -> Any:
-    return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value

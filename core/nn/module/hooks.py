@@ -20,17 +20,36 @@ from ...commit.steps import Step, run
 from ...errors import ArgumentError, GraphError
 from .traversal import Traversal
 
+Function = Callable[..., Any]
+Values = tuple[Any, ...]
+
 
 class Hook(NamedTuple):
     """A registered function, and how it is called."""
 
-    function: Callable[..., Any]
+    function: Function
     with_kwargs: bool = False
     always_call: bool = False
 
     def __call__(self, *args: Any) -> Any:
         """Call the function."""
         return self.function(*args)
+
+    def before(self, module: Any, args: Values, kwargs: Any) -> tuple[Values, Any]:
+        """Return the arguments for forward, changed or not."""
+        changed = self(module, args, kwargs) if self.with_kwargs else self(module, args)
+        if changed is None:
+            return args, kwargs
+        if not self.with_kwargs:
+            return changed if isinstance(changed, tuple) else (changed,), kwargs
+        if isinstance(changed, tuple) and len(changed) == 2:
+            return changed
+        raise ArgumentError(f"a pre-hook with_kwargs returns None or new (args, kwargs), not {type(changed).__name__}.")
+
+    def after(self, module: Any, args: Values, kwargs: Any, output: Any) -> Any:
+        """Return the output of forward, changed or not."""
+        changed = self(module, args, kwargs, output) if self.with_kwargs else self(module, args, output)
+        return output if changed is None else changed
 
 
 class HookHandle:
@@ -51,9 +70,9 @@ class HookHandle:
 
 
 class Hooked(Traversal):
-    """A Traversal with hooks. `forward` is that of the module."""
+    """A Traversal with hooks. `forward` is that of the module. prepend: call a hook before those registered so far."""
 
-    forward: Callable[..., Any]
+    forward: Function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return `forward(*args, **kwargs)`, running the hooks before and after it."""
@@ -62,36 +81,33 @@ class Hooked(Traversal):
         waiting, output = dict(self._forward_hooks), None
         try:
             for hook in tuple(self._forward_pre_hooks.values()):
-                args, kwargs = _prepared(self, hook, args, kwargs)
-            border = _Border(self) if self._backward_hooks or self._backward_pre_hooks else None
-            args = args if border is None else border.enter(args)
+                args, kwargs = hook.before(self, args, kwargs)
+            border = _Border(self, args) if self._backward_hooks or self._backward_pre_hooks else None
+            args = args if border is None else border.args
             output = self.forward(*args, **kwargs)
             for key, hook in tuple(self._forward_hooks.items()):
                 waiting.pop(key, None)
-                changed = hook(self, args, kwargs, output) if hook.with_kwargs else hook(self, args, output)
-                output = output if changed is None else changed
+                output = hook.after(self, args, kwargs, output)
         except Exception:
-            _call_despite_error(self, waiting.values(), args, kwargs, output)
+            for hook in waiting.values():
+                try:
+                    output = hook.after(self, args, kwargs, output) if hook.always_call else output
+                except Exception as error:
+                    warnings.warn(f"a hook with always_call=True raised {error!r} after an error.", stacklevel=2)
             raise
         return output if border is None else border.leave(output)
 
     def register_forward_pre_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self, hook: Function, *, prepend: bool = False, with_kwargs: bool = False
     ) -> HookHandle:
         """Call hook(module, args) before each forward. A result other than None replaces the arguments.
 
-        prepend: call it before the hooks that are registered now. with_kwargs: call hook(module, args, kwargs), which
-        returns None or new (args, kwargs).
+        with_kwargs: call hook(module, args, kwargs), which returns None or new (args, kwargs).
         """
         return _add(self._forward_pre_hooks, Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
-        self,
-        hook: Callable[..., Any],
-        with_kwargs: bool = False,
-        *,
-        prepend: bool = False,
-        always_call: bool = False,
+        self, hook: Function, with_kwargs: bool = False, *, prepend: bool = False, always_call: bool = False
     ) -> HookHandle:
         """Call hook(module, args, output) after each forward. A result other than None replaces the output.
 
@@ -99,7 +115,7 @@ class Hooked(Traversal):
         """
         return _add(self._forward_hooks, Hook(hook, with_kwargs, always_call), prepend)
 
-    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_full_backward_hook(self, hook: Function, prepend: bool = False) -> HookHandle:
         """Call hook(module, grad_input, grad_output) when the gradients of the positional arguments are known.
 
         grad_input, grad_output: a tuple with a Tensor for each argument and output, or None. A tuple that is returned
@@ -109,40 +125,35 @@ class Hooked(Traversal):
 
     register_backward_hook = register_full_backward_hook  # torch's old name
 
-    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> HookHandle:
+    def register_full_backward_pre_hook(self, hook: Function, prepend: bool = False) -> HookHandle:
         """Call hook(module, grad_output) before the backward pass of the module. A tuple replaces grad_output."""
         return _add(self._backward_pre_hooks, Hook(hook), prepend)
 
-    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_state_dict_pre_hook(self, hook: Function) -> HookHandle:
         """Call hook(module, prefix, keep_vars) before `state_dict()` reads the module."""
         return _add(self._state_dict_pre_hooks, Hook(hook))
 
-    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_state_dict_post_hook(self, hook: Function) -> HookHandle:
         """Call hook(module, state_dict, prefix, local_metadata) after `state_dict()`, to change it in place."""
         return _add(self._state_dict_hooks, Hook(hook))
 
     _register_state_dict_hook = register_state_dict_post_hook
 
-    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
-        """Call hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs).
+    def register_load_state_dict_pre_hook(self, hook: Function) -> HookHandle:
+        """Call hook(module, ...) before the module is loaded, with the arguments of `_load_from_state_dict`."""
+        return _add(self._load_state_dict_pre_hooks, Hook(hook, with_kwargs=True))
 
-        It is called before the module is loaded, and may change the state that it gets. Nothing stays changed in the
-        model if the load fails.
-        """
-        return self._register_load_state_dict_pre_hook(hook, with_module=True)
-
-    def _register_load_state_dict_pre_hook(self, hook: Callable[..., Any], with_module: bool = False) -> HookHandle:
+    def _register_load_state_dict_pre_hook(self, hook: Function, with_module: bool = False) -> HookHandle:
         return _add(self._load_state_dict_pre_hooks, Hook(hook, with_module))
 
-    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+    def register_load_state_dict_post_hook(self, hook: Function) -> HookHandle:
         """Call hook(module, incompatible_keys) after a load of the module. It may change the lists of keys in place."""
         return _add(self._load_state_dict_post_hooks, Hook(hook))
 
 
 def _add(hooks: dict[int, Hook], hook: Hook, prepend: bool = False) -> HookHandle:
     key = _free_key(hooks)
-    new = {key: hook, **hooks} if prepend else {**hooks, key: hook}
-    run([(hooks.clear,), (hooks.update, new)])
+    run([(hooks.clear,), (hooks.update, {key: hook, **hooks} if prepend else {**hooks, key: hook})])
     return HookHandle(hooks, key)
 
 
@@ -154,7 +165,7 @@ def _free_key(hooks: dict[int, Any]) -> int:
 
 
 def steps_to_hook(
-    hooks: Iterable[tuple[Any, Callable[..., Any], bool]], pre_hooks: Iterable[tuple[Any, Callable[..., Any]]] = ()
+    hooks: Iterable[tuple[Any, Function, bool]], pre_hooks: Iterable[tuple[Any, Function]] = ()
 ) -> tuple[list[Step], list[Step]]:
     """Return the steps that register hooks, and those that remove them. See commit/block.py.
 
@@ -167,50 +178,15 @@ def steps_to_hook(
     return begin, [(registered.pop, key, None) for registered, key, _ in keyed]
 
 
-# --- calls
-
-
-def _prepared(module: Any, hook: Hook, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the arguments as a hook before forward changes them."""
-    changed = hook(module, args, kwargs) if hook.with_kwargs else hook(module, args)
-    if changed is None:
-        return args, kwargs
-    if not hook.with_kwargs:
-        return (changed if isinstance(changed, tuple) else (changed,)), kwargs
-    if not (isinstance(changed, tuple) and len(changed) == 2):
-        raise ArgumentError(
-            f"a forward pre-hook with_kwargs returns None or new (args, kwargs), not {type(changed).__name__}."
-        )
-    return changed
-
-
-def _call_despite_error(module: Any, hooks: Iterable[Hook], args: Any, kwargs: Any, output: Any) -> None:
-    for hook in hooks:
-        if hook.always_call:
-            try:
-                changed = hook(module, args, kwargs, output) if hook.with_kwargs else hook(module, args, output)
-                output = output if changed is None else changed
-            except Exception as error:
-                warnings.warn(f"a forward hook with always_call=True raised {error!r} after an error.", stacklevel=3)
-
-
 class _Border:
-    """The inputs and outputs of one call, whose gradients the backward hooks of the module see."""
+    """The inputs and outputs of one call, whose gradients the backward hooks of the module see. args: for forward."""
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
-        self._hooks, self._pre_hooks = (
-            tuple(module._backward_hooks.values()),
-            tuple(module._backward_pre_hooks.values()),
-        )
-        self._grad_output: tuple[Any, ...] | None = None  # during a backward pass
-
-    def enter(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments for forward."""
-        inside, self._are_watched = _watched(args, self._at_inputs)
+    def __init__(self, module: Any, args: Values) -> None:
+        self._module, self._grad_output = module, None  # grad_output: during a backward pass
+        self._hooks, self._pre_hooks = [[*h.values()] for h in (module._backward_hooks, module._backward_pre_hooks)]
         # As in torch, an input that no gradient reaches gets zeros, and an output None.
         self._zeros = tuple(Tensor(np.zeros_like(x._data)) if isinstance(x, Tensor) else None for x in args)
-        return inside
+        self.args, self._are_watched = _watched(args, self._at_inputs)
 
     def leave(self, output: Any) -> Any:
         """Return the output for the caller."""
@@ -218,7 +194,7 @@ class _Border:
             return _watched(output, self._at_outputs)[0]
         return _watched((output,), self._at_outputs)[0][0]
 
-    def _at_outputs(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _at_outputs(self, gradients: Values) -> Values:
         for hook in self._pre_hooks:
             gradients = _replaced(hook(self._module, gradients), gradients)
         self._grad_output = gradients
@@ -226,7 +202,7 @@ class _Border:
             self._at_inputs((None,) * len(self._zeros))
         return gradients
 
-    def _at_inputs(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _at_inputs(self, gradients: Values) -> Values:
         if self._grad_output is None:  # the gradient did not come through the outputs
             return gradients
         if self._are_watched:
@@ -237,7 +213,7 @@ class _Border:
         return gradients
 
 
-def _replaced(changed: Any, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+def _replaced(changed: Any, gradients: Values) -> Values:
     """Return what a backward hook returned, or the gradients that it was given if that is None."""
     if changed is None:
         return gradients
@@ -246,9 +222,7 @@ def _replaced(changed: Any, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(changed)
 
 
-def _watched(
-    values: tuple[Any, ...], hook: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-) -> tuple[tuple[Any, ...], bool]:
+def _watched(values: Values, hook: Callable[[Values], Values]) -> tuple[Values, bool]:
     """Return the values, and whether any requires a gradient: then `hook` gets and returns all gradients at once.
 
     Each of these tensors passes through two operations. The first has all of them as operands, so that its gradient
@@ -263,8 +237,7 @@ def _watched(
         given = tuple(Tensor(found[at]) if at in found else None for at in range(len(values)))
         found.clear()
         changed = hook(given)
-        # Views: the hook may hold the arrays.
-        return [None if changed[at] is None else to_array(changed[at])[...] for at in places]
+        return [None if changed[at] is None else to_array(changed[at])[...] for at in places]  # the hook may hold them
 
     joint = record("hooked", np.zeros((), np.float32), tuple(values[at] for at in places), all_known)
 

@@ -96,26 +96,11 @@ def plan_load(
     without_prefix: returns the code that an error suggests for loading the state without a prefix of its names.
     Raises StateDictError listing every problem, or if nothing matches.
     """
-    plan = new_plan(targets, state, strict, cast, source, place, without_prefix)
+    plan = LoadPlan(targets, strict, cast, source, place, without_prefix)
     plan._match(state)
     plan.finish(state)
     plan._separate_from_model()
     return plan
-
-
-def new_plan(
-    targets: Targets,
-    state: Mapping[str, Any],
-    strict: bool,
-    cast: bool,
-    source: str = "the state",
-    place: str = "the state",
-    without_prefix: Callable[[str], str] = hints.load_without_prefix,
-) -> LoadPlan:
-    """Return a plan without values, as for `plan_load`."""
-    if not isinstance(state, Mapping):
-        raise ArgumentError(f"a state is a dict of arrays by name, not {type(state).__name__}.")
-    return LoadPlan(targets, strict, cast, source, place, without_prefix)
 
 
 class LoadPlan:
@@ -126,9 +111,9 @@ class LoadPlan:
         targets: Targets,
         strict: bool,
         cast: bool,
-        source: str,
-        place: str,
-        without_prefix: Callable[[str], str],
+        source: str = "the state",
+        place: str = "the state",
+        without_prefix: Callable[[str], str] = hints.load_without_prefix,
     ) -> None:
         self.missing_keys: list[str] = []
         self.unexpected_keys: list[str] = []
@@ -159,6 +144,7 @@ class LoadPlan:
     # --- one name at a time
 
     def _match(self, state: Mapping[str, Any]) -> None:
+        require_mapping(state)
         known = self.targets.known
         absent = [name for name in self.take(known, state) if name not in self.targets.may_be_absent]
         missing = {*self.missing_keys, *(self._without_tied(absent) if self.targets.tied_once else absent)}
@@ -305,6 +291,12 @@ class LoadPlan:
         lines = [f"{name!s:{width}}  {self._problems[name][0]}" for name in ordered]
         advice = dict.fromkeys(self._problems[name][1] for name in ordered)
         raise StateDictError(self.targets.kind, lines, "\n".join(advice), self._source)
+
+
+def require_mapping(state: Any) -> None:
+    """Raise ArgumentError if a state is no dict."""
+    if not isinstance(state, Mapping):
+        raise ArgumentError(f"a state is a dict of arrays by name, not {type(state).__name__}.")
 
 
 def separated(values: dict[str, Any], targets: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -111,14 +111,6 @@ class Registry:
     _modules: MutableMapping[str, Any]
     _non_persistent_buffers_set: set[str]
     _containers: set[str]
-    _forward_hooks: dict[int, Any]
-    _forward_pre_hooks: dict[int, Any]
-    _backward_hooks: dict[int, Any]
-    _backward_pre_hooks: dict[int, Any]
-    _state_dict_hooks: dict[int, Any]
-    _state_dict_pre_hooks: dict[int, Any]
-    _load_state_dict_pre_hooks: dict[int, Any]
-    _load_state_dict_post_hooks: dict[int, Any]
     _holders: int  # the number of names under which modules hold this one
     _replaced: dict[str, list[weakref.ref[Parameter]]]  # name -> the parameters that it used to hold
     # Names of parameters and buffers that a state may leave out: they then keep their values.

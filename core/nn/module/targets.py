@@ -21,7 +21,7 @@ from ...commit.block import Setting
 from ...commit.commit import Commit
 from ...commit.steps import Step, run
 from ...errors import ArgumentError, StateDictError
-from .loading import LoadPlan, LoadResult, Targets, new_plan, plan_load, separated
+from .loading import LoadPlan, LoadResult, Targets, plan_load, require_mapping, separated
 
 if TYPE_CHECKING:
     from .module import Module
@@ -141,7 +141,8 @@ def _steps_to_assign(model: Module, arrays: Mapping[str, np.ndarray]) -> list[St
 
 def _load_by_modules(model: Module, state: Mapping[str, Any], strict: bool, cast: bool, assign: bool) -> LoadResult:
     """Load a state module by module, each with its hooks, and judge the result at the end."""
-    plan = new_plan(Targets(type(model).__name__, {}, assign=assign), state, strict, cast)
+    require_mapping(state)
+    plan = LoadPlan(Targets(type(model).__name__, {}, assign=assign), strict, cast)
     messages: list[str] = []
     mine = [tensor._data for tensor in model._tensors()]
     with Setting(_plan, lambda _: plan):
