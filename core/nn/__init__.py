@@ -4,7 +4,6 @@ from . import functional, init, utils
 from .layers import activations, losses, spatial
 from .layers.activations import *  # noqa: F403
 from .layers.attention import MultiHeadAttention, MultiheadAttention
-from .layers.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .layers.dropout import Dropout
 from .layers.embedding import Embedding, EmbeddingBag
 from .layers.linear import Bilinear, Identity, Linear
@@ -21,6 +20,7 @@ from .layers.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from .module.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .module.module import Module
 from .module.parameter import Buffer, Parameter
 

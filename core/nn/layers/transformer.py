@@ -15,10 +15,10 @@ from ...errors import ArgumentError
 from .. import functional as F
 from .. import init
 from ..functional.attention import Mask
+from ..module.containers import ModuleList
 from ..module.module import Module
 from .activations import GELU
 from .attention import MultiHeadAttention, MultiheadAttention
-from .containers import ModuleList
 from .dropout import Dropout
 from .linear import Linear
 from .normalization import LayerNorm

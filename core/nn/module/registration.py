@@ -155,7 +155,10 @@ class Registry:
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = self._kind_of(name)
-        if isinstance(value, Parameter) or kind == "_parameters":
+        computed = self._computed(name)
+        if computed is not None:
+            computed.right_inverse(value)
+        elif isinstance(value, Parameter) or kind == "_parameters":
             if type(self).register_parameter is not Registry.register_parameter:
                 if kind != "_parameters" and name in vars(self):
                     delattr(self, name)
@@ -179,6 +182,9 @@ class Registry:
         kind = self._kind_of(name)
         if kind is not None:
             return vars(self)[kind][name]
+        computed = self._computed(name)
+        if computed is not None:
+            return computed()
         if name in _OWN:
             raise RegistrationError(
                 f"{type(self).__name__} has not run Module.__init__(). Call super().__init__() at the start of "
@@ -216,6 +222,12 @@ class Registry:
         """Return the plain attributes by name, without registered members and the bookkeeping of this class."""
         own = (*KINDS, "_holders", "_replaced")
         return {name: value for name, value in vars(self).items() if name not in own and self._kind_of(name) is None}
+
+    def _computed(self, name: str) -> Any:
+        """Return the ParametrizationList of a parametrized tensor, see utils/parametrize.py, or None."""
+        lists = vars(self).get("_modules", {}).get("parametrizations")
+        found = None if lists is None else vars(lists)["_modules"].get(name)
+        return found if hasattr(type(found), "computes") else None
 
     def _kind_of(self, name: str) -> Kind | None:
         return next((kind for kind in KINDS if name in vars(self).get(kind, ())), None)

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from ...autograd.tensor import Tensor
 from ...errors import ArgumentError, ModuleError, RegistrationError, did_you_mean
-from ..module.module import Module
-from ..module.parameter import Parameter
-from ..module.registration import Kind, NameRefusedError, UnknownMemberError
+from .module import Module
+from .parameter import Parameter
+from .registration import Kind, NameRefusedError, UnknownMemberError
 
 
 class UnknownKeyError(UnknownMemberError, KeyError):
