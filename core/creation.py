@@ -77,6 +77,10 @@ linspace = _creator(lambda dtype, start, end, steps: np.linspace(start, end, ste
 logspace = _creator(
     lambda dtype, start, end, steps, base=10.0: np.logspace(start, end, steps, base=base).astype(dtype or default())
 )
+full_like = _creator(lambda dtype, input, fill: np.full(input.shape, fill, dtype or input.dtype))
+randint_like = _creator(
+    lambda dtype, input, *of, **named: randint(*of, input.shape, dtype=dtype or input.dtype, **named)
+)
 randperm = _creator(
     lambda dtype, n, generator=None: (generator or default_generator()).permutation(n).astype(dtype or np.int64)
 )
@@ -87,11 +91,6 @@ def full(dtype: Any, size: Any, fill_value: Any) -> Any:
     """Return a tensor of one value, in its dtype: int64, bool, or for a float the default dtype."""
     value = to_array(_number(fill_value))
     return np.full(as_tuple((size,)), value, dtype or value.dtype)
-
-
-def full_like(input: Any, fill_value: Any, *, dtype: Any = None, **named: Any) -> Tensor:
-    """Return a tensor of one value."""
-    return full(input.shape, fill_value, dtype=dtype or input.dtype, **named)
 
 
 @_creator
@@ -127,12 +126,6 @@ def randint(dtype: Any, low: int = 0, high: Any = None, size: Any = None, *, gen
     if not low < high:
         raise ArgumentError(f"randint draws from [low, high), which is empty for low={low} and high={high}.")
     return np.asarray((generator or default_generator()).integers(low, high, as_tuple((size,))), dtype)
-
-
-def randint_like(input: Any, low: int, high: int | None = None, *, dtype: Any = None, **named: Any) -> Tensor:
-    """Return integers of [low, high), or with randint_like(input, high) of [0, high), as another tensor."""
-    low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, input.shape, dtype=dtype or input.dtype, **named)
 
 
 @_creator
