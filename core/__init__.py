@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import autograd, creation, hardware, nn, optim, random, utils
+from . import autograd, creation, errors, hardware, nn, optim, random, utils
 from .autograd import enable_grad, indexing, inference_mode, operations, reductions, set_grad_enabled, shaping
 from .autograd.devices import device
 from .autograd.dtypes import NAMED, get_default_dtype, set_default_dtype
@@ -22,15 +22,7 @@ from .autograd.reductions import *  # noqa: F403
 from .autograd.shaping import *  # noqa: F403
 from .autograd.tensor import Tensor, is_grad_enabled, no_grad, tensor
 from .creation import *  # noqa: F403
-from .errors import (
-    ArgumentError,
-    GraphError,
-    ModuleError,
-    OptimizerError,
-    RegistrationError,
-    ShapeError,
-    StateDictError,
-)
+from .errors import *  # noqa: F403
 from .inspection.capture import capture
 from .inspection.doctor import doctor
 from .nn import *  # noqa: F403 (so that `from statezoo import core as nn` has it all)
@@ -40,49 +32,13 @@ from .nn.module import parameter
 from .random import default_generator, get_rng_state, initial_seed, manual_seed, set_rng_state
 
 __all__ = [
-    "ArgumentError",
-    "Generator",
-    "GraphError",
-    "ModuleError",
-    "OptimizerError",
-    "RegistrationError",
-    "ShapeError",
-    "StateDictError",
-    "Tensor",
-    "autograd",
-    "capture",
-    "default_generator",
-    "device",
-    "doctor",
-    "enable_grad",
-    "get_default_dtype",
-    "get_rng_state",
-    "inference_mode",
-    "initial_seed",
-    "is_grad_enabled",
-    "is_tensor",
-    "load",
-    "log_softmax",
-    "manual_seed",
-    "nn",
-    "no_grad",
-    "numel",
-    "optim",
-    "random",
-    "save",
-    "set_default_dtype",
-    "set_grad_enabled",
-    "set_rng_state",
-    "softmax",
-    "tensor",
-    "utils",
-]
-__all__ += nn.__all__
-__all__ += indexing.__all__
-__all__ += operations.__all__
-__all__ += reductions.__all__
-__all__ += shaping.__all__
-__all__ += creation.__all__
+    "Generator", "Tensor", "autograd", "capture", "default_generator", "device", "doctor", "enable_grad",
+    "get_default_dtype", "get_rng_state", "inference_mode", "initial_seed", "is_grad_enabled", "is_tensor", "load",
+    "log_softmax", "manual_seed", "nn", "no_grad", "numel", "optim", "random", "save", "set_default_dtype",
+    "set_grad_enabled", "set_rng_state", "softmax", "tensor", "utils",
+    *errors.__all__, *nn.__all__,
+    *indexing.__all__, *operations.__all__, *reductions.__all__, *shaping.__all__, *creation.__all__,
+]  # fmt: skip
 
 
 def is_tensor(obj: Any) -> bool:

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 
+__all__ = [
+    "ArgumentError", "GraphError", "ModuleError", "OptimizerError", "RegistrationError", "ShapeError", "StateDictError",
+]  # fmt: skip
+
 
 class ModuleError(Exception):
     """The base class of all errors about tensors, modules, losses and optimizers."""

@@ -2,12 +2,14 @@
 
 from contextlib import nullcontext
 
-from .function import Function
+from .function import Function, grad
 from .tape import enable_grad, inference_mode, no_grad, set_grad_enabled
 from .tensor import Tensor
 
-__all__ = ["Function", "Variable", "enable_grad", "inference_mode", "no_grad", "set_detect_anomaly", "set_grad_enabled"]
-
+__all__ = [
+    "Function", "Variable", "enable_grad", "grad", "inference_mode", "no_grad", "set_detect_anomaly",
+    "set_grad_enabled",
+]  # fmt: skip
 Variable = Tensor  # the old name
 
 

@@ -1,4 +1,4 @@
-"""Function: an operation whose gradient a user writes, as torch.autograd.Function."""
+"""Function, an operation whose gradient a user writes, and grad, gradients without `.grad`, as in torch.autograd."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays.silence import silently
+from ..errors import ArgumentError, GraphError
 from .dtypes import is_floating
-from .tape import no_grad
-from .tensor import Tensor, as_tensor, derive, record
+from .tape import as_tensor, derive, enable_grad, no_grad, record, run_backward
+from .tensor import Tensor
 
 
 def _missing(*_: Any, **__: Any) -> Any:
@@ -72,3 +74,30 @@ def _recorded(cls: type[Function], context: Context, args: Any, outputs: tuple[A
         return [None if part is None else as_tensor(part)._data.copy() for part in parts]
 
     return record(cls.__name__, out._data, parents, backward)
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """Return the gradient of (the sum of) outputs for each of inputs, and change no `.grad`.
+
+    inputs: leaves or results. grad_outputs: the weights of the outputs' elements. allow_unused: None for an input that
+    the outputs do not depend on, instead of GraphError. create_graph=True is an ArgumentError: see `Function`.
+    """
+    if create_graph:
+        raise ArgumentError("create_graph needs derivatives of gradients, which are not recorded here. Leave it out.")
+    outputs, inputs, weights = ((x,) if isinstance(x, Tensor) else x for x in (outputs, inputs, grad_outputs))
+    with enable_grad():
+        parts = [
+            out if w is None else out * w for out, w in zip(outputs, weights or [None] * len(outputs), strict=True)
+        ]
+        root: Any = sum(part if part.ndim == 0 else part.sum() for part in parts)
+    if any(out.numel() != 1 and weights is None for out in outputs) or not root.requires_grad:
+        raise GraphError("grad() needs outputs that require a gradient: single numbers, or with grad_outputs.")
+    found = silently(run_backward, root, np.ones((), root.dtype), bool(retain_graph), set(inputs))
+    if not allow_unused and len(found) < len(set(inputs)):
+        raise GraphError(
+            "an input of grad() has no influence on the outputs. Pass allow_unused=True to get None for it."
+        )
+    return tuple(Tensor(found[one]) if one in found else None for one in inputs)

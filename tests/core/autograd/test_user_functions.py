@@ -160,3 +160,31 @@ def test_an_observer_goes_on_in_all_modes():
 def test_anomaly_detection_is_accepted(torch: Any):
     with torch.autograd.set_detect_anomaly(False):
         assert torch.autograd.Variable(torch.ones(1)).requires_grad is False
+
+
+def test_grad_returns_gradients_of_leaves_and_results_and_changes_no_grad(torch: Any):
+    x, w = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    y = w * x
+    loss = (y * y).sum()
+    by_x, by_y, by_loss = torch.autograd.grad(loss, [x, y, loss], retain_graph=True)
+    assert (by_x.tolist(), by_y.tolist(), by_loss.item()) == ([18, 36], [6, 12], 1)
+    assert x.grad is None is w.grad
+    (by_w,) = torch.autograd.grad(y, w, torch.tensor([1.0, 10.0]), retain_graph=True)
+    assert by_w.item() == 21
+    (of_both,) = torch.autograd.grad([loss, y.sum()], w)
+    assert of_both.item() == 30 + 3
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(loss, x)
+    loss = (x * x).sum()
+    assert torch.autograd.grad(loss, [w, x], allow_unused=True)[0] is None
+
+
+def test_grad_says_what_it_cannot_do():
+    x, y = core.ones(2, requires_grad=True), core.ones(1, requires_grad=True)
+    with pytest.raises(core.ArgumentError, match="create_graph needs derivatives of gradients"):
+        core.autograd.grad((x * x).sum(), x, create_graph=True)
+    for outputs in (x * x, core.ones(1)):
+        with pytest.raises(core.GraphError, match="needs outputs that require a gradient: single numbers"):
+            core.autograd.grad(outputs, x)
+    with pytest.raises(core.GraphError, match="has no influence on the outputs"):
+        core.autograd.grad((x * x).sum(), [x, y])
