@@ -55,18 +55,17 @@ class FunctionModule(Module, Generic[Options]):
         return ", ".join(f"{value}" if name == "lambd" else f"{name}={value!r}" for name, value in shown.items())
 
 
+# fmt: off
 @overload
-def module_of(
-    function: Callable[Concatenate[Any, Options], Tensor], operands: Literal[1] = 1
-) -> type[FunctionModule[Options]]: ...
+def module_of(function: Callable[Concatenate[Any, Options], Tensor],
+              operands: Literal[1] = 1) -> type[FunctionModule[Options]]: ...
 @overload
-def module_of(
-    function: Callable[Concatenate[Any, Any, Options], Tensor], operands: Literal[2]
-) -> type[FunctionModule[Options]]: ...
+def module_of(function: Callable[Concatenate[Any, Any, Options], Tensor],
+              operands: Literal[2]) -> type[FunctionModule[Options]]: ...
 @overload
-def module_of(
-    function: Callable[Concatenate[Any, Any, Any, Options], Tensor], operands: Literal[3]
-) -> type[FunctionModule[Options]]: ...
+def module_of(function: Callable[Concatenate[Any, Any, Any, Options], Tensor],
+              operands: Literal[3]) -> type[FunctionModule[Options]]: ...
+# fmt: on
 def module_of(function: Callable[..., Tensor], operands: int = 1) -> Any:
     """Return the base class of the module of a function. Its arguments are those of the function after the operands."""
     given = list(inspect.signature(function).parameters.values())[operands:]

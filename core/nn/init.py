@@ -59,14 +59,8 @@ def normal_(tensor: Filled, mean: float = 0.0, std: float = 1.0, generator: Gene
     return _fill(tensor, lambda: (generator or default_generator()).normal(mean, std, tensor.shape))
 
 
-def trunc_normal_(
-    tensor: Filled,
-    mean: float = 0.0,
-    std: float = 1.0,
-    a: float = -2.0,
-    b: float = 2.0,
-    generator: Generator | None = None,
-) -> Filled:
+def trunc_normal_(tensor: Filled, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
+                  generator: Generator | None = None) -> Filled:  # fmt: skip
     """Fill tensor with draws from the normal distribution under the condition that they lie in [a, b]."""
     if not a <= b or std <= 0:
         raise ArgumentError(f"trunc_normal_ needs a <= b and a positive std, not a={a}, b={b} and std={std}.")
@@ -105,13 +99,8 @@ def xavier_normal_(tensor: Filled, gain: float = 1.0, generator: Generator | Non
     return normal_(tensor, 0.0, gain * math.sqrt(2 / _at_least_one(sum(_fans(tensor)))), generator)
 
 
-def kaiming_uniform_(
-    tensor: Filled,
-    a: float = 0,
-    mode: Mode = "fan_in",
-    nonlinearity: str = "leaky_relu",
-    generator: Generator | None = None,
-) -> Filled:
+def kaiming_uniform_(tensor: Filled, a: float = 0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu",
+                     generator: Generator | None = None) -> Filled:  # fmt: skip
     """Fill tensor from U(-b, b) with b = gain * sqrt(3 / fan), where gain is `calculate_gain(nonlinearity, a)`.
 
     Source: He et al. 2015, arXiv:1502.01852, eq. 15 (the same variance, spread evenly).
@@ -120,13 +109,8 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound, generator)
 
 
-def kaiming_normal_(
-    tensor: Filled,
-    a: float = 0,
-    mode: Mode = "fan_in",
-    nonlinearity: str = "leaky_relu",
-    generator: Generator | None = None,
-) -> Filled:
+def kaiming_normal_(tensor: Filled, a: float = 0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu",
+                    generator: Generator | None = None) -> Filled:  # fmt: skip
     """Fill tensor from N(0, s) with s = gain / sqrt(fan), where gain is `calculate_gain(nonlinearity, a)`.
 
     Source: He et al. 2015, arXiv:1502.01852, eq. 15.
@@ -136,8 +120,7 @@ def kaiming_normal_(
 
 def eye_(tensor: Filled) -> Filled:
     """Fill a matrix with the identity: 1 on the diagonal, 0 elsewhere."""
-    if tensor.ndim != 2:
-        raise ShapeError(f"eye_ fills a matrix, not shape {tuple(tensor.shape)}.")
+    _require_matrix("eye_", tensor)
     return _fill(tensor, lambda: np.eye(tensor.shape[0], tensor.shape[1]))
 
 
@@ -179,16 +162,17 @@ def sparse_(tensor: Filled, sparsity: float, std: float = 0.01, generator: Gener
 
     Source: Martens 2010, "Deep learning via Hessian-free optimization", section 5.
     """
+    _require_matrix("sparse_", tensor)
+    draws, zeros = generator or default_generator(), math.ceil(sparsity * tensor.shape[0])
+    return _fill(
+        tensor,
+        lambda: np.where(draws.random(tensor.shape).argsort(axis=0) < zeros, 0, draws.normal(0, std, tensor.shape)),
+    )
+
+
+def _require_matrix(name: str, tensor: Any) -> None:
     if tensor.ndim != 2:
-        raise ShapeError(f"sparse_ fills a matrix, not shape {tuple(tensor.shape)}.")
-
-    def values() -> np.ndarray:
-        draws = generator or default_generator()
-        drawn = draws.normal(0, std, tensor.shape)
-        order = draws.random(tensor.shape).argsort(axis=0)
-        return np.where(order < math.ceil(sparsity * tensor.shape[0]), 0, drawn)
-
-    return _fill(tensor, values)
+        raise ShapeError(f"{name} fills a matrix, not shape {tuple(tensor.shape)}.")
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:

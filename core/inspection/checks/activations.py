@@ -25,9 +25,9 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     for node in run.nodes:
         if id(node.out) not in run.of_model or node.out.ndim < 2 or node.out.numel() == 0:
             continue
-        if node.operation == "relu":
+        if node.operation in ("relu", "relu6"):
             yield from _dead(run, node)
-        elif node.operation in ("sigmoid", "tanh") and id(node.out) not in outputs:
+        elif node.operation in ("sigmoid", "hardsigmoid", "tanh") and id(node.out) not in outputs:
             yield from _saturated(run, node)
 
 
@@ -35,12 +35,11 @@ def _dead(run: ObservedRun, node: Node) -> Iterator[Finding]:
     units = node.out._data.reshape(-1, node.out.shape[-1])  # (examples, units)
     dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN counts as neither; the loss shows its origin
     if len(units) >= _EXAMPLES and dead > _MOST * units.shape[1]:
-        place = run.origin(node.operands[0])
+        place, inputs = run.origin(node.operands[0]), f"{units.shape[1]} inputs of {node.operation}"
         yield Finding(
             "dead units",
-            place or "relu",
-            f"{dead} of the {units.shape[1]} inputs of relu are never above 0 in {len(units)} examples: they get no "
-            "gradient",
+            place or node.operation,
+            f"{dead} of the {inputs} are never above 0 in {len(units)} examples: they get no gradient",
             f"{in_code(place or '')}.reset_parameters(), with a smaller learning rate if the model was being trained",
         )
 

@@ -17,6 +17,7 @@ from . import values
 
 # The limit: 1.5 times ln(classes), plus half a nat for small batches.
 _FACTOR, _MARGIN = 1.5, 0.5
+_LOGARITHM = 1e-3  # above this, a number is no logarithm of a probability, whatever the rounding
 
 
 def check(given: CheckArguments) -> Iterator[Finding]:
@@ -30,6 +31,10 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     for node in run.nodes:
         if node.operation in ("cross_entropy", "binary_cross_entropy_with_logits"):
             yield from _of_probabilities(run, node)
+        elif node.operation in ("nll_loss", "kl_div") and (node.operands[0]._data > _LOGARITHM).any():
+            place = run.origin(node.operands[0]) or "the output"
+            seen = f"{node.operation} expects logarithms of probabilities, at most 0, but gets positive numbers"
+            yield Finding("loss", place, seen, "return F.log_softmax(x, dim=1); or use cross_entropy on the logits")
         if node.operation == "cross_entropy":
             yield from _initial(given, run, node)
 

@@ -145,9 +145,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return record("prelu", narrowed(a * slope, x), (x, w), backward)
 
 
-def rrelu(
-    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
-) -> Tensor:
+def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+          inplace: bool = False) -> Tensor:  # fmt: skip
     """Return x where x > 0, otherwise a * x; a is drawn from U(lower, upper) in training, else their mean.
 
     Source: Xu et al. 2015, arXiv:1505.00853, section 2.4.

@@ -30,14 +30,9 @@ _SCALE, _ALPHA = 1.0507009873554804934193349852946, 1.67326324235437728481704299
 _OF_INTEGERS = ("hardtanh", "relu6", "threshold")  # which only compare; the others need floats
 
 
-def _curve(
-    name: str,
-    input: Tensor,
-    inplace: bool,
-    value: Callable[[np.ndarray], Any],
-    gradient: Callable[[np.ndarray, np.ndarray, Any], Any],
-    options: Options = NONE,
-) -> Tensor:
+# fmt: off
+def _curve(name: str, input: Tensor, inplace: bool, value: Callable[[np.ndarray], Any],
+           gradient: Callable[[np.ndarray, np.ndarray, Any], Any], options: Options = NONE) -> Tensor:
     """Return the activation of input as one operation. options: what determines it besides the input."""
     a = as_tensor(input)
     if a.dtype.kind == "b" or (a.dtype.kind in "iu" and name not in _OF_INTEGERS):
@@ -69,7 +64,6 @@ def _slope_of_mish(x: np.ndarray) -> np.ndarray:
 
 
 # A table: the activations one below the other, each with its signature, its formula and its two functions.
-# fmt: off
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """Return max(x, 0); NaN stays NaN. The gradient at 0 and NaN is 0."""
     return given(operations.relu(as_tensor(input)), input, inplace)
@@ -88,7 +82,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return _elu("elu", input, inplace, 1.0, alpha, 1.0, {"alpha": alpha})
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """Return x where x > 0, otherwise alpha * (exp(x / alpha) - 1). Source: Barron 2017, arXiv:1704.07483, eq. 2."""
-    return _elu("celu", input, inplace, 1.0, alpha, 1 / _nonzero(alpha), {"alpha": alpha})
+    return _elu("celu", input, inplace, 1.0, alpha, 1 / alpha, {"alpha": alpha})
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """Return elu(x, 1.6733) * 1.0507. Source: Klambauer et al. 2017, arXiv:1706.02515, eq. 2 and 14."""
     return _elu("selu", input, inplace, _SCALE, _ALPHA, 1.0)
@@ -128,7 +122,9 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
                   lambda g, x, y: np.where(np.abs(x) <= lambd, 0, g), {"lambd": lambd})
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """Return x moved towards 0 by lambd, 0 if it is nearer than that. Raises ArgumentError if lambd is negative."""
-    return _curve("softshrink", input, False, lambda x: x - np.clip(x, -_at_least_zero(lambd), lambd),
+    if lambd < 0:
+        raise ArgumentError(f"softshrink: lambd must be at least 0, not {lambd}.")
+    return _curve("softshrink", input, False, lambda x: x - np.clip(x, -lambd, lambd),
                   lambda g, x, y: np.where(np.abs(x) <= lambd, 0, g), {"lambd": lambd})
 def tanhshrink(input: Tensor) -> Tensor:
     """Return x - tanh(x). Integers become float32."""
@@ -147,24 +143,19 @@ def _elu(
     name: str, input: Tensor, inplace: bool, scale: float, alpha: float, rate: float, options: Options = NONE
 ) -> Tensor:
     """Return scale * x where x > 0, otherwise scale * alpha * (exp(rate * x) - 1)."""
-
-    def value(x: np.ndarray) -> np.ndarray:
-        return np.where(x <= 0, np.expm1(x * rate) * (alpha * scale), x * scale)
-
-    def gradient(g: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.where(x <= 0, g * (np.exp(x * rate) * (alpha * scale * rate)), g * scale)
-
-    return _curve(name, input, inplace, value, gradient, options)
+    return _curve(
+        name, input, inplace, lambda x: np.where(x <= 0, np.expm1(x * rate) * (alpha * scale), x * scale),
+        lambda g, x, y: np.where(x <= 0, g * (np.exp(x * rate) * (alpha * scale * rate)), g * scale), options,
+    )  # fmt: skip
 
 
 def _limited(name: str, input: Tensor, inplace: bool, low: float, high: float, options: Options = NONE) -> Tensor:
     if low > high:
         raise ArgumentError(f"{name}: min_val {low} is greater than max_val {high}. Exchange them.")
-
-    def value(x: np.ndarray) -> np.ndarray:
-        return np.clip(x, x.dtype.type(low), x.dtype.type(high))
-
-    return _curve(name, input, inplace, value, lambda g, x, y: np.where((x <= low) | (x >= high), 0, g), options)
+    return _curve(
+        name, input, inplace, lambda x: np.clip(x, x.dtype.type(low), x.dtype.type(high)),
+        lambda g, x, y: np.where((x <= low) | (x >= high), 0, g), options,
+    )  # fmt: skip
 
 
 def _floats(input: Tensor) -> Tensor:
@@ -172,22 +163,6 @@ def _floats(input: Tensor) -> Tensor:
     return a.float() if a.dtype.kind in "iu" else a
 
 
-def _nonzero(alpha: float) -> float:
-    if alpha == 0:
-        raise ArgumentError("celu: alpha cannot be 0.")
-    return alpha
-
-
-def _at_least_zero(lambd: float) -> float:
-    if not lambd >= 0:
-        raise ArgumentError(f"softshrink: lambd must be at least 0, not {lambd}.")
-    return lambd
-
-
-relu_ = functools.partial(relu, inplace=True)
-leaky_relu_ = functools.partial(leaky_relu, inplace=True)
-elu_ = functools.partial(elu, inplace=True)
-celu_ = functools.partial(celu, inplace=True)
-selu_ = functools.partial(selu, inplace=True)
-hardtanh_ = functools.partial(hardtanh, inplace=True)
-threshold_ = functools.partial(threshold, inplace=True)
+relu_, leaky_relu_, elu_, celu_, selu_, hardtanh_, threshold_ = (
+    functools.partial(each, inplace=True) for each in (relu, leaky_relu, elu, celu, selu, hardtanh, threshold)
+)

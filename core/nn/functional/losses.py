@@ -37,8 +37,7 @@ def mse_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old =
              weight: Any = None) -> Tensor:
     """Return weight * (input - target) ** 2, reduced; "mean" divides by the sum of the weights.
 
-    input, target: float, of the same shape.  weight: of that shape, or None for 1.  Raises ShapeError naming the shapes
-    and the fix if they differ.
+    input, target, weight: float, of the same shape; else a ShapeError names the fix.
     """
     x, y, reduction = as_tensor(input), as_tensor(target), chosen(size_average, reduce, reduction)
     if weight is not None:
@@ -54,14 +53,12 @@ def mse_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old =
 
     return record("mse_loss", narrowed(out, x), (x, y), backward)
 
-
 def l1_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None, reduction: Reduction = "mean",
             weight: Any = None) -> Tensor:
     """Return weight * |input - target|, reduced. Like `mse_loss`."""
     which = chosen(size_average, reduce, reduction)
     return _elementwise("l1_loss", input, target, which, lambda x, y: np.abs(x - y), lambda x, y: np.sign(x - y),
                         weight=weight)
-
 
 def smooth_l1_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None,
                    reduction: Reduction = "mean", beta: float = 1.0) -> Tensor:
@@ -71,7 +68,6 @@ def smooth_l1_loss(input: Tensor, target: Any, size_average: Old = None, reduce:
         return l1_loss(input, target, reduction=which)
     return huber_loss(input, target, which, beta) / beta
 
-
 def huber_loss(input: Tensor, target: Any, reduction: Reduction = "mean", delta: float = 1.0,
                weight: Any = None) -> Tensor:
     """Return d ** 2 / 2 where d = |input - target| <= delta, otherwise delta * (d - delta / 2), weighted and reduced.
@@ -80,14 +76,10 @@ def huber_loss(input: Tensor, target: Any, reduction: Reduction = "mean", delta:
     """
     if not delta > 0:
         raise ArgumentError(f"the delta of huber_loss, or beta of smooth_l1_loss, must be positive, not {delta}.")
-
-    def value(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        size = np.abs(x - y)
-        return np.where(size <= delta, 0.5 * size * size, delta * (size - 0.5 * delta))
-
-    return _elementwise("huber_loss", input, target, reduction, value, lambda x, y: np.clip(x - y, -delta, delta),
-                        weight=weight)
-
+    return _elementwise(
+        "huber_loss", input, target, reduction,
+        lambda x, y: np.where(np.abs(x - y) <= delta, 0.5 * (x - y) ** 2, delta * (np.abs(x - y) - 0.5 * delta)),
+        lambda x, y: np.clip(x - y, -delta, delta), weight=weight)
 
 def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, size_average: Old = None, reduce: Old = None,
     reduction: Reduction = "mean") -> Tensor:
@@ -98,18 +90,13 @@ def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, size_av
     """
     for what, p in (("target", as_tensor(target)._data), ("input", as_tensor(input)._data)):
         if not ((p >= 0) & (p <= 1)).all():
-            raise ArgumentError(
-                f"binary_cross_entropy takes probabilities, but the {what} has a value outside [0, 1]. "
-                "Use binary_cross_entropy_with_logits for logits."
-            )
+            raise ArgumentError(f"binary_cross_entropy takes probabilities, but the {what} has a value outside [0, 1]. "
+                                "Use binary_cross_entropy_with_logits for logits.")
     scale = _broadcastable("weight", weight, widened(p))
     return _elementwise(
         "binary_cross_entropy", input, target, chosen(size_average, reduce, reduction),
         lambda x, y: scale * ((y - 1) * np.maximum(np.log1p(-x), -100) - y * np.maximum(np.log(x), -100)),
-        lambda x, y: scale * (x - y) / np.maximum((1 - x) * x, 1e-12),
-        lambda x, y: scale * (np.log1p(-x) - np.log(x)),
-    )
-
+        lambda x, y: scale * (x - y) / np.maximum((1 - x) * x, 1e-12), lambda x, y: scale * (np.log1p(-x) - np.log(x)))
 
 def binary_cross_entropy_with_logits(input: Tensor, target: Any, weight: Any = None, size_average: Old = None,
     reduce: Old = None, reduction: Reduction = "mean", pos_weight: Any = None) -> Tensor:
@@ -137,13 +124,12 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Any, weight: Any = N
 
     return record("binary_cross_entropy_with_logits", narrowed(out, x), (x, y), backward)
 
-
 def kl_div(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None,
            reduction: Reduction | Literal["batchmean"] = "mean", log_target: bool = False) -> Tensor:
     """Return target * (log(target) - input), reduced; "batchmean" divides by the length of the first axis.
 
     input: logarithms of probabilities.  target: probabilities of the same shape, or their logarithms if log_target.
-    Raises ShapeError if the shapes differ. Source: Kullback and Leibler 1951, Ann. Math. Statist. 22(1), eq. 2.4.
+    Raises ShapeError if the shapes differ.
     """
     which, rows = ("mean", len(input)) if reduction == "batchmean" else (chosen(size_average, reduce, reduction), None)
     if log_target:
@@ -152,17 +138,12 @@ def kl_div(input: Tensor, target: Any, size_average: Old = None, reduce: Old = N
     return _elementwise("kl_div", input, target, which, lambda x, y: np.where(y == 0, 0, y * np.log(y)) - y * x,
                         lambda x, y: -y, lambda x, y: np.log(y) + 1 - x, rows)
 
-
 def soft_margin_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None,
                      reduction: Reduction = "mean") -> Tensor:
     """Return log(1 + exp(-target * input)), reduced, without overflow. target: 1 or -1, in the shape of input."""
-    return _elementwise(
-        "soft_margin_loss", input, target, chosen(size_average, reduce, reduction),
-        lambda x, y: softplus_of(-y * x),
-        lambda x, y: -y * sigmoid_of(-y * x),
-        lambda x, y: -x * sigmoid_of(-y * x),
-    )
-
+    which = chosen(size_average, reduce, reduction)
+    return _elementwise("soft_margin_loss", input, target, which, lambda x, y: softplus_of(-y * x),
+                        lambda x, y: -y * sigmoid_of(-y * x), lambda x, y: -x * sigmoid_of(-y * x))
 
 def poisson_nll_loss(input: Tensor, target: Any, log_input: bool = True, full: bool = False, size_average: Old = None,
                      eps: float = 1e-8, reduce: Old = None, reduction: Reduction = "mean") -> Tensor:
@@ -178,14 +159,12 @@ def poisson_nll_loss(input: Tensor, target: Any, log_input: bool = True, full: b
         losses = losses + where(y._data > 1, above * above.log() - above + 0.5 * (2 * math.pi * above).log(), 0)
     return reduced_tensor(losses, chosen(size_average, reduce, reduction))
 
-
 def gaussian_nll_loss(input: Tensor, target: Any, var: Any, full: bool = False, eps: float = 1e-6,
                       reduction: Reduction = "mean") -> Tensor:
     """Return (log(var) + (input - target) ** 2 / var) / 2, reduced. full: add log(2 pi) / 2.
 
     var: at least 0, in the shape of input, or without its last axis, or with one axis of size 1. Values below eps
-    become eps; the gradient ignores that.  Raises ShapeError or ArgumentError if an operand does not fit.
-    Source: Nix and Weigend 1994, "Estimating the mean and variance of the target probability distribution", eq. 3.
+    become eps; the gradient ignores that.  Source: Nix and Weigend 1994, eq. 3.
     """
     x, y, v = as_tensor(input), as_tensor(target), as_tensor(var)
     require_same_shape("gaussian_nll_loss", x, y)
@@ -198,7 +177,6 @@ def gaussian_nll_loss(input: Tensor, target: Any, var: Any, full: bool = False, 
     v = v + Tensor(np.maximum(eps - v._data, 0).astype(v.dtype))
     losses = 0.5 * (v.log() + (x - y) ** 2 / v)
     return reduced_tensor(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)
-
 
 def _elementwise(name: str, input: Tensor, target: Any, reduction: Reduction, value: Formula, by_x: Formula,
                  by_y: Formula | None = None, count: int | None = None, weight: Any = None) -> Tensor:
@@ -222,14 +200,12 @@ def _elementwise(name: str, input: Tensor, target: Any, reduction: Reduction, va
 
     return record(name, narrowed(out, x), (x, y), backward)
 
-
 def _weighted(losses: Tensor, weight: Any, reduction: Reduction) -> Tensor:
     """Return the losses times weight, reduced; a mean divides by the sum of the weights, as in torch."""
     w = as_tensor(weight)
     if w.shape != losses.shape:
         raise ShapeError(f"the weight {w.shape} of a loss must have the shape of the input, {losses.shape}.")
     return (losses * w).sum() / w.sum() if reduction == "mean" else reduced_tensor(losses * w, reduction)
-
 
 def chosen(size_average: Old, reduce: Old, reduction: Reduction) -> Reduction:
     """Return the reduction. As in torch, the deprecated size_average and reduce replace it if one is given."""
@@ -239,12 +215,10 @@ def chosen(size_average: Old, reduce: Old, reduction: Reduction) -> Reduction:
         return reduction
     return "none" if reduce is False else "sum" if size_average is False else "mean"
 
-
 def reduced_tensor(losses: Tensor, reduction: Reduction) -> Tensor:
     """Return the mean, the sum or the losses themselves."""
     require_reduction(reduction)
     return losses.mean() if reduction == "mean" else losses.sum() if reduction == "sum" else losses
-
 
 def reduced(losses: np.ndarray, reduction: Reduction, count: Any) -> tuple[Any, Callable[[np.ndarray], Any]]:
     """Return the reduced losses and a function from their gradient to that of each loss (an array, or one number).
@@ -259,12 +233,10 @@ def reduced(losses: np.ndarray, reduction: Reduction, count: Any) -> tuple[Any, 
     require_reduction(reduction)
     return losses, lambda g: g
 
-
 def require_reduction(reduction: str) -> None:
     """Raise ArgumentError unless reduction is "mean", "sum" or "none"."""
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}.")
-
 
 def require_same_shape(name: str, x: Tensor, y: Tensor) -> None:
     """Raise ShapeError, with the fix, if the target y has another shape than the input x."""
@@ -279,7 +251,6 @@ def require_same_shape(name: str, x: Tensor, y: Tensor) -> None:
         f"{name}: input {x.shape} and target {y.shape} differ; broadcasting them would average over the wrong pairs. "
         f"{fix}."
     )
-
 
 def _broadcastable(name: str, value: Any, logits: np.ndarray) -> np.ndarray:
     """Return value (None means 1) in the dtype of the logits. Raises ShapeError if it does not broadcast to them."""

@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statezoo.core import BatchNorm1d, Linear, Module, Parameter, ReLU, Sequential, Tensor, doctor
+from statezoo.core import (
+    BatchNorm1d,
+    Linear,
+    LogSoftmax,
+    Module,
+    Parameter,
+    ReLU,
+    ReLU6,
+    Sequential,
+    Softmax,
+    Tensor,
+    doctor,
+)
 from statezoo.core import functional as F
 
 RANDOM = np.random.default_rng(11)
@@ -155,3 +167,20 @@ def test_a_loss_without_arguments_that_stops_the_step_is_a_finding():
     model = Sequential(BatchNorm1d(8), Linear(8, 4))
     (finding,) = doctor(model, loss=lambda: F.cross_entropy(model(Tensor(X)), BATCH[1] + 9)).findings
     assert (finding.kind, finding.fix) == ("step", "follow the error message")
+
+
+@pytest.mark.parametrize("loss", [F.nll_loss, lambda o, t: F.kl_div(o, np.full((32, 4), 0.25, np.float32))])
+def test_a_loss_of_logarithms_that_gets_logits_or_probabilities_is_found(loss: Any) -> None:
+    target = np.arange(32) % 4
+    for model in (Linear(8, 4), Sequential(Linear(8, 4), Softmax(1))):
+        (finding,) = [each for each in doctor(model, None, (X, target), loss).findings if each.kind == "loss"]
+        assert "expects logarithms of probabilities, at most 0, but gets positive numbers" in finding.seen
+    assert doctor(Sequential(Linear(8, 4), LogSoftmax(1)), None, (X, target), loss)
+
+
+@pytest.mark.parametrize("activation", [ReLU(), ReLU6(inplace=True)])
+def test_dead_units_are_found_after_every_relu(activation: Module) -> None:
+    model = Sequential(Linear(8, 16), activation, Linear(16, 4))
+    model[0].bias.data -= 9
+    kinds = {finding.kind for finding in doctor(model, None, (X, np.arange(32) % 4), F.cross_entropy).findings}
+    assert "dead units" in kinds
