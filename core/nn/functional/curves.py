@@ -14,7 +14,7 @@ import numpy as np
 from ...arrays.silence import silently
 from ...autograd import operations
 from ...autograd.dtypes import narrowed, widened
-from ...autograd.tape import NONE
+from ...autograd.tape import NONE, assign, require_changeable
 from ...autograd.tensor import Tensor, as_tensor, record
 from ...errors import ArgumentError
 
@@ -43,8 +43,11 @@ def _curve(name: str, input: Tensor, inplace: bool, value: Callable[[np.ndarray]
 
 
 def given(out: Tensor, input: Tensor, inplace: bool) -> Tensor:
-    """Return out, or with inplace=True the input that now holds it."""
-    return out
+    """Return out, or with inplace=True make the input that result, as `relu_` of a tensor does, and return it."""
+    if not inplace:
+        return out
+    require_changeable(input)
+    return assign(input, out, out._operation or "activation")
 
 
 def sigmoid_of(x: np.ndarray) -> np.ndarray:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ...autograd.dtypes import narrowed, widened
 from ...autograd.operations import where
-from ...autograd.tensor import Tensor, as_tensor, record
+from ...autograd.tensor import Tensor, as_tensor
 from ...errors import ArgumentError, ShapeError
 from .curves import logsigmoid
 from .losses import Old, Reduction, chosen, reduced_tensor, require_same_shape
@@ -24,7 +21,7 @@ __all__ = [
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """Return input / max(its p-norm along dim, eps)."""
     x = as_tensor(input)
-    return x / _norm(x, p, dim, True).clamp(min=eps)
+    return x / x.norm(p, dim, keepdim=True).clamp(min=eps)
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Return the sum along dim of x1 * x2 / (max(|x1|, eps) * max(|x2|, eps)). The shapes broadcast."""
@@ -32,7 +29,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """Return the p-norm of x1 - x2 + eps along the last axis. The shapes broadcast."""
-    return _norm(as_tensor(x1) - x2 + eps, p, -1, keepdim)
+    return (as_tensor(x1) - x2 + eps).norm(p, -1, keepdim=keepdim)
 
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Any, margin: float = 0, size_average: Old = None,
     reduce: Old = None, reduction: Reduction = "mean") -> Tensor:
@@ -90,16 +87,4 @@ def multilabel_soft_margin_loss(input: Tensor, target: Any, weight: Any = None, 
     losses = -(y * logsigmoid(x) + (1 - y) * logsigmoid(-x))
     each = losses if weight is None else losses * weight
     return reduced_tensor(each.mean(-1), chosen(size_average, reduce, reduction))
-
-def _norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
-    """Return the p-norm along dim, whose gradient at 0 is 0."""
-    a = widened(x._data)
-    out = (np.abs(a) ** p).sum(axis=dim, keepdims=True) ** (1 / p)
-
-    def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        return (np.where(out == 0, 0, g.reshape(out.shape) * np.sign(a) * (np.abs(a) / out) ** (p - 1)),)
-
-    return record("norm", narrowed(out if keepdim else out.squeeze(dim), x), (x,), backward)
-
-
 # fmt: on

@@ -11,7 +11,7 @@ import pytest
 
 from statezoo.core import Parameter, Tensor, manual_seed, nn
 from statezoo.core import functional as F
-from statezoo.core.errors import ArgumentError, ShapeError
+from statezoo.core.errors import ArgumentError, GraphError, ShapeError
 
 Check = Callable[..., None]
 EDGES = np.array([-math.inf, -50, -6, -3, -1, -0.5, -0.1, 0, 0.1, 0.5, 1, 3, 6, 25, 50, math.inf, math.nan])
@@ -229,3 +229,30 @@ def test_gumbel_softmax_draws_from_the_categorical_distribution() -> None:
     soft = F.gumbel_softmax(logits, tau=0.5)
     np.testing.assert_allclose(soft.data.sum(axis=-1), 1)
     assert float(soft.data.min(axis=1).max()) > 0.01
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "celu", "selu", "hardtanh", "relu6", "silu", "mish"])
+def test_in_place_changes_the_tensor_and_the_graph_of_its_result(name: str) -> None:
+    leaf = Tensor(np.array([-2, -0.3, 0.4, 9], np.float32), requires_grad=True)
+    apart = Tensor(leaf.data.copy(), requires_grad=True)
+    x = leaf * 2
+    assert getattr(F, name)(x, inplace=True) is x
+    (x * x).sum().backward()
+    y = getattr(F, name)(apart * 2)
+    (y * y).sum().backward()
+    np.testing.assert_array_equal(x.data, y.data)
+    assert leaf.grad is not None
+    np.testing.assert_array_equal(leaf.grad, np.asarray(apart.grad))
+    constant = Tensor(np.array([-2.0, 9]))
+    array = constant.data
+    getattr(F, name)(constant, inplace=True)
+    assert array.tolist() == getattr(F, name)(Tensor(np.array([-2.0, 9]))).data.tolist()
+    with pytest.raises(GraphError, match="a leaf that requires a gradient cannot be changed in place"):
+        getattr(F, name)(leaf, inplace=True)
+
+
+def test_the_functions_with_an_underscore_and_modules_with_inplace_change_their_input() -> None:
+    for change in (F.relu_, lambda x: F.threshold_(x, 0, 0), nn.ReLU(inplace=True), nn.Sequential(nn.ReLU6(True))):
+        x = Tensor([-1.0, 2])
+        assert change(x) is x
+        assert x.data.tolist() == [0, 2]
