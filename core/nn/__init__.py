@@ -4,11 +4,20 @@ from . import functional, init, utils
 from .layers import activations, losses, spatial
 from .layers.activations import *  # noqa: F403
 from .layers.attention import MultiHeadAttention, MultiheadAttention
-from .layers.dropout import Dropout
+from .layers.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .layers.embedding import Embedding, EmbeddingBag
 from .layers.linear import Bilinear, Identity, Linear
 from .layers.losses import *  # noqa: F403
-from .layers.normalization import BatchNorm1d, LayerNorm
+from .layers.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    LayerNorm,
+    RMSNorm,
+)
 from .layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
 from .layers.spatial import *  # noqa: F403
 from .layers.transformer import (
@@ -30,13 +39,21 @@ __all__ = [
     "MLP",
     "RNN",
     "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Bilinear",
     "Buffer",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Embedding",
     "EmbeddingBag",
     "GRUCell",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "LSTMCell",
     "LayerNorm",
     "Linear",
@@ -48,6 +65,7 @@ __all__ = [
     "Parameter",
     "ParameterDict",
     "ParameterList",
+    "RMSNorm",
     "RNNBase",
     "RNNCell",
     "RNNCellBase",

@@ -21,22 +21,29 @@ from .activations import *  # noqa: F403
 from .attention import packed_attention, scaled_dot_product_attention
 from .curves import *  # noqa: F403
 from .distances import *  # noqa: F403
-from .dropping import dropout
+from .dropping import dropout, dropout1d, dropout2d, dropout3d
 from .embedding import embedding, embedding_bag
 from .entropy import *  # noqa: F403
 from .losses import *  # noqa: F403
-from .normalization import batch_norm, layer_norm
+from .normalization import batch_norm, group_norm, instance_norm, layer_norm, normalize, rms_norm
 from .spatial import *  # noqa: F403
 
 __all__ = [
     "batch_norm",
     "bilinear",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
     "embedding",
     "embedding_bag",
+    "group_norm",
+    "instance_norm",
     "layer_norm",
     "linear",
+    "normalize",
     "packed_attention",
+    "rms_norm",
     "scaled_dot_product_attention",
 ]
 __all__ += activations.__all__

@@ -9,15 +9,38 @@ import numpy as np
 from ...autograd.tensor import Tensor, record
 from ...errors import ArgumentError
 from ...random import default_generator
+from .spatial.windows import batched, by_dims
 
 
-def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Tensor:
-    """Zero each element of x with probability p and divide the others by 1 - p. Return x itself if not training.
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False,
+    generator: np.random.Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """Zero each element with probability p and divide the others by 1 - p. Return input itself if not training.
 
-    Raises ArgumentError if p is outside [0, 1].
+    inplace: accepted for torch's sake; the result is a new tensor.  Raises ArgumentError if p is outside [0, 1].
     Source: Srivastava et al. 2014, JMLR 15, 1929-1958, section 10 ("inverted").
     """
-    keep = keep_scale(x.shape, x.dtype, p, training, generator)
+    return _dropped(input, input.shape, p, training, generator)
+
+
+def _dropout(dims: int, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Zero each channel of input (N, C, *sizes) or (C, *sizes) with probability p; otherwise like `dropout`.
+
+    Source: Tompson et al. 2015, arXiv:1411.4280, section 3.2.
+    """
+    batched(f"dropout{dims}d", input, input._data, dims)
+    return _dropped(input, (*input.shape[:-dims], *[1] * dims), p, training)
+
+
+dropout1d, dropout2d, dropout3d = by_dims(_dropout)
+
+
+def _dropped(
+    x: Tensor, shape: tuple[int, ...], p: float, training: bool, generator: np.random.Generator | None = None
+) -> Tensor:
+    """Return x times a mask of a shape that broadcasts to that of x."""
+    keep = keep_scale(shape, x.dtype, p, training, generator)
     return x if keep is None else record("dropout", x._data * keep, (x,), lambda g: (g * keep,))
 
 

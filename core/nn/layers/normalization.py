@@ -1,15 +1,17 @@
-"""LayerNorm and BatchNorm1d."""
+"""Normalization layers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ...autograd.devices import Device
 from ...autograd.tensor import Tensor
-from ...errors import ShapeError
+from ...errors import ArgumentError, ShapeError
 from .. import functional as F
+from .. import init
 from ..module.module import Module
 from ..module.parameter import Buffer, Parameter
 
@@ -17,7 +19,23 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class LayerNorm(Module):
+class _Norm(Module):
+    """A module with a weight that starts as ones, and a bias as zeros; each may be None."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _make(self, shape: tuple[int, ...], has_weight: bool, has_bias: bool) -> None:
+        self.register_parameter("weight", Parameter(np.ones(shape, np.float32)) if has_weight else None)
+        self.register_parameter("bias", Parameter(np.zeros(shape, np.float32)) if has_weight and has_bias else None)
+
+    def reset_parameters(self) -> None:
+        """Reinitialize the parameters."""
+        for name, parameter in self.named_parameters():
+            init.constant_(parameter, 1.0 if name == "weight" else 0.0)
+
+
+class LayerNorm(_Norm):
     """Normalization of the last axes together to zero mean and unit variance, with an elementwise scale and shift.
 
     normalized_shape: the sizes of these axes, or one int.  x: (..., *normalized_shape).  Returns the shape of x.
@@ -25,23 +43,14 @@ class LayerNorm(Module):
     with bias=False.  See functional.layer_norm.
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
-
     def __init__(
-        self,
-        normalized_shape: int | tuple[int, ...],
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-        device: Device = None,
-        dtype: npt.DTypeLike | None = None,
-    ) -> None:
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
+        bias: bool = True, device: Device = None, dtype: npt.DTypeLike | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
-        self.register_parameter("weight", Parameter(np.ones(shape, np.float32)) if elementwise_affine else None)
-        self.register_parameter("bias", Parameter(np.zeros(shape, np.float32)) if elementwise_affine and bias else None)
+        self._make(shape, elementwise_affine, bias)
         self._placed(device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,29 +58,69 @@ class LayerNorm(Module):
         if axes == 0 or x.shape[-axes:] != self.normalized_shape:
             wanted = ", ".join(map(str, self.normalized_shape))
             raise ShapeError(f"LayerNorm({wanted}) needs an input (..., {wanted}), not {x.shape}.")
-        if axes == 1:
-            return F.layer_norm(x, self.weight, self.bias, self.eps)
-        weight, bias = (None if p is None else p.flatten() for p in (self.weight, self.bias))
-        return F.layer_norm(x.flatten(-axes), weight, bias, self.eps).reshape(x.shape)
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         affine = f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         return f"{self.normalized_shape}, eps={self.eps}, {affine}"
 
 
-class BatchNorm1d(Module):
-    """Normalization of each channel to zero mean and unit variance, with a scale and shift; see functional.batch_norm.
+class RMSNorm(_Norm):
+    """The last axes divided by their root mean square, with an elementwise scale; see functional.rms_norm.
 
-    x: (N, C) or (N, C, L).  weight, bias: (C,), or None with affine=False.
-    In training mode the statistics are those of the batch, and the buffers running_mean, running_var (C,) and
-    num_batches_tracked (int64) follow them. In evaluation mode the running statistics are used. With
-    track_running_stats=False these buffers are None, and the statistics are always those of the batch.
-    momentum: the weight of a new batch, or None for the mean of all batches.
-    Raises ShapeError if x has another number of channels, or if a training batch has one value per channel.
+    normalized_shape: the sizes of these axes, or one int.  weight: normalized_shape, or None.
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True,
+        device: Device = None, dtype: npt.DTypeLike | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
+        self.register_parameter("weight", Parameter(np.ones(shape, np.float32)) if elementwise_affine else None)
+        self._placed(device, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(_Norm):
+    """Normalization of groups of channels in each example, with a scale and shift; see functional.group_norm.
+
+    x: (N, num_channels, *sizes).  weight, bias: (num_channels,), or None with affine=False.
+    """
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
+        device: Device = None, dtype: npt.DTypeLike | None = None, *, bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if num_groups < 1 or num_channels % num_groups:
+            raise ArgumentError(f"GroupNorm: {num_channels} channels cannot be split into {num_groups} groups.")
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        self._make((num_channels,), affine, bias)
+        self._placed(device, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        affine = f"affine={self.affine}, bias={self.bias is not None}"
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {affine}"
+
+
+class _ChannelNorm(_Norm):
+    """What batch and instance norm share: a scale and shift of each channel, and running statistics.
+
+    momentum: the weight of a new batch, or None for the mean of all batches.
+    Raises ShapeError if x has another number of axes or channels, or if a training batch has one value per channel.
+    """
+
+    _shapes: ClassVar[dict[int, str]]  # of inputs, by the number of axes
     running_mean: Buffer | None
     running_var: Buffer | None
     num_batches_tracked: Buffer | None
@@ -79,32 +128,33 @@ class BatchNorm1d(Module):
     _may_be_absent: ClassVar[frozenset[str]] = frozenset({"num_batches_tracked"})
 
     def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: Device = None,
-        dtype: npt.DTypeLike | None = None,
-    ) -> None:
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+        track_running_stats: bool = True, device: Device = None, dtype: npt.DTypeLike | None = None, *,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.register_parameter("weight", Parameter(np.ones(num_features, np.float32)) if affine else None)
-        self.register_parameter("bias", Parameter(np.zeros(num_features, np.float32)) if affine else None)
+        self._make((num_features,), affine, bias)
         tracked = track_running_stats
         self.register_buffer("running_mean", np.zeros(num_features, np.float32) if tracked else None)
         self.register_buffer("running_var", np.ones(num_features, np.float32) if tracked else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
         self._placed(device, dtype)
 
+    def _require_fit(self, x: Tensor, axis: int = 1) -> None:
+        if x.ndim not in self._shapes or x.shape[axis] != self.num_features:
+            wanted = " or ".join(self._shapes.values()).replace("C", str(self.num_features))
+            raise ShapeError(f"{type(self).__name__}({self.num_features}) needs {wanted}, not {x.shape}.")
+
+    def extra_repr(self) -> str:
+        affine = f"affine={self.affine}, bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, {affine}"
+
+
+class _BatchNorm(_ChannelNorm):
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim < 2 or x.shape[1] != self.num_features:
-            raise ShapeError(
-                f"BatchNorm1d({self.num_features}) needs (N, {self.num_features}) or "
-                f"(N, {self.num_features}, L), not {x.shape}."
-            )
+        self._require_fit(x)
         by_batch = self.training or self.running_mean is None
         momentum = 0.0 if self.momentum is None else self.momentum
         # `track_running_stats` may be set at any time: training then leaves the statistics alone.
@@ -119,6 +169,55 @@ class BatchNorm1d(Module):
             counted._data[...] += 1
         return out
 
-    def extra_repr(self) -> str:
-        affine = f"affine={self.affine}, bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, {affine}"
+
+class BatchNorm1d(_BatchNorm):
+    """Normalization of each channel to zero mean and unit variance, with a scale and shift; see functional.batch_norm.
+
+    x: (N, C) or (N, C, L).  weight, bias: (C,), or None with affine=False.
+    In training mode the statistics are those of the batch, and the buffers running_mean, running_var (C,) and
+    num_batches_tracked (int64) follow them. In evaluation mode the running statistics are used. With
+    track_running_stats=False these buffers are None, and the statistics are always those of the batch.
+    """
+
+    _shapes: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalization of each channel of images (N, C, H, W); see `BatchNorm1d`."""
+
+    _shapes: ClassVar = {4: "(N, C, H, W)"}
+
+
+class BatchNorm3d(_BatchNorm):
+    """Normalization of each channel of volumes (N, C, D, H, W); see `BatchNorm1d`."""
+
+    _shapes: ClassVar = {5: "(N, C, D, H, W)"}
+
+
+class _InstanceNorm(_ChannelNorm):
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
+        track_running_stats: bool = False, device: Device = None, dtype: npt.DTypeLike | None = None, *,
+        bias: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        is_batch = x.ndim == max(self._shapes)
+        self._require_fit(x, 1 if is_batch else 0)
+        by_input, momentum = self.training or not self.track_running_stats, self.momentum or 0.0
+        running, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
+        out = F.instance_norm(x if is_batch else x.unsqueeze(0), *running, *affine, by_input, momentum, self.eps)
+        return out if is_batch else out.squeeze(0)
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalization of each channel of each example, (N, C, L) or (C, L); see functional.instance_norm."""
+
+    _shapes: ClassVar = {2: "(C, L)", 3: "(N, C, L)"}
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalization of each channel of each image, (N, C, H, W) or (C, H, W); see functional.instance_norm."""
+
+    _shapes: ClassVar = {3: "(C, H, W)", 4: "(N, C, H, W)"}

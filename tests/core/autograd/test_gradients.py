@@ -57,6 +57,7 @@ _PACKED = st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(1, 3)).map
 _LINEAR = _of(1).map(lambda s: [s, (3, s[-1]), (3,)])
 _NORMALISED = _of().map(lambda s: [(*s, 3), (3,), (3,)])
 _CHANNELS = _of(2, elements=True).map(lambda s: [(s[0] + 2, *s[1:3]), (s[1],), (s[1],)])
+_IMAGES = _of(2, elements=True).map(lambda s: [(s[0], 4, 3, s[1]), (4,), (4,)])
 _LOGITS = _one(2, elements=True) | _of(1, elements=True).map(lambda s: [s[:1]])
 _JOINED = _of(2).map(lambda s: [s, (s[0], 2, *s[2:])])
 
@@ -222,9 +223,22 @@ OPERATIONS = {
         _of(2, elements=True).map(lambda s: [(*s[:1], 2), (*s[:1], 3), (s[1], 2, 3), (s[1],)]),
     ),
     "F.dropout": Operation(lambda t, a: t.functional.dropout(a, 0.0) * a),
-    "F.layer_norm": Operation(
-        lambda t, a, w, b: F.layer_norm(a, w, b) if t is Ours else t.functional.layer_norm(a, a.shape[-1:], w, b),
-        _NORMALISED,
+    "F.dropout1d": Operation(lambda t, a: t.functional.dropout1d(a, 0.0) * a, _IMAGES.map(lambda s: [s[0][1:]])),
+    "F.dropout2d": Operation(lambda t, a: t.functional.dropout2d(a, 0.0) * a, _IMAGES.map(lambda s: s[:1])),
+    "F.dropout3d": Operation(lambda t, a: t.functional.dropout3d(a, 0.0) * a, _IMAGES.map(lambda s: s[:1])),
+    "F.layer_norm": Operation(lambda t, a, w, b: t.functional.layer_norm(a, w.shape, w, b), _NORMALISED),
+    "F.layer_norm, over two": Operation(lambda t, a: t.functional.layer_norm(a, a.shape[-2:]), _one(2, elements=True)),
+    "F.rms_norm": Operation(lambda t, a, w, b: t.functional.rms_norm(a, w.shape, w, 1e-3) + b, _NORMALISED),
+    "F.rms_norm, over two": Operation(lambda t, a: t.functional.rms_norm(a, a.shape[-2:]), _one(2, elements=True)),
+    "F.group_norm": Operation(lambda t, a, w, b: t.functional.group_norm(a, 2, w, b), _IMAGES),
+    "F.group_norm, without sizes": Operation(
+        lambda t, a: t.functional.group_norm(a, 1), _of(1, elements=True).map(lambda s: [(s[0], 6)])
+    ),
+    "F.instance_norm": Operation(lambda t, a, w, b: t.functional.instance_norm(a, None, None, w, b), _IMAGES),
+    "F.normalize": Operation(lambda t, a: t.functional.normalize(a), _one(2, elements=True)),
+    "F.normalize, by another norm": Operation(lambda t, a: t.functional.normalize(a, 3.0, -1), _one(1, elements=True)),
+    "F.batch_norm, of images": Operation(
+        lambda t, a, w, b: t.functional.batch_norm(a, None, None, w, b, training=True), _IMAGES
     ),
     "F.batch_norm": Operation(
         lambda t, a, w, b: t.functional.batch_norm(a, None, None, w, b, training=True), _CHANNELS

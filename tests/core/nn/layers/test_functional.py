@@ -140,8 +140,15 @@ def test_layer_norm_agrees_with_both_oracles(
 ) -> None:
     x, weight, bias = normal(*shape) * 3 + 1, normal(5, seed=1), normal(5, seed=2)
     for inputs in ((x, weight, bias), (x, weight), (x,)):
-        differences_agree(lambda *t: F.layer_norm(*t, eps=1e-3), *inputs)
-        torch_agrees(F.layer_norm, *inputs, theirs=lambda x, *affine: theirs.layer_norm(x, (5,), *affine))
+        differences_agree(lambda x, *affine: F.layer_norm(x, (5,), *affine, eps=1e-3), *inputs)
+        for shape in ((5,), x.shape[-2:]):
+            affine = [np.broadcast_to(a, shape) for a in inputs[1:]]
+            torch_agrees(
+                lambda x, *affine, shape=shape: F.layer_norm(x, shape, *affine),
+                x,
+                *affine,
+                theirs=lambda x, *affine, shape=shape: theirs.layer_norm(x, shape, *affine),
+            )
 
 
 @pytest.mark.torch
@@ -421,10 +428,13 @@ SHAPE_ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.linear(floats(2, 3), floats(3, 4)), r"input \(2, 3\), weight \(3, 4\) and no bias do not fit"),
     (lambda: F.linear(floats(), floats(3, 4)), r"input \(\)"),
     (lambda: F.embedding([1], floats(3)), r"a weight of shape \(n, features\), not \(3,\)"),
-    (lambda: F.layer_norm(floats(2, 3), floats(2)), r"layer_norm of an input \(2, 3\) needs weight of shape \(3,\)"),
-    (lambda: F.layer_norm(floats(2, 3), None, floats(1)), r"needs bias of shape \(3,\), not \(1,\)"),
-    (lambda: F.layer_norm(floats()), "needs an axis of features"),
-    (lambda: F.batch_norm(floats(2), None, None, training=True), r"takes \(N, C\) or \(N, C, L\), not \(2,\)"),
+    (
+        lambda: F.layer_norm(floats(2, 3), (3,), floats(2)),
+        r"layer_norm of an input \(2, 3\) needs weight of shape \(3,\)",
+    ),
+    (lambda: F.layer_norm(floats(2, 3), (3,), None, floats(1)), r"needs bias of shape \(3,\), not \(1,\)"),
+    (lambda: F.layer_norm(floats(2, 3), (2,)), r"layer_norm over \(2,\) needs an input \(..., 2\), not \(2, 3\)"),
+    (lambda: F.batch_norm(floats(2), None, None, training=True), r"takes \(N, C, \*sizes\), not \(2,\)"),
     (lambda: F.batch_norm(floats(2, 3), floats(2), floats(3)), r"needs running_mean of shape \(3,\), not \(2,\)"),
     (
         lambda: F.batch_norm(floats(1, 3), None, None, training=True),
