@@ -25,7 +25,7 @@ from .dropping import dropout, dropout1d, dropout2d, dropout3d
 from .embedding import embedding, embedding_bag
 from .entropy import *  # noqa: F403
 from .losses import *  # noqa: F403
-from .normalization import batch_norm, group_norm, instance_norm, layer_norm, normalize, rms_norm
+from .normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from .spatial import *  # noqa: F403
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "instance_norm",
     "layer_norm",
     "linear",
-    "normalize",
     "packed_attention",
     "rms_norm",
     "scaled_dot_product_attention",

@@ -84,11 +84,6 @@ def instance_norm(
     return out
 
 
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """Return input divided by its p-norm along dim, which is taken as eps if it is below."""
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
-
-
 def _by_rows(
     name: str, x: Tensor, features: int, arguments: Mapping[str, Any], view: tuple[int, ...] | None = None
 ) -> Tensor:

@@ -132,7 +132,6 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "group_norm": {"": lambda x: functional.group_norm(x, 1, _of(x, 3), _of(x, 3))},
     "instance_norm": {"": lambda x: functional.instance_norm(x.reshape(2, 3, 2), None, None, _of(x, 3), _of(x, 3))},
-    "normalize": {"": lambda x: functional.normalize(x)},
     "dropout1d": {"": lambda x: functional.dropout1d(x)},
     "dropout2d": {"": lambda x: functional.dropout2d(x.reshape(2, 3, 2))},
     "dropout3d": {"": lambda x: functional.dropout3d(x.reshape(2, 3, 2, 1))},

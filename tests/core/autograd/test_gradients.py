@@ -235,8 +235,6 @@ OPERATIONS = {
         lambda t, a: t.functional.group_norm(a, 1), _of(1, elements=True).map(lambda s: [(s[0], 6)])
     ),
     "F.instance_norm": Operation(lambda t, a, w, b: t.functional.instance_norm(a, None, None, w, b), _IMAGES),
-    "F.normalize": Operation(lambda t, a: t.functional.normalize(a), _one(2, elements=True)),
-    "F.normalize, by another norm": Operation(lambda t, a: t.functional.normalize(a, 3.0, -1), _one(1, elements=True)),
     "F.batch_norm, of images": Operation(
         lambda t, a, w, b: t.functional.batch_norm(a, None, None, w, b, training=True), _IMAGES
     ),

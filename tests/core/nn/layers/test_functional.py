@@ -430,7 +430,7 @@ SHAPE_ERRORS: list[tuple[Callable[[], Any], str]] = [
     (lambda: F.embedding([1], floats(3)), r"a weight of shape \(n, features\), not \(3,\)"),
     (
         lambda: F.layer_norm(floats(2, 3), (3,), floats(2)),
-        r"layer_norm of an input \(2, 3\) needs weight of shape \(3,\)",
+        r"an input \(2, 3\) needs weight of shape \(3,\)",
     ),
     (lambda: F.layer_norm(floats(2, 3), (3,), None, floats(1)), r"needs bias of shape \(3,\), not \(1,\)"),
     (lambda: F.layer_norm(floats(2, 3), (2,)), r"layer_norm over \(2,\) needs an input \(..., 2\), not \(2, 3\)"),
