@@ -51,14 +51,16 @@ ADAPTER = _Ours()
 
 def _takes_part(model: Module) -> bool:
     """Return True if hooks or methods of the user decide what the state of a model is, or how it is loaded."""
-    own = type(model).load_state_dict is not Module.load_state_dict
-    return own or runs_user_code(model) or any(map(_saves_itself, model.modules()))
-
-
-def _saves_itself(module: Module) -> bool:
-    kind = type(module)
-    own = kind.state_dict is not Module.state_dict or kind._save_to_state_dict is not Module._save_to_state_dict
-    return own or bool(module._state_dict_hooks or module._state_dict_pre_hooks)
+    return (
+        model._defines("load_state_dict")
+        or runs_user_code(model)
+        or any(
+            module._state_dict_hooks
+            or module._state_dict_pre_hooks
+            or module._defines("state_dict", "_save_to_state_dict")
+            for module in model.modules()
+        )
+    )
 
 
 def _remake(model: Module, pair: Pair, state: Mapping[str, Any], changes: Changes) -> list[Step] | None:

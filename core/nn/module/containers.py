@@ -72,13 +72,11 @@ class _Numbered(_Container):
 
     def insert(self, index: int, member: Any) -> Self:
         """Insert a member before the one at `index`, renumber the members after it, and return self."""
-        position = operator.index(index)
-        if not -len(self) <= position <= len(self):
-            raise MemberIndexError(f"index {position} is out of range: {type(self).__name__} has {len(self)} members.")
-        if position == len(self):
+        if index == len(self):
             return self.append(member)
+        self._names(index)  # checks it
         members = list(self)
-        members.insert(position, member)
+        members.insert(index, member)
         self._refill(members)
         return self
 
@@ -168,16 +166,16 @@ class Sequential(_Numbered):
         return self.extend(_require_sequential(members))
 
     def __mul__(self, count: int) -> Sequential:
-        if not isinstance(count, int):
-            return NotImplemented
-        return Sequential(*list(self) * _require_positive(count))
+        return Sequential(*self).__imul__(count)
 
     __rmul__ = __mul__
 
     def __imul__(self, count: int) -> Self:
         if not isinstance(count, int):
             return NotImplemented
-        return self.extend(list(self) * (_require_positive(count) - 1))
+        if count < 1:
+            raise ArgumentError(f"a Sequential can be repeated one or more times, not {count} times.")
+        return self.extend(list(self) * (count - 1))
 
     def forward(self, x: Any) -> Any:
         for module in self._modules.values():
@@ -189,12 +187,6 @@ def _require_sequential(other: Any) -> Sequential:
     if not isinstance(other, Sequential):
         raise ArgumentError(f"only a Sequential can be added to a Sequential, not {type(other).__name__}.")
     return other
-
-
-def _require_positive(count: int) -> int:
-    if count < 1:
-        raise ArgumentError(f"a Sequential can be repeated one or more times, not {count} times.")
-    return count
 
 
 class ModuleList(_Numbered):

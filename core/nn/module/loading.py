@@ -165,11 +165,9 @@ class LoadPlan:
     def _without_tied(self, absent: list[str]) -> list[str]:
         """Return the absent names whose memory no loaded name has."""
         loaded = {byte_bounds(target) for target, _ in self._copies.values() if target.size and is_dense(target)}
-        return [name for name in absent if not self._is_in(name, loaded)]
-
-    def _is_in(self, name: str, places: Collection[tuple[int, int]]) -> bool:
-        target = self._known[name]
-        return isinstance(target, np.ndarray) and byte_bounds(target) in places and is_dense(target)
+        targets = {name: self._known[name] for name in absent}
+        whole = {name: byte_bounds(t) for name, t in targets.items() if isinstance(t, np.ndarray) and is_dense(t)}
+        return [name for name in absent if whole.get(name) not in loaded]
 
     def finish(self, state: Mapping[str, Any], messages: Iterable[str] = ()) -> None:
         """Raise StateDictError listing every problem, and the messages of hooks, if there are any."""
@@ -195,7 +193,9 @@ class LoadPlan:
             self._blame_shape(name, values, target)
         elif self.targets.in_place and not self.targets.assign and not target.flags.writeable:
             self._problems[name] = ("is read-only in the model", _UNLOCK)
-        elif values.dtype == target.dtype or (self.targets.assign and _is_alike(values.dtype, target.dtype)):
+        elif values.dtype == target.dtype or (
+            self.targets.assign and is_floating(values.dtype) == is_floating(target.dtype)
+        ):
             self._copies[name] = (target, values)
         elif _native(values.dtype) == _native(target.dtype):
             self._copies[name] = (target, values.astype(target.dtype))
@@ -307,10 +307,6 @@ def separated(values: dict[str, Any], targets: Sequence[np.ndarray]) -> dict[str
         if group[-1] >= len(names):
             values = values | {names[at]: everything[at].copy() for at in group if at < len(names)}
     return values
-
-
-def _is_alike(dtype: np.dtype, other: np.dtype) -> bool:
-    return is_floating(dtype) == is_floating(other)
 
 
 def _native(dtype: np.dtype) -> np.dtype:

@@ -119,7 +119,7 @@ class Module(Hooked):
         """Add this module's own state, without its children. A subclass may define it, as in torch."""
         for name, tensor in self._own_state():
             destination[prefix + name] = tensor if keep_vars else tensor.data
-        if self._has_extra_state():
+        if self._defines("get_extra_state"):
             destination[f"{prefix}_extra_state"] = self.get_extra_state()
 
     def _load_from_state_dict(
@@ -146,14 +146,9 @@ class Module(Hooked):
         """Restore what get_extra_state returned."""
         raise ModuleError(f"{type(self).__name__} has no extra state: it does not define set_extra_state().")
 
-    def _has_extra_state(self) -> bool:
-        return type(self).get_extra_state is not Module.get_extra_state
-
-    def _takes_extra_state(self) -> bool:
-        return type(self).set_extra_state is not Module.set_extra_state
-
-    def _loads_itself(self) -> bool:
-        return type(self)._load_from_state_dict is not Module._load_from_state_dict
+    def _defines(self, *methods: str) -> bool:
+        """Return True if the class has one of these methods of its own."""
+        return any(getattr(type(self), method) is not getattr(Module, method) for method in methods)
 
     # --- changes to the whole module
 
@@ -162,7 +157,7 @@ class Module(Hooked):
         if not isinstance(mode, bool):
             raise ArgumentError(f"train() takes True or False, not {type(mode).__name__}.")
         modules = [module for _, module in self._tree()]
-        if all(module is self or type(module).train is Module.train for module in modules):
+        if not any(module is not self and module._defines("train") for module in modules):
             run([(object.__setattr__, module, "training", mode) for module in modules])
             return self
         # A module that defines train() itself decides for those below it.
@@ -192,10 +187,7 @@ class Module(Hooked):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set the gradient of every parameter to None, or with set_to_none=False to zeros."""
         given = [parameter for parameter in self.parameters() if parameter._grad is not None]
-        if set_to_none:
-            run([(set_grad, parameter, None) for parameter in given])
-        else:
-            run([(operator.setitem, parameter._grad, ..., 0) for parameter in given])
+        run([(set_grad, p, None) if set_to_none else (operator.setitem, p._grad, ..., 0) for p in given])
 
     def apply(self, function: Callable[[Any], Any]) -> Self:
         """Call function on every module below, children first, then on self, and return self."""

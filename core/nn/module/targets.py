@@ -53,7 +53,7 @@ def put_values(model: Module, targets: Targets, values: Mapping[str, Any], commi
         commit.leave_out(module for _, module in model._tree() if id(module) not in own)
     for name, module in extra.items():
         revert = None
-        if module._has_extra_state():
+        if module._defines("get_extra_state"):
             revert = functools.partial(module.set_extra_state, copy.deepcopy(module.get_extra_state()))
         change = functools.partial(_set_extra_state, targets.kind, name, module, values[name])
         commit.call(change, keep=[module], revert=revert)
@@ -82,7 +82,9 @@ def load_state(model: Module, state: Mapping[str, Any], strict: bool, cast: bool
 def runs_user_code(model: Module) -> bool:
     """Return True if a module has hooks or methods that a load has to run."""
     return any(
-        module._load_state_dict_pre_hooks or module._load_state_dict_post_hooks or module._loads_itself()
+        module._load_state_dict_pre_hooks
+        or module._load_state_dict_post_hooks
+        or module._defines("_load_from_state_dict")
         for _, module in model._tree()
     )
 
@@ -113,7 +115,7 @@ def load_own(module: Module, state: Mapping[str, Any], prefix: str, missing: lis
 
 def _own_targets(module: Module, dot: str) -> Iterator[tuple[str, Any]]:
     yield from ((dot + name, tensor.data) for name, tensor in module._own_state())
-    if module._has_extra_state() or module._takes_extra_state():
+    if module._defines("get_extra_state", "set_extra_state"):
         yield f"{dot}_extra_state", module
 
 

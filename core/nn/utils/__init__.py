@@ -1,10 +1,15 @@
 """Helpers for modules, as in torch.nn.utils."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
+from ...autograd.shaping import cat
+from ...autograd.tensor import Tensor
+from ...errors import ShapeError
 from ...optim.clipping import clip_grad_norm_
 from . import parametrizations, parametrize, rnn
-from .convert_parameters import parameters_to_vector, vector_to_parameters
 from .parametrizations import old_spectral_norm as spectral_norm
 from .parametrizations import old_weight_norm as weight_norm
 from .parametrizations import remove_norm as remove_spectral_norm
@@ -28,3 +33,18 @@ __all__ = [
 def skip_init(module_cls: Any, *args: Any, **kwargs: Any) -> Any:
     """Return module_cls(*args, **kwargs). Its parameters have their usual initial values, unlike in torch."""
     return module_cls(*args, **kwargs)
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """Return the elements of all parameters in order, one after the other: (n,)."""
+    return cat([parameter.reshape(-1) for parameter in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copy a vector (n,) into the parameters, in order. Raises ShapeError if they have not n elements."""
+    targets = [parameter._data for parameter in parameters]
+    ends = np.cumsum([target.size for target in targets])
+    if vec.shape != (ends[-1],):
+        raise ShapeError(f"the parameters have {ends[-1]} elements, the vector has shape {vec.shape}.")
+    for target, part in zip(targets, np.split(np.asarray(vec), ends), strict=False):
+        target[...] = part.reshape(target.shape)

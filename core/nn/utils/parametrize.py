@@ -27,18 +27,13 @@ class ParametrizationList(ModuleList):
 
     def __init__(self, modules: Iterable[Module], original: Any, unsafe: bool = False) -> None:
         super().__init__(modules)
-        self.unsafe = unsafe
-        new = self._inverted(original)
-        self.is_tensor, self.ntensors = isinstance(new, Tensor), 1 if isinstance(new, Tensor) else len(new)
+        self.unsafe, new = unsafe, self._inverted(original)
+        self.is_tensor = isinstance(new, Tensor)
         if self.is_tensor:
             self.original = original  # the same object: an optimizer may have it
-        else:
-            for at, part in enumerate(new):
-                array = np.array(part)
-                of_kind = Parameter(array, original.requires_grad) if isinstance(original, Parameter) else Buffer(array)
-                setattr(self, f"original{at}", of_kind)
-        if self.is_tensor:
             original._data[...] = np.asarray(new)
+        for at, part in enumerate(() if self.is_tensor else new):
+            setattr(self, f"original{at}", _like(original, part))
 
     def forward(self) -> Tensor:
         """Return the tensor."""
@@ -105,12 +100,12 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
         raise ArgumentError(f"{type(module).__name__} has no parametrization of {tensor_name!r}.")
     held = module.parametrizations[tensor_name]
     if not held.is_tensor and not leave_parametrized:
-        raise ArgumentError(f"{tensor_name!r} is computed from {held.ntensors} tensors: use leave_parametrized=True.")
-    value, original = np.array(held().detach()), held._originals()[0]
+        raise ArgumentError(f"{tensor_name!r} is computed from several tensors: use leave_parametrized=True.")
+    value, original = held(), held._originals()[0]
     if not held.is_tensor:
-        original = Parameter(value, original.requires_grad) if isinstance(original, Parameter) else Buffer(value)
+        original = _like(original, value)
     elif leave_parametrized:
-        original._data[...] = value
+        original._data[...] = value._data
     del module.parametrizations[tensor_name]
     if not is_parametrized(module):
         del module.parametrizations
@@ -118,9 +113,12 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     return module
 
 
+def _like(original: Any, value: Any) -> Any:
+    array = np.array(value)
+    return Parameter(array, original.requires_grad) if isinstance(original, Parameter) else Buffer(array)
+
+
 def _require_alike(before: Tensor, after: Any, unsafe: bool) -> None:
-    if not unsafe and (after.shape, after.dtype) != (before.shape, before.dtype):
-        raise ArgumentError(
-            f"a parametrization made {after.dtype} {after.shape} of {before.dtype} {before.shape}. If that is "
-            "intended, pass unsafe=True."
-        )
+    made, of = (f"{tensor.dtype} {tensor.shape}" for tensor in (after, before))
+    if made != of and not unsafe:
+        raise ArgumentError(f"a parametrization made {made} of {of}. If that is intended, pass unsafe=True.")
