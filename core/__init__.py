@@ -34,7 +34,7 @@ from .random import default_generator, get_rng_state, initial_seed, manual_seed,
 __all__ = [
     "Generator", "Tensor", "autograd", "capture", "default_generator", "device", "doctor", "enable_grad",
     "get_default_dtype", "get_rng_state", "inference_mode", "initial_seed", "is_grad_enabled", "is_tensor", "load",
-    "log_softmax", "manual_seed", "nn", "no_grad", "numel", "optim", "random", "save", "set_default_dtype",
+    "log_softmax", "manual_seed", "nn", "no_grad", "optim", "random", "save", "set_default_dtype",
     "set_grad_enabled", "set_rng_state", "softmax", "tensor", "utils",
     *errors.__all__, *nn.__all__,
     *indexing.__all__, *operations.__all__, *reductions.__all__, *shaping.__all__, *creation.__all__,
@@ -44,11 +44,6 @@ __all__ = [
 def is_tensor(obj: Any) -> bool:
     """Return True for a Tensor."""
     return isinstance(obj, Tensor)
-
-
-def numel(input: Tensor) -> int:
-    """Return the number of elements."""
-    return input.numel()
 
 
 # float32, long, bool and the others, as `torch.float32`; settings of hardware, which change nothing; numbers.
@@ -73,6 +68,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("statezoo")
+    if callable(method := getattr(Tensor, name, None)) and name[0] != "_":
+        return method  # numel, is_floating_point and others
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}.")
 
 
@@ -89,6 +86,6 @@ globals()["utils"] = import_module(".utils", __name__)  # `nn` has another
 nn.__dict__.update(parameter=parameter, modules=nn)
 sys.modules.update(
     {f"{__name__}.{path}": module for path, module in
-     {"functional": functional, "nn.parameter": parameter, "nn.modules": nn}.items()}
+     {"functional": functional, "nn.parameter": parameter, "nn.modules": nn, "nn.modules.module": nn}.items()}
 )  # fmt: skip
 hardware.add_modules(sys.modules[__name__])

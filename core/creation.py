@@ -25,9 +25,9 @@ from .random import default_generator
 
 __all__ = [
     "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor", "arange", "as_tensor",
-    "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "logspace", "multinomial",
-    "normal", "ones", "ones_like", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
-    "randperm", "zeros", "zeros_like",
+    "asarray", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "logspace",
+    "multinomial", "normal", "ones", "ones_like", "poisson", "rand", "rand_like", "randint", "randint_like", "randn",
+    "randn_like", "randperm", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -73,11 +73,13 @@ rand, rand_like = _pair(partial(_draw, "random"))  # of [0, 1)
 randn, randn_like = _pair(partial(_draw, "standard_normal"))
 # (n, m), m is n if it is None; (steps,) from start to end, both included; the integers below n in random order
 eye = _creator(lambda dtype, n, m=None: np.eye(n, m, dtype=dtype or default()))
-linspace = _creator(lambda dtype, start, end, steps: np.linspace(start, end, steps).astype(dtype or default()))
+linspace = _creator(
+    lambda dtype, start, end, steps: np.linspace(_number(start), _number(end), steps).astype(dtype or default())
+)
 logspace = _creator(
     lambda dtype, start, end, steps, base=10.0: np.logspace(start, end, steps, base=base).astype(dtype or default())
 )
-full_like = _creator(lambda dtype, input, fill: np.full(input.shape, fill, dtype or input.dtype))
+full_like = _creator(lambda dtype, input, fill_value: np.full(input.shape, fill_value, dtype or input.dtype))
 randint_like = _creator(
     lambda dtype, input, *of, **named: randint(*of, input.shape, dtype=dtype or input.dtype, **named)
 )
@@ -110,6 +112,9 @@ def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
     if not isinstance(data, Tensor):
         data = Tensor(data if dtype is None else np.asarray(data, dtype))
     return data if dtype is None else data.to(dtype)
+
+
+asarray = as_tensor
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -186,6 +191,7 @@ def _constructor(name: str) -> Callable[..., Tensor]:
         is_size = all(isinstance(value, int) for value in data)
         return Tensor(np.empty(data or 0, NAMED[name]) if is_size else np.array(to_array(*data), NAMED[name]))
 
+    create.dtype = NAMED[name]  # pyright: ignore[reportFunctionMemberAccess]  for x.type(FloatTensor)
     return create
 
 

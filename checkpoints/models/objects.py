@@ -34,13 +34,15 @@ _MOST_KEY = 1 << 60  # larger ones may have equal hashes
 
 
 @enough_memory("the object was not saved", "Free some memory.")
-def save(obj: Any, f: Any) -> None:
+def save(
+    obj: Any, f: Any, pickle_module: Any = None, pickle_protocol: int = 2, _use_new_zipfile_serialization: bool = True
+) -> None:
     """Write an object to a file, completely or not at all, for `load`. Unlike torch.save it writes no pickle.
 
     obj: tensors, arrays, numbers, texts, bools and None, in dicts, lists and tuples. A class of dicts is saved as a
     dict. Tensors that share memory share it again when they are loaded; `requires_grad` is not kept.
     f: a path, or a file open for writing in binary mode. The suffixes .h5, .hdf5 and .npz pick these formats. Any other
-    file, such as model.pt, has the content of a .safetensors file.
+    file, such as model.pt, has the content of a .safetensors file. The arguments about pickles change nothing.
     Raises StateError for an object that holds anything else, and WriteError if the system refuses.
     """
     arrays: dict[str, Any] = {}

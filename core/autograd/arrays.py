@@ -4,7 +4,7 @@
     w.grad.sum(dim=0)           # and so are reductions with a keyword that only tensors take
     w.data -= 0.1 * w.grad      # everything else is NumPy
 
-Where NumPy has a name of its own, it keeps its meaning: `size` is a number and `std()` divides by n.
+Where NumPy has a name of its own, it keeps its meaning: `std()` divides by n. `size` is a number, and may be called.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ import numpy as np
 _OF_TENSORS = {"dim", "keepdim", "correction", "unbiased"}
 
 
+class _Size(int):
+    """The number of elements, which called as size() or size(dim) is the shape or the size of an axis, as in torch."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+
 class TensorArray(np.ndarray):
     """An array over the memory of a tensor. What NumPy computes with it is a TensorArray too."""
 
@@ -25,6 +34,13 @@ class TensorArray(np.ndarray):
     def data(self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The array itself, as `.data` of a tensor."""
         return self
+
+    @property
+    def size(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The number of elements, which can be called for the shape."""
+        size = _Size(np.ndarray.size.__get__(self))
+        size.shape = self.shape
+        return size
 
     def view(self, *args: Any, **kwargs: Any) -> Any:
         """Return a view with another dtype or type, as NumPy does, or with another shape, as torch does."""

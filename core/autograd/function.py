@@ -78,7 +78,7 @@ def _recorded(cls: type[Function], context: Context, args: Any, outputs: tuple[A
 
 def grad(
     outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-    allow_unused: bool = False,
+    only_inputs: bool = True, allow_unused: bool = False,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """Return the gradient of (the sum of) outputs for each of inputs, and change no `.grad`.
 

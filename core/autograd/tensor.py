@@ -100,7 +100,8 @@ class Tensor(TensorBase):
     """An n-dimensional array with an optional gradient.
 
     data: an ndarray is held without a copy. Arrays and NumPy scalars keep their dtype; Python floats become float32 and
-    ints int64. grad: an ndarray with the shape and dtype of data, or None.
+    ints int64. grad: an ndarray with the shape and dtype of data, or None. Tensor(2, 3) has this shape, and any values;
+    unlike in torch, Tensor([1, 2]) keeps integers, and Tensor(3) is the number 3.
     Raises ArgumentError if data holds no numbers, or if requires_grad is True and data holds no floats.
     """
 

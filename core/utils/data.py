@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -99,8 +100,9 @@ class Sampler(Generic[Example]):
     def __init__(self, data_source: Any = None, generator: np.random.Generator | None = None) -> None:
         self.data_source, self.generator = data_source, generator
 
-    def __iter__(self) -> Iterator[Any]:
-        raise NotImplementedError(f"{type(self).__name__} needs a method __iter__().")
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[Any]: ...
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -212,17 +214,20 @@ class DataLoader:
         persistent_workers: bool = False, pin_memory_device: str = "", in_order: bool = True,
     ) -> None:  # fmt: skip
         is_iterable = isinstance(dataset, IterableDataset)
-        for is_wrong, text in (
-            (batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last),
-             "batch_sampler takes the place of batch_size, shuffle, sampler and drop_last."),
-            (shuffle and sampler is not None, "a sampler decides the order itself. Leave out shuffle."),
-            (is_iterable and (shuffle or sampler is not None or batch_sampler is not None),
-             "an IterableDataset decides the order itself. Leave out shuffle and samplers."),
-            (batch_size is None and drop_last, "drop_last needs batches. Give a batch_size."),
-            (num_workers < 0, f"num_workers must be at least 0, not {num_workers}."),
-        ):  # fmt: skip
-            if is_wrong:
-                raise ArgumentError(text)
+        whole = batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last)
+        order = sampler is not None or (is_iterable and batch_sampler is not None)
+        if (
+            whole
+            or (shuffle and (order or is_iterable))
+            or (is_iterable and order)
+            or (batch_size is None and drop_last)
+        ):
+            raise ArgumentError(
+                "arguments exclude each other: a batch_sampler replaces batch_size, shuffle, sampler and drop_last; a "
+                "sampler or an IterableDataset decides the order itself, without shuffle; drop_last needs a batch_size."
+            )
+        if num_workers < 0:
+            raise ArgumentError(f"num_workers must be at least 0, not {num_workers}.")
         if is_iterable:
             sampler = dataset  # of examples, instead of indices
         elif sampler is None:
@@ -251,3 +256,11 @@ class DataLoader:
             if type(dataset) is TensorDataset:
                 return list(dataset[np.asarray(rows)])
         return self.collate_fn([self.dataset[index] for index in indices])
+
+
+def get_worker_info() -> None:
+    """Return None, as in the main process of torch."""
+
+
+# The places of torch, such as torch.utils.data.dataset.
+sys.modules.update({f"{__name__}.{part}": sys.modules[__name__] for part in ("dataloader", "dataset", "sampler")})
