@@ -26,6 +26,8 @@ class FunctionModule(Module, Generic[Options]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if not hasattr(cls, "_options"):
+            return  # what several modules share
         cls.__signature__ = None if "__init__" in vars(cls) else cls._options  # what help() shows
         if cls.__doc__ is None:
             cls.__doc__ = f"The module of `functional.{cls._function.__name__}`: {cls._function.__doc__}"

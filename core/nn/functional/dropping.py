@@ -9,6 +9,7 @@ import numpy as np
 from ...autograd.tensor import Tensor, record
 from ...errors import ArgumentError
 from ...random import default_generator
+from .curves import given
 from .spatial.windows import batched, by_dims
 
 
@@ -18,10 +19,10 @@ def dropout(
 ) -> Tensor:  # fmt: skip
     """Zero each element with probability p and divide the others by 1 - p. Return input itself if not training.
 
-    inplace: accepted for torch's sake; the result is a new tensor.  Raises ArgumentError if p is outside [0, 1].
+    Raises ArgumentError if p is outside [0, 1].
     Source: Srivastava et al. 2014, JMLR 15, 1929-1958, section 10 ("inverted").
     """
-    return _dropped(input, input.shape, p, training, generator)
+    return given(_dropped(input, input.shape, p, training, generator), input, inplace)
 
 
 def _dropout(dims: int, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -30,7 +31,7 @@ def _dropout(dims: int, input: Tensor, p: float = 0.5, training: bool = True, in
     Source: Tompson et al. 2015, arXiv:1411.4280, section 3.2.
     """
     batched(f"dropout{dims}d", input, input._data, dims)
-    return _dropped(input, (*input.shape[:-dims], *[1] * dims), p, training)
+    return given(_dropped(input, (*input.shape[:-dims], *[1] * dims), p, training), input, inplace)
 
 
 dropout1d, dropout2d, dropout3d = by_dims(_dropout)

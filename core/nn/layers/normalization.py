@@ -12,6 +12,7 @@ from ...autograd.tensor import Tensor
 from ...errors import ArgumentError, ShapeError
 from .. import functional as F
 from .. import init
+from ..functional.spatial.windows import NAMES
 from ..module.module import Module
 from ..module.parameter import Buffer, Parameter
 
@@ -114,18 +115,19 @@ class GroupNorm(_Norm):
 
 
 class _ChannelNorm(_Norm):
-    """What batch and instance norm share: a scale and shift of each channel, and running statistics.
+    """What batch and instance norm share: a scale and shift of each channel, and running statistics."""
 
-    momentum: the weight of a new batch, or None for the mean of all batches.
-    Raises ShapeError if x has another number of axes or channels, or if a training batch has one value per channel.
-    """
-
-    _shapes: ClassVar[dict[int, str]]  # of inputs, by the number of axes
+    _dims: ClassVar[int]  # the number of axes after the channels
     running_mean: Buffer | None
     running_var: Buffer | None
     num_batches_tracked: Buffer | None
     # Early versions of torch did not save it, and torch still loads their files.
     _may_be_absent: ClassVar[frozenset[str]] = frozenset({"num_batches_tracked"})
+
+    def __init_subclass__(cls, dims: int = 0) -> None:
+        super().__init_subclass__()
+        if dims:
+            cls._dims, cls.__doc__ = dims, cls.__doc__ or cls.__base__.__doc__  # pyright: ignore[reportOptionalMemberAccess]
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
@@ -142,9 +144,9 @@ class _ChannelNorm(_Norm):
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
         self._placed(device, dtype)
 
-    def _require_fit(self, x: Tensor, axis: int = 1) -> None:
-        if x.ndim not in self._shapes or x.shape[axis] != self.num_features:
-            wanted = " or ".join(self._shapes.values()).replace("C", str(self.num_features))
+    def _require_fit(self, x: Tensor, shapes: tuple[str, ...], axis: int) -> None:
+        if x.ndim not in {shape.count(",") + 1 for shape in shapes} or x.shape[axis] != self.num_features:
+            wanted = " or ".join(shapes).replace("C", str(self.num_features))
             raise ShapeError(f"{type(self).__name__}({self.num_features}) needs {wanted}, not {x.shape}.")
 
     def extra_repr(self) -> str:
@@ -153,8 +155,19 @@ class _ChannelNorm(_Norm):
 
 
 class _BatchNorm(_ChannelNorm):
+    """Normalization of each channel to zero mean and unit variance, with a scale and shift; see functional.batch_norm.
+
+    x: (N, C, *sizes).  weight, bias: (C,), or None with affine=False.
+    In training mode the statistics are those of the batch, and the buffers running_mean, running_var (C,) and
+    num_batches_tracked (int64) follow them. In evaluation mode the running statistics are used. With
+    track_running_stats=False these buffers are None, and the statistics are always those of the batch.
+    momentum: the weight of a new batch, or None for the mean of all batches.
+    Raises ShapeError if x has another number of axes or channels, or if a training batch has one value per channel.
+    """
+
     def forward(self, x: Tensor) -> Tensor:
-        self._require_fit(x)
+        sizes = NAMES[self._dims]
+        self._require_fit(x, ("(N, C)", "(N, C, L)") if self._dims == 1 else (f"(N, C, {sizes})",), 1)
         by_batch = self.training or self.running_mean is None
         momentum = 0.0 if self.momentum is None else self.momentum
         # `track_running_stats` may be set at any time: training then leaves the statistics alone.
@@ -170,31 +183,9 @@ class _BatchNorm(_ChannelNorm):
         return out
 
 
-class BatchNorm1d(_BatchNorm):
-    """Normalization of each channel to zero mean and unit variance, with a scale and shift; see functional.batch_norm.
-
-    x: (N, C) or (N, C, L).  weight, bias: (C,), or None with affine=False.
-    In training mode the statistics are those of the batch, and the buffers running_mean, running_var (C,) and
-    num_batches_tracked (int64) follow them. In evaluation mode the running statistics are used. With
-    track_running_stats=False these buffers are None, and the statistics are always those of the batch.
-    """
-
-    _shapes: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}
-
-
-class BatchNorm2d(_BatchNorm):
-    """Normalization of each channel of images (N, C, H, W); see `BatchNorm1d`."""
-
-    _shapes: ClassVar = {4: "(N, C, H, W)"}
-
-
-class BatchNorm3d(_BatchNorm):
-    """Normalization of each channel of volumes (N, C, D, H, W); see `BatchNorm1d`."""
-
-    _shapes: ClassVar = {5: "(N, C, D, H, W)"}
-
-
 class _InstanceNorm(_ChannelNorm):
+    """Normalization of each channel of each example, (N, C, *sizes) or (C, *sizes); see functional.instance_norm."""
+
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
         track_running_stats: bool = False, device: Device = None, dtype: npt.DTypeLike | None = None, *,
@@ -203,21 +194,20 @@ class _InstanceNorm(_ChannelNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        is_batch = x.ndim == max(self._shapes)
-        self._require_fit(x, 1 if is_batch else 0)
+        is_batch = x.ndim == self._dims + 2
+        sizes = NAMES[self._dims]
+        self._require_fit(x, (f"(C, {sizes})", f"(N, C, {sizes})"), 1 if is_batch else 0)
         by_input, momentum = self.training or not self.track_running_stats, self.momentum or 0.0
         running, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
         out = F.instance_norm(x if is_batch else x.unsqueeze(0), *running, *affine, by_input, momentum, self.eps)
         return out if is_batch else out.squeeze(0)
 
 
-class InstanceNorm1d(_InstanceNorm):
-    """Normalization of each channel of each example, (N, C, L) or (C, L); see functional.instance_norm."""
-
-    _shapes: ClassVar = {2: "(C, L)", 3: "(N, C, L)"}
-
-
-class InstanceNorm2d(_InstanceNorm):
-    """Normalization of each channel of each image, (N, C, H, W) or (C, H, W); see functional.instance_norm."""
-
-    _shapes: ClassVar = {3: "(C, H, W)", 4: "(N, C, H, W)"}
+# fmt: off
+class BatchNorm1d(_BatchNorm, dims=1): ...
+class BatchNorm2d(_BatchNorm, dims=2): ...
+class BatchNorm3d(_BatchNorm, dims=3): ...
+class InstanceNorm1d(_InstanceNorm, dims=1): ...
+class InstanceNorm2d(_InstanceNorm, dims=2): ...
+class InstanceNorm3d(_InstanceNorm, dims=3): ...
+# fmt: on

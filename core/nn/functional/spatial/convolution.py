@@ -19,15 +19,9 @@ from .windows import Axis, Sizes, axes_of, batched, by_dims, columns, each, sum_
 
 
 def _conv(
-    dims: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes | str = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-) -> Tensor:
+    dims: int, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes | str = 0,
+    dilation: Sizes = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
     """Return the cross-correlation of the windows of input with weight, plus bias.
 
     input: (N, C, *sizes) or (C, *sizes).  weight: (out, C / groups, *K).  bias: (out,).  padding: zeros on both sides,
@@ -46,16 +40,9 @@ def _conv(
 
 
 def _conv_transpose(
-    dims: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes = 0,
-    output_padding: Sizes = 0,
-    groups: int = 1,
-    dilation: Sizes = 1,
-) -> Tensor:
+    dims: int, input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes = 0,
+    output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
+) -> Tensor:  # fmt: skip
     """Return the transpose of a convolution: input is the gradient of its output, and gives that of its input.
 
     input: (N, C, *sizes) or (C, *sizes).  weight: (C, out / groups, *K).  bias: (out,).  output_padding: how many more
@@ -101,13 +88,8 @@ def unfold(input: Tensor, kernel_size: Sizes, dilation: Sizes = 1, padding: Size
 
 
 def fold(
-    input: Tensor,
-    output_size: Sizes,
-    kernel_size: Sizes,
-    dilation: Sizes = 1,
-    padding: Sizes = 0,
-    stride: Sizes = 1,
-) -> Tensor:
+    input: Tensor, output_size: Sizes, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1,
+) -> Tensor:  # fmt: skip
     """Return columns (N, C * KH * KW, windows) summed into images (N, C, *output_size), the transpose of `unfold`.
 
     Raises ShapeError if the columns are not those of such images.  Raises ArgumentError if an option is invalid.
@@ -137,13 +119,9 @@ def _columns_axes(
 
 
 def _product(
-    is_transposed: bool,
-    recorded: tuple[str, dict[str, Any]],
-    operands: tuple[Tensor, Tensor, Tensor | None],
-    x: np.ndarray,
-    w: np.ndarray,
-    axes: Sequence[Axis],
-) -> Tensor:
+    is_transposed: bool, recorded: tuple[str, dict[str, Any]], operands: tuple[Tensor, Tensor, Tensor | None],
+    x: np.ndarray, w: np.ndarray, axes: Sequence[Axis],
+) -> Tensor:  # fmt: skip
     """Record a convolution or its transpose. x: (N, C, *sizes).  axes: those of the B channels."""
     (input, weight, bias), (name, arguments) = operands, recorded
     n, groups = len(x), arguments["groups"]

@@ -16,15 +16,9 @@ from .windows import Axis, Sizes, axes_of, batched, by_dims, covering, each, pad
 
 
 def _max_pool(
-    dims: int,
-    input: Tensor,
-    kernel_size: Sizes,
-    stride: Sizes | None = None,
-    padding: Sizes = 0,
-    dilation: Sizes = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
+    dims: int, input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
+    dilation: Sizes = 1, ceil_mode: bool = False, return_indices: bool = False,
+) -> Any:  # fmt: skip
     """Return the largest value of each window; with return_indices also its position in the flattened sizes of input.
 
     input: (N, C, *sizes) or (C, *sizes).  stride: kernel_size by default.  padding: on both sides, never chosen.
@@ -57,15 +51,9 @@ def _adaptive_max_pool(dims: int, input: Tensor, output_size: Any, return_indice
 
 
 def _avg_pool(
-    dims: int,
-    input: Tensor,
-    kernel_size: Sizes,
-    stride: Sizes | None = None,
-    padding: Sizes = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
+    dims: int, input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
+    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return the mean of each window.
 
     input: (N, C, *sizes) or (C, *sizes).  stride: kernel_size by default.  padding: zeros on both sides, which
@@ -120,15 +108,9 @@ def output_sizes(name: str, given: Any, sizes: Sequence[int]) -> tuple[int, ...]
 
 
 def _axes(
-    name: str,
-    input: Tensor,
-    dims: int,
-    kernel_size: Sizes,
-    stride: Sizes | None,
-    padding: Sizes,
-    dilation: Sizes,
+    name: str, input: Tensor, dims: int, kernel_size: Sizes, stride: Sizes | None, padding: Sizes, dilation: Sizes,
     ceil_mode: bool,
-) -> tuple[list[Axis], dict[str, Any]]:
+) -> tuple[list[Axis], dict[str, Any]]:  # fmt: skip
     """Return the windows of a pooling, and the arguments that determine them."""
     kernel, pads = each(name, "kernel_size", kernel_size, dims), each(name, "padding", padding, dims, 0)
     steps = kernel if stride is None or stride == () else each(name, "stride", stride, dims)
@@ -148,13 +130,9 @@ def _elements(axis: Axis, pad: int) -> np.ndarray:
 
 
 def _largest(
-    name: str,
-    input: Tensor,
-    a: np.ndarray,
-    found: Sequence[tuple[tuple[Any, ...], Sequence[np.ndarray]]],
-    return_indices: bool,
-    arguments: Mapping[str, Any],
-) -> Any:
+    name: str, input: Tensor, a: np.ndarray, found: Sequence[tuple[tuple[Any, ...], Sequence[np.ndarray]]],
+    return_indices: bool, arguments: Mapping[str, Any],
+) -> Any:  # fmt: skip
     """Record the largest values over taps of a. found: the index of each tap, and its positions along each axis."""
     dims, sizes = len(found[0][1]), input.shape[-len(found[0][1]) :]
     out = a[(..., *found[0][0])].copy()

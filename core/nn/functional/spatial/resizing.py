@@ -81,14 +81,10 @@ _PLACES = {
 
 
 def interpolate(
-    input: Tensor,
-    size: int | Sequence[int] | None = None,
-    scale_factor: float | Sequence[float] | None = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None,
+    input: Tensor, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest", align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
     antialias: bool = False,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Return input (N, C, *sizes) resized to size, or by scale_factor.
 
     mode: "nearest", "nearest-exact", "area", or for 1, 2 or 3 axes "linear", "bilinear" or "bicubic", "trilinear".

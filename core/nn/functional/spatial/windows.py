@@ -23,7 +23,7 @@ from ....errors import ArgumentError, ShapeError
 Sizes = int | Sequence[int]
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
-_NAMES = {1: "L", 2: "H, W", 3: "D, H, W"}
+NAMES = {1: "L", 2: "H, W", 3: "D, H, W"}
 
 
 class Axis(NamedTuple):
@@ -68,24 +68,22 @@ def _variant(function: Callable[Concatenate[int, Given], Returned], dims: int) -
     return variant
 
 
-def each(name: str, label: str, value: Sizes, dims: int, least: int = 1) -> tuple[int, ...]:
+def each(name: str, label: str, value: Sizes, dims: int, least: int | None = 1) -> tuple[int, ...]:
     """Return one int for each axis. Raises ArgumentError if there are not as many, or one is below least."""
     values = (value,) if isinstance(value, int | np.integer) else tuple(value)
     values = values * dims if len(values) == 1 else values
-    if len(values) != dims or any(not isinstance(one, int | np.integer) or one < least for one in values):
-        raise ArgumentError(f"{name}: {label} must be an int of at least {least}, or {dims} of them, not {value!r}.")
+    if len(values) != dims or any(
+        not isinstance(one, int | np.integer) or (least is not None and one < least) for one in values
+    ):
+        bound = "" if least is None else f" of at least {least}"
+        raise ArgumentError(f"{name}: {label} must be an int{bound}, or {dims} of them, not {value!r}.")
     return tuple(map(int, values))
 
 
 def axes_of(
-    name: str,
-    sizes: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-    dilation: Sequence[int],
-    ceil_mode: bool = False,
-) -> list[Axis]:
+    name: str, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pads: Sequence[tuple[int, int]],
+    dilation: Sequence[int], ceil_mode: bool = False,
+) -> list[Axis]:  # fmt: skip
     """Return the windows along each axis. With ceil_mode, the last one may reach over the end if it starts before it.
 
     Raises ShapeError if no window fits.
@@ -108,7 +106,7 @@ def axes_of(
 def batched(name: str, input: Tensor, a: np.ndarray, dims: int) -> np.ndarray:
     """Return the array of an input as (N, C, *sizes). Raises ShapeError unless it is that, or (C, *sizes)."""
     if a.ndim not in (dims + 1, dims + 2):
-        raise ShapeError(f"{name} takes (N, C, {_NAMES[dims]}) or (C, {_NAMES[dims]}), not {input.shape}.")
+        raise ShapeError(f"{name} takes (N, C, {NAMES[dims]}) or (C, {NAMES[dims]}), not {input.shape}.")
     return a if a.ndim == dims + 2 else a[None]
 
 

@@ -26,6 +26,7 @@ class _Convolution(Module):
     """What convolutions share: their options, and a weight and bias from U(-b, b) with b = 1 / sqrt(fan in)."""
 
     _function: ClassVar[Callable[..., Tensor]]
+    _dims: ClassVar[int]
     _modes: ClassVar[tuple[str, ...]] = ("zeros", "reflect", "replicate", "circular")
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -34,9 +35,15 @@ class _Convolution(Module):
     padding: Any  # a tuple, or "same" or "valid"
     bias: Parameter | None
 
+    def __init_subclass__(cls, function: Callable[..., Tensor] | None = None) -> None:
+        super().__init_subclass__()
+        if function is not None:
+            cls._function, cls._dims = staticmethod(function), int(function.__name__[-2])
+            cls.__doc__ = f"The module of `functional.{function.__name__}`: {function.__doc__}"
+
     def _set(self, channels: tuple[int, int], is_transposed: bool, groups: int, bias: bool, mode: str, **options: Any):
         """Check and keep the options, and make the parameters."""
-        name, self._dims = type(self).__name__, int(self._function.__name__[-2])
+        name = type(self).__name__
         (self.in_channels, self.out_channels), self.groups, self.padding_mode = channels, groups, mode
         if groups < 1 or any(size % groups for size in channels):
             raise ArgumentError(f"{name}: groups={groups} must divide the channels, {channels[0]} and {channels[1]}.")
@@ -118,35 +125,11 @@ class _ConvTranspose(_Convolution):
         return self._function(input, self.weight, self.bias, *args)
 
 
-class Conv1d(_Conv):
-    """A convolution along one axis, (N, C, L) -> (N, out, L'); see functional.conv1d and `Conv2d`."""
-
-    _function = staticmethod(F.conv1d)
-
-
-class Conv2d(_Conv):
-    """A convolution, (N, C, H, W) -> (N, out, H', W'); see functional.conv2d.
-
-    weight: (out_channels, in_channels / groups, *kernel_size).  bias: (out_channels,), or None with bias=False.
-    padding_mode: zeros, or reflect, replicate or circular, as in functional.pad.
-    """
-
-    _function = staticmethod(F.conv2d)
-
-
-class Conv3d(_Conv):
-    """A convolution along three axes, (N, C, D, H, W); see functional.conv3d and `Conv2d`."""
-
-    _function = staticmethod(F.conv3d)
-
-
-class ConvTranspose1d(_ConvTranspose):
-    """A transposed convolution along one axis; see functional.conv_transpose1d."""
-
-    _function = staticmethod(F.conv_transpose1d)
-
-
-class ConvTranspose2d(_ConvTranspose):
-    """A transposed convolution; see functional.conv_transpose2d.  weight: (in, out / groups, *kernel_size)."""
-
-    _function = staticmethod(F.conv_transpose2d)
+# fmt: off
+class Conv1d(_Conv, function=F.conv1d): ...
+class Conv2d(_Conv, function=F.conv2d): ...
+class Conv3d(_Conv, function=F.conv3d): ...
+class ConvTranspose1d(_ConvTranspose, function=F.conv_transpose1d): ...
+class ConvTranspose2d(_ConvTranspose, function=F.conv_transpose2d): ...
+class ConvTranspose3d(_ConvTranspose, function=F.conv_transpose3d): ...
+# fmt: on
