@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .models.tense_mlp import TenseMLP
     from .models.tied_autoencoder import TiedAutoencoder
     from .models.transformer_block import SortingTransformer
+    from .models.vae import VAE
     from .publishing.exporting import export
     from .publishing.publishing import publish
     from .publishing.reproduction import Reproduction, repro
@@ -57,6 +58,7 @@ else:
         "Target": "training.recipe",
         "TenseMLP": "models.tense_mlp",
         "TiedAutoencoder": "models.tied_autoencoder",
+        "VAE": "models.vae",
         "Trajectory": "training.run.trajectories",
         "export": "publishing.exporting",
         "get_recipe": "training.recipe",
@@ -77,6 +79,7 @@ else:
 
 
 __all__ = [
+    "VAE",
     "Check",
     "DataError",
     "Entry",

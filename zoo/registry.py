@@ -19,6 +19,7 @@ BUILT_IN = (
     "tense-mlp",
     "tied-autoencoder",
     "transformer-block",
+    "vae",
 )
 
 _architectures: dict[str, type[Module]] = {}
