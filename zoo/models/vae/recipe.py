@@ -12,7 +12,7 @@ from ....core import functional as F
 from ...data import Split, digits
 from ...data.images import EXAMPLE
 from ...loading import load
-from ...publishing.pictures import draw_image_rows, new_figure
+from ...publishing.pictures import draw_image_rows, draw_titled_images, new_figure
 from ...training.recipe import Recipe, Target, register_recipe
 from ..tied_autoencoder.recipe import pca_reconstruction
 from .model import VAE
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AUTOENCODER = "tied-autoencoder.digits"
-SHOWN, SIDE = 10, 12
+SHOWN, SIDE = 10, 11
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class VaeRecipe(Recipe):
     summary = "A variational autoencoder of 8 x 8 digits, whose code is a place in a plane."
     task = "image-to-image"
     example = (EXAMPLE,)
+    weight_tolerance = 5e-5
 
     def details(self) -> str:
         return (
@@ -76,13 +77,14 @@ class VaeRecipe(Recipe):
             f"PCA, {latent} numbers": pca_reconstruction(data.train_x, x, latent),
             "autoencoder, 16 numbers": load(AUTOENCODER)(Tensor(x)).data,
         }
-        drawn = np.random.default_rng(self.seed).standard_normal((3, SHOWN, latent)).astype(np.float32)
-        samples = {"samples": _images(model, drawn[0]), "": _images(model, drawn[1]), " ": _images(model, drawn[2])}
+        drawn = np.random.default_rng(self.seed).standard_normal((2 * SHOWN, latent)).astype(np.float32)
         return {
             "Held-out digits, and their reconstructions": draw_image_rows(
                 {label: images.reshape(-1, 8, 8) for label, images in rows.items()}
             ),
-            "New digits, decoded from random places": draw_image_rows(samples),
+            "New digits, decoded from random places": draw_titled_images(
+                _images(model, drawn), [""] * len(drawn), SHOWN
+            ),
             "A walk through the plane, and the places of the held-out digits in it": _draw_plane(model, data),
         }
 
@@ -110,12 +112,13 @@ def _draw_plane(model: VAE, data: Split) -> "Figure":
     """
     steps = np.array([NormalDist().inv_cdf((n + 0.5) / SIDE) for n in range(SIDE)], np.float32)
     grid = np.stack(np.meshgrid(steps, steps[::-1]), axis=-1).reshape(-1, 2)  # rows from the top down
-    images = _images(model, grid).reshape(SIDE, SIDE, 8, 8)
+    framed = np.pad(_images(model, grid), ((0, 0), (1, 1), (1, 1)))
+    images = framed.reshape(SIDE, SIDE, 10, 10).transpose(0, 2, 1, 3).reshape(SIDE * 10, SIDE * 10)
     figure, ((walk, places),) = new_figure(10, 5, columns=2)
-    walk.imshow(images.transpose(0, 2, 1, 3).reshape(SIDE * 8, SIDE * 8), cmap="gray_r", vmin=0, vmax=1)
+    walk.imshow(images, cmap="gray_r", vmin=0, vmax=1)
     ticks = [0, SIDE // 2, SIDE - 1]
-    walk.set_xticks([8 * n + 3.5 for n in ticks], [f"{steps[n]:.2f}" for n in ticks])
-    walk.set_yticks([8 * n + 3.5 for n in ticks], [f"{steps[::-1][n]:.2f}" for n in ticks])
+    walk.set_xticks([10 * n + 4.5 for n in ticks], [f"{steps[n]:.2f}" for n in ticks])
+    walk.set_yticks([10 * n + 4.5 for n in ticks], [f"{steps[::-1][n]:.2f}" for n in ticks])
     code = model.encode(Tensor(data.test_x))[0].data
     for (across, up), digit in zip(code, data.test_y, strict=True):
         places.text(across, up, str(digit), fontsize=7, ha="center", va="center", color=f"C{digit}")
