@@ -11,73 +11,54 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from .operations import eq, isnan
+from .operations import eq
 from .reductions import Extremum
-from .shaping import broadcast_tensors, flatten, getitem, reshape
-from .tape import as_tensor, derive, is_tensor, record
+from .shaping import broadcast_tensors, flatten, getitem
+from .tape import as_tensor, derive, is_tensor, named, record
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
 __all__ = [
-    "allclose", "argsort", "argwhere", "bincount", "bucketize", "equal", "gather", "histc", "index_add", "index_copy",
-    "index_fill", "index_put", "index_select", "isclose", "isin", "kthvalue", "masked_select", "median", "mode",
-    "nonzero", "scatter", "scatter_add", "searchsorted", "sort", "take", "take_along_dim", "topk", "tril_indices",
-    "triu_indices", "unique", "unique_consecutive",
+    "allclose", "argsort", "argwhere", "bincount", "equal", "gather", "histc", "index_add", "index_copy", "index_fill",
+    "index_select", "isclose", "isin", "kthvalue", "masked_select", "median", "mode", "nonzero", "scatter",
+    "scatter_add", "sort", "take_along_dim", "topk", "tril_indices", "triu_indices", "unique",
 ]  # fmt: skip
 
 
 # --- by an index along one axis
 
 
-def _places(a: Tensor, dim: int, index: Any, name: str) -> tuple[int, tuple[np.ndarray, ...]]:
-    """Return the axis, and the index of each element of a that `index` names along dim."""
+def _places(a: Tensor, dim: int, index: Any, name: str) -> tuple[np.ndarray, ...]:
+    """Return the place of each element of a that `index` names along dim."""
     indices, axis = np.asarray(index), dim % max(a.ndim, 1)
-    if a.ndim == 0:
-        a, indices = reshape(a, 1), indices.reshape(-1)
-    if indices.ndim != a.ndim or any(
-        n > m for at, (n, m) in enumerate(zip(indices.shape, a.shape, strict=True)) if at != axis
-    ):
+    sizes = zip(indices.shape, a.shape, strict=False)
+    if indices.ndim != a.ndim or any(n > m for at, (n, m) in enumerate(sizes) if at != axis):
         raise ShapeError(f"{name} along dim {dim} cannot use an index of shape {indices.shape} on {a.shape}.")
     if indices.dtype.kind not in "iu":
         raise ArgumentError(f"{name} needs an index of integers, not {indices.dtype}.")
     if indices.size and not 0 <= indices.min() <= indices.max() < a.shape[axis]:
         wrong = indices.min() if indices.min() < 0 else indices.max()
         raise ArgumentError(f"{name}: index {wrong} is out of bounds for dim {dim} with size {a.shape[axis]}.")
-    open_grid = np.ogrid[tuple(slice(size) for size in indices.shape)]
-    return axis, tuple(indices if at == axis else places for at, places in enumerate(open_grid))
+    grid = np.ogrid[tuple(map(slice, indices.shape))]
+    return tuple(indices if at == axis else place for at, place in enumerate(grid))
 
 
 def gather(input: Tensor, dim: int, index: Any) -> Tensor:
     """Return the elements that index names along dim, in the shape of index."""
-    _, places = _places(input, dim, index, "gather")
-    shape, dtype = input.shape, input.dtype
-
-    def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        full = np.zeros(shape, np.result_type(dtype, np.float32))
-        np.add.at(full.reshape(shape or 1), places, g)
-        return (full,)
-
-    return record(
-        "gather",
-        input._data.reshape(shape or 1)[places].reshape(np.shape(index)),
-        (input,),
-        backward,
-        {"dim": dim, "index": index},
-    )
+    if input.ndim == 0:
+        return gather(input.reshape(1), 0, np.reshape(np.asarray(index), -1)).reshape(np.shape(index))
+    return getitem(input, _places(input, dim, index, "gather"))
 
 
 def take_along_dim(input: Tensor, indices: Any, dim: int | None = None) -> Tensor:
     """Return the elements that indices name along dim, or in the flattened tensor. Other axes broadcast."""
     if dim is None:
-        return gather(flatten(input), 0, flatten(as_tensor(indices)))
-    shape = [*np.broadcast_shapes(input.shape[:dim], np.shape(indices)[:dim])]
-    axis = dim % input.ndim
-    a, b = list(input.shape), list(np.shape(indices))
-    shape = [max(n, m) if at != axis else 0 for at, (n, m) in enumerate(zip(a, b, strict=True))]
-    a = [size if at == axis else shape[at] for at, size in enumerate(a)]
-    b = [size if at == axis else shape[at] for at, size in enumerate(b)]
-    return gather(input.expand(*a), dim, np.broadcast_to(np.asarray(indices), b))
+        return gather(flatten(input), 0, np.ravel(np.asarray(indices)))
+    index, axis = np.asarray(indices), dim % input.ndim
+    shape = np.broadcast_shapes(*(np.delete(array.shape, axis) for array in (input._data, index)))
+    a, b = (np.insert(shape, axis, array.shape[axis]).tolist() for array in (input._data, index))
+    return gather(input.expand(a), dim, np.broadcast_to(index, b))
 
 
 def _source(src: Any, index: Any, like: Tensor) -> Tensor:
@@ -87,18 +68,10 @@ def _source(src: Any, index: Any, like: Tensor) -> Tensor:
     return source if source.shape in ((), shape) else getitem(source, tuple(map(slice, shape)))
 
 
-def scatter(
-    input: Tensor, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None
-) -> Tensor:
+def scatter(input: Tensor, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
     """Return input with the elements that index names along dim replaced by those of src, or by a number."""
-    src = value if src is None else src
-    if reduce is not None:
-        if reduce != "add":
-            raise ArgumentError(f"scatter adds or replaces; reduce={reduce!r} is not here.")
-        return scatter_add(input, dim, index, src)
-    _, places = _places(input, dim, index, "scatter")
-    source = _source(src, index, input)
-    out = input._data.copy()
+    places = _places(input, dim, index, "scatter")
+    source, out = _source(value if src is None else src, index, input), input._data.copy()
     out[places] = source._data
 
     def backward(g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,11 +84,13 @@ def scatter(
 
 def scatter_add(input: Tensor, dim: int, index: Any, src: Any) -> Tensor:
     """Return input with the elements of src added to those that index names along dim."""
-    _, places = _places(input, dim, index, "scatter_add")
-    source = _source(src, index, input)
+    return _added("scatter_add", input, _places(input, dim, index, "scatter_add"), _source(src, index, input))
+
+
+def _added(name: str, input: Tensor, places: tuple[Any, ...], source: Tensor) -> Tensor:
     out = input._data.copy()
     np.add.at(out, places, source._data)
-    return record("scatter_add", out, (input, source), lambda g: (g, g[places]))
+    return record(name, out, (input, source), lambda g: (g, g[places]))
 
 
 def _at(a: Tensor, dim: int, index: Any) -> tuple[Any, ...]:
@@ -132,40 +107,22 @@ def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
 
 def index_add(input: Tensor, dim: int, index: Any, source: Tensor, *, alpha: float = 1) -> Tensor:
     """Return input with alpha * source added to the parts that a vector of indices names along dim."""
-    places, out = _at(input, dim, index), input._data.copy()
-    np.add.at(out, places, source._data * np.asarray(alpha, out.dtype))
-    return record("index_add", out, (input, source), lambda g: (g, g[places] * np.asarray(alpha, g.dtype)))
+    return _added("index_add", input, _at(input, dim, index), source if alpha == 1 else source * alpha)
 
 
 def index_copy(input: Tensor, dim: int, index: Any, source: Any) -> Tensor:
-    """Return input with the parts that a vector of indices names along dim replaced by those of source."""
-    return index_put(input, _at(input, dim, index), source)
+    """Return input with the parts that a vector of indices names along dim replaced by source."""
+    out = input.clone()
+    out[_at(input, dim, index)] = source
+    return out
 
 
 index_fill = index_copy
 
 
-def index_put(input: Tensor, indices: tuple[Any, ...], values: Any, accumulate: bool = False) -> Tensor:
-    """Return input with input[indices] replaced by values, or with values added to them."""
-    source, out = as_tensor(values), input.clone()
-    if not accumulate:
-        out[tuple(indices)] = source
-        return out
-    places = tuple(map(np.asarray, indices))
-    total = input._data.copy()
-    np.add.at(total, places, source._data)
-    return record("index_put", total, (input, source), lambda g: (g, g[places]))
-
-
 def masked_select(input: Tensor, mask: Any) -> Tensor:
     """Return the elements where mask is True, as a vector. Both broadcast."""
-    a, chosen = broadcast_tensors(input, as_tensor(mask))
-    return getitem(a, chosen)
-
-
-def take(input: Tensor, index: Any) -> Tensor:
-    """Return the elements of the flattened tensor at the indices."""
-    return getitem(flatten(input), np.asarray(index))
+    return getitem(*broadcast_tensors(input, as_tensor(mask)))
 
 
 # --- order
@@ -189,16 +146,17 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extremum:
     """Return the k largest (or smallest) elements along dim in order, and their indices."""
-    count = input.shape[dim] if input.ndim else 1
-    if not 0 <= k <= count:
-        raise ShapeError(f"topk of {k} needs as many elements; dim {dim} of shape {input.shape} has {count}.")
-    indices = argsort(input, dim, largest).narrow(dim, 0, k) if input.ndim else argsort(input)
+    indices = argsort(input, dim, largest)
+    indices = indices.narrow(dim, 0, k) if input.ndim else indices
     return Extremum(gather(input, dim, indices), indices)
 
 
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Extremum:
     """Return the k-th smallest elements along dim, and their indices. k counts from 1."""
-    indices = argsort(input, dim).narrow(dim, k - 1, 1)
+    return _picked(input, argsort(input, dim).narrow(dim, k - 1, 1), dim, keepdim)
+
+
+def _picked(input: Tensor, indices: Tensor, dim: int, keepdim: bool) -> Extremum:
     values = gather(input, dim, indices)
     return Extremum(values, indices) if keepdim else Extremum(values.squeeze(dim), indices.squeeze(dim))
 
@@ -207,13 +165,10 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """Return the median, the lower of two; with dim, the medians along it and their indices. NaN wins."""
     if dim is None:
         return median(flatten(input), 0).values
-    is_missing = isnan(input).any(dim)._data
-    found = kthvalue(input, (input.shape[dim] + 1) // 2, dim, keepdim=True)
-    if is_missing.any():
-        first = isnan(input).long().argmax(dim, keepdim=True)
-        indices = np.where(np.expand_dims(is_missing, dim), first._data, found.indices._data)
-        found = Extremum(gather(input, dim, indices), as_tensor(indices))
-    return found if keepdim else Extremum(found.values.squeeze(dim), found.indices.squeeze(dim))
+    x, middle = input._data, argsort(input, dim).narrow(dim, (input.shape[dim] - 1) // 2, 1)._data
+    is_missing = np.isnan(x)
+    first = np.argmax(is_missing, dim, keepdims=True)
+    return _picked(input, as_tensor(np.where(is_missing.any(dim, keepdims=True), first, middle)), dim, keepdim)
 
 
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Extremum:
@@ -223,9 +178,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Extremum:
     is_frequent = counts == counts.max(-1, keepdims=True)
     smallest = np.where(is_frequent, x, x.max(-1, keepdims=True)).min(-1, keepdims=True)
     last = x.shape[-1] - 1 - np.argmax(np.flip(x == smallest, -1), -1, keepdims=True)
-    indices = derive("mode", np.moveaxis(last, -1, dim), (input,))
-    values = gather(input, dim, indices)
-    return Extremum(values, indices) if keepdim else Extremum(values.squeeze(dim), indices.squeeze(dim))
+    return _picked(input, as_tensor(np.moveaxis(last, -1, dim)), dim, keepdim)
 
 
 # --- sets, counts and comparisons, without a gradient
@@ -241,17 +194,6 @@ def unique(
     """Return the different elements (or parts along dim) in order; if asked, with inverse indices and counts."""
     found = np.unique(input._data, return_inverse=return_inverse, return_counts=return_counts, axis=dim)
     return tuple(map(as_tensor, found)) if isinstance(found, tuple) else derive("unique", found, (input,))
-
-
-def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    """Return the elements of a vector without repeats of the one before; if asked, with inverse indices and counts."""
-    x = input._data.reshape(-1)
-    is_new = np.concatenate([np.ones(min(1, x.size), bool), x[1:] != x[:-1]])
-    starts = np.flatnonzero(is_new)
-    found = [x[is_new]]
-    found += [np.cumsum(is_new).reshape(input.shape) - 1] if return_inverse else []
-    found += [np.diff(np.append(starts, x.size))] if return_counts else []
-    return tuple(map(as_tensor, found)) if len(found) > 1 else as_tensor(found[0])
 
 
 def bincount(input: Tensor, weights: Any = None, minlength: int = 0) -> Tensor:
@@ -297,22 +239,11 @@ def isin(elements: Any, test_elements: Any, *, invert: bool = False) -> Tensor:
     return as_tensor(np.isin(np.asarray(elements), np.asarray(test_elements), invert=invert))
 
 
-def searchsorted(sorted_sequence: Any, input: Any, *, right: bool = False) -> Tensor:
-    """Return the places in a sorted vector where the elements would be inserted."""
-    return as_tensor(np.searchsorted(np.asarray(sorted_sequence), np.asarray(input), "right" if right else "left"))
+def _triangle(find: Callable[..., Any], name: str) -> Callable[..., Tensor]:
+    def function(row: int, col: int, offset: int = 0, *, dtype: Any = np.int64, device: Any = None) -> Tensor:
+        return as_tensor(np.stack(find(row, offset, col)).astype(dtype))
+
+    return named(function, name, f"Return the indices (2, n) of the elements that `{name[:4]}` keeps of a matrix.")
 
 
-def bucketize(input: Any, boundaries: Any, *, right: bool = False) -> Tensor:
-    """Return the number of the bucket of each element; boundaries: sorted."""
-    return searchsorted(boundaries, input, right=right)
-
-
-def _triangle_indices(find: Callable[..., Any], text: str) -> Callable[..., Tensor]:
-    def function(row: int, col: int, offset: int = 0, **placed: Any) -> Tensor:
-        return as_tensor(np.stack(find(row, offset, col)).astype(placed.get("dtype") or np.int64))
-
-    function.__doc__ = f"Return the indices (2, n) of the elements on and {text} a diagonal of a matrix."
-    return function
-
-
-tril_indices, triu_indices = _triangle_indices(np.tril_indices, "below"), _triangle_indices(np.triu_indices, "above")
+tril_indices, triu_indices = _triangle(np.tril_indices, "tril_indices"), _triangle(np.triu_indices, "triu_indices")

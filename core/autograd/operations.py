@@ -19,24 +19,22 @@ import numpy as np
 from ..arrays import special
 from ..arrays.silence import silently
 from ..errors import ArgumentError, ShapeError
-from . import shaping
 from .dtypes import get_default_dtype, narrowed, promoted, widened
 from .shaping import broadcasts_to
-from .tape import as_tensor, derive, is_tensor, record
+from .tape import as_tensor, derive, is_tensor, named, record
 
 if TYPE_CHECKING:
     from .tensor import Number, Tensor
 
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "addmm", "addmv", "asin", "asinh", "atan", "atan2",
-    "atanh", "baddbmm", "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
-    "bitwise_xor", "bmm", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos", "cosh", "cross", "div", "divide",
-    "dot", "einsum", "eq", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fmod", "frac", "ge", "gt",
-    "isfinite", "isinf", "isnan", "kron", "le", "lerp", "log", "log1p", "log2", "log10", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "lt", "masked_fill", "matmul", "maximum", "minimum", "mm", "mul", "multiply", "mv",
-    "nan_to_num", "ne", "neg", "negative", "outer", "pow", "reciprocal", "relu", "remainder", "round", "rsqrt",
-    "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh", "true_divide",
-    "trunc", "where",
+    "abs", "absolute", "acos", "add", "addcdiv", "addcmul", "addmm", "asin", "atan", "atan2", "baddbmm", "bitwise_and",
+    "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "bmm", "ceil", "clamp",
+    "clamp_max", "clamp_min", "clip", "cos", "cosh", "cross", "div", "divide", "dot", "einsum", "eq", "erf", "exp",
+    "exp2", "expm1", "floor", "floor_divide", "fmod", "ge", "gt", "isfinite", "isinf", "isnan", "kron", "le", "lerp",
+    "log", "log1p", "log2", "log10", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill",
+    "matmul", "maximum", "minimum", "mm", "mul", "multiply", "mv", "nan_to_num", "ne", "neg", "negative", "outer",
+    "pow", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "square",
+    "sub", "subtract", "tan", "tanh", "true_divide", "trunc", "where",
 ]  # fmt: skip
 
 
@@ -101,12 +99,12 @@ def multiply(input: Any, other: Any) -> Tensor:
 
 
 def divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """Return input / other; floats if both are integers. rounding_mode: None, "floor" or "trunc" (no gradient)."""
-    if rounding_mode is not None:
-        if rounding_mode not in ("floor", "trunc"):
-            raise ArgumentError(f"rounding_mode is None, 'floor' or 'trunc', not {rounding_mode!r}.")
-        return floor_divide(input, other) if rounding_mode == "floor" else _truncated(input, other)
+    """Return input / other, floats if both are integers; or rounded ("floor", "trunc"), without a gradient."""
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
     a, b = _operands(input, other)
+    if rounding_mode == "trunc":
+        return derive("divide", np.trunc(a._data / b._data).astype(np.result_type(a._data, b._data)), (a, b))
     if a.dtype.kind in "iub":
         a, b = a.to(get_default_dtype()), b.to(get_default_dtype())
     for_a, for_b = a._requires_grad, b._requires_grad
@@ -116,11 +114,7 @@ def divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tenso
 
 
 def power(input: Any, exponent: Any) -> Tensor:
-    """Return input ** exponent.
-
-    The gradient of the base is 0 where the exponent is 0; that of the exponent is 0 where the base is 0 and the
-    exponent is not negative.
-    """
+    """Return input ** exponent. The gradient is 0 for x where y is 0, and for y where x is 0 and y is not negative."""
     a, b = _operands(input, exponent)
     x, y, for_a, for_b = a._data, b._data, a._requires_grad, b._requires_grad
     out = silently(_apply, np.power, a, b)
@@ -134,10 +128,7 @@ def power(input: Any, exponent: Any) -> Tensor:
 
 
 def matmul(input: Any, other: Any) -> Tensor:
-    """Return input @ other as NumPy and torch do: leading axes broadcast.
-
-    A vector is a row on the left and a column on the right.
-    """
+    """Return input @ other; leading axes broadcast. A vector is a row on the left and a column on the right."""
     a, b = _operands(input, other)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul cannot combine shapes {a.shape} and {b.shape}. Use * with a single number.")
@@ -158,63 +149,102 @@ def matmul(input: Any, other: Any) -> Tensor:
     return record("matmul", out, (a, b), backward)
 
 
-def _with_derivatives(
-    ufunc: np.ufunc, derivatives: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[Any, Any]]
-) -> Callable[[Any, Any], Tensor]:
-    """Return the elementwise function of two operands. derivatives: of g, x and y, the parts of both operands."""
+# --- elementwise functions of two operands
+
+
+def _of_two(ufunc: np.ufunc, derivatives: Callable[..., tuple[Any, Any]] | None = None) -> Callable[[Any, Any], Tensor]:
+    """Return the function of two operands. derivatives: of g, x and y, for both; None for one without a gradient."""
+    name = ufunc.__name__
 
     def function(input: Any, other: Any) -> Tensor:
         a, b = _operands(input, other)
-        x, y = a._data, b._data
-        return record(ufunc.__name__, silently(_apply, ufunc, a, b), (a, b), lambda g: derivatives(g, x, y))
+        x, y, out = a._data, b._data, silently(_apply, ufunc, a, b)
+        if derivatives is None:
+            return derive(name, out, (a, b))
+        return record(name, out, (a, b), lambda g: derivatives(g, x, y))
 
-    return _named(function, f"Return {ufunc.__name__} of input and other, elementwise.", ufunc.__name__)
-
-
-def _without_gradient(ufunc: np.ufunc) -> Callable[[Any, Any], Tensor]:
-    """Return the elementwise function of two operands without a gradient: a comparison, or of integers."""
-
-    def function(input: Any, other: Any) -> Tensor:
-        a, b = _operands(input, other)
-        return derive(ufunc.__name__, silently(_apply, ufunc, a, b), (a, b))
-
-    return _named(
-        function, f"Return {ufunc.__name__} of input and other, elementwise. It has no gradient.", ufunc.__name__
-    )
+    return named(function, name, f"Return {name} of input and other, elementwise.")
 
 
-def _named(function: Callable[..., Tensor], text: str, name: str) -> Callable[..., Tensor]:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = text
-    return function
+def _shared(g: np.ndarray, is_less: np.ndarray, is_equal: np.ndarray) -> np.ndarray:
+    """Return the part of the operand that was chosen unless it is less. Equal ones share the gradient, as in torch."""
+    return np.where(is_equal, g / 2, np.where(is_less, 0, g)).astype(g.dtype, copy=False)
 
 
-def _shared(g: np.ndarray, chosen: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the part of the operand that was chosen. Equal operands share the gradient, as in torch."""
-    return np.where(x == y, g / 2, np.where(chosen, g, 0)).astype(g.dtype, copy=False)
+maximum = _of_two(np.maximum, lambda g, x, y: (_shared(g, x <= y, x == y), _shared(g, x >= y, x == y)))
+minimum = _of_two(np.minimum, lambda g, x, y: (_shared(g, x >= y, x == y), _shared(g, x <= y, x == y)))
+atan2 = _of_two(np.arctan2, lambda g, x, y: (g * y / (x * x + y * y), -g * x / (x * x + y * y)))
+remainder = _of_two(np.remainder, lambda g, x, y: (g, -g * np.floor(x / y)))
+fmod = _of_two(np.fmod, lambda g, x, y: (g, -g * np.trunc(x / y)))
+eq, ne, lt, le = _of_two(np.equal), _of_two(np.not_equal), _of_two(np.less), _of_two(np.less_equal)
+gt, ge, floor_divide = _of_two(np.greater), _of_two(np.greater_equal), _of_two(np.floor_divide)
+logical_and, logical_or, logical_xor = map(_of_two, (np.logical_and, np.logical_or, np.logical_xor))
+bitwise_and, bitwise_or, bitwise_xor = map(_of_two, (np.bitwise_and, np.bitwise_or, np.bitwise_xor))
+bitwise_left_shift, bitwise_right_shift = map(_of_two, (np.left_shift, np.right_shift))
 
 
-maximum = _with_derivatives(np.maximum, lambda g, x, y: (_shared(g, ~(x <= y), x, y), _shared(g, ~(x >= y), x, y)))
-minimum = _with_derivatives(np.minimum, lambda g, x, y: (_shared(g, ~(x >= y), x, y), _shared(g, ~(x <= y), x, y)))
-atan2 = _with_derivatives(np.arctan2, lambda g, x, y: (g * y / (x * x + y * y), -g * x / (x * x + y * y)))
-remainder = _with_derivatives(np.remainder, lambda g, x, y: (g, -g * np.floor(x / y)))
-fmod = _with_derivatives(np.fmod, lambda g, x, y: (g, -g * np.trunc(x / y)))
-
-eq, ne = _without_gradient(np.equal), _without_gradient(np.not_equal)
-lt, le = _without_gradient(np.less), _without_gradient(np.less_equal)
-gt, ge = _without_gradient(np.greater), _without_gradient(np.greater_equal)
-logical_and, logical_or = _without_gradient(np.logical_and), _without_gradient(np.logical_or)
-logical_xor, floor_divide = _without_gradient(np.logical_xor), _without_gradient(np.floor_divide)
-bitwise_and, bitwise_or = _without_gradient(np.bitwise_and), _without_gradient(np.bitwise_or)
-bitwise_xor = _without_gradient(np.bitwise_xor)
-bitwise_left_shift, bitwise_right_shift = _without_gradient(np.left_shift), _without_gradient(np.right_shift)
+# --- of one: the name, the forward, the derivative times g, and what it is. The derivative says by the name of its
+# argument what is kept from the forward pass: `x` the operand, `y` the result. None: no gradient.
 
 
-def _truncated(input: Any, other: Any) -> Tensor:
-    a, b = _operands(input, other)
-    return derive(
-        "divide", np.trunc(silently(_apply, np.true_divide, a, b)).astype(np.result_type(a._data, b._data)), (a, b)
-    )
+def _of_one(
+    name: str, forward: Callable[..., Any], derivative: Callable[..., Any] | None, text: str, real: bool = True
+) -> Callable[[Any], Tensor]:
+    """Return the function of each element. real: integers become floats first."""
+    keeps_out = derivative is not None and inspect.getfullargspec(derivative).args[1] == "y"
+
+    def function(input: Any) -> Tensor:
+        a = as_tensor(input)
+        x = _floats(a) if real else a._data
+        y = silently(forward, x)
+        kept = y if keeps_out else x
+        if derivative is None:
+            return derive(name, y, (a,))
+        return record(name, y, (a,), lambda g: (derivative(g, kept),))
+
+    return named(function, name, f"Return {text} of each element.")
+
+
+def _zeros(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.zeros_like(g)
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return special.erf(widened(x)).astype(x.dtype, copy=False)
+
+
+_LN_2, _LN_10, _2_BY_ROOT_PI = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
+negative = _of_one("negative", np.negative, lambda g, x: -g, "the negative", False)
+absolute = _of_one("abs", np.abs, lambda g, x: g * np.sign(x), "the absolute value (gradient 0 at 0)", False)
+square = _of_one("square", np.square, lambda g, x: g * (x + x), "the square", False)
+exp = _of_one("exp", np.exp, lambda g, y: g * y, "e to the power")
+exp2 = _of_one("exp2", np.exp2, lambda g, y: g * (y * _LN_2), "2 to the power")
+expm1 = _of_one("expm1", np.expm1, lambda g, y: g * (y + 1), "e to the power, minus 1,")
+log = _of_one("log", np.log, lambda g, x: g / x, "the natural logarithm (-inf at 0, NaN below)")
+log2 = _of_one("log2", np.log2, lambda g, x: g / (x * _LN_2), "the logarithm to base 2")
+log10 = _of_one("log10", np.log10, lambda g, x: g / (x * _LN_10), "the logarithm to base 10")
+log1p = _of_one("log1p", np.log1p, lambda g, x: g / (x + 1), "the natural logarithm of 1 plus the value")
+sqrt = _of_one("sqrt", np.sqrt, lambda g, y: g / (2 * y), "the square root (NaN below 0)")
+rsqrt = _of_one("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, y: g * (y * y * y) / -2, "1 / the square root")
+reciprocal = _of_one("reciprocal", lambda x: 1 / x, lambda g, y: -g * y * y, "1 / the value")
+sin = _of_one("sin", np.sin, lambda g, x: g * np.cos(x), "the sine")
+cos = _of_one("cos", np.cos, lambda g, x: -g * np.sin(x), "the cosine")
+tan = _of_one("tan", np.tan, lambda g, y: g * (1 + y * y), "the tangent")
+asin = _of_one("asin", np.arcsin, lambda g, x: g / np.sqrt(1 - x * x), "the inverse sine")
+acos = _of_one("acos", np.arccos, lambda g, x: -g / np.sqrt(1 - x * x), "the inverse cosine")
+atan = _of_one("atan", np.arctan, lambda g, x: g / (1 + x * x), "the inverse tangent")
+sinh = _of_one("sinh", np.sinh, lambda g, x: g * np.cosh(x), "the hyperbolic sine")
+cosh = _of_one("cosh", np.cosh, lambda g, x: g * np.sinh(x), "the hyperbolic cosine")
+tanh = _of_one("tanh", np.tanh, lambda g, y: g * (1 - y * y), "the hyperbolic tangent")
+erf = _of_one("erf", _erf, lambda g, x: g * np.exp(-x * x) * _2_BY_ROOT_PI, "the error function")
+floor = _of_one("floor", np.floor, _zeros, "the largest integer that is not greater", False)
+ceil = _of_one("ceil", np.ceil, _zeros, "the smallest integer that is not smaller", False)
+trunc = _of_one("trunc", np.trunc, _zeros, "the integer part", False)
+sign = _of_one("sign", np.sign, _zeros, "the sign (-1, 0 or 1)", False)
+isnan = _of_one("isnan", np.isnan, None, "whether it is NaN,", False)
+isinf = _of_one("isinf", np.isinf, None, "whether it is infinite,", False)
+isfinite = _of_one("isfinite", np.isfinite, None, "whether it is neither infinite nor NaN,", False)
+logical_not = _of_one("logical_not", np.logical_not, None, "whether it is 0,", False)
 
 
 def bitwise_not(input: Tensor) -> Tensor:
@@ -224,88 +254,6 @@ def bitwise_not(input: Tensor) -> Tensor:
     return derive("invert", np.invert(input._data), (input,))
 
 
-# --- functions of one number: the name, the forward, the derivative times g, and what they are
-#
-# The arguments of the derivative say what is kept from the forward pass: `x` the operand, `y` the result.
-
-
-def _elementwise(
-    name: str, forward: Callable[[np.ndarray], Any], derivative: Callable[..., np.ndarray], text: str, real: bool = True
-) -> Callable[[Tensor], Tensor]:
-    """Return a differentiable function of each element. real: integers become floats first."""
-    keeps_out = inspect.getfullargspec(derivative).args[1] == "y"
-
-    def function(input: Tensor) -> Tensor:
-        a = as_tensor(input)
-        x = _floats(a) if real else a._data
-        y = silently(forward, x)
-        kept = y if keeps_out else x
-        return record(name, y, (a,), lambda g: (derivative(g, kept),))
-
-    return _named(function, f"Return {text} of each element.", name)
-
-
-def _test_of(ufunc: Callable[[np.ndarray], Any], name: str, text: str) -> Callable[[Tensor], Tensor]:
-    """Return a function of each element without a gradient."""
-
-    def function(input: Tensor) -> Tensor:
-        a = as_tensor(input)
-        return derive(name, ufunc(a._data), (a,))
-
-    return _named(function, f"Return True for each element that is {text}.", name)
-
-
-def _erf(x: np.ndarray) -> np.ndarray:
-    return special.erf(widened(x)).astype(x.dtype, copy=False)
-
-
-def _zeros(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return np.zeros_like(g)
-
-
-_LN_2, _LN_10, _2_BY_ROOT_PI = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
-negative = _elementwise("negative", np.negative, lambda g, x: -g, "the negative", real=False)
-absolute = _elementwise(
-    "abs", np.abs, lambda g, x: g * np.sign(x), "the absolute value, with gradient 0 at 0,", real=False
-)
-square = _elementwise("square", np.square, lambda g, x: g * (x + x), "the square", real=False)
-exp = _elementwise("exp", np.exp, lambda g, y: g * y, "e to the power")
-exp2 = _elementwise("exp2", np.exp2, lambda g, y: g * (y * _LN_2), "2 to the power")
-expm1 = _elementwise("expm1", np.expm1, lambda g, y: g * (y + 1), "e to the power, minus 1,")
-log = _elementwise("log", np.log, lambda g, x: g / x, "the natural logarithm (-inf at 0, NaN below)")
-log2 = _elementwise("log2", np.log2, lambda g, x: g / (x * _LN_2), "the logarithm to base 2")
-log10 = _elementwise("log10", np.log10, lambda g, x: g / (x * _LN_10), "the logarithm to base 10")
-log1p = _elementwise("log1p", np.log1p, lambda g, x: g / (x + 1), "the natural logarithm of 1 plus the value")
-sqrt = _elementwise("sqrt", np.sqrt, lambda g, y: g / (2 * y), "the square root (NaN below 0)")
-rsqrt = _elementwise("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, y: g * (y * y * y) / -2, "1 / the square root")
-reciprocal = _elementwise("reciprocal", lambda x: 1 / x, lambda g, y: -g * y * y, "1 / the value")
-sin = _elementwise("sin", np.sin, lambda g, x: g * np.cos(x), "the sine")
-cos = _elementwise("cos", np.cos, lambda g, x: -g * np.sin(x), "the cosine")
-tan = _elementwise("tan", np.tan, lambda g, y: g * (1 + y * y), "the tangent")
-asin = _elementwise("asin", np.arcsin, lambda g, x: g / np.sqrt(1 - x * x), "the inverse sine")
-acos = _elementwise("acos", np.arccos, lambda g, x: -g / np.sqrt(1 - x * x), "the inverse cosine")
-atan = _elementwise("atan", np.arctan, lambda g, x: g / (1 + x * x), "the inverse tangent")
-sinh = _elementwise("sinh", np.sinh, lambda g, x: g * np.cosh(x), "the hyperbolic sine")
-cosh = _elementwise("cosh", np.cosh, lambda g, x: g * np.sinh(x), "the hyperbolic cosine")
-tanh = _elementwise("tanh", np.tanh, lambda g, y: g * (1 - y * y), "the hyperbolic tangent")
-asinh = _elementwise("asinh", np.arcsinh, lambda g, x: g / np.sqrt(x * x + 1), "the inverse hyperbolic sine")
-acosh = _elementwise("acosh", np.arccosh, lambda g, x: g / np.sqrt(x * x - 1), "the inverse hyperbolic cosine")
-atanh = _elementwise("atanh", np.arctanh, lambda g, x: g / (1 - x * x), "the inverse hyperbolic tangent")
-erf = _elementwise("erf", _erf, lambda g, x: g * np.exp(-x * x) * _2_BY_ROOT_PI, "the error function")
-floor = _elementwise("floor", np.floor, _zeros, "the largest integer that is not greater", real=False)
-ceil = _elementwise("ceil", np.ceil, _zeros, "the smallest integer that is not smaller", real=False)
-trunc = _elementwise("trunc", np.trunc, _zeros, "the integer part", real=False)
-frac = _elementwise("frac", lambda x: x - np.trunc(x), lambda g, x: g, "the part after the point", real=False)
-sign = _elementwise("sign", np.sign, _zeros, "the sign (-1, 0 or 1)", real=False)
-
-isnan, isinf = _test_of(np.isnan, "isnan", "NaN"), _test_of(np.isinf, "isinf", "infinite")
-isfinite = _test_of(np.isfinite, "isfinite", "neither infinite nor NaN")
-logical_not, signbit = (
-    _test_of(np.logical_not, "logical_not", "0 or False"),
-    _test_of(np.signbit, "signbit", "negative"),
-)
-
-
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Return each element rounded to a number of decimals, half to even. The gradient is 0."""
     return record("round", np.round(input._data, decimals), (input,), lambda g: (np.zeros_like(g),))
@@ -313,8 +261,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
 
 def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """Return the elements with NaN and the infinities replaced: by default, by the largest finite numbers."""
-    finite = np.isfinite(input._data)
-    out = np.nan_to_num(input._data, nan=nan, posinf=posinf, neginf=neginf)
+    finite, out = np.isfinite(input._data), np.nan_to_num(input._data, nan=nan, posinf=posinf, neginf=neginf)
     return record("nan_to_num", out, (input,), lambda g: (g * finite,))
 
 
@@ -356,14 +303,8 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return record("clamp", out, (a,), lambda g: (g * inside,), {"low": least, "high": most})
 
 
-def clamp_min(input: Tensor, min: Any) -> Tensor:
-    """Return the elements, at least min."""
-    return clamp(input, min)
-
-
-def clamp_max(input: Tensor, max: Any) -> Tensor:
-    """Return the elements, at most max."""
-    return clamp(input, None, max)
+clamp_min = named(lambda input, min: clamp(input, min), "clamp_min", "Return the elements, at least min.")
+clamp_max = named(lambda input, max: clamp(input, None, max), "clamp_max", "Return the elements, at most max.")
 
 
 def _limit(bound: Number, dtype: np.dtype[Any]) -> np.ndarray:
@@ -409,117 +350,90 @@ def _floats(a: Tensor) -> np.ndarray:
 
 # --- combinations
 
-
-def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
-    """Return input + weight * (end - input)."""
-    return add(input, multiply(weight, subtract(end, input)))
-
-
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """Return input + value * tensor1 * tensor2."""
-    return add(input, multiply(tensor1, tensor2), alpha=value)
-
-
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """Return input + value * tensor1 / tensor2."""
-    return add(input, divide(tensor1, tensor2), alpha=value)
-
-
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """Return beta * input + alpha * (mat1 @ mat2)."""
-    return add(input if beta == 1 else multiply(input, beta), matmul(mat1, mat2), alpha=alpha)
-
-
-addmv = baddbmm = addmm
+lerp = named(
+    lambda input, end, weight: add(input, multiply(weight, subtract(end, input))), "lerp",
+    "Return input + weight * (end - input).",
+)  # fmt: skip
+addcmul = named(
+    lambda input, tensor1, tensor2, *, value=1: add(input, multiply(tensor1, tensor2), alpha=value), "addcmul",
+    "Return input + value * tensor1 * tensor2.",
+)  # fmt: skip
+addcdiv = named(
+    lambda input, tensor1, tensor2, *, value=1: add(input, divide(tensor1, tensor2), alpha=value), "addcdiv",
+    "Return input + value * tensor1 / tensor2.",
+)  # fmt: skip
+addmm = named(
+    lambda input, mat1, mat2, *, beta=1, alpha=1: add(multiply(input, beta), matmul(mat1, mat2), alpha=alpha), "addmm",
+    "Return beta * input + alpha * (mat1 @ mat2).",
+)  # fmt: skip
+baddbmm = addmm
+outer = named(lambda input, vec2: multiply(input[:, None], vec2), "outer", "Return all products (n, m) of two vectors.")
 
 
-def _product(name: str, axes: tuple[int, int], text: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return matmul for operands with these numbers of axes only."""
-
+def _product(name: str, axes: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
     def function(input: Tensor, other: Tensor) -> Tensor:
         if (input.ndim, other.ndim) != axes:
-            raise ShapeError(
-                f"{name} needs operands with {axes[0]} and {axes[1]} axes, not shapes {input.shape} and {other.shape}."
-            )
+            raise ShapeError(f"{name} needs operands with {axes} axes, not of shapes {input.shape} and {other.shape}.")
         return matmul(input, other)
 
-    return _named(function, f"Return the product of {text}.", name)
+    return named(function, name, f"Return matmul of operands with {axes[0]} and {axes[1]} axes.")
 
 
-mm, bmm = _product("mm", (2, 2), "two matrices"), _product("bmm", (3, 3), "two batches of matrices")
-mv, dot = _product("mv", (2, 1), "a matrix and a vector"), _product("dot", (1, 1), "two vectors, a single number")
-
-
-def outer(input: Tensor, vec2: Tensor) -> Tensor:
-    """Return the products (n, m) of each element of one vector with each of another."""
-    return multiply(shaping.unsqueeze(input, 1), vec2)
+mm, bmm, mv, dot = _product("mm", (2, 2)), _product("bmm", (3, 3)), _product("mv", (2, 1)), _product("dot", (1, 1))
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """Return the Kronecker product of two matrices."""
-    (a, b), (c, d) = input.shape, other.shape
-    return shaping.reshape(multiply(input[:, None, :, None], other[None, :, None, :]), a * c, b * d)
+    sizes = [n * m for n, m in zip(input.shape, other.shape, strict=True)]
+    return multiply(input[:, None, :, None], other[None, :, None, :]).reshape(*sizes)
 
 
 def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
     """Return the cross product of vectors of three elements along dim."""
-    a, b = ([shaping.roll(x, shift, dim) for shift in (-1, -2)] for x in (input, other))
-    return subtract(multiply(a[0], b[1]), multiply(a[1], b[0]))
+    a, b = ([x.roll(shift, dim) for shift in (-1, -2)] for x in (input, other))
+    return a[0] * b[1] - a[1] * b[0]
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:
     """Return the sum of products that an equation like "bij,bjk->bik" describes. "..." stands for leading axes."""
     parts = list(operands[0] if len(operands) == 1 and not is_tensor(operands[0]) else operands)
-    terms, out = _terms(equation, [part.ndim for part in parts])
-    for position, term in enumerate(terms):
-        while len(set(term)) < len(term):  # "ii" is the diagonal of both axes
-            letter = next(letter for letter in term if term.count(letter) > 1)
-            first, second = (at for at, other in enumerate(term) if other == letter)
-            parts[position] = shaping.diagonal(parts[position], 0, first, second)
-            term = terms[position] = term.replace(letter, "") + letter
+    terms, out = _terms(equation, parts)
+    for at, term in enumerate(terms):
+        for letter in {letter for letter in term if term.count(letter) == 2}:  # "ii" is the diagonal of both axes
+            parts[at] = parts[at].diagonal(0, terms[at].index(letter), terms[at].rindex(letter))
+            terms[at] = terms[at].replace(letter, "") + letter
     dtype = promoted(*(part._data for part in parts))
     tensors = tuple(part.to(dtype) for part in parts)
-    arrays = [widened(part._data) for part in tensors]
+    arrays = [widened(tensor._data) for tensor in tensors]
 
-    def backward(g: np.ndarray) -> list[np.ndarray | None]:
-        gradients: list[np.ndarray | None] = []
-        for position, (term, tensor) in enumerate(zip(terms, tensors, strict=True)):
-            others = [other for other in range(len(terms)) if other != position]
-            around = [out, *(terms[other] for other in others)]
-            found = "".join(letter for letter in term if letter in "".join(around))
-            by = np.einsum(
-                f"{','.join(around)}->{found}", widened(g), *(arrays[other] for other in others), optimize=True
-            )
-            lost = [at for at, letter in enumerate(term) if letter not in found]
-            shape = [size if at in lost else by.shape[found.index(term[at])] for at, size in enumerate(tensor.shape)]
-            gradients.append(np.broadcast_to(np.expand_dims(by, lost), shape) if tensor._requires_grad else None)
-        return gradients
+    def of(at: int, g: np.ndarray) -> np.ndarray:
+        others = [other for other in range(len(terms)) if other != at]
+        lost = "".join(set(terms[at]) - set("".join([out, *map(terms.__getitem__, others)])))  # summed in this one only
+        ones = np.ones([arrays[at].shape[terms[at].index(letter)] for letter in lost], g.dtype)
+        text = ",".join([out, *map(terms.__getitem__, others), lost])
+        return np.einsum(f"{text}->{terms[at]}", g, *map(arrays.__getitem__, others), ones, optimize=True)
 
     try:
         data = np.einsum(f"{','.join(terms)}->{out}", *arrays, optimize=True)
     except ValueError as error:
-        raise ShapeError(
-            f"einsum {equation!r} does not fit the shapes {[part.shape for part in parts]}: {error}."
-        ) from error
-    return record("einsum", narrowed(data, tensors[0]), tensors, backward, {"equation": equation})
+        raise ShapeError(f"einsum {equation!r} does not fit the shapes {[part.shape for part in parts]}.") from error
+    back = lambda g: [of(at, widened(g)) if t._requires_grad else None for at, t in enumerate(tensors)]  # noqa: E731
+    return record("einsum", narrowed(data, tensors[0]), tensors, back, {"equation": equation})
 
 
-def _terms(equation: str, axes: list[int]) -> tuple[list[str], str]:
+def _terms(equation: str, operands: list[Tensor]) -> tuple[list[str], str]:
     """Return the letters of each operand and of the result, with letters in place of "..."."""
     given, arrow, out = equation.replace(" ", "").partition("->")
-    terms = given.split(",")
-    spare = [letter for letter in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if letter not in equation]
-    if len(terms) != len(axes):
-        raise ArgumentError(f"einsum {equation!r} names {len(terms)} operands, but got {len(axes)}.")
-    hidden = [count - len(term.replace("...", "")) for term, count in zip(terms, axes, strict=True)]
-    if any(count < 0 or (count and "..." not in term) for term, count in zip(terms, hidden, strict=True)):
-        raise ShapeError(f"einsum {equation!r} does not fit operands with {axes} axes.")
-    most = "".join(spare[: builtins.max(hidden)])
-    terms = [term.replace("...", most[len(most) - count :]) for term, count in zip(terms, hidden, strict=True)]
+    terms, spare = given.split(","), "".join(set("ZYXWVUTSRQPONMLKJIHGFEDCBA") - set(equation))
+    if len(terms) != len(operands):
+        raise ArgumentError(f"einsum {equation!r} names {len(terms)} operands, but got {len(operands)}.")
+    hidden = [operand.ndim - len(term.replace("...", "")) for term, operand in zip(terms, operands, strict=True)]
+    letters = spare[: builtins.max(hidden)] if "..." in given else ""
+    terms = [term.replace("...", letters[len(letters) - count :]) for term, count in zip(terms, hidden, strict=True)]
     if not arrow:
-        letters = "".join(terms)
-        out = "..." + "".join(sorted(letter for letter in set(letters) - set(most) if letters.count(letter) == 1))
-    return terms, out.replace("...", most)
+        once = [letter for letter in set(given) - set(".,") if given.count(letter) == 1]
+        out = "..." + "".join(sorted(once))
+    return terms, out.replace("...", letters)
 
 
 clip, sub, mul, div, pow, neg, abs = clamp, subtract, multiply, divide, power, negative, absolute

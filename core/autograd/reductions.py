@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import namedtuple
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -15,10 +16,9 @@ import numpy as np
 
 from ..arrays.silence import silently
 from ..errors import ArgumentError, ShapeError
-from . import shaping
 from .dtypes import narrowed, widened
 from .operations import maximum, minimum
-from .tape import as_tensor, derive, is_tensor, record
+from .tape import as_tensor, derive, is_tensor, named, record
 
 if TYPE_CHECKING:
     from .tensor import Dim, Tensor
@@ -38,11 +38,7 @@ class Extremum(NamedTuple):
     indices: Tensor
 
 
-class Bounds(NamedTuple):
-    """The smallest and the largest values."""
-
-    min: Tensor
-    max: Tensor
+Bounds = namedtuple("Bounds", ["min", "max"])
 
 
 def _numpy_names(function: Callable[..., Returned]) -> Callable[..., Returned]:
@@ -52,8 +48,7 @@ def _numpy_names(function: Callable[..., Returned]) -> Callable[..., Returned]:
     def reduction(*args: Any, **kwargs: Any) -> Returned:
         if kwargs:
             kwargs = {{"axis": "dim", "keepdims": "keepdim"}.get(name, name): value for name, value in kwargs.items()}
-            dtype = kwargs.pop("dtype", None)
-            if dtype is not None:
+            if (dtype := kwargs.pop("dtype", None)) is not None:
                 args = (as_tensor(args[0]).to(dtype), *args[1:])
         return function(*args, **kwargs)
 
@@ -93,13 +88,11 @@ def var(
 
     correction: 1 by default, 0 with unbiased=False.
     """
-    dim, correction = _correction(dim, unbiased, correction)
-    axes, shape = _axes(a, dim), a.shape
+    axes, correction = _correction(a, dim, unbiased, correction)
     centred, freedom, out = _variance(a, axes, correction, keepdim)
-    arguments = {"axes": axes, "keepdim": keepdim, "correction": correction}
-    return record(
-        "var", narrowed(out, a), (a,), lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),), arguments
-    )
+    arguments, shape = {"axes": axes, "keepdim": keepdim, "correction": correction}, a.shape
+    back = lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),)  # noqa: E731
+    return record("var", narrowed(out, a), (a,), back, arguments)
 
 
 @_numpy_names
@@ -107,10 +100,9 @@ def std(
     a: Tensor, dim: Dim = None, unbiased: bool | int = True, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
     """Return the square root of the variance. Its gradient is 0 where all elements are equal, as in torch."""
-    dim, correction = _correction(dim, unbiased, correction)
-    axes, shape = _axes(a, dim), a.shape
+    axes, correction = _correction(a, dim, unbiased, correction)
     centred, freedom, variance = _variance(a, axes, correction, keepdim)
-    out = np.sqrt(variance)
+    out, shape = np.sqrt(variance), a.shape
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
         by_variance = np.where(out == 0, 0, g / out)  # the factor 1/2 cancels against the 2 of the square
@@ -120,11 +112,11 @@ def std(
     return record("std", narrowed(out, a), (a,), backward, arguments)
 
 
-def _correction(dim: Any, unbiased: bool | int, correction: float | None) -> tuple[Dim, float]:
-    """Return dim and the correction. `x.var(False)` gives unbiased in the place of dim, as torch allows."""
+def _correction(a: Tensor, dim: Any, unbiased: bool | int, correction: float | None) -> tuple[tuple[int, ...], float]:
+    """Return the axes and the correction. `x.var(False)` gives unbiased in the place of dim, as torch allows."""
     if isinstance(dim, bool):
         dim, unbiased = None, dim
-    return dim, int(unbiased) if correction is None else correction
+    return _axes(a, dim), int(unbiased) if correction is None else correction
 
 
 @_numpy_names
@@ -158,9 +150,7 @@ def _extreme(name: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
 
         return record(name, out, (input,), backward, {"axes": axes, "keepdim": keepdim})
 
-    function.__name__ = name
-    function.__doc__ = f"Return the {name[1:]} over dim. Equal elements share the gradient."
-    return function
+    return named(function, name, f"Return the {name[1:]} over dim. Equal elements share the gradient.")
 
 
 amax, amin = _extreme("amax", np.maximum), _extreme("amin", np.minimum)
@@ -176,9 +166,7 @@ def _position(name: str, find: Callable) -> Callable[..., Tensor]:
     def function(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
         return position(input, find, dim, keepdim)
 
-    function.__name__ = name
-    function.__doc__ = f"Return the int64 index of the first {name[3:]} element, along dim or in the flattened tensor."
-    return function
+    return named(function, name, f"Return the index of the first {name[3:]} element, along dim or of all, int64.")
 
 
 argmax, argmin = _position("argmax", np.argmax), _position("argmin", np.argmin)
@@ -189,8 +177,7 @@ def _truth(name: str, find: Callable) -> Callable[..., Tensor]:
     def function(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         return derive(name, find(input._data, axis=_axes(input, dim), keepdims=keepdim), (input,))
 
-    function.__name__, function.__doc__ = name, f"Return whether {name} elements over dim are nonzero."
-    return function
+    return named(function, name, f"Return whether {name} elements over dim are nonzero.")
 
 
 all, any = _truth("all", np.all), _truth("any", np.any)
@@ -205,16 +192,16 @@ def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return the product over dim; int64 for bools and integers."""
     if dim is None:
-        return prod(shaping.reshape(input, -1), 0)
+        return prod(input.reshape(-1), 0)
     (axis,), x = _axes(input, dim), widened(input._data)
     out = x.prod(axis=axis, keepdims=keepdim, dtype=np.int64 if input.dtype.kind in "iub" else None)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        # The product of the others, which a quotient could not give where an element is 0.
-        ones = np.ones_like(x.take([0] if x.shape[axis] else [], axis))
-        before = np.cumprod(np.concatenate([ones, x], axis), axis).take(range(x.shape[axis]), axis)
-        after = np.flip(np.cumprod(np.concatenate([ones, np.flip(x, axis)], axis), axis), axis)
-        return (_lift(g, (axis,), x.shape) * before * after.take(range(1, x.shape[axis] + 1), axis),)
+        # The product of the others, before and after: a quotient could not give it where an element is 0.
+        first = np.ones_like(x.sum(axis, keepdims=True))
+        before, after = (np.cumprod(np.concatenate([first, a], axis), axis) for a in (x, np.flip(x, axis)))
+        at = range(x.shape[axis])
+        return (_lift(g, (axis,), x.shape) * before.take(at, axis) * np.flip(after.take(at, axis), axis),)
 
     return record("prod", narrowed(out, input), (input,), backward)
 
@@ -222,11 +209,10 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor
 @_numpy_names
 def cumsum(input: Tensor, dim: int) -> Tensor:
     """Return the sums of the elements so far along dim; int64 for bools and integers."""
-    (axis,) = _axes(input, dim) or (0,)
-    x = widened(np.atleast_1d(input._data))
-    out = x.cumsum(axis, dtype=np.int64 if x.dtype.kind in "iub" else None).reshape(input.shape)
-    back = lambda g: (np.flip(np.flip(np.atleast_1d(g), axis).cumsum(axis), axis).reshape(g.shape),)  # noqa: E731
-    return record("cumsum", narrowed(out, input), (input,), back, {"axis": axis})
+    (axis,), x = _axes(input, dim), widened(input._data)
+    out = x.cumsum(axis, dtype=np.int64 if x.dtype.kind in "iub" else None)
+    back = lambda g: (np.flip(np.flip(g, axis).cumsum(axis), axis),)  # noqa: E731
+    return record("cumsum", narrowed(out, input), (input,), back)
 
 
 @_numpy_names
@@ -236,12 +222,11 @@ def cumprod(input: Tensor, dim: int) -> Tensor:
     out = x.cumprod(axis, dtype=np.int64 if x.dtype.kind in "iub" else None)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        # Horner's rule from the end: total = g[i] + x[i + 1] * total, times the product of what comes before i.
-        last, factors = np.moveaxis(g, axis, 0), np.moveaxis(x, axis, 0)
-        totals, products = np.empty(last.shape, x.dtype), np.moveaxis(out, axis, 0)
-        for i in reversed(range(len(last))):
-            totals[i] = last[i] + (factors[i + 1] * totals[i + 1] if i + 1 < len(last) else 0)
-        totals[1:] *= products[:-1]
+        # Horner's rule from the end: total[i] = g[i] + x[i + 1] * total[i + 1], times the product of what is before i.
+        totals, factors = np.moveaxis(g.astype(x.dtype), axis, 0), np.moveaxis(x, axis, 0)
+        for i in reversed(range(len(totals) - 1)):
+            totals[i] += factors[i + 1] * totals[i + 1]
+        totals[1:] *= np.moveaxis(out, axis, 0)[:-1]
         return (np.moveaxis(totals, 0, axis),)
 
     return record("cumprod", narrowed(out, input), (input,), backward)
@@ -255,7 +240,7 @@ def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     most = x.max(axis=axes, keepdims=True)
     most = np.where(np.isfinite(most), most, 0)
     kept = silently(lambda: np.log(np.exp(x - most).sum(axis=axes, keepdims=True)) + most)
-    out = kept if keepdim else kept.reshape([size for axis, size in enumerate(x.shape) if axis not in axes])
+    out = kept if keepdim else kept.squeeze(axes)
     back = lambda g: (_lift(g, axes, x.shape) * np.exp(x - kept),)  # noqa: E731
     return record("logsumexp", narrowed(out, input), (input,), back)
 
@@ -279,13 +264,13 @@ def norm(input: Tensor, p: Any = "fro", dim: Dim = None, keepdim: bool = False) 
         steep = x / kept if p == 2 else np.sign(x) * (np.abs(x) / kept) ** (p - 1)
         return (np.where(kept == 0, 0, steep * _lift(g, axes, x.shape)),)
 
-    out = kept if keepdim else kept.reshape([size for axis, size in enumerate(x.shape) if axis not in axes])
+    out = kept if keepdim else kept.squeeze(axes)
     return record("norm", narrowed(out, input), (input,), backward)
 
 
 def trace(input: Tensor) -> Tensor:
     """Return the sum of the diagonal of a matrix."""
-    return sum(shaping.diagonal(input))
+    return input.diagonal().sum()
 
 
 def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bool) -> Tensor | Extremum:

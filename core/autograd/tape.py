@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Backward = Callable[[np.ndarray], Sequence["np.ndarray | None"]]
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
+Named = TypeVar("Named", bound=Callable[..., Any])
 
 # What happens to each operation: True records it, False does not, and a function is called with its name, result,
 # operands and arguments instead. This is a context variable, so every thread and asyncio task has its own.
@@ -198,6 +199,12 @@ def observe(operation: str, out: Tensor, operands: tuple[Tensor, ...], arguments
     recorded = recording.get()
     if recorded is not True and recorded is not False:
         recorded(operation, out, operands, arguments)
+
+
+def named(function: Named, name: str, text: str) -> Named:
+    """Return a function that was made by another, with a name and a docstring."""
+    function.__name__, function.__doc__ = name, text
+    return function
 
 
 def as_tensor(data: Any) -> Tensor:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import indexing, operations, reductions, shaping, tape
+from . import operations, shaping, tape
 from .base import TensorBase, to_array
 from .devices import CPU, Device, require_cpu
 from .devices import device as _Device
 from .dtypes import NAMED, bfloat16, holds_numbers, is_floating
-from .tape import as_tensor, derive, in_place, is_grad_enabled, is_tensor, no_grad, observe, record
+from .tape import as_tensor, derive, in_place, is_grad_enabled, is_tensor, named, no_grad, observe, record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -51,20 +51,22 @@ def _operator(function: Callable[..., Tensor], swapped: bool = False) -> Callabl
     return operator
 
 
-def _is_dtype(name: str) -> bool:
-    """Return True if NumPy knows a dtype of this name."""
-    try:
-        return bool(np.dtype(name))
-    except TypeError:
-        return False
+def _both(function: Callable[..., Tensor]) -> tuple[Callable[[Any, Any], Tensor], Callable[[Any, Any], Tensor]]:
+    return _operator(function), _operator(function, True)
+
+
+_SHIFTS = (operations.bitwise_left_shift, operations.bitwise_right_shift)
+
+
+def _each_in_place(*functions: Callable[..., Tensor]) -> tuple[Callable[..., Tensor], ...]:
+    return tuple(map(in_place, functions))
 
 
 def _cast(name: str) -> Callable[[Any], Tensor]:
     def cast(self: Tensor) -> Tensor:
         return self.to(NAMED[name])
 
-    cast.__name__, cast.__doc__ = name, f"Return `to({name})`."
-    return cast
+    return named(cast, name, f"Return `to({name})`.")
 
 
 def _filled(name: str, fill: Callable[[np.ndarray], Any]) -> Callable[..., Tensor]:
@@ -74,8 +76,7 @@ def _filled(name: str, fill: Callable[[np.ndarray], Any]) -> Callable[..., Tenso
         fill(array)
         return Tensor(array, requires_grad)
 
-    new.__name__, new.__doc__ = name, "Return a new tensor of the given shape, by default in the dtype of this one."
-    return new
+    return named(new, name, "Return a new tensor of the given shape, by default in the dtype of this one.")
 
 
 def _reshaped(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -89,11 +90,7 @@ def _reshaped(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         self._data = out._data
         return self
 
-    method.__name__, method.__doc__ = (
-        f"{function.__name__}_",
-        f"Make the tensor the view that `{function.__name__}` is.",
-    )
-    return method
+    return named(method, f"{function.__name__}_", f"Make the tensor the view that `{function.__name__}` is.")
 
 
 class Tensor(TensorBase):
@@ -118,6 +115,84 @@ class Tensor(TensorBase):
         random_: Callable[..., Tensor]
         exponential_: Callable[..., Tensor]
 
+    # The functions of four modules, and those of them that also work in place.
+    # isort: off
+    # fmt: off
+    from .indexing import (
+        allclose, argsort, argwhere, bincount, equal, gather, histc, index_add, index_copy, index_fill,
+        index_select, isclose, isin, kthvalue, masked_select, median, mode, nonzero, scatter, scatter_add, sort,
+        take_along_dim, topk, unique,
+    )
+    from .operations import (
+        abs, absolute, acos, add, addcdiv, addcmul, addmm, asin, atan, atan2, baddbmm, bitwise_and, bitwise_not,
+        bitwise_or, bitwise_xor, bmm, ceil, clamp, clamp_max, clamp_min, clip, cos, cosh, cross, div, divide, dot,
+        eq, erf, exp, exp2, expm1, floor, floor_divide, fmod, ge, gt, isfinite, isinf, isnan, kron, le, lerp, log,
+        log1p, log2, log10, logical_and, logical_not, logical_or, logical_xor, lt, masked_fill, matmul, maximum,
+        minimum, mm, mul, multiply, mv, nan_to_num, ne, neg, negative, outer, pow, reciprocal, relu, remainder,
+        round, rsqrt, sigmoid, sign, sin, sinh, sqrt, square, sub, subtract, tan, tanh, true_divide, trunc,
+    )
+    from .reductions import (
+        all, amax, amin, aminmax, any, argmax, argmin, count_nonzero, cumprod, cumsum, logsumexp, max, mean, min,
+        norm, prod, std, sum, trace, var,
+    )
+    from .shaping import (
+        broadcast_to, chunk, diag, diagonal, expand, flatten, flip, movedim, narrow, permute, ravel, repeat,
+        repeat_interleave, reshape, roll, select, split, squeeze, swapaxes, t, tile, transpose, tril, triu, unbind,
+        unflatten, unsqueeze, view,
+    )
+    # fmt: on
+    # isort: on
+
+    (
+        add_, sub_, mul_, div_, pow_, neg_, abs_, square_, exp_, exp2_, expm1_, log_, log2_, log10_, log1p_,
+        sqrt_, rsqrt_, reciprocal_, sin_, cos_, tan_, asin_, acos_, atan_, sinh_, cosh_, tanh_, erf_, sigmoid_,
+        relu_, floor_, ceil_, trunc_, round_, sign_, nan_to_num_, clamp_, clip_, clamp_min_, clamp_max_,
+        masked_fill_, lerp_, addcmul_, addcdiv_, addmm_, baddbmm_, remainder_, fmod_, floor_divide_, eq_, ne_,
+        lt_, le_, gt_, ge_, logical_and_, logical_or_, logical_xor_, logical_not_, bitwise_and_, bitwise_or_,
+        bitwise_xor_, bitwise_not_, scatter_, scatter_add_, index_add_, index_copy_, index_fill_, tril_, triu_,
+    ) = _each_in_place(
+        add, sub, mul, div, pow, neg, abs, square, exp, exp2, expm1, log, log2, log10, log1p, sqrt, rsqrt,
+        reciprocal, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, erf, sigmoid, relu, floor, ceil, trunc,
+        round, sign, nan_to_num, clamp, clip, clamp_min, clamp_max, masked_fill, lerp, addcmul, addcdiv, addmm,
+        baddbmm, remainder, fmod, floor_divide, eq, ne, lt, le, gt, ge, logical_and, logical_or, logical_xor,
+        logical_not, bitwise_and, bitwise_or, bitwise_xor, bitwise_not, scatter, scatter_add, index_add,
+        index_copy, index_fill, tril, triu,
+    )  # fmt: skip
+
+    __add__, __radd__, __sub__, __rsub__ = *_both(add), *_both(sub)
+    __mul__, __rmul__, __truediv__, __rtruediv__ = *_both(mul), *_both(div)
+    __floordiv__, __rfloordiv__, __mod__, __rmod__ = *_both(floor_divide), *_both(remainder)
+    __pow__, __rpow__, __matmul__, __rmatmul__ = *_both(pow), *_both(matmul)
+    __and__, __rand__, __or__, __ror__ = *_both(bitwise_and), *_both(bitwise_or)
+    __xor__, __rxor__, (__lshift__, _), (__rshift__, _) = *_both(bitwise_xor), *map(_both, _SHIFTS)
+    __neg__, __abs__, __invert__ = neg, abs, bitwise_not
+    __eq__ = _operator(eq)  # pyright: ignore[reportAssignmentType]
+    __ne__ = _operator(ne)  # pyright: ignore[reportAssignmentType]
+    __lt__, __le__, __gt__, __ge__ = _operator(lt), _operator(le), _operator(gt), _operator(ge)
+    __hash__ = object.__hash__  # equality is elementwise, so tensors can only be hashed by identity
+    __iadd__, __isub__, __imul__, __itruediv__ = map(_operator, _each_in_place(add, sub, mul, div))
+    __ifloordiv__, __imod__, __ipow__ = map(_operator, _each_in_place(floor_divide, remainder, pow))
+    __iand__, __ior__, __ixor__ = map(_operator, _each_in_place(bitwise_and, bitwise_or, bitwise_xor))
+    __getitem__, __setitem__ = shaping.getitem, shaping.setitem
+
+    squeeze_, unsqueeze_ = _reshaped(shaping.squeeze), _reshaped(shaping.unsqueeze)
+    transpose_, t_ = _reshaped(shaping.transpose), _reshaped(shaping.t)
+    view_as = named(lambda self, other: shaping.view(self, other.shape), "view_as", "Return the view of other's shape.")
+    reshape_as = named(
+        lambda self, other: shaping.reshape(self, other.shape), "reshape_as", "Return the shape of other."
+    )
+    expand_as = named(lambda self, other: shaping.expand(self, other.shape), "expand_as", "Return the shape of other.")
+    T = property(lambda self: shaping.permute(self, *range(self.ndim)[::-1]), doc="A view with all axes reversed.")
+    mT = H = property(lambda self: shaping.transpose(self, -2, -1), doc="A view with the last two axes swapped.")
+    fill_ = named(lambda self, value: self.copy_(value), "fill_", "Set every element to value, in place.")
+    zero_ = named(lambda self: self.copy_(0), "zero_", "Set every element to 0, in place.")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(shaping.unbind(self))
+
+    def __contains__(self, value: Any) -> builtins.bool:
+        return builtins.bool(operations.eq(self, value).any())
+
     def detach(self) -> Tensor:
         """Return a tensor over the same memory, outside the graph."""
         return Tensor(self._data)
@@ -128,165 +203,6 @@ class Tensor(TensorBase):
             tape.relink(self, Tensor(self._data))
             self._backward, self._requires_grad = None, False
         return self
-
-    # --- operators
-
-    __add__, __radd__ = _operator(operations.add), _operator(operations.add, True)
-    __sub__, __rsub__ = _operator(operations.sub), _operator(operations.sub, True)
-    __mul__, __rmul__ = _operator(operations.mul), _operator(operations.mul, True)
-    __truediv__, __rtruediv__ = _operator(operations.div), _operator(operations.div, True)
-    __floordiv__, __rfloordiv__ = _operator(operations.floor_divide), _operator(operations.floor_divide, True)
-    __mod__, __rmod__ = _operator(operations.remainder), _operator(operations.remainder, True)
-    __pow__, __rpow__ = _operator(operations.pow), _operator(operations.pow, True)
-    __matmul__, __rmatmul__ = _operator(operations.matmul), _operator(operations.matmul, True)
-    __and__, __rand__ = _operator(operations.bitwise_and), _operator(operations.bitwise_and, True)
-    __or__, __ror__ = _operator(operations.bitwise_or), _operator(operations.bitwise_or, True)
-    __xor__, __rxor__ = _operator(operations.bitwise_xor), _operator(operations.bitwise_xor, True)
-    __lshift__, __rshift__ = _operator(operations.bitwise_left_shift), _operator(operations.bitwise_right_shift)
-    __neg__, __abs__, __invert__ = operations.neg, operations.abs, operations.invert
-    __eq__ = _operator(operations.eq)  # pyright: ignore[reportAssignmentType]
-    __ne__ = _operator(operations.ne)  # pyright: ignore[reportAssignmentType]
-    __lt__, __le__, __gt__, __ge__ = map(_operator, (operations.lt, operations.le, operations.gt, operations.ge))
-    __hash__ = object.__hash__  # equality is elementwise, so tensors can only be hashed by identity
-
-    __iadd__, __isub__ = _operator(in_place(operations.add)), _operator(in_place(operations.sub))
-    __imul__, __itruediv__ = _operator(in_place(operations.mul)), _operator(in_place(operations.div))
-    __ifloordiv__, __imod__ = _operator(in_place(operations.floor_divide)), _operator(in_place(operations.remainder))
-    __ipow__ = _operator(in_place(operations.pow))
-    __iand__, __ior__ = _operator(in_place(operations.bitwise_and)), _operator(in_place(operations.bitwise_or))
-    __ixor__ = _operator(in_place(operations.bitwise_xor))
-    __ilshift__ = _operator(in_place(operations.bitwise_left_shift))
-    __irshift__ = _operator(in_place(operations.bitwise_right_shift))
-
-    __getitem__, __setitem__ = shaping.getitem, shaping.setitem
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(shaping.unbind(self))
-
-    def __contains__(self, value: Any) -> bool:
-        return bool(operations.eq(self, value).any())
-
-    # --- elementwise, and products
-
-    add, sub, subtract, mul = operations.add, operations.sub, operations.subtract, operations.mul
-    multiply, div, divide = operations.multiply, operations.div, operations.divide
-    true_divide, pow, neg, negative = operations.true_divide, operations.pow, operations.neg, operations.negative
-    abs, absolute, square, exp = operations.abs, operations.absolute, operations.square, operations.exp
-    exp2, expm1, log, log2 = operations.exp2, operations.expm1, operations.log, operations.log2
-    log10, log1p, sqrt, rsqrt = operations.log10, operations.log1p, operations.sqrt, operations.rsqrt
-    reciprocal, sin, cos, tan = operations.reciprocal, operations.sin, operations.cos, operations.tan
-    asin, acos, atan, sinh, cosh = operations.asin, operations.acos, operations.atan, operations.sinh, operations.cosh
-    tanh, asinh, acosh, atanh = operations.tanh, operations.asinh, operations.acosh, operations.atanh
-    erf, sigmoid, relu, floor = operations.erf, operations.sigmoid, operations.relu, operations.floor
-    ceil, trunc, frac, round = operations.ceil, operations.trunc, operations.frac, operations.round
-    sign, nan_to_num, clamp, clip = operations.sign, operations.nan_to_num, operations.clamp, operations.clip
-    clamp_min, clamp_max, masked_fill = operations.clamp_min, operations.clamp_max, operations.masked_fill
-    lerp, addcmul, addcdiv, addmm = operations.lerp, operations.addcmul, operations.addcdiv, operations.addmm
-    addmv, baddbmm, remainder, fmod = operations.addmv, operations.baddbmm, operations.remainder, operations.fmod
-    floor_divide, eq, ne, lt, le = operations.floor_divide, operations.eq, operations.ne, operations.lt, operations.le
-    gt, ge, logical_and, logical_or = operations.gt, operations.ge, operations.logical_and, operations.logical_or
-    logical_xor, logical_not, bitwise_and = operations.logical_xor, operations.logical_not, operations.bitwise_and
-    bitwise_or, bitwise_xor, bitwise_not = operations.bitwise_or, operations.bitwise_xor, operations.bitwise_not
-    maximum, minimum, atan2, isnan = operations.maximum, operations.minimum, operations.atan2, operations.isnan
-    isinf, isfinite, signbit, matmul = operations.isinf, operations.isfinite, operations.signbit, operations.matmul
-    mm, bmm, mv, dot, outer = operations.mm, operations.bmm, operations.mv, operations.dot, operations.outer
-    kron, cross = operations.kron, operations.cross
-    add_, sub_, mul_ = in_place(operations.add), in_place(operations.sub), in_place(operations.mul)
-    div_, pow_, neg_ = in_place(operations.div), in_place(operations.pow), in_place(operations.neg)
-    abs_, square_, exp_ = in_place(operations.abs), in_place(operations.square), in_place(operations.exp)
-    exp2_, expm1_, log_ = in_place(operations.exp2), in_place(operations.expm1), in_place(operations.log)
-    log2_, log10_, log1p_ = in_place(operations.log2), in_place(operations.log10), in_place(operations.log1p)
-    sqrt_, rsqrt_ = in_place(operations.sqrt), in_place(operations.rsqrt)
-    reciprocal_, sin_, cos_ = in_place(operations.reciprocal), in_place(operations.sin), in_place(operations.cos)
-    tan_, asin_, acos_ = in_place(operations.tan), in_place(operations.asin), in_place(operations.acos)
-    atan_, sinh_, cosh_ = in_place(operations.atan), in_place(operations.sinh), in_place(operations.cosh)
-    tanh_, asinh_, acosh_ = in_place(operations.tanh), in_place(operations.asinh), in_place(operations.acosh)
-    atanh_, erf_, sigmoid_ = in_place(operations.atanh), in_place(operations.erf), in_place(operations.sigmoid)
-    relu_, floor_, ceil_ = in_place(operations.relu), in_place(operations.floor), in_place(operations.ceil)
-    trunc_, frac_, round_ = in_place(operations.trunc), in_place(operations.frac), in_place(operations.round)
-    sign_, nan_to_num_ = in_place(operations.sign), in_place(operations.nan_to_num)
-    clamp_, clip_, clamp_min_ = in_place(operations.clamp), in_place(operations.clip), in_place(operations.clamp_min)
-    clamp_max_, masked_fill_ = in_place(operations.clamp_max), in_place(operations.masked_fill)
-    lerp_, addcmul_, addcdiv_ = in_place(operations.lerp), in_place(operations.addcmul), in_place(operations.addcdiv)
-    addmm_, addmv_, baddbmm_ = in_place(operations.addmm), in_place(operations.addmv), in_place(operations.baddbmm)
-    remainder_, fmod_ = in_place(operations.remainder), in_place(operations.fmod)
-    floor_divide_, eq_, ne_ = in_place(operations.floor_divide), in_place(operations.eq), in_place(operations.ne)
-    lt_, le_, gt_ = in_place(operations.lt), in_place(operations.le), in_place(operations.gt)
-    ge_, logical_and_ = in_place(operations.ge), in_place(operations.logical_and)
-    logical_or_, logical_xor_ = in_place(operations.logical_or), in_place(operations.logical_xor)
-    logical_not_, bitwise_and_ = in_place(operations.logical_not), in_place(operations.bitwise_and)
-    bitwise_or_, bitwise_xor_ = in_place(operations.bitwise_or), in_place(operations.bitwise_xor)
-    bitwise_not_ = in_place(operations.bitwise_not)
-
-    # --- reductions, over dim (an int, a tuple, or None for all), kept as size 1 if keepdim
-
-    sum, mean, var, std, max = reductions.sum, reductions.mean, reductions.var, reductions.std, reductions.max
-    min, amax, amin, aminmax = reductions.min, reductions.amax, reductions.amin, reductions.aminmax
-    argmax, argmin, all, any = reductions.argmax, reductions.argmin, reductions.all, reductions.any
-    count_nonzero, prod, cumsum = reductions.count_nonzero, reductions.prod, reductions.cumsum
-    cumprod, logsumexp, norm = reductions.cumprod, reductions.logsumexp, reductions.norm
-    trace = reductions.trace
-
-    # --- by index, and order
-
-    scatter, scatter_add, index_add = indexing.scatter, indexing.scatter_add, indexing.index_add
-    index_copy, index_fill, index_put = indexing.index_copy, indexing.index_fill, indexing.index_put
-    gather, take_along_dim, index_select = indexing.gather, indexing.take_along_dim, indexing.index_select
-    masked_select, take, argsort, sort = indexing.masked_select, indexing.take, indexing.argsort, indexing.sort
-    topk, kthvalue, median, mode = indexing.topk, indexing.kthvalue, indexing.median, indexing.mode
-    unique, unique_consecutive, bincount = indexing.unique, indexing.unique_consecutive, indexing.bincount
-    histc, nonzero, argwhere, isclose = indexing.histc, indexing.nonzero, indexing.argwhere, indexing.isclose
-    allclose, equal, isin = indexing.allclose, indexing.equal, indexing.isin
-    scatter_, scatter_add_ = in_place(indexing.scatter), in_place(indexing.scatter_add)
-    index_add_, index_copy_ = in_place(indexing.index_add), in_place(indexing.index_copy)
-    index_fill_, index_put_ = in_place(indexing.index_fill), in_place(indexing.index_put)
-
-    # --- shape: views of the same memory wherever NumPy can make one
-
-    tril, triu, reshape, view, flatten = shaping.tril, shaping.triu, shaping.reshape, shaping.view, shaping.flatten
-    permute, transpose, squeeze, unsqueeze = shaping.permute, shaping.transpose, shaping.squeeze, shaping.unsqueeze
-    expand, narrow, select, unbind = shaping.expand, shaping.narrow, shaping.select, shaping.unbind
-    split, chunk, diagonal, diag, flip = shaping.split, shaping.chunk, shaping.diagonal, shaping.diag, shaping.flip
-    roll, tile, repeat, repeat_interleave = shaping.roll, shaping.tile, shaping.repeat, shaping.repeat_interleave
-    movedim, broadcast_to, swapaxes = shaping.movedim, shaping.broadcast_to, shaping.swapaxes
-    swapdims, t, unflatten, ravel = shaping.swapdims, shaping.t, shaping.unflatten, shaping.ravel
-    tril_, triu_ = in_place(shaping.tril), in_place(shaping.triu)
-    squeeze_, unsqueeze_ = _reshaped(shaping.squeeze), _reshaped(shaping.unsqueeze)
-    transpose_, t_ = _reshaped(shaping.transpose), _reshaped(shaping.t)
-
-    @property
-    def T(self) -> Tensor:
-        """A view with all axes in reverse order."""
-        return shaping.permute(self, *range(self.ndim)[::-1])
-
-    @property
-    def mT(self) -> Tensor:
-        """A view with the last two axes swapped."""
-        return shaping.transpose(self, -2, -1)
-
-    H = mT  # there are no complex gradients here
-
-    def view_as(self, other: Tensor) -> Tensor:
-        """Return a view in the shape of other."""
-        return shaping.view(self, other.shape)
-
-    def reshape_as(self, other: Tensor) -> Tensor:
-        """Return the elements in the shape of other."""
-        return shaping.reshape(self, other.shape)
-
-    def expand_as(self, other: Tensor) -> Tensor:
-        """Return a view repeated to the shape of other."""
-        return shaping.expand(self, other.shape)
-
-    # --- values
-
-    def fill_(self, value: Any) -> Tensor:
-        """Set every element to value, in place."""
-        return self.copy_(value)
-
-    def zero_(self) -> Tensor:
-        """Set every element to 0, in place."""
-        return self.copy_(0)
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Tensor:
         """Set the elements to those of src, which may broadcast and have another dtype, in place."""
@@ -306,10 +222,7 @@ class Tensor(TensorBase):
         """Return self if the memory is in row-major order, otherwise a row-major copy."""
         return self if self._data.flags.c_contiguous else self.clone()
 
-    def is_contiguous(self) -> bool:
-        """Return True if the memory is in row-major order."""
-        return self._data.flags.c_contiguous
-
+    is_contiguous = named(lambda self: self._data.flags.c_contiguous, "is_contiguous", "Return True if row-major.")
     new_zeros, new_empty = _filled("new_zeros", lambda a: a.fill(0)), _filled("new_empty", lambda a: a.fill(0))
     new_ones = _filled("new_ones", lambda a: a.fill(1))
 
@@ -327,9 +240,8 @@ class Tensor(TensorBase):
     half, double, long, int = _cast("half"), _cast("double"), _cast("long"), _cast("int")
     short, bool, byte, float = _cast("short"), _cast("bool"), _cast("uint8"), _cast("float")
 
-    def bfloat16(self) -> Tensor:
-        """Return `to(bfloat16)`."""
-        return self.to(bfloat16())
+    bfloat16 = named(lambda self: self.to(bfloat16()), "bfloat16", "Return `to(bfloat16)`.")
+    type_as = named(lambda self, other: self.to(other.dtype), "type_as", "Return `to(other.dtype)`.")
 
     def to(
         self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: Any = None, copy: Any = False
@@ -341,7 +253,7 @@ class Tensor(TensorBase):
         for given in args:
             if is_tensor(given):
                 dtype = given.dtype
-            elif isinstance(given, _Device) or (isinstance(given, str) and not _is_dtype(given)):
+            elif isinstance(given, _Device) or (isinstance(given, str) and given not in _TYPES):
                 device = given
             elif given is not None and not isinstance(given, builtins.bool):
                 dtype = given
@@ -351,10 +263,6 @@ class Tensor(TensorBase):
         cast = self._data.astype(dtype)
         return record("to", cast, (self,), lambda g: (g,)) if is_floating(cast.dtype) else derive("to", cast, (self,))
 
-    def type_as(self, other: Tensor) -> Tensor:
-        """Return `to(other.dtype)`."""
-        return self.to(other.dtype)
-
     def type(self, dtype: Any = None) -> Any:
         """Return the tensor cast to dtype, or without it the name of its type, as in "torch.FloatTensor"."""
         if dtype is None:
@@ -362,15 +270,8 @@ class Tensor(TensorBase):
         named = {f"torch.{kind}Tensor": name for name, kind in _TYPES.items()}
         return self.to(np.dtype(named.get(dtype, dtype) if isinstance(dtype, str) else dtype))
 
-    def cpu(self) -> Tensor:
-        """Return self: everything is on the CPU."""
-        return self
-
-    def cuda(self, device: Any = None, **options: Any) -> Tensor:
-        """Raise ArgumentError: there is no other device than the CPU."""
-        require_cpu("cuda")
-        raise AssertionError
-
+    cpu = named(lambda self: self, "cpu", "Return self: everything is on the CPU.")
+    cuda = named(lambda self, *device, **options: self.to("cuda"), "cuda", "Raise ArgumentError: there is none.")
     device = CPU
     is_cuda = False
 
