@@ -12,7 +12,7 @@ from ..arrays.silence import silently
 from ..errors import ArgumentError, GraphError, ShapeError
 from .arrays import TensorArray, shown
 from .dtypes import NUMBERS, get_default_dtype, is_floating
-from .tape import Backward, Handle, add_hook, as_tensor, operands, run_backward
+from .tape import Backward, Handle, add_hook, collected, run_backward
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -163,9 +163,7 @@ class TensorBase:
     def __repr__(self) -> str:
         text = np.array2string(self._data, separator=", ", prefix="tensor(")
         kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
-        graph = (
-            f", grad_fn={self.grad_fn}" if not self.is_leaf else ", requires_grad=True" if self._requires_grad else ""
-        )
+        graph = f", grad_fn={fn}" if (fn := self.grad_fn) else ", requires_grad=True" if self._requires_grad else ""
         return f"tensor({text}{kind}{graph})"
 
     def __format__(self, spec: str) -> str:
@@ -215,7 +213,7 @@ class TensorBase:
     @property
     def grad_fn(self) -> GradFn | None:
         """The recorded operation that computed the tensor, or None for a leaf."""
-        return None if self.is_leaf else GradFn(self)
+        return None if self.is_leaf else GradFn(self._operation)
 
     def register_hook(self: Any, hook: Callable[[Tensor], Any]) -> Handle:
         """Call hook(gradient) in each backward pass; what it returns, if anything, replaces the gradient.
@@ -231,8 +229,7 @@ class TensorBase:
         this = weakref.ref(self)
 
         def keep(gradient: Tensor) -> None:
-            tensor = this()
-            if tensor is not None:
+            if (tensor := this()) is not None:
                 tensor._grad = gradient._data.copy() if tensor._grad is None else tensor._grad + gradient._data
 
         add_hook(self, keep)
@@ -247,8 +244,7 @@ class TensorBase:
 
         gradient: the weight of each element of this tensor, of the same shape; optional for a single number.
         retain_graph: keep the graph for another backward(). create_graph: not possible here.
-        Raises GraphError if the tensor requires no gradient, if it has several elements and `gradient` is missing, if
-        the graph has been freed, or if an array that a gradient needs was changed in place. Raises ShapeError if
+        Raises GraphError without a graph, or if an array that a gradient needs was changed in place; ShapeError if
         `gradient` has another shape.
         """
         if create_graph:
@@ -262,10 +258,7 @@ class TensorBase:
         if self._backward is not None:
             silently(run_backward, self, start, bool(retain_graph))
             return
-        for hook in getattr(self, "_hooks", {}).values():
-            returned = hook(as_tensor(start))
-            start = start if returned is None else np.array(returned, self.dtype)
-        self._grad = start if self._grad is None else self._grad + start
+        collected({self: start}, None)
 
     def _first_gradient(self, gradient: Any) -> np.ndarray:
         """Return the array that the backward pass starts from."""
@@ -284,21 +277,15 @@ class TensorBase:
 
 
 class GradFn:
-    """The name of a recorded operation, and of those that computed its operands, as torch shows them."""
+    """The name of a recorded operation, as torch shows it."""
 
-    def __init__(self, tensor: TensorBase) -> None:
-        self._tensor = tensor
+    def __init__(self, operation: str) -> None:
+        self._name = operation
 
     def name(self) -> str:
         """Return the name of the operation, as in "MulBackward0"."""
-        words = {"multiply": "mul", "subtract": "sub", "divide": "div", "power": "pow", "negative": "neg"}
-        name = self._tensor._operation
-        return "".join(part.title() for part in words.get(name, name).split("_")) + "Backward0"
-
-    @property
-    def next_functions(self) -> tuple[tuple[GradFn | None, int], ...]:
-        """The operations that computed the operands, each with a 0; None for a leaf."""
-        return tuple((operand.grad_fn, 0) for operand in operands(self._tensor))
+        short = {"multiply": "mul", "subtract": "sub", "divide": "div", "power": "pow", "negative": "neg"}
+        return "".join(part.title() for part in short.get(self._name, self._name).split("_")) + "Backward0"
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"

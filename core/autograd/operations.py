@@ -152,16 +152,14 @@ def matmul(input: Any, other: Any) -> Tensor:
 # --- elementwise functions of two operands
 
 
-def _of_two(ufunc: np.ufunc, derivatives: Callable[..., tuple[Any, Any]] | None = None) -> Callable[[Any, Any], Tensor]:
-    """Return the function of two operands. derivatives: of g, x and y, for both; None for one without a gradient."""
+def _of_two(ufunc: np.ufunc, back: Any = None) -> Callable[[Any, Any], Tensor]:
+    """Return the function of two operands. back: from g, x and y to both gradients; None: without a gradient."""
     name = ufunc.__name__
 
     def function(input: Any, other: Any) -> Tensor:
         a, b = _operands(input, other)
         x, y, out = a._data, b._data, silently(_apply, ufunc, a, b)
-        if derivatives is None:
-            return derive(name, out, (a, b))
-        return record(name, out, (a, b), lambda g: derivatives(g, x, y))
+        return derive(name, out, (a, b)) if back is None else record(name, out, (a, b), lambda g: back(g, x, y))
 
     return named(function, name, f"Return {name} of input and other, elementwise.")
 
@@ -188,7 +186,7 @@ bitwise_left_shift, bitwise_right_shift = map(_of_two, (np.left_shift, np.right_
 
 
 def _of_one(
-    name: str, forward: Callable[..., Any], derivative: Callable[..., Any] | None, text: str, real: bool = True
+    name: str, forward: Callable[..., Any], derivative: Any, text: str, real: bool = True
 ) -> Callable[[Any], Tensor]:
     """Return the function of each element. real: integers become floats first."""
     keeps_out = derivative is not None and inspect.getfullargspec(derivative).args[1] == "y"
@@ -198,9 +196,7 @@ def _of_one(
         x = _floats(a) if real else a._data
         y = silently(forward, x)
         kept = y if keeps_out else x
-        if derivative is None:
-            return derive(name, y, (a,))
-        return record(name, y, (a,), lambda g: (derivative(g, kept),))
+        return derive(name, y, (a,)) if derivative is None else record(name, y, (a,), lambda g: (derivative(g, kept),))
 
     return named(function, name, f"Return {text} of each element.")
 

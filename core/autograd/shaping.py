@@ -16,16 +16,26 @@ import numpy as np
 from ..arrays.versions import mark_written, put_back, replaced
 from ..errors import ArgumentError, ShapeError
 from .dtypes import is_floating, promoted
-from .tape import as_tensor, is_grad_enabled, is_tensor, observe, record, relink, require_changeable, require_current
+from .tape import (
+    as_tensor,
+    is_grad_enabled,
+    is_tensor,
+    named,
+    observe,
+    record,
+    relink,
+    require_changeable,
+    require_current,
+)
 
 if TYPE_CHECKING:
     from .tensor import Dim, Tensor
 
 __all__ = [
-    "broadcast_tensors", "broadcast_to", "cat", "chunk", "concat", "concatenate", "diag", "diagonal", "dstack",
-    "flatten", "flip", "hstack", "meshgrid", "movedim", "narrow", "permute", "ravel", "repeat_interleave", "reshape",
-    "roll", "select", "split", "squeeze", "stack", "swapaxes", "swapdims", "t", "tile", "transpose", "tril", "triu",
-    "unbind", "unflatten", "unsqueeze", "vstack",
+    "broadcast_tensors", "broadcast_to", "cat", "chunk", "concat", "diag", "diagonal", "dstack", "flatten", "flip",
+    "hstack", "meshgrid", "movedim", "narrow", "permute", "ravel", "repeat_interleave", "reshape", "roll", "select",
+    "split", "squeeze", "stack", "swapaxes", "t", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
+    "unsqueeze", "vstack",
 ]  # fmt: skip
 
 
@@ -221,26 +231,16 @@ def _alike(tensors: Sequence[Any]) -> tuple[Tensor, ...]:
     return parts
 
 
-def _joined(name: str, axes: int, dim: int, text: str) -> Callable[[Sequence[Any]], Tensor]:
-    """Return cat along dim, for tensors that get new axes of size 1 until they have `axes`."""
-
+def _joined(name: str, atleast: Callable[[np.ndarray], np.ndarray], dim: int) -> Callable[[Sequence[Any]], Tensor]:
     def function(tensors: Sequence[Any]) -> Tensor:
-        parts = [atleast(as_tensor(part), axes) for part in tensors]
-        return cat(parts, 0 if parts[0].ndim == 1 else dim)
+        parts = [reshape(part, atleast(part._data).shape) for part in map(as_tensor, tensors)]
+        return cat(parts, builtins.min(dim, parts[0].ndim - 1))
 
-    function.__name__, function.__doc__ = name, f"Return tensors joined {text}."
-    return function
-
-
-def atleast(a: Tensor, axes: int) -> Tensor:
-    """Return the tensor with new axes of size 1 until it has `axes`, as NumPy's atleast_1d, atleast_2d, atleast_3d."""
-    shape = (np.atleast_1d, np.atleast_2d, np.atleast_3d)[axes - 1](a._data).shape
-    return a if shape == a.shape else reshape(a, shape)
+    return named(function, name, f"Return tensors joined along dim {dim}, with as many axes as that needs.")
 
 
-hstack, vstack = _joined("hstack", 1, 1, "in columns"), _joined("vstack", 2, 0, "in rows")
-dstack = _joined("dstack", 3, 2, "along the third axis")
-concat = concatenate = cat
+hstack, vstack = _joined("hstack", np.atleast_1d, 1), _joined("vstack", np.atleast_2d, 0)
+dstack, concat = _joined("dstack", np.atleast_3d, 2), cat
 
 
 # --- parts of a tensor: views
@@ -307,94 +307,49 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     return _diagonal(input, diagonal)
 
 
-# --- rearranged: copies
-
-
-def _rearranged(
-    name: str, forward: Callable[..., np.ndarray], back: Callable[..., np.ndarray], text: str
-) -> Callable[..., Tensor]:
-    """Return a function of an array and other arguments. back: what the gradient goes through, with the same ones."""
-
-    def function(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        out = np.ascontiguousarray(forward(input._data, *args, **kwargs))
-        return record(name, out, (input,), lambda g: (back(g, *args, **kwargs),), {"args": args, **kwargs})
-
-    function.__name__, function.__doc__ = name, text
-    return function
-
-
-def _flip(x: np.ndarray, *dims: Any) -> np.ndarray:
-    return np.flip(x, as_tuple(dims))
-
-
-def _roll(sense: int) -> Callable[..., np.ndarray]:
-    def roll(x: np.ndarray, shifts: Any, dims: Any = None) -> np.ndarray:
-        return np.roll(
-            x, tuple(sense * shift for shift in np.atleast_1d(shifts).tolist()), dims if dims is not None else None
+def _triangle(name: str, keep: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
+    def function(input: Tensor, diagonal: int = 0) -> Tensor:
+        return record(
+            name, keep(input._data, diagonal), (input,), lambda g: (keep(g, diagonal),), {"diagonal": diagonal}
         )
 
-    return roll
+    return named(function, name, f"Return the elements that numpy.{name} keeps, and 0 for the others.")
 
 
-def _triangle(keep: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    return lambda x, diagonal=0: keep(x, diagonal)
+tril, triu = _triangle("tril", np.tril), _triangle("triu", np.triu)
 
 
-flip = _rearranged("flip", _flip, _flip, "Return the elements in reverse order along dims.")
-roll = _rearranged("roll", _roll(1), _roll(-1), "Return the elements shifted along dims, around the end.")
-tril = _rearranged(
-    "tril", _triangle(np.tril), _triangle(np.tril), "Return the elements on and below a diagonal, else 0."
+# --- elements at other places: copies
+
+
+def _moved(name: str, move: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
+    """Return the function that picks the elements at the places to which NumPy's function moves their numbers."""
+
+    def function(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return getitem(reshape(input, -1), move(np.arange(input.numel()).reshape(input.shape), *args, **kwargs))
+
+    return named(function, name, f"Return the elements at other places, as torch.{name} does.")
+
+
+flip = _moved("flip", lambda places, *dims: np.flip(places, as_tuple(dims)))
+roll = _moved("roll", lambda places, shifts, dims=None: np.roll(places, shifts, dims))
+tile = _moved("tile", lambda places, *dims: np.tile(places, as_tuple(dims)))
+repeat = _moved("repeat", lambda places, *sizes: np.tile(places, as_tuple(sizes)))
+repeat_interleave = _moved(
+    "repeat_interleave", lambda places, repeats, dim=None: np.repeat(places, np.asarray(repeats), dim)
 )
-triu = _rearranged(
-    "triu", _triangle(np.triu), _triangle(np.triu), "Return the elements on and above a diagonal, else 0."
-)
-
-
-def tile(input: Tensor, *dims: Any) -> Tensor:
-    """Return the tensor repeated dims[i] times along each axis i, counted from the last."""
-    times = as_tuple(dims)
-    times = (1,) * (input.ndim - len(times)) + times
-    shape = (1,) * (len(times) - input.ndim) + input.shape
-    apart = tuple(size for pair in zip(times, shape, strict=True) for size in pair)
-    axes = tuple(range(0, 2 * len(times), 2))
-    return record(
-        "tile", np.tile(input._data, times), (input,), lambda g: (g.reshape(apart).sum(axes).reshape(input.shape),)
-    )
-
-
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
-    """Return the tensor repeated sizes[i] times along each axis i; there is one for each axis at least."""
-    if len(as_tuple(sizes)) < input.ndim:
-        raise ShapeError(f"repeat needs a number for each axis of shape {input.shape}, not {as_tuple(sizes)}.")
-    return tile(input, *sizes)
-
-
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
-    """Return each element repeated, one after the other, along dim or in the flattened tensor."""
-    a, axis = (flatten(input), 0) if dim is None else (input, _axis(input, dim))
-    picked = np.repeat(np.arange(a.shape[axis]), np.asarray(repeats))
-    return getitem(a, (slice(None),) * axis + (picked,))
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Return a view with the axes in source at the places in destination."""
-    moved = {
-        _axis(input, to): _axis(input, at)
-        for at, to in zip(np.atleast_1d(source), np.atleast_1d(destination), strict=True)
-    }
-    rest = iter(axis for axis in range(input.ndim) if axis not in moved.values())
-    return permute(input, *(moved[axis] if axis in moved else next(rest) for axis in range(input.ndim)))
+    return permute(input, np.moveaxis(np.broadcast_to(0, range(input.ndim)), source, destination).shape)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Return the coordinates of a grid: each vector repeated along the axes of the others."""
-    vectors = [flatten(as_tensor(vector)) for vector in as_tuple(tensors)]
-    shape = tuple(len(vector) for vector in vectors)
-    grids = [
-        expand(reshape(vector, [-1 if at == axis else 1 for at in range(len(shape))]), shape)
-        for axis, vector in enumerate(vectors)
-    ]
-    return tuple(transpose(grid, 0, 1) for grid in grids) if indexing == "xy" and len(grids) > 1 else tuple(grids)
+    vectors = [reshape(as_tensor(vector), -1) for vector in as_tuple(tensors)]
+    grids = np.meshgrid(*(np.arange(len(vector)) for vector in vectors), indexing=indexing)  # pyright: ignore
+    return tuple(map(getitem, vectors, grids))
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -416,12 +371,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return reshape(input, (*input.shape[:axis], *sizes, *input.shape[axis + 1 :]))
 
 
-def ravel(input: Tensor) -> Tensor:
-    """Return the elements as a vector."""
-    return reshape(input, -1)
-
-
-broadcast_to, swapaxes, swapdims = expand, transpose, transpose
+ravel = named(lambda input: reshape(input, -1), "ravel", "Return the elements as a vector.")
+broadcast_to, swapaxes = expand, transpose
 
 
 def _axis(a: Tensor, dim: int) -> int:

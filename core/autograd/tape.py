@@ -171,13 +171,12 @@ def record(
         require_current(parents)
     out = Tensor.__new__(Tensor)
     out._data = data if type(data) is np.ndarray else np.asarray(data)
-    out._grad = None
+    out._grad, out._time = None, clock[0]
     recorded = recording.get()
     if recorded is True:
         for parent in parents:
             if parent._requires_grad:
                 out._requires_grad, out._operation, out._parents, out._backward = True, operation, parents, backward
-                out._time = clock[0]
                 return out
     out._requires_grad, out._operation, out._parents, out._backward = False, "", (), None
     if recorded is not True and recorded is not False:
@@ -229,9 +228,7 @@ def in_place(
         require_changeable(self)
         return assign(self, function(self, *args, **kwargs), function.__name__)
 
-    method.__name__ = f"{function.__name__}_"
-    method.__doc__ = f"Make the tensor the result of `{function.__name__}`, in place, and return it."
-    return method
+    return named(method, f"{function.__name__}_", f"Make the tensor the result of `{function.__name__}`, in place.")
 
 
 def require_changeable(tensor: Tensor) -> None:
@@ -411,7 +408,7 @@ def run_backward(
             uses[parent] -= 1
             if not uses[parent]:
                 ready.append(parent)
-    return {} if found is None else _collected(found, wanted)
+    return {} if found is None else collected(found, wanted)
 
 
 def _opened(node: TensorBase, retain: bool) -> tuple[tuple[Tensor, ...], Backward]:
@@ -437,7 +434,7 @@ def _add_to_leaf(
         leaf._grad = part.copy() if is_given or part.base is not None else part
 
 
-def _collected(found: dict[TensorBase, np.ndarray], wanted: set[TensorBase] | None) -> dict[TensorBase, np.ndarray]:
+def collected(found: dict[TensorBase, np.ndarray], wanted: set[TensorBase] | None) -> dict[TensorBase, np.ndarray]:
     """Pass the gradients of leaves to their hooks. Add them to `.grad`, or return those in `wanted`."""
     for leaf in found:
         if leaf._backward is None:

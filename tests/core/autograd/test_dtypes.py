@@ -152,7 +152,9 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "cross_entropy": {
         "classes": lambda x: functional.cross_entropy(x, _CLASSES),
-        "options": lambda x: functional.cross_entropy(x, _CLASSES, [1, 2, 3], 0, "sum", 0.1),
+        "options": lambda x: functional.cross_entropy(
+            x, _CLASSES, [1, 2, 3], ignore_index=0, reduction="sum", label_smoothing=0.1
+        ),
         "none": lambda x: functional.cross_entropy(x, _CLASSES, reduction="none"),
         "probabilities": lambda x: functional.cross_entropy(x, _of(x, 4, 3), label_smoothing=0.1),
     },
