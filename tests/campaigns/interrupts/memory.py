@@ -18,6 +18,7 @@ from statezoo import core as nn
 from statezoo.checkpoints import load_model, save_model
 from statezoo.checkpoints.runs.training import load_training, save_training
 from statezoo.core import Parameter, optim
+from statezoo.core.nn.module.hooks import Hook
 
 
 class Case(NamedTuple):
@@ -40,6 +41,38 @@ def _saved(key: str, save: Callable[[io.BytesIO], None]) -> bytes:
 def load_state_dict() -> Case:
     model, state = Net(1), Net(2).state_dict()
     return Case(lambda: model.load_state_dict(state), lambda: describe(model))
+
+
+class LoadsItself(nn.Linear):
+    """A layer that takes part in a load, with a hook besides."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__(2, 2)
+        self.loads = 0
+        nn.init.constant_(self.weight, start)
+        self._load_state_dict_post_hooks[0] = Hook(_count_load)  # the same key in all cases
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any, **more: Any) -> None:
+        state_dict[f"{prefix}bias"] = state_dict.pop(f"{prefix}b")
+        super()._load_from_state_dict(state_dict, prefix, *rest, **more)
+        self.loads += 1
+
+
+def _count_load(module: LoadsItself, keys: Any) -> None:
+    module.loads += 1
+    keys.missing_keys.clear()
+
+
+def load_with_hooks() -> Case:
+    model = nn.Sequential(LoadsItself(1), nn.BatchNorm1d(2))
+    state = {name: array + 1 for name, array in model.state_dict().items() if name != "0.weight"}
+    state["0.b"] = state.pop("0.bias")
+    return Case(lambda: model.load_state_dict(state), lambda: describe(model))
+
+
+def assign_a_state() -> Case:
+    model, state = nn.Linear(2, 2), {"weight": np.zeros((2, 2)), "bias": np.zeros(2)}
+    return Case(lambda: model.load_state_dict(state, assign=True), lambda: describe(model))
 
 
 def load_a_model() -> Case:
@@ -210,6 +243,8 @@ def _replace_all(model: Net) -> None:
 
 CASES: dict[str, Callable[[], Case]] = {
     "load_state_dict": load_state_dict,
+    "load_state_dict, with hooks": load_with_hooks,
+    "load_state_dict, assigned": assign_a_state,
     "load_model": load_a_model,
     "load_model, ties restored": restore_ties,
     "load_model, ties copied": copy_ties,
@@ -226,6 +261,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "Module.train, own code": train_with_own_code,
     "Module.requires_grad_": _of_net(lambda model: model.requires_grad_(False)),
     "Module.zero_grad": _of_net(lambda model: model.zero_grad()),
+    "Module.zero_grad, to zeros": _of_net(lambda model: model.zero_grad(set_to_none=False)),
     "Module.__setattr__": _of_net(_reassign),
     "Module.__setattr__, over an attribute": _of_net(_to_parameter),
     "Module.__delattr__": _of_net(_unregister),
