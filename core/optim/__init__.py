@@ -10,10 +10,15 @@ params is an iterable of parameters, of (name, parameter) pairs from `model.name
 names), or of dicts with "params" and the hyperparameters that differ for them.
 """
 
+from . import lr_scheduler as lr_scheduler
 from .adam import Adam, AdamW
+from .adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, RMSprop
 from .clipping import clip_grad_norm_
 from .lr_scheduler import CosineAnnealingLR, StepLR
 from .optimizer import Optimizer, keep_freed_memory
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "Optimizer", "StepLR", "clip_grad_norm_", "keep_freed_memory"]
+__all__ = [
+    "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "CosineAnnealingLR", "NAdam", "Optimizer", "RAdam",
+    "RMSprop", "StepLR", "clip_grad_norm_", "keep_freed_memory", "lr_scheduler",
+]  # fmt: skip

@@ -6,7 +6,7 @@ The checks catch mistakes that would silently train nothing, or the wrong thing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -16,6 +16,37 @@ from ..errors import OptimizerError
 
 NamedOrNot = Tensor | tuple[str, Tensor]
 Params = Iterable[NamedOrNot] | Iterable[dict[str, Any]]
+
+# The keys that schedules write into a group.
+OF_SCHEDULES = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
+# What a hyperparameter was before it existed. None: the default of the optimizer.
+MISSING = {
+    "maximize": False, "foreach": None, "fused": None, "capturable": False, "differentiable": False, "amsgrad": False,
+    "decoupled_weight_decay": None,
+}  # fmt: skip
+
+
+class Shared(TypedDict, total=False):
+    """The hyperparameters that optimizers of torch share.
+
+    maximize: follow the gradient upwards. foreach, fused and capturable choose an implementation in torch and change
+    nothing here. differentiable: only False.
+    """
+
+    maximize: bool
+    foreach: bool | None
+    capturable: bool
+    differentiable: bool
+    fused: bool | None
+
+
+def hyperparameters(given: dict[str, Any], *shared: str) -> dict[str, Any]:
+    """Return the arguments of a constructor, its `locals()`, as hyperparameters. shared: those of `Shared` it takes."""
+    unknown = given["shared"].keys() - set(shared)
+    if unknown:
+        raise TypeError(f"{type(given['self']).__name__}() has no argument {', '.join(sorted(unknown))}.")
+    own = {name: value for name, value in given.items() if name not in ("self", "params", "shared", "__class__")}
+    return own | {name: MISSING[name] for name in shared} | given["shared"]
 
 
 def named_parameters(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
@@ -28,9 +59,11 @@ def named_parameters(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Tensor
             position += 1
 
 
-def complete_groups(params: Params, defaults: dict[str, Any]) -> list[dict[str, Any]]:
+def complete_groups(params: Params, defaults: dict[str, Any], is_closed: bool = True) -> list[dict[str, Any]]:
     """Return the groups with parameters as a list without repeats, and missing hyperparameters from the defaults.
 
+    A float may be a Tensor with one element. is_closed: True if the defaults are all the hyperparameters there are. A
+    group may also have a "name" then, and what schedules write.
     Raises OptimizerError if params is not an iterable of parameters or of groups, or holds no parameter.
     """
     if isinstance(params, Tensor | Mapping):
@@ -41,11 +74,11 @@ def complete_groups(params: Params, defaults: dict[str, Any]) -> list[dict[str, 
     given = entries if entries and all(isinstance(entry, dict) for entry in entries) else [{"params": entries}]
     groups = []
     for group in given:
-        unknown = group.keys() - defaults.keys() - {"params"}
-        if unknown or "params" not in group:
+        unknown = group.keys() - defaults.keys() - {"params", "name"} - OF_SCHEDULES
+        if (unknown and is_closed) or "params" not in group:
             raise OptimizerError(f"a parameter group takes 'params' and any of {[*defaults]}; this one has {[*group]}.")
         own = group["params"]
-        groups.append({**_parameters([own] if isinstance(own, Tensor) else list(own)), **defaults, **_without(group)})
+        groups.append({**_parameters([own] if isinstance(own, Tensor) else list(own)), **_options(defaults | group)})
     if not any(group["params"] for group in groups):
         raise OptimizerError(
             "the optimizer was given no parameters. Either the model registers none (modules in a plain list or dict "
@@ -54,8 +87,8 @@ def complete_groups(params: Params, defaults: dict[str, Any]) -> list[dict[str, 
     return groups
 
 
-def _without(group: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in group.items() if name != "params"}
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: v.item() if isinstance(v, Tensor) else v for name, v in group.items() if name != "params"}
 
 
 def _parameters(entries: list[Any]) -> dict[str, Any]:

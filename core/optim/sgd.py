@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import numpy as np
 
+from ..autograd.arrays import shown
 from ..autograd.tensor import Tensor
 from ..errors import OptimizerError
-from .optimizer import Optimizer, Params, as_number
+from .optimizer import Optimizer, as_number
+from .param_groups import Params, Shared, hyperparameters
 
 
 class SGD(Optimizer):
@@ -18,24 +21,17 @@ class SGD(Optimizer):
     in the form torch uses: the learning rate is not part of the momentum buffer.
     """
 
-    _remembers: ClassVar[dict[str, bool]] = {"momentum_buffer": True}
-
     def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-    ) -> None:
-        options = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
-        super().__init__(params, {"lr": lr, **options})
+        self, params: Params, lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
+        weight_decay: float = 0, nesterov: bool = False, **shared: Unpack[Shared],
+    ) -> None:  # fmt: skip
+        super().__init__(params, hyperparameters(locals(), "maximize", "foreach", "differentiable", "fused"))
+
+    def _keeps(self, group: Mapping[str, Any]) -> Mapping[str, float]:
+        return {"momentum_buffer": 0}
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
-        if not group["momentum"] >= 0:
-            raise OptimizerError(f"SGD: momentum must be at least 0, not {group['momentum']}.")
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise OptimizerError("SGD: nesterov needs a momentum above 0 and no dampening.")
 
@@ -46,10 +42,12 @@ class SGD(Optimizer):
         for parameter in parameters:
             array, direction = parameter._data, parameter._grad
             assert direction is not None
+            if group["maximize"]:
+                direction = -direction
             if weight_decay:
                 direction = direction + weight_decay * array
             if momentum:
-                buffer = self._moved(self.state.setdefault(parameter, {}), direction, array.dtype, group)
+                buffer = self._moved(self.state[parameter], direction, array.dtype, group)
                 direction = direction + momentum * buffer if group["nesterov"] else buffer
             if array.dtype is not dtype:
                 dtype = array.dtype
@@ -62,8 +60,8 @@ class SGD(Optimizer):
     ) -> np.ndarray:
         """Update the momentum buffer with a step in direction and return it. The first buffer is the direction."""
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = np.array(direction, dtype)
+            state["momentum_buffer"] = shown(np.array(direction, dtype))
         else:
             state["momentum_buffer"] *= group["momentum"]
             state["momentum_buffer"] += (1 - group["dampening"]) * direction
-        return state["momentum_buffer"]
+        return np.asarray(state["momentum_buffer"])
