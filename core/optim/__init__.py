@@ -10,10 +10,10 @@ params is an iterable of parameters, of (name, parameter) pairs from `model.name
 names), or of dicts with "params" and the hyperparameters that differ for them.
 """
 
+from ..nn.utils.clip_grad import clip_grad_norm_
 from . import lr_scheduler as lr_scheduler
 from .adam import Adam, AdamW
 from .adaptive import Adadelta, Adagrad, Adamax, NAdam, RAdam, RMSprop
-from .clipping import clip_grad_norm_
 from .lr_scheduler import CosineAnnealingLR, StepLR
 from .optimizer import Optimizer, keep_freed_memory
 from .sgd import SGD

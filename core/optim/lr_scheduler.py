@@ -82,7 +82,7 @@ class SequentialLR(_Combined):
     """
 
     def __init__(
-        self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int], last_epoch: int = -1
+        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: list[int], last_epoch: int = -1
     ) -> None:
         self._hold(optimizer, schedulers)
         if len(milestones) != len(schedulers) - 1:

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..autograd.arrays import shown
 from ..autograd.base import set_grad
+from ..autograd.tape import enable_grad
 from ..autograd.tensor import Tensor
 from ..commit.steps import Step, run
 from ..errors import OptimizerError
-from ..nn.module.module import HookHandle
+from ..nn.module.hooks import HookHandle
 from .param_groups import MISSING, OF_SCHEDULES, Params, complete_groups, named_parameters, require_trainable
 
 Closure = Callable[[], Any]
@@ -98,7 +99,7 @@ class Optimizer:
         result is returned. Without any gradient nothing changes, as in torch; if that is so in the first step, a
         warning says it, because a forgotten backward() or parameters of another model look like this.
         """
-        loss = None if closure is None else closure()
+        loss = None if closure is None else enable_grad()(closure)()
         work = []
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter._grad is not None]

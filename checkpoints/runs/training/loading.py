@@ -23,7 +23,7 @@ from .saving import parameter_names, require_scheduled
 if TYPE_CHECKING:
     from ....core.commit.commit import Commit
     from ....core.nn.module.module import Module
-    from ....core.optim.lr_scheduler import Schedule
+    from ....core.optim.lr_scheduler import LRScheduler
     from ....core.optim.optimizer import Optimizer
     from ...mapping import Mapping
 
@@ -39,7 +39,7 @@ def load_training(
     optimizer: Optimizer,
     file: Any,
     *,
-    schedule: Schedule | None = None,
+    schedule: LRScheduler | None = None,
     generators: Generators | None = None,
     allow: Collection[str] = (),
     verify: bool = True,
@@ -91,7 +91,7 @@ def load_training(
 def _add_optimizer(
     commit: Commit,
     optimizer: Optimizer,
-    schedule: Schedule | None,
+    schedule: LRScheduler | None,
     names: list[str],
     saved: SavedTraining,
     allow: Collection[str],
@@ -115,9 +115,10 @@ def _add_optimizer(
             commit.call(loader(thing, state), keep=[optimizer, *parts_of(schedule)])
 
 
-def _check_allowed(allow: Collection[str], optimizer: Optimizer, schedule: Schedule | None) -> None:
+def _check_allowed(allow: Collection[str], optimizer: Optimizer, schedule: LRScheduler | None) -> None:
     known = {key for group in optimizer.param_groups for key in group} - {"params", "param_names"}
     known |= {"param_groups"} if schedule is None else {"param_groups", *schedule.state_dict()}
+    known = {name for name in known if not name.startswith("_")}
     if isinstance(allow, str) or not isinstance(allow, Collection) or not set(allow) <= known:
         raise ArgumentError(
             f"allow must be a set of names from {', '.join(sorted(known))}, not {allow!r:.200}. Other differences "

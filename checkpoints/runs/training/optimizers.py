@@ -84,10 +84,10 @@ def is_of_torch(thing: Any) -> bool:
 
 def has_steps(thing: Any) -> bool:
     """Return True if a load of this optimizer or schedule can be prepared: its load_state_dict is that of core."""
-    from ....core.optim.lr_scheduler import Schedule
+    from ....core.optim.lr_scheduler import LRScheduler
     from ....core.optim.optimizer import Optimizer
 
-    of_core = (Optimizer.load_state_dict, Schedule.load_state_dict)
+    of_core = (Optimizer.load_state_dict, LRScheduler.load_state_dict)
     return getattr(thing.load_state_dict, "__func__", None) in of_core  # not in the class: an instance may have its own
 
 
@@ -122,10 +122,8 @@ def parts_of(schedule: Any) -> Iterator[Any]:
 
 def advancing(schedule: Any) -> Collection[str]:
     """Return the names in the state of a schedule that training changes. The others are hyperparameters."""
-    if not is_of_torch(schedule):
-        return schedule.advances
     given = inspect.signature(type(schedule)).parameters.keys() - {"last_epoch"}
-    return schedule.state_dict().keys() - given
+    return schedule.state_dict().keys() - given - {*getattr(schedule, "fixed", ())}
 
 
 def scheduled(schedule: Any) -> tuple[str, ...]:

@@ -11,12 +11,12 @@ from ...models.values import from_json, to_json
 from ...reading.lazy import Checkpoint
 from ...state.validation import EXTRA
 from .generators import generator_states
-from .optimizers import advancing, as_in, as_kept, has_steps, joined, loader, parts_of
+from .optimizers import advancing, as_in, as_kept, has_steps, is_of_torch, joined, loader, parts_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ....core.optim.lr_scheduler import Schedule
+    from ....core.optim.lr_scheduler import LRScheduler
     from ....core.optim.optimizer import Optimizer
     from ...mapping import Mapping as NameMapping
 
@@ -102,8 +102,9 @@ class SavedTraining:
         for own, number, params in zip(optimizer.param_groups, matches, members, strict=True):
             values = dict(_options(own))
             if number is not None:
-                group = self.optimizer["param_groups"][number]
-                values = {key: as_in(own[key], value) for key, value in _options(group)} | _only(values, allow)
+                group = _completed(optimizer, self.optimizer["param_groups"][number])
+                loaded = {key: as_in(own.get(key), value) for key, value in _options(group)}
+                values = loaded | _only(values, _staying(optimizer, allow))
             groups.append({**values, "params": [position[name] for name in params]})
         kept = {
             position[name]: {key: as_kept(optimizer, value) for key, value in values.items()}
@@ -112,16 +113,19 @@ class SavedTraining:
         return {"state": dict(sorted(kept.items())), "param_groups": groups}
 
     def schedule_state(
-        self, schedule: Schedule, optimizer: Optimizer, names: list[str], allow: Collection[str]
+        self, schedule: LRScheduler, optimizer: Optimizer, names: list[str], allow: Collection[str]
     ) -> dict[str, Any]:
         """Return the state for `schedule.load_state_dict`."""
         own, state = schedule.state_dict(), self.schedule["state"]
-        merged = {key: as_in(own.get(key), value) for key, value in state.items()} | _only(own, allow)
+        loaded = {key: as_in(own.get(key), value) for key, value in state.items()}
+        merged = loaded | _only(own, allow)
         if "base_lrs" in own and "lr" in allow:
             merged["base_lrs"] = own["base_lrs"]
         elif "base_lrs" in own and "param_groups" in allow:
             rates = zip(optimizer.param_groups, self.matches(optimizer, names, allow), strict=True)
             merged["base_lrs"] = [g["lr"] if number is None else state["base_lrs"][number] for g, number in rates]
+        if merged != loaded and has_steps(schedule):
+            merged.pop("_last_lr", None)  # so that the rates follow from the schedule
         return merged
 
 
@@ -142,8 +146,8 @@ def optimizer_problems(
     matches = saved.matches(optimizer, names, allow)
     for i, (here, number, members) in enumerate(zip(own, matches, _members(optimizer, names), strict=True)):
         if number is not None:
-            group, where = groups[number], f"optimizer.param_groups[{i}]"
-            options = dict(_options(group)) | _only(dict(_options(here)), allow)
+            group, where = _completed(optimizer, groups[number]), f"optimizer.param_groups[{i}]"
+            options = dict(_options(group)) | _only(dict(_options(here)), _staying(optimizer, allow))
             problems += _differences(where, options, dict(_options(here)), changing)
             problems += _membership(where, group["params"], members)
     for number in sorted(set(range(len(groups))) - set(matches)):
@@ -161,7 +165,7 @@ def optimizer_problems(
 
 
 def schedule_problems(
-    schedule: Schedule | None, optimizer: Optimizer, names: list[str], saved: SavedTraining, allow: Collection[str]
+    schedule: LRScheduler | None, optimizer: Optimizer, names: list[str], saved: SavedTraining, allow: Collection[str]
 ) -> list[str]:
     """Return a line for each difference between the schedule and the saved one."""
     kind = "none" if schedule is None else type(schedule).__name__
@@ -170,12 +174,23 @@ def schedule_problems(
         return [] if kind == was else [f"schedule is {was} in the file, {kind} here"]
     try:
         state = saved.schedule_state(schedule, optimizer, names, allow)
-        problems = _differences("schedule", state, schedule.state_dict(), advancing(schedule))
+        problems = _schedule_differences("schedule", state, schedule)
         if not problems:
             _try(schedule, state, [*parts_of(schedule), optimizer])
     except Exception as error:  # a user's own schedule may raise anything
         return [f"schedule: {error}"]
     return problems
+
+
+def _schedule_differences(where: str, state: Mapping[str, Any], schedule: Any) -> list[str]:
+    """Return a line for each difference between a schedule and a state, also in the schedules that it combines."""
+    own = schedule.state_dict()
+    if has_steps(schedule):  # what a file of an older version lacks, and what is left out for the rates to follow
+        state = {**{key: own[key] for key in own if key.startswith("_") and key not in schedule.fixed}, **state}
+    lines = _differences(where, state, own, advancing(schedule))
+    for i, inner in enumerate(getattr(schedule, "_schedulers", ())[: len(state.get("_schedulers", ()))]):
+        lines += _schedule_differences(f"{where}._schedulers[{i}]", state["_schedulers"][i], inner)
+    return lines
 
 
 def _try(thing: Any, state: dict[str, Any], keep: list[Any]) -> None:
@@ -200,6 +215,17 @@ def _members(optimizer: Optimizer, names: list[str]) -> list[list[str]]:
 
 def _only(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in keys}
+
+
+def _completed(optimizer: Any, group: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a group of a file with the options of core that did not exist when it was saved."""
+    complete = getattr(optimizer, "_completed", None)
+    return group if complete is None else complete(group)
+
+
+def _staying(optimizer: Any, allow: Collection[str]) -> Collection[str]:
+    """Return the options that keep their value. In core, base_lrs of the schedule already tells initial rates apart."""
+    return allow if is_of_torch(optimizer) else {*allow, "initial_lr"}
 
 
 def _options(group: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -25,7 +25,7 @@ from .optimizers import checked_optimizer, checked_trainee, split
 
 if TYPE_CHECKING:
     from ....core.nn.module.module import Module
-    from ....core.optim.lr_scheduler import Schedule
+    from ....core.optim.lr_scheduler import LRScheduler
     from ....core.optim.optimizer import Optimizer
 
 
@@ -34,7 +34,7 @@ def save_training(
     optimizer: Optimizer,
     file: str | os.PathLike[str] | BinaryIO,
     *,
-    schedule: Schedule | None = None,
+    schedule: LRScheduler | None = None,
     generators: Generators | None = None,
     progress: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -56,7 +56,7 @@ def training_state(
     model: Module,
     optimizer: Optimizer,
     *,
-    schedule: Schedule | None = None,
+    schedule: LRScheduler | None = None,
     generators: Generators | None = None,
     progress: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def training_state(
     return state
 
 
-def _state_of_both(model: Module, optimizer: Optimizer, schedule: Schedule | None) -> dict[str, Any]:
+def _state_of_both(model: Module, optimizer: Optimizer, schedule: LRScheduler | None) -> dict[str, Any]:
     """Return the state of a model, of its optimizer and of a schedule."""
     names = parameter_names(model, optimizer)
     require_scheduled(optimizer, schedule)
@@ -117,7 +117,7 @@ def parameter_names(model: Module, optimizer: Optimizer) -> list[str]:
     return [known[id(parameter)] for parameter in parameters]
 
 
-def require_scheduled(optimizer: Optimizer, schedule: Schedule | None) -> None:
+def require_scheduled(optimizer: Optimizer, schedule: LRScheduler | None) -> None:
     """Raise ArgumentError if the schedule does not set the learning rates of this optimizer."""
     if schedule is not None and getattr(schedule, "optimizer", None) is not optimizer:
         raise ArgumentError(

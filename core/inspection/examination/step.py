@@ -12,10 +12,10 @@ import numpy as np
 from ...autograd.tensor import Tensor
 from ...commit.block import Block
 from ...commit.snapshot import Snapshot
-from ...errors import ModuleError
+from ...errors import ModuleError, OptimizerError
 from ...nn.module.hooks import steps_to_hook
 from ...nn.module.module import Module
-from ...optim.optimizer import Optimizer
+from ...optim.optimizer import NO_GRADIENT, Optimizer
 from ...optim.param_groups import named_parameters
 from .graph import Node, leaves, recorded, tensors_in
 from .undisturbed import undisturbed
@@ -161,6 +161,8 @@ class Observer:
         if self.optimizers:
             reached = [each for each in self.optimizers if any(p._grad is not None for p in parameters_of(each))]
             step.stepped = reached or list(self.optimizers)
+            if not reached:
+                raise OptimizerError(f"{NO_GRADIENT}. Give the optimizer the parameters that the loss depends on.")
             for optimizer in step.stepped:
                 optimizer.step()
             held = {id(parameter) for optimizer in step.stepped for parameter in parameters_of(optimizer)}

@@ -8,8 +8,8 @@ import numpy as np
 from ...autograd.shaping import cat
 from ...autograd.tensor import Tensor
 from ...errors import ShapeError
-from ...optim.clipping import clip_grad_norm_
 from . import parametrizations, parametrize, rnn
+from .clip_grad import clip_grad_norm_, clip_grad_value_, get_total_norm
 from .parametrizations import old_spectral_norm as spectral_norm
 from .parametrizations import old_weight_norm as weight_norm
 from .parametrizations import remove_norm as remove_spectral_norm
@@ -17,6 +17,8 @@ from .parametrizations import remove_norm as remove_weight_norm
 
 __all__ = [
     "clip_grad_norm_",
+    "clip_grad_value_",
+    "get_total_norm",
     "parameters_to_vector",
     "parametrizations",
     "parametrize",

@@ -8,7 +8,7 @@ import numpy as np
 
 from statezoo import core as nn
 from statezoo.core import optim
-from statezoo.core.optim.lr_scheduler import Schedule
+from statezoo.core.optim.lr_scheduler import LRScheduler
 
 
 def describe(thing: Any, seen: dict[int, int] | None = None) -> Any:
@@ -24,7 +24,7 @@ def describe(thing: Any, seen: dict[int, int] | None = None) -> Any:
         return [describe(value, seen) for value in thing]
     if isinstance(thing, set):
         return sorted(thing)
-    if not isinstance(thing, nn.Module | nn.Tensor | optim.Optimizer | Schedule):
+    if not isinstance(thing, nn.Module | nn.Tensor | optim.Optimizer | LRScheduler):
         return thing if isinstance(thing, int | float | str | bool | None) else type(thing).__name__
     if id(thing) in seen:
         return seen[id(thing)]

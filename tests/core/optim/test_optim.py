@@ -13,7 +13,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from statezoo.core import Module, OptimizerError, Parameter, Tensor, functional, no_grad, optim
+from statezoo.core import ArgumentError, Module, OptimizerError, Parameter, Tensor, functional, no_grad, optim
+from statezoo.core.nn import utils
 from statezoo.core.nn.layers.linear import Linear
 
 
@@ -450,6 +451,46 @@ def test_clipping_without_gradients_returns_zero_and_keeps_infinities_visible() 
     parameter.grad = np.array([np.inf, 1], np.float32)
     assert optim.clip_grad_norm_([parameter], 1.0).item() == np.inf
     assert np.isnan(np.asarray(parameter.grad)[0])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("norm_type", [1, 2, 2.5, 3.0, float("inf"), "inf", 0])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_norms_of_any_order_are_torchs(norm_type: Any, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    arrays = [random.standard_normal(shape).astype(dtype) for shape in ((2, 3), (), (5,))]
+    made = [Parameter(np.zeros_like(array)) for array in arrays]
+    reference = [torch.nn.Parameter(torch.zeros(array.shape, dtype=getattr(torch, dtype))) for array in arrays]
+    for parameter, tensor, array in zip(made, reference, arrays, strict=True):
+        parameter.grad, tensor.grad = array.copy(), torch.tensor(array)
+    tolerance = 5e-3 if dtype == "float16" else 1e-5
+    total = utils.get_total_norm([Tensor(array) for array in arrays], norm_type)
+    expected = torch.nn.utils.get_total_norm([torch.tensor(array) for array in arrays], float(norm_type))
+    assert total.item() == pytest.approx(expected.item(), rel=tolerance)
+    norm = utils.clip_grad_norm_(made, 0.5, norm_type)
+    assert norm.item() == pytest.approx(torch.nn.utils.clip_grad_norm_(reference, 0.5, norm_type).item(), rel=tolerance)
+    for parameter, tensor in zip(made, reference, strict=True):
+        np.testing.assert_allclose(parameter.grad, tensor.grad.numpy(), rtol=tolerance)
+
+
+def test_clipping_can_refuse_a_norm_that_is_not_finite() -> None:
+    (parameter,) = parameters((2,))
+    parameter.grad = np.array([np.inf, 1], np.float32)
+    with pytest.raises(ArgumentError, match=r"the norm of order 2.0 is inf. Leave out error_if_nonfinite") as caught:
+        optim.clip_grad_norm_(parameter, 1.0, error_if_nonfinite=True)
+    assert isinstance(caught.value, RuntimeError)
+    np.testing.assert_array_equal(parameter.grad, [np.inf, 1])
+    assert utils.get_total_norm([]).item() == 0
+
+
+def test_clipping_by_value_keeps_each_element_between_two_bounds() -> None:
+    first, second = parameters((3,), (2,))
+    first.grad = np.array([-3, 0.5, 2], np.float32)
+    held = first.grad
+    utils.clip_grad_value_([first, second], 1.0)
+    assert first.grad is held
+    np.testing.assert_array_equal(held, [-1, 0.5, 1])
 
 
 def test_a_step_under_no_grad_is_the_same_step() -> None:

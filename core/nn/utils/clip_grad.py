@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..autograd.tensor import Tensor
-from ..errors import ArgumentError
+from ...autograd.tensor import Tensor
+from ...errors import ArgumentError
 
 Tensors = Tensor | Iterable[Tensor]
 
@@ -22,8 +22,9 @@ def get_total_norm(
     """
     arrays = [np.asarray(each).reshape(-1) for each in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     wide = [array.astype(np.float32) if array.dtype.itemsize <= 2 else array for array in arrays if array.size]
-    norms = [float(np.linalg.norm(array, norm_type)) for array in wide]
-    norm = math.hypot(*norms) if norm_type == 2 else float(np.linalg.norm(norms, norm_type)) if norms else 0.0
+    order = float(norm_type)
+    norms = [float(np.linalg.norm(array, order)) for array in wide]
+    norm = math.hypot(*norms) if order == 2 else float(np.linalg.norm(norms, order)) if norms else 0.0
     if error_if_nonfinite and not math.isfinite(norm):
         raise ArgumentError(f"the norm of order {norm_type} is {norm}. Leave out error_if_nonfinite to clip anyway.")
     return Tensor(norm)
