@@ -41,7 +41,7 @@ class PackedState:
             for name, start in keeps.items()
         }
         self.gradient, self.scratch = room[:, : ends[-1]]
-        self._views: list[Mapping[str, np.ndarray]] = []
+        self._views: list[list[Any]] = []
         self._passing: list[tuple[np.ndarray, np.ndarray]] = []
         for i, (parameter, end) in enumerate(zip(parameters, ends, strict=True)):
             shape, part = parameter.shape, slice(end - parameter._data.size, end)
@@ -52,7 +52,7 @@ class PackedState:
             for name in state.get(parameter, {}).keys() & views.keys():
                 views[name][...] = state[parameter][name]
             state[parameter] = dict(views)
-            self._views.append(views)
+            self._views.append([*views.values()])
             self._passing.append((self.gradient[part].reshape(shape), self.scratch[part].reshape(shape)))
 
     def __getitem__(self, name: str) -> Any:
@@ -87,8 +87,8 @@ class PackedState:
             held = state.get(parameter)
             if (
                 not held
-                or held.keys() != views.keys()
-                or not all(map(operator.is_, map(held.__getitem__, views), views.values()))
+                or len(held) != len(views)
+                or not all(map(operator.is_, held.values(), views))
                 or parameter._data.dtype != self.dtype
             ):
                 return False

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from ..autograd.arrays import shown
+from ..autograd.base import to_array
 from ..autograd.tensor import Tensor
 from ..errors import OptimizerError
 from .optimizer import Optimizer, as_number
@@ -61,7 +62,8 @@ class SGD(Optimizer):
         """Update the momentum buffer with a step in direction and return it. The first buffer is the direction."""
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = shown(np.array(direction, dtype))
-        else:
-            state["momentum_buffer"] *= group["momentum"]
-            state["momentum_buffer"] += (1 - group["dampening"]) * direction
-        return np.asarray(state["momentum_buffer"])
+            return to_array(state["momentum_buffer"])
+        buffer = to_array(state["momentum_buffer"])
+        buffer *= group["momentum"]
+        buffer += (1 - group["dampening"]) * direction
+        return buffer

@@ -471,7 +471,7 @@ def test_norms_of_any_order_are_torchs(norm_type: Any, dtype: str) -> None:
     norm = utils.clip_grad_norm_(made, 0.5, norm_type)
     assert norm.item() == pytest.approx(torch.nn.utils.clip_grad_norm_(reference, 0.5, norm_type).item(), rel=tolerance)
     for parameter, tensor in zip(made, reference, strict=True):
-        np.testing.assert_allclose(parameter.grad, tensor.grad.numpy(), rtol=tolerance)
+        np.testing.assert_allclose(np.asarray(parameter.grad), tensor.grad.numpy(), rtol=tolerance)
 
 
 def test_clipping_can_refuse_a_norm_that_is_not_finite() -> None:
