@@ -78,6 +78,7 @@ RAW: dict[str, dict[str, Any]] = {
     "tense-mlp": {"verb": "hablar", "person": "yo"},
     "tied-autoencoder.digits": {"image": parse_image(EXAMPLE, 8).tolist()},
     "transformer-block.sort": {"digits": "352914"},
+    "vae.digits": {"image": parse_image(EXAMPLE, 8).tolist()},
 }
 
 

@@ -1,11 +1,13 @@
 """Predictions from typed input, with readable output."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from statezoo import zoo
+from statezoo.core import Tensor
 from statezoo.zoo.data.images import parse_image, render_image
 
 FOUR = "00018100/00178300/00787600/03928300/07849960/03999410/00139000/00018000"
@@ -77,8 +79,9 @@ def test_a_typed_image_gives_every_digit_with_its_probability(name: str):
     assert sum(digit.probability for digit in prediction) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_autoencoder_returns_an_image():
-    restored = zoo.load("tied-autoencoder.digits").predict(FOUR)
+@pytest.mark.parametrize("name", ["tied-autoencoder.digits", "vae.digits"])
+def test_an_autoencoder_returns_an_image(name: str):
+    restored = zoo.load(name).predict(FOUR)
     assert restored.shape == (8, 8)
     assert 0 <= restored.min() <= restored.max() <= 1
 
@@ -143,3 +146,25 @@ def test_short_rows_are_padded_with_blanks():
 def test_an_invalid_image_is_an_error_that_describes_a_valid_one(image: object, message: str):
     with pytest.raises(zoo.InputError, match=message):
         parse_image(image, side=8)
+
+
+def test_the_vae_draws_its_code_in_training_and_takes_the_mean_in_evaluation():
+    model: Any = zoo.load("vae.digits")
+    x = Tensor(parse_image(FOUR, side=8).reshape(1, 64))
+    mean, log_variance = model.encode(x)
+    assert np.array_equal(model(x).data, model.decode(mean).sigmoid().data)
+    assert np.array_equal(model(x).data, model(x).data)
+    many = Tensor(np.repeat(x.data, 20_000, axis=0))
+    codes = model.sample(*model.encode(many)).data
+    np.testing.assert_allclose(codes.mean(axis=0), mean.data[0], atol=0.03)
+    np.testing.assert_allclose(np.log(codes.var(axis=0)), log_variance.data[0], atol=0.05)
+    model.train()
+    assert not np.array_equal(model(x).data, model(x).data)
+
+
+def test_a_number_of_the_plane_is_a_digit_for_its_neighbours_too():
+    model: Any = zoo.load("vae.digits")
+    data = zoo.get_recipe("vae.digits").data()
+    zeros = model.encode(Tensor(data.test_x[data.test_y == 0]))[0].data
+    drawn = model.decode(Tensor(zeros.mean(axis=0, keepdims=True))).sigmoid()
+    assert zoo.load("simple-mlp.digits").predict(drawn.data.reshape(8, 8))[0].label == 0

@@ -25,6 +25,7 @@ ENTRIES = (
     "tense-mlp",
     "tied-autoencoder.digits",
     "transformer-block.sort",
+    "vae.digits",
 )
 
 
@@ -91,6 +92,8 @@ def test_the_readme_states_the_metrics_of_the_manifests():
     assert f"{metrics['tense-mlp']['excess_nats']:.5f}" in rows["tense-mlp"]
     assert f"{metrics['tied-autoencoder.digits']['mse']:.4f}" in rows["tied-autoencoder.digits"]
     assert f"{metrics['tied-autoencoder.digits']['pca_mse']:.4f}" in rows["tied-autoencoder.digits"]
+    assert f"{metrics['vae.digits']['mse']:.4f}" in rows["vae.digits"]
+    assert metrics["vae.digits"]["autoencoder_mse"] == metrics["tied-autoencoder.digits"]["mse"]
     assert metrics["linear-regression"]["weight_error"] < 4e-6
     assert "4e-6" in rows["linear-regression"]
 
