@@ -42,8 +42,8 @@ class VaeRecipe(Recipe):
             "The encoder gives the mean and the log variance of two numbers. Training draws them from that "
             "distribution; the model in eval mode, `predict` and exported files use the mean. `mse` is the mean "
             "squared error per pixel on held-out digits, `pca_mse` that of the same number of principal components of "
-            f"the training digits, and `autoencoder_mse` that of `{AUTOENCODER}`, which has 16 numbers for a digit instead "
-            "of two. `divergence` is the mean Kullback-Leibler divergence of the code from a standard normal "
+            f"the training digits, and `autoencoder_mse` that of `{AUTOENCODER}`, which has 16 numbers for a digit "
+            "instead of two. `divergence` is the mean Kullback-Leibler divergence of the code from a standard normal "
             "distribution, in nats. To draw a new digit, decode two normal numbers: "
             "`model.decode(core.randn(1, 2)).sigmoid()`."
         )
