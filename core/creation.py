@@ -26,10 +26,9 @@ from .random import default_generator
 __all__ = [
     "BoolTensor", "ByteTensor", "DoubleTensor", "FloatTensor", "IntTensor", "LongTensor", "arange", "as_tensor",
     "asarray", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace", "logspace",
-    "multinomial", "normal", "ones", "ones_like", "poisson", "rand", "rand_like", "randint", "randint_like", "randn",
+    "multinomial", "normal", "ones", "ones_like", "rand", "rand_like", "randint", "randint_like", "randn",
     "randn_like", "randperm", "zeros", "zeros_like",
 ]  # fmt: skip
-
 
 Generator = np.random.Generator | None
 
@@ -38,9 +37,7 @@ def _creator(make: Callable[..., Any]) -> Callable[..., Tensor]:
     """Return a function that makes a Tensor of the array that make(dtype, ...) returns; dtype is None if not given."""
 
     @wraps(make)
-    def create(
-        *args: Any, dtype: Any = None, device: Device = None, requires_grad: bool = False, **named: Any
-    ) -> Tensor:
+    def create(*args: Any, dtype: Any = None, device: Any = None, requires_grad: Any = False, **named: Any) -> Tensor:
         require_cpu(device)
         return Tensor(np.asarray(make(None if dtype is None else np.dtype(dtype), *args, **named)), requires_grad)
 
@@ -114,14 +111,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Device = None) -> Tensor:
     return data if dtype is None else data.to(dtype)
 
 
-asarray = as_tensor
-
-
-def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """Return a tensor over the memory of an array. Raises TypeError for anything else."""
-    if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"from_numpy takes a NumPy array, not {type(ndarray).__name__}. Use as_tensor.")
-    return Tensor(ndarray)
+from_numpy = asarray = as_tensor
 
 
 @_creator
@@ -152,25 +142,15 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator = None
     return Tensor(((generator or default_generator()).random(input.shape) < chances).astype(input.dtype))
 
 
-def poisson(input: Any, generator: Generator = None) -> Tensor:
-    """Return a draw of the Poisson distribution with the rate in each element of input, as input."""
-    return Tensor((generator or default_generator()).poisson(np.asarray(input)).astype(input.dtype))
-
-
 def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Generator = None) -> Tensor:
-    """Return positions drawn with the given weights, (num_samples,) or (rows, num_samples), int64.
-
-    input: weights that need not add up to 1, (n,) or (rows, n). Without replacement, no position is drawn twice.
-    Raises ArgumentError for weights that are negative, not finite or all 0, or more samples than there are.
-    """
+    """Return positions drawn with the weights (n,) or (rows, n): (num_samples,) or (rows, num_samples), int64."""
     weights, random = np.asarray(input, np.float64), generator or default_generator()
-    if weights.ndim not in (1, 2) or not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ArgumentError("multinomial needs finite weights of at least 0, of shape (n,) or (rows, n).")
-    count = weights.shape[-1]
-    if not (weights > 0).any(-1).all() or not 0 < num_samples <= (num_samples if replacement else count):
+    count, is_valid = weights.shape[-1], (weights.sum(-1) > 0) & (weights >= 0).all(-1) & np.isfinite(weights).all(-1)
+    fits = num_samples >= 1 and (replacement or num_samples <= count)
+    if weights.ndim not in (1, 2) or not is_valid.all() or not fits:
         raise ArgumentError(
-            f"multinomial cannot draw {num_samples} of {count} positions. A row needs a positive weight, and "
-            "replacement=True draws more than there are."
+            f"multinomial cannot draw {num_samples} of weights {weights.shape}. It needs finite ones of at least 0, "
+            "some above 0, of shape (n,) or (rows, n), and replacement=True for more samples than weights."
         )
     if replacement:
         chances = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
@@ -204,34 +184,23 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor | np.ndarray | np.generic) else value
 
 
-# --- the methods of Tensor that draw
+def _drawing(draw: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Return a method that sets the elements to draw(generator, shape, ...), in place."""
+
+    def method(self: Tensor, *args: Any, generator: Generator = None, **named: Any) -> Tensor:
+        return self.copy_(draw(generator or default_generator(), self.shape, *args, **named))
+
+    return method
 
 
-def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Any = None) -> Tensor:
-    """Draw every element from a normal distribution, in place."""
-    return self.copy_((generator or default_generator()).normal(mean, std, self.shape))
-
-
-def uniform_(self: Tensor, a: float = 0, b: float = 1, *, generator: Any = None) -> Tensor:
-    """Draw every element evenly from [a, b), in place."""
-    return self.copy_((generator or default_generator()).uniform(a, b, self.shape))
-
-
-def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
-    """Set every element to 1 with probability p and otherwise to 0, in place."""
-    return self.copy_((generator or default_generator()).random(self.shape) < np.asarray(p))
-
-
-def random_(self: Tensor, low: int = 0, high: int | None = None, *, generator: Any = None) -> Tensor:
-    """Draw every element from the integers low to high - 1 (by default 2 ** 24 - 1), in place; random_(n) is from 0."""
-    low, high = (0, low) if high is None and low else (low, 2**24 if high is None else high)
-    return self.copy_((generator or default_generator()).integers(low, high, self.shape))
-
-
-def exponential_(self: Tensor, lambd: float = 1, *, generator: Any = None) -> Tensor:
-    """Draw every element from the exponential distribution with rate lambd, in place."""
-    return self.copy_((generator or default_generator()).exponential(1 / lambd, self.shape))
-
-
-for _function in (normal_, uniform_, bernoulli_, random_, exponential_, bernoulli, multinomial):
-    setattr(Tensor, _function.__name__, _function)
+Tensor.normal_ = _drawing(lambda random, shape, mean=0, std=1: random.normal(mean, std, shape))
+Tensor.uniform_ = _drawing(lambda random, shape, a=0, b=1: random.uniform(a, b, shape))
+Tensor.bernoulli_ = _drawing(lambda random, shape, p=0.5: random.random(shape) < np.asarray(p))
+Tensor.exponential_ = _drawing(lambda random, shape, lambd=1: random.exponential(1 / lambd, shape))
+# The integers from low to high - 1; random_(n) is below n, and random_() below 2 ** 24.
+Tensor.random_ = _drawing(
+    lambda random, shape, low=0, high=None: random.integers(
+        *((0, low or 1 << 24) if high is None else (low, high)), shape
+    )
+)
+Tensor.bernoulli, Tensor.multinomial = bernoulli, multinomial

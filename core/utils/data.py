@@ -6,7 +6,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -99,10 +99,6 @@ class Sampler(Generic[Example]):
 
     def __init__(self, data_source: Any = None, generator: np.random.Generator | None = None) -> None:
         self.data_source, self.generator = data_source, generator
-
-    if TYPE_CHECKING:
-
-        def __iter__(self) -> Iterator[Any]: ...
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -201,8 +197,7 @@ class DataLoader:
 
     dataset: anything with `__getitem__` and `__len__`, or an IterableDataset. batch_size: None yields single examples,
     as they are. collate_fn: makes a batch of a list of examples, see `default_collate`.
-    num_workers and the other arguments of torch about processes and pinned memory are accepted and change nothing: all
-    is loaded in this process, and worker_init_fn is not called.
+    num_workers and other arguments about processes and pinned memory change nothing: all is loaded in this process.
     Raises ArgumentError for arguments that exclude each other.
     """
 

@@ -86,7 +86,6 @@ torch.normal(2.0, torch.zeros(2))
 torch.normal(mean=1.5, std=0.0, size=(2,))
 torch.bernoulli(torch.ones(3))
 torch.bernoulli(torch.zeros(2, 2), 1.0)
-torch.poisson(torch.zeros(2))
 torch.multinomial(torch.tensor([0.0, 3.0, 0.0]), 1)
 torch.multinomial(torch.tensor([[0.0, 1.0], [2.0, 0.0]]), 3, replacement=True)
 torch.multinomial(torch.ones(2, 3), 3).sum(1)
@@ -112,7 +111,6 @@ torch.multinomial(torch.ones(1, 1, 2), 1)
 torch.multinomial(torch.tensor([1.0, float("nan")]), 1)
 torch.zeros(2, device="cuda")
 torch.zeros(2, dtype=torch.long, requires_grad=True)
-torch.from_numpy([1, 2])
 """
 
 
@@ -165,7 +163,7 @@ def test_arrays_are_shared_by_from_numpy_and_as_tensor_and_copied_by_tensor():
 
 def test_draws_depend_on_the_generator_alone():
     calls = """rand(3, {g}) randn(3, {g}) randint(9, (3,), {g}) randperm(9, {g}) normal(0.0, 1.0, (3,), {g})
-        bernoulli(core.full((9,), 0.5), {g}) multinomial(core.ones(9), 4, {g}) poisson(core.full((5,), 4.0), {g})"""
+        bernoulli(core.full((9,), 0.5), {g}) multinomial(core.ones(9), 4, {g})"""
     for call in calls.replace(", ", ",").split():
         drawn = [
             eval(f"core.{call.format(g='generator=g')}", {"core": core, "g": core.Generator().manual_seed(seed)})
@@ -187,7 +185,6 @@ def test_draws_follow_their_distributions():
     assert (normal.mean(), normal.std()) == (pytest.approx(3, abs=0.05), pytest.approx(2, abs=0.05))
     assert set(core.randint(2, 5, (count,), generator=generator).numpy()) == {2, 3, 4}
     assert core.bernoulli(core.full((count,), 0.2), generator=generator).numpy().mean() == pytest.approx(0.2, abs=0.01)
-    assert core.poisson(core.full((count,), 4.0), generator=generator).numpy().mean() == pytest.approx(4, abs=0.1)
     assert sorted(core.randperm(100, generator=generator).numpy()) == list(range(100))
 
 
