@@ -29,22 +29,10 @@ from .normalization import batch_norm, group_norm, instance_norm, layer_norm, rm
 from .spatial import *  # noqa: F403
 
 __all__ = [
-    "batch_norm",
-    "bilinear",
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "embedding",
-    "embedding_bag",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
-    "linear",
-    "packed_attention",
-    "rms_norm",
+    "batch_norm", "bilinear", "dropout", "dropout1d", "dropout2d", "dropout3d", "embedding", "embedding_bag",
+    "group_norm", "instance_norm", "layer_norm", "linear", "packed_attention", "rms_norm",
     "scaled_dot_product_attention",
-]
+]  # fmt: skip
 __all__ += activations.__all__
 __all__ += curves.__all__
 __all__ += distances.__all__
