@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .packed_state import Adaptive, PackedState
-from .param_groups import Params, Shared, hyperparameters
+from .param_groups import Params, hyperparameters
 
 Betas = tuple[float, float]
-_OPTIONS = "maximize", "foreach", "capturable", "differentiable", "fused"
 
 
 class Adam(Adaptive):
@@ -25,10 +24,11 @@ class Adam(Adaptive):
 
     def __init__(
         self, params: Params, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0, amsgrad: bool = False, *, decoupled_weight_decay: bool = False,
-        **shared: Unpack[Shared],
+        weight_decay: float = 0, amsgrad: bool = False, *, foreach: bool | None = None, maximize: bool = False,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), *_OPTIONS))
+        super().__init__(params, hyperparameters(locals()))
 
     def _keeps(self, group: Mapping[str, Any]) -> Mapping[str, float]:
         return {"step": 0, "exp_avg": 0, "exp_avg_sq": 0} | ({"max_exp_avg_sq": 0} if group["amsgrad"] else {})
@@ -82,6 +82,7 @@ class AdamW(Adam):
 
     def __init__(
         self, params: Params, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 1e-2, amsgrad: bool = False, **shared: Unpack[Shared],
+        weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **shared)
+        super().__init__(**hyperparameters(locals()), params=params, decoupled_weight_decay=True)

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .adam import Betas, averages
+from .adam import averages
 from .packed_state import Adaptive, PackedState
-from .param_groups import Params, Shared, hyperparameters
+from .param_groups import Params
 
-_OPTIONS = "maximize", "foreach", "capturable", "differentiable"
+# What all of them take besides `_takes`, by name. Only maximize does anything here.
+_SHARED = {"maximize": False, "foreach": None, "capturable": False, "differentiable": False}
 
 
-class RMSprop(Adaptive):
+class _Declared(Adaptive):
+    """An optimizer that declares its hyperparameters in torch's order, with their defaults."""
+
+    _takes: ClassVar[dict[str, Any]]
+    _shared: ClassVar[dict[str, Any]] = _SHARED
+
+    def __init__(self, params: Params, *values: float, **options: Any) -> None:
+        given, known = dict(zip(self._takes, values, strict=False)), self._takes | self._shared
+        wrong = [*(options.keys() - known.keys() | options.keys() & given.keys()), *values[len(self._takes) :]]
+        if wrong:
+            raise TypeError(f"{type(self).__name__} takes {', '.join(known)}; {wrong[0]!r} is unknown or given twice.")
+        super().__init__(params, known | given | options)
+
+
+class RMSprop(_Declared):
     """The gradient over the root of the average of its squares; centered: over its standard deviation.
 
     Source: Hinton 2012, lecture 6e of "Neural Networks for Machine Learning"; Graves 2013, arXiv:1308.0850, eqs. 38-45.
     """
 
-    def __init__(
-        self, params: Params, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
-        momentum: float = 0, centered: bool = False, **shared: Unpack[Shared],
-    ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), *_OPTIONS))
+    _takes: ClassVar[dict[str, Any]] = {
+        "lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0, "momentum": 0, "centered": False,
+    }  # fmt: skip
 
     def _keeps(self, group: Mapping[str, Any]) -> Mapping[str, float]:
         wanted = {"momentum_buffer": group["momentum"] > 0, "grad_avg": group["centered"]}
@@ -43,17 +56,19 @@ class RMSprop(Adaptive):
         return group["lr"] * move
 
 
-class Adagrad(Adaptive):
+class Adagrad(_Declared):
     """The gradient over the root of the sum of its squares.
 
     Source: Duchi, Hazan and Singer 2011, "Adaptive subgradient methods for online learning", figure 1.
     """
 
-    def __init__(
-        self, params: Params, lr: float = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
-        initial_accumulator_value: float = 0, eps: float = 1e-10, **shared: Unpack[Shared],
-    ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), "maximize", "foreach", "differentiable", "fused"))
+    _shared: ClassVar[dict[str, Any]] = {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
+    _takes: ClassVar[dict[str, Any]] = {
+        "lr": 1e-2, "lr_decay": 0, "weight_decay": 0, "initial_accumulator_value": 0, "eps": 1e-10,
+    }  # fmt: skip
+
+    def __init__(self, params: Params, *values: float, **options: Any) -> None:
+        super().__init__(params, *values, **options)
         for group in self.param_groups:  # before the first step, as in torch
             self._packed(group["params"], self._keeps(group))
 
@@ -66,16 +81,12 @@ class Adagrad(Adaptive):
         return rate * (gradient / kept.root(kept["sum"], group["eps"]))
 
 
-class Adadelta(Adaptive):
+class Adadelta(_Declared):
     """The gradient, in units of the steps taken so far.  Source: Zeiler 2012, arXiv:1212.5701, algorithm 1."""
 
     _starts: ClassVar[dict[str, float]] = {"square_avg": 0, "acc_delta": 0}
 
-    def __init__(
-        self, params: Params, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0,
-        **shared: Unpack[Shared],
-    ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), *_OPTIONS))
+    _takes: ClassVar[dict[str, Any]] = {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0}
 
     def _move(self, gradient: np.ndarray, kept: PackedState, group: dict[str, Any]) -> np.ndarray:
         rho, eps = group["rho"], group["eps"]
@@ -85,16 +96,12 @@ class Adadelta(Adaptive):
         return group["lr"] * move
 
 
-class Adamax(Adaptive):
+class Adamax(_Declared):
     """Adam with the largest gradient in place of the average of squares.  Source: arXiv:1412.6980, algorithm 2."""
 
     _starts: ClassVar[dict[str, float]] = {"exp_avg": 0, "exp_inf": 0}
 
-    def __init__(
-        self, params: Params, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0, **shared: Unpack[Shared],
-    ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), *_OPTIONS))
+    _takes: ClassVar[dict[str, Any]] = {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0}
 
     def _move(self, gradient: np.ndarray, kept: PackedState, group: dict[str, Any]) -> np.ndarray:
         beta1, beta2 = group["betas"]
@@ -103,17 +110,15 @@ class Adamax(Adaptive):
         return group["lr"] / (1 - beta1 ** kept["step"]) * (kept["exp_avg"] / kept["exp_inf"])
 
 
-class NAdam(Adaptive):
+class NAdam(_Declared):
     """Adam with Nesterov momentum.  Source: Dozat 2016, "Incorporating Nesterov momentum into Adam", algorithm 2."""
 
     _starts: ClassVar[dict[str, float]] = {"mu_product": 1, "exp_avg": 0, "exp_avg_sq": 0}
 
-    def __init__(
-        self, params: Params, lr: float = 2e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False,
-        **shared: Unpack[Shared],
-    ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), *_OPTIONS))
+    _takes: ClassVar[dict[str, Any]] = {
+        "lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "momentum_decay": 4e-3,
+        "decoupled_weight_decay": False,
+    }  # fmt: skip
 
     def _move(self, gradient: np.ndarray, kept: PackedState, group: dict[str, Any]) -> np.ndarray:
         (beta1, beta2), step, decay = group["betas"], kept["step"], group["momentum_decay"]
@@ -124,7 +129,7 @@ class NAdam(Adaptive):
         return group["lr"] * (move / kept.root(square / (1 - beta2**step), group["eps"]))
 
 
-class RAdam(Adaptive):
+class RAdam(_Declared):
     """Adam that starts without dividing, while the average of few squares says little.
 
     Source: Liu et al. 2019, arXiv:1908.03265, algorithm 2.
@@ -132,11 +137,9 @@ class RAdam(Adaptive):
 
     _starts: ClassVar[dict[str, float]] = {"exp_avg": 0, "exp_avg_sq": 0}
 
-    def __init__(
-        self, params: Params, lr: float = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0, decoupled_weight_decay: bool = False, **shared: Unpack[Shared],
-    ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), *_OPTIONS))
+    _takes: ClassVar[dict[str, Any]] = {
+        "lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "decoupled_weight_decay": False,
+    }  # fmt: skip
 
     def _move(self, gradient: np.ndarray, kept: PackedState, group: dict[str, Any]) -> np.ndarray:
         (beta1, beta2), step = group["betas"], kept["step"]

@@ -6,7 +6,7 @@ The checks catch mistakes that would silently train nothing, or the wrong thing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -26,27 +26,9 @@ MISSING = {
 }  # fmt: skip
 
 
-class Shared(TypedDict, total=False):
-    """The hyperparameters that optimizers of torch share.
-
-    maximize: follow the gradient upwards. foreach, fused and capturable choose an implementation in torch and change
-    nothing here. differentiable: only False.
-    """
-
-    maximize: bool
-    foreach: bool | None
-    capturable: bool
-    differentiable: bool
-    fused: bool | None
-
-
-def hyperparameters(given: dict[str, Any], *shared: str) -> dict[str, Any]:
-    """Return the arguments of a constructor, its `locals()`, as hyperparameters. shared: those of `Shared` it takes."""
-    unknown = given["shared"].keys() - set(shared)
-    if unknown:
-        raise TypeError(f"{type(given['self']).__name__}() has no argument {', '.join(sorted(unknown))}.")
-    own = {name: value for name, value in given.items() if name not in ("self", "params", "shared", "__class__")}
-    return own | {name: MISSING[name] for name in shared} | given["shared"]
+def hyperparameters(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a constructor, its `locals()`, as hyperparameters."""
+    return {name: value for name, value in given.items() if name not in ("self", "params", "__class__")}
 
 
 def named_parameters(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:

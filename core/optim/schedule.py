@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..commit.steps import Step, run
@@ -208,107 +209,75 @@ class _Multiplied(LRScheduler):
         raise NotImplementedError
 
 
-class StepLR(_Multiplied):
-    """A learning rate that is multiplied by gamma every step_size epochs."""
-
-    _multiplies_when_resumed = True
-
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
-        self.step_size, self.gamma = at_least_1("StepLR: step_size", step_size), gamma
-        super().__init__(optimizer, last_epoch)
-
-    def _factor(self, epoch: float) -> float:
-        return self.gamma ** (epoch // self.step_size)
+_NEEDED = inspect.Parameter.empty
 
 
-class MultiStepLR(_Multiplied):
-    """A learning rate that is multiplied by gamma in each epoch of `milestones`."""
+def _declared(name: str, doc: str, takes: dict[str, Any], factor: Callable[[Any, float], float], resumes: bool) -> Any:
+    """Return the class of a schedule from its arguments, with their defaults, and its factor of an epoch.
 
-    _multiplies_when_resumed = True
-
-    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
-        self.milestones, self.gamma = Counter(milestones), gamma
-        super().__init__(optimizer, last_epoch)
-
-    def _factor(self, epoch: float) -> float:
-        return self.gamma ** sum(count for milestone, count in self.milestones.items() if milestone <= epoch)
-
-
-class ConstantLR(_Multiplied):
-    """A learning rate that is multiplied by `factor` until epoch total_iters."""
-
-    _multiplies_when_resumed = True
-
-    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1):
-        self.factor, self.total_iters = _share("ConstantLR: factor", factor), total_iters
-        super().__init__(optimizer, last_epoch)
-
-    def _factor(self, epoch: float) -> float:
-        return 1.0 if epoch >= self.total_iters else self.factor
-
-
-class LinearLR(_Multiplied):
-    """A learning rate that is multiplied by a factor going from start_factor to end_factor in epoch total_iters."""
-
-    def __init__(
-        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5,
-        last_epoch: int = -1,
-    ) -> None:  # fmt: skip
-        self.start_factor = _share("LinearLR: start_factor", start_factor)
-        self.end_factor, self.total_iters = _share("LinearLR: end_factor", end_factor), total_iters
-        super().__init__(optimizer, last_epoch)
-
-    def _factor(self, epoch: float) -> float:
-        share = min(self.total_iters, epoch) / self.total_iters
-        return self.start_factor + (self.end_factor - self.start_factor) * share
-
-
-class ExponentialLR(_Multiplied):
-    """A learning rate that is multiplied by gamma in each epoch."""
-
-    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = gamma
-        super().__init__(optimizer, last_epoch)
-
-    def _factor(self, epoch: float) -> float:
-        return self.gamma**epoch
-
-
-class PolynomialLR(_Multiplied):
-    """A learning rate that falls to 0 in epoch total_iters, as a power of the epochs that are left."""
-
-    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
-        self.total_iters, self.power = total_iters, power
-        super().__init__(optimizer, last_epoch)
-
-    def _factor(self, epoch: float) -> float:
-        return (1 - min(self.total_iters, epoch) / self.total_iters) ** self.power
-
-
-class CosineAnnealingLR(_Multiplied):
-    """A learning rate that follows a half cosine down to eta_min in epoch T_max, and rises again after it.
-
-    Source: Loshchilov and Hutter 2016, arXiv:1608.03983, eq. 5, without restarts.
+    resumes: True if building it with last_epoch changes the rate, as it does in torch.
     """
+    kind, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, {"optimizer": _NEEDED, **takes, "last_epoch": -1}
+    signature = inspect.Signature([inspect.Parameter(key, kind, default=value) for key, value in named.items()])
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        self.T_max, self.eta_min = at_least_1("CosineAnnealingLR: T_max", T_max), eta_min
-        super().__init__(optimizer, last_epoch)
+    def __init__(self: _Multiplied, *values: Any, **options: Any) -> None:
+        given = signature.bind(*values, **options)
+        given.apply_defaults()
+        own = {key: given.arguments[key] for key in takes}
+        for key in {"step_size", "T_max", "total_iters"} & own.keys():
+            at_least_1(f"{name}: {key}", own[key])
+        for key in {"factor", "start_factor", "end_factor"} & own.keys():
+            if not 0 <= own[key] <= 1:
+                raise OptimizerError(f"{name}: {key} must be between 0 and 1, not {own[key]}.")
+        if "milestones" in own:
+            own["milestones"] = Counter(own["milestones"])
+        vars(self).update(own)
+        LRScheduler.__init__(self, given.arguments["optimizer"], given.arguments["last_epoch"])
 
-    def _factor(self, epoch: float) -> float:
-        return (1 + math.cos(math.pi * epoch / self.T_max)) / 2
+    members = {"__init__": __init__, "__doc__": doc, "__module__": __name__, "__signature__": signature}
+    return type(name, (_Multiplied,), {**members, "_factor": factor, "_multiplies_when_resumed": resumes})
+
+
+StepLR = _declared(
+    "StepLR", "A learning rate that is multiplied by gamma every step_size epochs.",
+    {"step_size": _NEEDED, "gamma": 0.1}, lambda self, epoch: self.gamma ** (epoch // self.step_size), True,
+)  # fmt: skip
+MultiStepLR = _declared(
+    "MultiStepLR", "A learning rate that is multiplied by gamma in each epoch of milestones.",
+    {"milestones": _NEEDED, "gamma": 0.1},
+    lambda self, epoch: self.gamma ** sum(n for at, n in self.milestones.items() if at <= epoch), True,
+)  # fmt: skip
+ConstantLR = _declared(
+    "ConstantLR", "A learning rate that is multiplied by factor until epoch total_iters.",
+    {"factor": 1 / 3, "total_iters": 5}, lambda self, epoch: 1.0 if epoch >= self.total_iters else self.factor, True,
+)  # fmt: skip
+LinearLR = _declared(
+    "LinearLR", "A learning rate times a factor that goes from start_factor to end_factor in epoch total_iters.",
+    {"start_factor": 1 / 3, "end_factor": 1.0, "total_iters": 5},
+    lambda self, epoch: self.start_factor
+    + (self.end_factor - self.start_factor) * (min(self.total_iters, epoch) / self.total_iters), False,
+)  # fmt: skip
+ExponentialLR = _declared(
+    "ExponentialLR", "A learning rate that is multiplied by gamma in each epoch.",
+    {"gamma": _NEEDED}, lambda self, epoch: self.gamma**epoch, False,
+)  # fmt: skip
+PolynomialLR = _declared(
+    "PolynomialLR", "A learning rate that falls to 0 in epoch total_iters, as a power of the epochs that are left.",
+    {"total_iters": 5, "power": 1.0},
+    lambda self, epoch: (1 - min(self.total_iters, epoch) / self.total_iters) ** self.power, False,
+)  # fmt: skip
+CosineAnnealingLR = _declared(
+    "CosineAnnealingLR",
+    "A learning rate that follows a half cosine to eta_min in epoch T_max, and rises again after it.\n\n"
+    "Source: Loshchilov and Hutter 2016, arXiv:1608.03983, eq. 5, without restarts.",
+    {"T_max": _NEEDED, "eta_min": 0.0}, lambda self, epoch: (1 + math.cos(math.pi * epoch / self.T_max)) / 2, False,
+)  # fmt: skip
 
 
 def at_least_1(name: str, value: int) -> int:
     """Return an option. Raises OptimizerError unless it is at least 1."""
     if not value >= 1:
         raise OptimizerError(f"{name} must be at least 1, not {value}.")
-    return value
-
-
-def _share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise OptimizerError(f"{name} must be between 0 and 1, not {value}.")
     return value
 
 

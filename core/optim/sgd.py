@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..autograd.base import to_array
 from ..autograd.tensor import Tensor
 from ..errors import OptimizerError
 from .optimizer import Optimizer, as_number
-from .param_groups import Params, Shared, hyperparameters
+from .param_groups import Params, hyperparameters
 
 
 class SGD(Optimizer):
@@ -24,9 +24,10 @@ class SGD(Optimizer):
 
     def __init__(
         self, params: Params, lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
-        weight_decay: float = 0, nesterov: bool = False, **shared: Unpack[Shared],
+        weight_decay: float = 0, nesterov: bool = False, *, maximize: bool = False, foreach: bool | None = None,
+        differentiable: bool = False, fused: bool | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(params, hyperparameters(locals(), "maximize", "foreach", "differentiable", "fused"))
+        super().__init__(params, hyperparameters(locals()))
 
     def _keeps(self, group: Mapping[str, Any]) -> Mapping[str, float]:
         return {"momentum_buffer": 0}

@@ -16,6 +16,7 @@ import pytest
 from statezoo.core import ArgumentError, Module, OptimizerError, Parameter, Tensor, functional, no_grad, optim
 from statezoo.core.nn import utils
 from statezoo.core.nn.layers.linear import Linear
+from statezoo.core.optim import lr_scheduler
 
 
 def parameters(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[Parameter]:
@@ -195,7 +196,7 @@ def test_an_error_names_groups_that_do_not_fit() -> None:
 
 
 def test_a_schedule_continues_from_its_state() -> None:
-    def made() -> tuple[optim.Optimizer, optim.StepLR]:
+    def made() -> tuple[optim.Optimizer, lr_scheduler.LRScheduler]:
         optimizer = optim.SGD(parameters((2,)), lr=1.0)
         return optimizer, optim.StepLR(optimizer, step_size=2, gamma=0.5)
 
