@@ -114,7 +114,7 @@ def load_own(module: Module, state: Mapping[str, Any], prefix: str, missing: lis
 
 
 def _own_targets(module: Module, dot: str) -> Iterator[tuple[str, Any]]:
-    yield from ((dot + name, tensor._data) for name, tensor in module._own_state())
+    yield from ((dot + name, tensor.data) for name, tensor in module._own_state())
     if module._defines("get_extra_state", "set_extra_state"):
         yield f"{dot}_extra_state", module
 

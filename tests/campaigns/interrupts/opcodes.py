@@ -81,8 +81,8 @@ class Trials:
         self.name, self.ends = name, set[str]()
         case = make(name)  # also makes what all cases share
         case.change()
-        case = make(name)
-        self._old = case.describe()
+        self._old = make(name).describe()
+        case = make(name)  # another one: a look at `.data` makes the next look shorter
         opcodes = Opcodes(everywhere=name not in CHECKED_ONLY)
         opcodes.call(case.change)
         self._new, self.count = case.describe(), opcodes.count
