@@ -52,8 +52,7 @@ class FunctionModule(Module, Generic[Options]):
         if self._operands > 1 or type(self)._function.__name__ == "hardswish":  # as in torch
             return ""
         shown = {name: getattr(self, name) for name in self._options.parameters}
-        if not shown.get("inplace"):
-            shown.pop("inplace", None)
+        shown = {name: value for name, value in shown.items() if value or name != "inplace"}
         return ", ".join(f"{value}" if name == "lambd" else f"{name}={value!r}" for name, value in shown.items())
 
 
@@ -71,9 +70,7 @@ def module_of(function: Callable[Concatenate[Any, Any, Any, Options], Tensor],
 def module_of(function: Callable[..., Tensor], operands: int = 1) -> Any:
     """Return the base class of the module of a function. Its arguments are those of the function after the operands."""
     given = list(inspect.signature(function).parameters.values())[operands:]
-    options = inspect.Signature(
-        [each.replace(annotation=inspect.Parameter.empty) for each in given if each.name not in _NOT_STORED]
-    )
+    options = inspect.Signature([each for each in given if each.name not in _NOT_STORED])
     names = tuple(each.name for each in given if each.name not in ("dtype", "size_average", "reduce"))
     body = {"_function": staticmethod(function), "_options": options, "_names": names, "_operands": operands}
     return type(function.__name__, (FunctionModule,), body)

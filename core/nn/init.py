@@ -3,6 +3,9 @@
 Each function takes a Tensor, or an array such as `weight.data`, and returns it. fan_in and fan_out of a weight
 (out, in, *kernel) are in and out times the size of the kernel. generator: the source of the draws; None means the
 default one (random.py).
+
+Sources: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks" (xavier);
+He et al. 2015, arXiv:1502.01852, eq. 15 (kaiming).
 """
 
 from __future__ import annotations
@@ -83,38 +86,26 @@ def ones_(tensor: Filled) -> Filled:
 
 
 def xavier_uniform_(tensor: Filled, gain: float = 1.0, generator: Generator | None = None) -> Filled:
-    """Fill tensor from U(-b, b) with b = gain * sqrt(6 / (fan_in + fan_out)).
-
-    Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 16.
-    """
+    """Fill tensor from U(-b, b) with b = gain * sqrt(6 / (fan_in + fan_out)). Source: eq. 16."""
     bound = gain * math.sqrt(6 / _at_least_one(sum(_fans(tensor))))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Filled, gain: float = 1.0, generator: Generator | None = None) -> Filled:
-    """Fill tensor from N(0, s) with s = gain * sqrt(2 / (fan_in + fan_out)).
-
-    Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 12.
-    """
+    """Fill tensor from N(0, s) with s = gain * sqrt(2 / (fan_in + fan_out)). Source: eq. 12."""
     return normal_(tensor, 0.0, gain * math.sqrt(2 / _at_least_one(sum(_fans(tensor)))), generator)
 
 
 def kaiming_uniform_(tensor: Filled, a: float = 0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu",
                      generator: Generator | None = None) -> Filled:  # fmt: skip
-    """Fill tensor from U(-b, b) with b = gain * sqrt(3 / fan), where gain is `calculate_gain(nonlinearity, a)`.
-
-    Source: He et al. 2015, arXiv:1502.01852, eq. 15 (the same variance, spread evenly).
-    """
+    """Fill tensor from U(-b, b) with b = gain * sqrt(3 / fan), where gain is `calculate_gain(nonlinearity, a)`."""
     bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
 
 
 def kaiming_normal_(tensor: Filled, a: float = 0, mode: Mode = "fan_in", nonlinearity: str = "leaky_relu",
                     generator: Generator | None = None) -> Filled:  # fmt: skip
-    """Fill tensor from N(0, s) with s = gain / sqrt(fan), where gain is `calculate_gain(nonlinearity, a)`.
-
-    Source: He et al. 2015, arXiv:1502.01852, eq. 15.
-    """
+    """Fill tensor from N(0, s) with s = gain / sqrt(fan), where gain is `calculate_gain(nonlinearity, a)`."""
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
 
@@ -125,17 +116,13 @@ def eye_(tensor: Filled) -> Filled:
 
 
 def dirac_(tensor: Filled, groups: int = 1) -> Filled:
-    """Fill the weight (out, in, *kernel) of a convolution so that it passes its input on, within each group.
-
-    Raises ShapeError unless the weight has 3 to 5 axes and groups divides out.
-    """
-    out, kernel = tensor.shape[:1], tensor.shape[2:]
-    if not 3 <= tensor.ndim <= 5 or out[0] % groups:
+    """Fill the weight (out, in, *kernel) of a convolution so that it passes its input on, within each group."""
+    if not 3 <= tensor.ndim <= 5 or tensor.shape[0] % groups:
         raise ShapeError(f"dirac_ fills (out, in, *kernel) with groups that divide out, not {tuple(tensor.shape)}.")
-    values = np.zeros(tensor.shape)
-    size = out[0] // groups
-    rows = np.arange(out[0])[np.arange(out[0]) % size < tensor.shape[1]]
-    values[(rows, rows % size, *(side // 2 for side in kernel))] = 1
+    out, width, *kernel = tensor.shape
+    values, within = np.zeros(tensor.shape), np.arange(out) % (out // groups)
+    (rows,) = (within < width).nonzero()
+    values[(rows, within[rows], *(side // 2 for side in kernel))] = 1
     return _fill(tensor, lambda: values)
 
 

@@ -27,7 +27,8 @@ __all__ = [
 Options = Mapping[str, float]
 
 _SCALE, _ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717  # Klambauer et al. 2017, eq. 14
-_OF_INTEGERS = ("hardtanh", "relu6", "threshold")  # which only compare; the others need floats
+# Those that only compare keep integers, and these two make floats of them, as in torch. The others need floats.
+_OF_INTEGERS, _FROM_INTEGERS = ("hardtanh", "relu6", "threshold"), ("softsign", "tanhshrink")
 
 
 # fmt: off
@@ -35,8 +36,10 @@ def _curve(name: str, input: Tensor, inplace: bool, value: Callable[[np.ndarray]
            gradient: Callable[[np.ndarray, np.ndarray, Any], Any], options: Options = NONE) -> Tensor:
     """Return the activation of input as one operation. options: what determines it besides the input."""
     a = as_tensor(input)
-    if a.dtype.kind == "b" or (a.dtype.kind in "iu" and name not in _OF_INTEGERS):
-        raise ArgumentError(f"{name} needs floats, not {a.dtype}. Call .float() first.")
+    if a.dtype.kind in "iub" and name not in _OF_INTEGERS:
+        if name not in _FROM_INTEGERS:
+            raise ArgumentError(f"{name} needs floats, not {a.dtype}. Call .float() first.")
+        a = a.float()
     x = widened(a._data)
     y = silently(value, x)
     return given(record(name, narrowed(y, a), (a,), lambda g: (gradient(g, x, y),), options), a, inplace)
@@ -103,7 +106,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
                   {"beta": beta, "threshold": threshold})
 def softsign(input: Tensor) -> Tensor:
     """Return x / (1 + |x|). Integers become float32."""
-    return _curve("softsign", _floats(input), False, lambda x: x / (1 + np.abs(x)),
+    return _curve("softsign", input, False, lambda x: x / (1 + np.abs(x)),
                   lambda g, x, y: g / (1 + np.abs(x)) ** 2)
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """Return x limited to [min_val, max_val]. The gradient at and beyond the limits is 0."""
@@ -131,7 +134,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
                   lambda g, x, y: np.where(np.abs(x) <= lambd, 0, g), {"lambd": lambd})
 def tanhshrink(input: Tensor) -> Tensor:
     """Return x - tanh(x). Integers become float32."""
-    return _curve("tanhshrink", _floats(input), False, lambda x: x - np.tanh(x), lambda g, x, y: g * np.tanh(x) ** 2)
+    return _curve("tanhshrink", input, False, lambda x: x - np.tanh(x), lambda g, x, y: g * np.tanh(x) ** 2)
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """Return x where x > threshold, otherwise value."""
     return _curve("threshold", input, inplace, lambda x: np.where(x <= threshold, x.dtype.type(value), x),
@@ -159,11 +162,6 @@ def _limited(name: str, input: Tensor, inplace: bool, low: float, high: float, o
         name, input, inplace, lambda x: np.clip(x, x.dtype.type(low), x.dtype.type(high)),
         lambda g, x, y: np.where((x <= low) | (x >= high), 0, g), options,
     )  # fmt: skip
-
-
-def _floats(input: Tensor) -> Tensor:
-    a = as_tensor(input)
-    return a.float() if a.dtype.kind in "iu" else a
 
 
 relu_, leaky_relu_, elu_, celu_, selu_, hardtanh_, threshold_ = (

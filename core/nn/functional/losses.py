@@ -33,15 +33,10 @@ Formula = Callable[[np.ndarray, np.ndarray], Any]  # of the input and the target
 
 # The layout below is packed: a signature of torch's would take nine lines.
 # fmt: off
-def mse_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None, reduction: Reduction = "mean",
-             weight: Any = None) -> Tensor:
-    """Return weight * (input - target) ** 2, reduced; "mean" divides by the sum of the weights.
-
-    input, target, weight: float, of the same shape; else a ShapeError names the fix.
-    """
+def mse_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None,
+             reduction: Reduction = "mean") -> Tensor:
+    """Return (input - target) ** 2, reduced. input, target: float, of the same shape; a ShapeError names the fix."""
     x, y, reduction = as_tensor(input), as_tensor(target), chosen(size_average, reduce, reduction)
-    if weight is not None:
-        return _weighted(mse_loss(x, y, reduction="none"), weight, reduction)
     require_same_shape("mse_loss", x, y)
     a = widened(x._data)
     difference = a - y._data.astype(a.dtype, copy=False)
@@ -53,12 +48,11 @@ def mse_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old =
 
     return record("mse_loss", narrowed(out, x), (x, y), backward)
 
-def l1_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None, reduction: Reduction = "mean",
-            weight: Any = None) -> Tensor:
-    """Return weight * |input - target|, reduced. Like `mse_loss`."""
+def l1_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None,
+            reduction: Reduction = "mean") -> Tensor:
+    """Return |input - target|, reduced. Like `mse_loss`."""
     which = chosen(size_average, reduce, reduction)
-    return _elementwise("l1_loss", input, target, which, lambda x, y: np.abs(x - y), lambda x, y: np.sign(x - y),
-                        weight=weight)
+    return _elementwise("l1_loss", input, target, which, lambda x, y: np.abs(x - y), lambda x, y: np.sign(x - y))
 
 def smooth_l1_loss(input: Tensor, target: Any, size_average: Old = None, reduce: Old = None,
                    reduction: Reduction = "mean", beta: float = 1.0) -> Tensor:
@@ -68,18 +62,14 @@ def smooth_l1_loss(input: Tensor, target: Any, size_average: Old = None, reduce:
         return l1_loss(input, target, reduction=which)
     return huber_loss(input, target, which, beta) / beta
 
-def huber_loss(input: Tensor, target: Any, reduction: Reduction = "mean", delta: float = 1.0,
-               weight: Any = None) -> Tensor:
-    """Return d ** 2 / 2 where d = |input - target| <= delta, otherwise delta * (d - delta / 2), weighted and reduced.
-
-    Raises ArgumentError unless delta is positive. Otherwise like `mse_loss`. Source: Huber 1964.
-    """
+def huber_loss(input: Tensor, target: Any, reduction: Reduction = "mean", delta: float = 1.0) -> Tensor:
+    """Return d ** 2 / 2 where d = |input - target| <= delta, otherwise delta * (d - delta / 2), reduced."""
     if not delta > 0:
         raise ArgumentError(f"the delta of huber_loss, or beta of smooth_l1_loss, must be positive, not {delta}.")
     return _elementwise(
         "huber_loss", input, target, reduction,
         lambda x, y: np.where(np.abs(x - y) <= delta, 0.5 * (x - y) ** 2, delta * (np.abs(x - y) - 0.5 * delta)),
-        lambda x, y: np.clip(x - y, -delta, delta), weight=weight)
+        lambda x, y: np.clip(x - y, -delta, delta))
 
 def binary_cross_entropy(input: Tensor, target: Any, weight: Any = None, size_average: Old = None, reduce: Old = None,
     reduction: Reduction = "mean") -> Tensor:
@@ -179,14 +169,12 @@ def gaussian_nll_loss(input: Tensor, target: Any, var: Any, full: bool = False, 
     return reduced_tensor(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)
 
 def _elementwise(name: str, input: Tensor, target: Any, reduction: Reduction, value: Formula, by_x: Formula,
-                 by_y: Formula | None = None, count: int | None = None, weight: Any = None) -> Tensor:
+                 by_y: Formula | None = None, count: int | None = None) -> Tensor:
     """Return the reduced losses value(x, y) as one operation. by_x, by_y: the derivatives; by_y is -by_x if None.
 
-    count: the divisor of the mean, the number of losses if None.  weight: factors of the losses, or None.
+    count: the divisor of the mean, the number of losses if None.
     """
     x, y = as_tensor(input), as_tensor(target)
-    if weight is not None:
-        return _weighted(_elementwise(name, x, y, "none", value, by_x, by_y), weight, reduction)
     require_same_shape(name, x, y)
     a = widened(x._data)
     b = y._data.astype(a.dtype, copy=False)
@@ -199,13 +187,6 @@ def _elementwise(name: str, input: Tensor, target: Any, reduction: Reduction, va
         return part, None if not y._requires_grad else -part if by_y is None else each * by_y(a, b)
 
     return record(name, narrowed(out, x), (x, y), backward)
-
-def _weighted(losses: Tensor, weight: Any, reduction: Reduction) -> Tensor:
-    """Return the losses times weight, reduced; a mean divides by the sum of the weights, as in torch."""
-    w = as_tensor(weight)
-    if w.shape != losses.shape:
-        raise ShapeError(f"the weight {w.shape} of a loss must have the shape of the input, {losses.shape}.")
-    return (losses * w).sum() / w.sum() if reduction == "mean" else reduced_tensor(losses * w, reduction)
 
 def chosen(size_average: Old, reduce: Old, reduction: Reduction) -> Reduction:
     """Return the reduction. As in torch, the deprecated size_average and reduce replace it if one is given."""

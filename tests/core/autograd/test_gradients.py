@@ -255,10 +255,6 @@ OPERATIONS = {
     ),
     "F.packed_attention, a mask that learns": Operation(lambda t, x, mask: t.packed_attention(x, 2, mask), _PACKED),
     "F.mse_loss": Operation(lambda t, a, b: t.functional.mse_loss(a, b), _two(elements=True)),
-    "F.mse_loss, weighted": Operation(
-        lambda t, a, b: t.functional.mse_loss(a, b, weight=t.array(np.full(tuple(a.shape), 0.5), dtype=a.dtype)),
-        _two(elements=True),
-    ),
     "F.l1_loss": Operation(lambda t, a, b: t.functional.l1_loss(a, b), _two(elements=True)),
     "F.smooth_l1_loss": Operation(lambda t, a, b: t.functional.smooth_l1_loss(a, b, beta=0.3), _two(elements=True)),
     "F.huber_loss": Operation(lambda t, a, b: t.functional.huber_loss(a, b, "none", 0.3), _two(elements=True)),
