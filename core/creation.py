@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,7 @@ __all__ = [
     "randn_like", "randperm", "zeros", "zeros_like",
 ]  # fmt: skip
 
-Generator = np.random.Generator | None
+Generator: TypeAlias = "np.random.Generator | None"  # text: numpy.random is slow to import
 
 
 def _creator(make: Callable[..., Any]) -> Callable[..., Tensor]:

@@ -110,3 +110,16 @@ def test_a_tensor_of_sizes_has_their_shape() -> None:
 def test_the_size_of_an_array_is_a_number_and_can_be_called() -> None:
     weight = core.Linear(2, 3).state_dict()["weight"]
     assert (weight.size, weight.size(), weight.size(0), weight.size + 1) == (6, (3, 2), 3, 7)
+
+
+def test_what_is_rare_or_slow_is_imported_when_it_is_asked_for() -> None:
+    program = """
+import sys
+from statezoo import core
+
+late = ["numpy.random", "ml_dtypes", "statezoo.checkpoints", "statezoo.core.utils.data"]
+assert not sys.modules.keys() & late, sys.modules.keys() & late
+core.Generator, core.utils.data, core.save
+assert "numpy.random" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
