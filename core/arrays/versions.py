@@ -25,7 +25,7 @@ class _Part:
         self.__array_interface__ = array.__array_interface__ | {"strides": array.strides}
 
 
-def _owner(array: np.ndarray) -> np.ndarray:
+def owner(array: np.ndarray) -> np.ndarray:
     """Return the array that owns the memory of array."""
     while isinstance(array.base, np.ndarray):
         array = array.base
@@ -41,32 +41,32 @@ def _until_it_dies(table: dict[int, Any], owner: np.ndarray) -> weakref.ref:
 def mark_written(array: np.ndarray) -> None:
     """Note that the memory of array has just been changed."""
     clock[0] += 1
-    owner = _owner(array)
-    _written[id(owner)] = _until_it_dies(_written, owner), clock[0]
+    held = owner(array)
+    _written[id(held)] = _until_it_dies(_written, held), clock[0]
 
 
 def written_since(array: np.ndarray, time: int) -> bool:
     """Return True if the memory of array was changed after time."""
-    return id(owner := _owner(array)) in _written and _written[id(owner)][1] > time
+    return _written.get(id(owner(array)), (None, 0))[1] > time
 
 
 def mark_replaced(array: np.ndarray, tensor: Any) -> None:
     """Note that tensor, which showed array, shows a new array from now on."""
     clock[0] += 1
-    owner = _owner(array)
-    _, parts = replaced.setdefault(id(owner), (_until_it_dies(replaced, owner), []))
+    held = owner(array)
+    _, parts = replaced.setdefault(id(held), (_until_it_dies(replaced, held), []))
     parts.append((_Part(array), weakref.ref(tensor)))
 
 
 def is_outdated(array: np.ndarray) -> bool:
     """Return True if array shows values that were replaced."""
-    _, parts = replaced.get(id(_owner(array)), (None, ()))
+    _, parts = replaced.get(id(owner(array)), (None, ()))
     return any(_share(np.asarray(part), array) for part, _ in parts)
 
 
 def put_back(array: np.ndarray, tensor: Any) -> None:
     """Note that the values of tensor, which was given a new array in place of this one, come back to it now."""
-    _, parts = replaced.get(id(_owner(array)), (None, []))
+    _, parts = replaced.get(id(owner(array)), (None, []))
     place = _Part(array).__array_interface__
     parts[:] = [(part, by) for part, by in parts if by() is not tensor or part.__array_interface__ != place]
 

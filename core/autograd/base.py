@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from ..arrays.silence import silently
+from ..arrays.versions import owner
 from ..errors import ArgumentError, GraphError, ShapeError
 from .arrays import TensorArray, shown
 from .dtypes import NUMBERS, get_default_dtype, is_floating
@@ -152,6 +153,11 @@ class TensorBase:
         """Return for each axis, or for one, the number of elements from one to the next in memory."""
         steps = tuple(step // self._data.itemsize for step in self._data.strides)
         return steps if dim is None else steps[dim]
+
+    def storage_offset(self) -> int:
+        """Return the number of elements between the first one in memory and the first one of this tensor."""
+        first = owner(self._data).__array_interface__["data"][0]
+        return (self.data_ptr() - first) // self._data.itemsize
 
     def data_ptr(self) -> int:
         """Return the address of the first element."""

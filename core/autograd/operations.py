@@ -189,14 +189,14 @@ def _of_one(
     name: str, forward: Callable[..., Any], derivative: Any, text: str, real: bool = True
 ) -> Callable[[Any], Tensor]:
     """Return the function of each element. real: integers become floats first."""
-    keeps_out = derivative is not None and inspect.getfullargspec(derivative).args[1] == "y"
+    keeps_out = bool(derivative) and inspect.getfullargspec(derivative).args[1] == "y"
 
     def function(input: Any) -> Tensor:
         a = as_tensor(input)
         x = _floats(a) if real else a._data
         y = silently(forward, x)
         kept = y if keeps_out else x
-        return derive(name, y, (a,)) if derivative is None else record(name, y, (a,), lambda g: (derivative(g, kept),))
+        return record(name, y, (a,), lambda g: (derivative(g, kept),)) if derivative else derive(name, y, (a,))
 
     return named(function, name, f"Return {text} of each element.")
 

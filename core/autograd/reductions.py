@@ -6,11 +6,10 @@ in float32 and the result is rounded once.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import namedtuple
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from ..arrays.silence import silently
 from ..errors import ArgumentError, ShapeError
 from .dtypes import narrowed, widened
 from .operations import maximum, minimum
-from .tape import as_tensor, derive, is_tensor, named, record
+from .shaping import numpy_names
+from .tape import derive, is_tensor, named, record
 
 if TYPE_CHECKING:
     from .tensor import Dim, Tensor
@@ -27,8 +27,6 @@ __all__ = [
     "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "cumprod", "cumsum", "logsumexp",
     "max", "mean", "min", "norm", "prod", "std", "sum", "trace", "var",
 ]  # fmt: skip
-
-Returned = TypeVar("Returned")
 
 
 class Extremum(NamedTuple):
@@ -41,21 +39,7 @@ class Extremum(NamedTuple):
 Bounds = namedtuple("Bounds", ["min", "max"])
 
 
-def _numpy_names(function: Callable[..., Returned]) -> Callable[..., Returned]:
-    """Let a reduction take `axis` and `keepdims` too, as torch does, and a dtype to compute in."""
-
-    @functools.wraps(function)
-    def reduction(*args: Any, **kwargs: Any) -> Returned:
-        if kwargs:
-            kwargs = {{"axis": "dim", "keepdims": "keepdim"}.get(name, name): value for name, value in kwargs.items()}
-            if (dtype := kwargs.pop("dtype", None)) is not None:
-                args = (as_tensor(args[0]).to(dtype), *args[1:])
-        return function(*args, **kwargs)
-
-    return reduction
-
-
-@_numpy_names
+@numpy_names
 def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the sum over dim; int64 for bools and small integers."""
     axes, shape = _axes(a, dim), a.shape
@@ -65,7 +49,7 @@ def sum(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return record("sum", out, (a,), lambda g: (np.broadcast_to(_lift(g, axes, shape), shape),), arguments)
 
 
-@_numpy_names
+@numpy_names
 def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the mean over dim; NaN over no elements. Raises ArgumentError if a holds integers."""
     _require_floats("mean", a)
@@ -80,7 +64,7 @@ def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return record("mean", narrowed(out, a), (a,), backward, {"axes": axes, "keepdim": keepdim})
 
 
-@_numpy_names
+@numpy_names
 def var(
     a: Tensor, dim: Dim = None, unbiased: bool | int = True, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
@@ -95,7 +79,7 @@ def var(
     return record("var", narrowed(out, a), (a,), back, arguments)
 
 
-@_numpy_names
+@numpy_names
 def std(
     a: Tensor, dim: Dim = None, unbiased: bool | int = True, keepdim: bool = False, *, correction: float | None = None
 ) -> Tensor:
@@ -119,7 +103,7 @@ def _correction(a: Tensor, dim: Any, unbiased: bool | int, correction: float | N
     return _axes(a, dim), int(unbiased) if correction is None else correction
 
 
-@_numpy_names
+@numpy_names
 def max(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the largest element; or the largest along dim with their indices; or the larger of two Tensors.
 
@@ -129,14 +113,14 @@ def max(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return maximum(a, dim) if is_tensor(dim) else _extremum("max", np.argmax, a, dim, keepdim)
 
 
-@_numpy_names
+@numpy_names
 def min(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the smallest element, or the smallest along dim with their indices. Otherwise like `max`."""
     return minimum(a, dim) if is_tensor(dim) else _extremum("min", np.argmin, a, dim, keepdim)
 
 
 def _extreme(name: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
-    @_numpy_names
+    @numpy_names
     def function(input: Tensor, dim: Dim = (), keepdim: bool = False) -> Tensor:
         x, shape = input._data, input.shape
         axes = _axes(input, None if dim == () else dim)
@@ -162,7 +146,7 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
 
 
 def _position(name: str, find: Callable) -> Callable[..., Tensor]:
-    @_numpy_names
+    @numpy_names
     def function(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
         return position(input, find, dim, keepdim)
 
@@ -173,7 +157,7 @@ argmax, argmin = _position("argmax", np.argmax), _position("argmin", np.argmin)
 
 
 def _truth(name: str, find: Callable) -> Callable[..., Tensor]:
-    @_numpy_names
+    @numpy_names
     def function(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         return derive(name, find(input._data, axis=_axes(input, dim), keepdims=keepdim), (input,))
 
@@ -188,7 +172,7 @@ def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
     return derive("count_nonzero", np.count_nonzero(input._data, axis=_axes(input, dim)), (input,))
 
 
-@_numpy_names
+@numpy_names
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return the product over dim; int64 for bools and integers."""
     if dim is None:
@@ -206,7 +190,7 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor
     return record("prod", narrowed(out, input), (input,), backward)
 
 
-@_numpy_names
+@numpy_names
 def cumsum(input: Tensor, dim: int) -> Tensor:
     """Return the sums of the elements so far along dim; int64 for bools and integers."""
     (axis,), x = _axes(input, dim), widened(input._data)
@@ -215,7 +199,7 @@ def cumsum(input: Tensor, dim: int) -> Tensor:
     return record("cumsum", narrowed(out, input), (input,), back)
 
 
-@_numpy_names
+@numpy_names
 def cumprod(input: Tensor, dim: int) -> Tensor:
     """Return the products of the elements so far along dim; int64 for bools and integers."""
     (axis,), x = _axes(input, dim), widened(input._data)
@@ -232,7 +216,7 @@ def cumprod(input: Tensor, dim: int) -> Tensor:
     return record("cumprod", narrowed(out, input), (input,), backward)
 
 
-@_numpy_names
+@numpy_names
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """Return the logarithm of the sum of e to the power of the elements over dim, without overflow."""
     _require_floats("logsumexp", input)
@@ -245,7 +229,7 @@ def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     return record("logsumexp", narrowed(out, input), (input,), back)
 
 
-@_numpy_names
+@numpy_names
 def norm(input: Tensor, p: Any = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the p-norm over dim: (sum |x|^p)^(1/p), "fro" for p = 2; for p = inf, -inf and 0 the limits.
 

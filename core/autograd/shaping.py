@@ -6,10 +6,11 @@ A result is a view of the same memory wherever NumPy can make one: basic indexin
 from __future__ import annotations
 
 import builtins
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -37,6 +38,22 @@ __all__ = [
     "split", "squeeze", "stack", "swapaxes", "t", "tile", "transpose", "tril", "triu", "unbind", "unflatten",
     "unsqueeze", "vstack",
 ]  # fmt: skip
+
+Returned = TypeVar("Returned")
+
+
+def numpy_names(function: Callable[..., Returned]) -> Callable[..., Returned]:
+    """Let a function take `axis` and `keepdims` too, as torch does, and a dtype to compute in."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Returned:
+        if kwargs:
+            kwargs = {{"axis": "dim", "keepdims": "keepdim"}.get(name, name): value for name, value in kwargs.items()}
+            if (dtype := kwargs.pop("dtype", None)) is not None:
+                args = (as_tensor(args[0]).to(dtype), *args[1:])
+        return function(*args, **kwargs)
+
+    return renamed
 
 
 def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -201,6 +218,7 @@ def expand(a: Tensor, *sizes: Any) -> Tensor:
     return record("expand", out, (a,), lambda g: (g,))
 
 
+@numpy_names
 def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Return tensors of the same shape joined along a new axis dim."""
     parts = _alike(tensors)
@@ -210,6 +228,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return record("stack", out, parts, lambda g: list(np.moveaxis(g, dim, 0)), {"axis": dim})
 
 
+@numpy_names
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     """Return tensors joined along the existing axis dim. Other axes must agree; shape (0,) does not count."""
     parts = _alike(tensors)
@@ -331,7 +350,7 @@ def _moved(name: str, move: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
     return named(function, name, f"Return the elements at other places, as torch.{name} does.")
 
 
-flip = _moved("flip", lambda places, *dims: np.flip(places, as_tuple(dims)))
+flip = _moved("flip", lambda places, *axes, dims=(): np.flip(places, as_tuple(axes) or dims))
 roll = _moved("roll", lambda places, shifts, dims=None: np.roll(places, shifts, dims))
 tile = _moved("tile", lambda places, *dims: np.tile(places, as_tuple(dims)))
 repeat = _moved("repeat", lambda places, *sizes: np.tile(places, as_tuple(sizes)))
