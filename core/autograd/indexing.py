@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 __all__ = [
-    "allclose", "argsort", "argwhere", "bincount", "equal", "gather", "histc", "index_add", "index_copy", "index_fill",
+    "allclose", "argsort", "bincount", "equal", "gather", "histc", "index_add", "index_copy", "index_fill",
     "index_select", "isclose", "isin", "kthvalue", "masked_select", "median", "mode", "nonzero", "scatter",
     "scatter_add", "sort", "take_along_dim", "topk", "tril_indices", "triu_indices", "unique",
 ]  # fmt: skip
@@ -216,27 +216,23 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     return derive("nonzero", np.argwhere(input._data), (input,))
 
 
-argwhere = nonzero
-
-
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """Return where |input - other| <= atol + rtol * |other|."""
     return derive("isclose", np.isclose(input._data, np.asarray(other), rtol, atol, equal_nan), (input,))
 
 
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
-    """Return True if all elements are close, see `isclose`."""
-    return bool(isclose(input, other, rtol, atol, equal_nan).all())
-
-
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Return True if both have the same shape and elements."""
-    return input.shape == other.shape and bool(eq(input, other).all())
-
-
-def isin(elements: Any, test_elements: Any, *, invert: bool = False) -> Tensor:
-    """Return for each element whether it is one of test_elements."""
-    return as_tensor(np.isin(np.asarray(elements), np.asarray(test_elements), invert=invert))
+allclose = named(
+    lambda input, other, *limits, **options: bool(isclose(input, other, *limits, **options).all()), "allclose",
+    "Return True if all elements are close, see `isclose`.",
+)  # fmt: skip
+equal = named(
+    lambda input, other: input.shape == other.shape and bool(eq(input, other).all()), "equal",
+    "Return True if both have the same shape and elements.",
+)  # fmt: skip
+isin = named(
+    lambda elements, test_elements: as_tensor(np.isin(np.asarray(elements), np.asarray(test_elements))), "isin",
+    "Return for each element whether it is one of test_elements.",
+)  # fmt: skip
 
 
 def _triangle(find: Callable[..., Any], name: str) -> Callable[..., Tensor]:

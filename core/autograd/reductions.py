@@ -64,59 +64,66 @@ def mean(a: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return record("mean", narrowed(out, a), (a,), backward, {"axes": axes, "keepdim": keepdim})
 
 
-@numpy_names
-def var(
-    a: Tensor, dim: Dim = None, unbiased: bool | int = True, keepdim: bool = False, *, correction: float | None = None
-) -> Tensor:
-    """Return the variance over dim, divided by n - correction; NaN if that is not positive.
+def _deviation(name: str, text: str) -> Callable[..., Tensor]:
+    @numpy_names
+    def function(
+        a: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    ) -> Tensor:
+        if isinstance(dim, bool):  # `x.var(False)`
+            dim, unbiased = None, dim
+        correction = int(unbiased) if correction is None else correction
+        axes, shape = _axes(a, dim), a.shape
+        centred, freedom, variance = _variance(a, axes, correction, keepdim)
+        out = variance if name == "var" else np.sqrt(variance)
 
-    correction: 1 by default, 0 with unbiased=False.
-    """
-    axes, correction = _correction(a, dim, unbiased, correction)
-    centred, freedom, out = _variance(a, axes, correction, keepdim)
-    arguments, shape = {"axes": axes, "keepdim": keepdim, "correction": correction}, a.shape
-    back = lambda g: (_lift(g, axes, shape) * centred * (2 / freedom),)  # noqa: E731
-    return record("var", narrowed(out, a), (a,), back, arguments)
+        def backward(g: np.ndarray) -> tuple[np.ndarray]:
+            if name == "var":
+                return (_lift(g, axes, shape) * centred * (2 / freedom),)
+            by_variance = np.where(out == 0, 0, g / out)  # the factor 1/2 cancels against the 2 of the square
+            return (_lift(by_variance, axes, shape) * centred / freedom,)
 
+        arguments = {"axes": axes, "keepdim": keepdim, "correction": correction}
+        return record(name, narrowed(out, a), (a,), backward, arguments)
 
-@numpy_names
-def std(
-    a: Tensor, dim: Dim = None, unbiased: bool | int = True, keepdim: bool = False, *, correction: float | None = None
-) -> Tensor:
-    """Return the square root of the variance. Its gradient is 0 where all elements are equal, as in torch."""
-    axes, correction = _correction(a, dim, unbiased, correction)
-    centred, freedom, variance = _variance(a, axes, correction, keepdim)
-    out, shape = np.sqrt(variance), a.shape
-
-    def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        by_variance = np.where(out == 0, 0, g / out)  # the factor 1/2 cancels against the 2 of the square
-        return (_lift(by_variance, axes, shape) * centred / freedom,)
-
-    arguments = {"axes": axes, "keepdim": keepdim, "correction": correction}
-    return record("std", narrowed(out, a), (a,), backward, arguments)
+    return named(function, name, f"Return {text} over dim, of a variance divided by n - correction (unbiased: 1).")
 
 
-def _correction(a: Tensor, dim: Any, unbiased: bool | int, correction: float | None) -> tuple[tuple[int, ...], float]:
-    """Return the axes and the correction. `x.var(False)` gives unbiased in the place of dim, as torch allows."""
-    if isinstance(dim, bool):
-        dim, unbiased = None, dim
-    return _axes(a, dim), int(unbiased) if correction is None else correction
+var = _deviation("var", "the variance")
+std = _deviation("std", "the standard deviation (its gradient is 0 where all elements are equal)")
 
 
-@numpy_names
-def max(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """Return the largest element; or the largest along dim with their indices; or the larger of two Tensors.
+def _extremum(name: str, find: Callable, of_two: Callable[[Any, Any], Tensor]) -> Callable[..., Any]:
+    @numpy_names
+    def function(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+        """Return the extreme element; or those along dim with their indices; or the more extreme of two Tensors.
 
-    NaN counts as the largest. The gradient follows torch: without dim, equal largest elements share it evenly; along
-    dim, the element at the index gets it. Raises ShapeError if there are no elements.
-    """
-    return maximum(a, dim) if is_tensor(dim) else _extremum("max", np.argmax, a, dim, keepdim)
+        NaN is the most extreme. The gradient follows torch: without dim, equal extreme elements share it evenly; along
+        dim, the element at the index gets it. Raises ShapeError if there are no elements.
+        """
+        if is_tensor(dim):
+            return of_two(a, dim)
+        indices = position(a, find, dim, keepdim=True)
+        x, places, shape, dtype = a._data, indices._data, a.shape, a.dtype
+        arguments = {"axes": _axes(a, dim), "keepdim": keepdim}
+        if dim is None:
+            picked = x.reshape(-1)[places.reshape(())]
+            tied = np.isnan(x) if picked != picked else x == picked
+            out = picked.reshape((1,) * a.ndim if keepdim else ())
+            return record(name, out, (a,), lambda g: (tied * (g / np.count_nonzero(tied)),), arguments)
+
+        def backward(g: np.ndarray) -> tuple[np.ndarray]:
+            full = np.zeros(shape, dtype)
+            np.put_along_axis(full, places, g.reshape(places.shape), dim)
+            return (full,)
+
+        out = np.take_along_axis(x, places, dim)
+        values = record(name, out if keepdim else out.squeeze(dim), (a,), backward, arguments)
+        return Extremum(values, indices if keepdim else indices.squeeze(dim))
+
+    return named(function, name, function.__doc__ or "")
 
 
-@numpy_names
-def min(a: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """Return the smallest element, or the smallest along dim with their indices. Otherwise like `max`."""
-    return minimum(a, dim) if is_tensor(dim) else _extremum("min", np.argmin, a, dim, keepdim)
+max, min = _extremum("max", np.argmax, maximum), _extremum("min", np.argmin, minimum)
 
 
 def _extreme(name: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
@@ -140,9 +147,10 @@ def _extreme(name: str, ufunc: np.ufunc) -> Callable[..., Tensor]:
 amax, amin = _extreme("amax", np.maximum), _extreme("amin", np.minimum)
 
 
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Bounds:
-    """Return the smallest and the largest elements, of all or along dim."""
-    return Bounds(amin(input, dim, keepdim), amax(input, dim, keepdim))
+aminmax = named(
+    lambda input, *, dim=None, keepdim=False: Bounds(amin(input, dim, keepdim), amax(input, dim, keepdim)), "aminmax",
+    "Return the smallest and the largest elements, of all or along dim.",
+)  # fmt: skip
 
 
 def _position(name: str, find: Callable) -> Callable[..., Tensor]:
@@ -167,9 +175,7 @@ def _truth(name: str, find: Callable) -> Callable[..., Tensor]:
 all, any = _truth("all", np.all), _truth("any", np.any)
 
 
-def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
-    """Return the number of elements over dim that are not 0."""
-    return derive("count_nonzero", np.count_nonzero(input._data, axis=_axes(input, dim)), (input,))
+count_nonzero = named(lambda a, dim=None: a.ne(0).sum(dim), "count_nonzero", "Return the number of elements not 0.")
 
 
 @numpy_names
@@ -252,23 +258,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Dim = None, keepdim: bool = False) 
     return record("norm", narrowed(out, input), (input,), backward)
 
 
-def trace(input: Tensor) -> Tensor:
-    """Return the sum of the diagonal of a matrix."""
-    return input.diagonal().sum()
-
-
-def _extremum(name: str, find: Callable, a: Tensor, dim: int | None, keepdim: bool) -> Tensor | Extremum:
-    indices = position(a, find, dim, keepdim=True)
-    if dim is not None:
-        out = np.take_along_axis(a._data, indices._data, dim)
-        arguments = {"axes": _axes(a, dim), "keepdim": keepdim}
-        values = record(name, out if keepdim else out.squeeze(dim), (a,), _scatter(a, indices._data, dim), arguments)
-        return Extremum(values, indices if keepdim else indices.squeeze(dim))
-    x, picked = a._data, a._data.reshape(-1)[indices._data.reshape(())]
-    tied = np.isnan(x) if picked != picked else x == picked
-    out = picked.reshape((1,) * a.ndim if keepdim else ())
-    arguments = {"axes": tuple(range(a.ndim)), "keepdim": keepdim}
-    return record(name, out, (a,), lambda g: (tied * (g / np.count_nonzero(tied)),), arguments)
+trace = named(lambda input: input.diagonal().sum(), "trace", "Return the sum of the diagonal of a matrix.")
 
 
 def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tensor:
@@ -277,17 +267,6 @@ def position(a: Tensor, find: Callable, dim: int | None, keepdim: bool) -> Tenso
     if not count:
         raise ShapeError(f"{find.__name__} needs at least one element; the shape is {a.shape} and dim is {dim}.")
     return derive(find.__name__, find(a._data, axis=dim, keepdims=keepdim), (a,), {"dim": dim, "keepdim": keepdim})
-
-
-def _scatter(a: Tensor, indices: np.ndarray, dim: int) -> Callable[[np.ndarray], tuple[np.ndarray]]:
-    shape, dtype = a.shape, a.dtype
-
-    def backward(g: np.ndarray) -> tuple[np.ndarray]:
-        full = np.zeros(shape, dtype)
-        np.put_along_axis(full, indices, g.reshape(indices.shape), dim)
-        return (full,)
-
-    return backward
 
 
 def _variance(

@@ -119,7 +119,7 @@ class Tensor(TensorBase):
     # isort: off
     # fmt: off
     from .indexing import (
-        allclose, argsort, argwhere, bincount, equal, gather, histc, index_add, index_copy, index_fill,
+        allclose, argsort, bincount, equal, gather, histc, index_add, index_copy, index_fill,
         index_select, isclose, isin, kthvalue, masked_select, median, mode, nonzero, scatter, scatter_add, sort,
         take_along_dim, topk, unique,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from ...autograd.tape import operands
 from ...autograd.tensor import Tensor
 from ...nn.module.parameter import Parameter
 
@@ -25,12 +26,12 @@ def recorded(roots: Iterable[Tensor]) -> list[Node]:
     while stack:
         tensor, operands_done = stack.pop()
         if operands_done:
-            order.append(Node(tensor._operation, tensor, tensor._parents))
+            order.append(Node(tensor._operation, tensor, operands(tensor)))
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             if tensor._parents and not isinstance(tensor, Parameter):
                 stack.append((tensor, True))
-                stack.extend((operand, False) for operand in tensor._parents)
+                stack.extend((operand, False) for operand in operands(tensor))
     return order
 
 

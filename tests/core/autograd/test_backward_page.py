@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statezoo import core
-from statezoo.core.arrays import silence
+from statezoo.core.arrays import silence, versions
 from statezoo.core.autograd import dtypes, reductions, tape
 from statezoo.core.nn.functional import entropy, losses
 from statezoo.core.optim import Optimizer
@@ -28,6 +28,7 @@ OWNERS: dict[str, Any] = {
     "reductions": reductions,
     "silence": silence,
     "tape": tape,
+    "versions": versions,
     "tensor": importlib.import_module("statezoo.core.autograd.tensor"),  # core.tensor is the function
 }
 
@@ -50,7 +51,7 @@ def test_every_name_on_the_page_exists(name: str) -> None:
 
 
 def test_the_page_names_what_it_explains() -> None:
-    assert {"Tensor.backward", "tape.run_backward", "tensor.record", "functional.linear"} <= set(_names())
+    assert {"Tensor.backward", "tape.run_backward", "tape.record", "functional.linear"} <= set(_names())
 
 
 def test_the_example_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
