@@ -13,7 +13,9 @@ ModelClass = TypeVar("ModelClass", bound=type[Module])
 
 # The architectures that come with statezoo, one row each. Each has a folder of its name in models/, imported on demand.
 BUILT_IN = (
+    "gpt",
     "linear-regression",
+    "lstm",
     "mnist-classifier",
     "simple-mlp",
     "tense-mlp",

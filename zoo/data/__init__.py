@@ -138,7 +138,7 @@ def sorting(n_train: int, n_test: int, seed: int) -> Split:
             f"sorting cannot draw {n_train} + {n_test} different sequences: "
             f"each count must be at least 1, and their sum at most {total:,}."
         )
-    numbers = _shuffled(total, seed)[: n_test + n_train, None]
+    numbers = shuffled(total, seed)[: n_test + n_train, None]
     x = numbers // 10 ** np.arange(SORTING_LENGTH - 1, -1, -1) % 10  # (N, 1) -> (N, 6)
     y = np.sort(x, axis=1)
     return _split(
@@ -250,14 +250,14 @@ def _split(
     return Split(name, train_x, train_y, test_x, test_y, source, licence, sha256)
 
 
-def _shuffled(n: int, seed: int) -> np.ndarray:
+def shuffled(n: int, seed: int) -> np.ndarray:
     """Return the numbers 0 to n - 1 in an order that depends only on the seed."""
     return np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
 
 
 def _a_fifth_of_each_class(labels: np.ndarray) -> np.ndarray:
     """Return the mask of held-out examples: (N,) bool."""
-    order = _shuffled(len(labels), DIGITS_SPLIT_SEED)
+    order = shuffled(len(labels), DIGITS_SPLIT_SEED)
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = order[labels[order] == label]

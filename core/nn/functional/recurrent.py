@@ -20,8 +20,8 @@ from ...autograd.tensor import Tensor, record
 class _Cell:
     """An Elman cell: h = tanh(z) with z = W_ih x + b_ih + W_hh h + b_hh.
 
-    z: (rows, G, H), first W_ih x + b_ih; a step replaces it by the values of the gates.  before: the state before each
-    step, (rows, H) each.  kept: one more array (rows, H) of each step.
+    z: (rows, G, H), first what does not depend on h; a step replaces it by the values of the gates.  before: the state
+    before each step, (rows, H) each.  kept: one more array (rows, H) of each step.  b_hh: None if z includes it.
     """
 
     gates: ClassVar[int] = 1
@@ -132,11 +132,10 @@ class _LstmCell(_Cell):
         z = self.z[now]
         z += self._of_state(h)
         # The sigmoid of z is (1 + tanh(z / 2)) / 2, so one call of tanh serves all four gates.
-        half = np.array([0.5, 0.5, 1, 0.5], z.dtype)[:, None]
-        z *= half
+        z *= _HALF
         np.tanh(z, out=z)
-        z *= half
-        z += 1 - half
+        z *= _HALF
+        z += _REST
         c *= z[:, 1]
         c += z[:, 0] * z[:, 2]
         np.multiply(z[:, 3], np.tanh(c, out=self.kept[now]), out=h)
@@ -159,6 +158,9 @@ class _LstmCell(_Cell):
         by_c *= self.z[now, 1]
         by_h[...] = self._to_state(factors[now])
 
+
+_HALF = np.array([0.5, 0.5, 1, 0.5], np.float32)[:, None]
+_REST = 1 - _HALF
 
 CELLS: dict[str, type[_Cell]] = {"rnn_tanh": _Cell, "rnn_relu": _ReluCell, "lstm": _LstmCell, "gru": _GruCell}
 
@@ -184,9 +186,9 @@ def recurrence(
     steps = _steps(np.full(x.shape[0], batch) if batch_sizes is None else batch_sizes, reverse)
     z = rows @ w_ih.T
     if biases:
-        z += biases[0]
+        z += biases[0] if kind == "gru" else biases[0] + biases[1]
     z = z.reshape(len(rows), len(w_ih) // hidden, hidden)
-    cell = CELLS[kind](z, len(states), w_hh, biases[1] if biases else None)
+    cell = CELLS[kind](z, len(states), w_hh, biases[1] if biases and kind == "gru" else None)
     out = _run(cell, states, steps)
 
     def backward(g: np.ndarray) -> tuple[np.ndarray | None, ...]:

@@ -155,23 +155,27 @@ class RNNBase(_Recurrent):
         out, last = self._run(x, self._start(hx, x.shape[1], x), None)
         return out.transpose(0, 1) if self.batch_first else out, self._state(last)
 
-    def _start(self, hx: State | None, batch: int, x: Tensor, order: np.ndarray | None = None) -> list[Tensor]:
+    def _start(self, hx: State | None, batch: int, x: Tensor, order: np.ndarray | None = None) -> list[list[Tensor]]:
+        """Return h, and c of an LSTM, (B, H) each, for each layer and direction."""
+        if hx is None:
+            return [self._states_of(None, (batch, self.hidden_size), x.dtype)] * len(self._names)
         states = self._states_of(hx, (len(self._names), batch, self.hidden_size), x.dtype)
-        return states if order is None else [h[:, order] for h in states]
+        states = states if order is None else [h[:, order] for h in states]
+        return [[h[place] for h in states] for place in range(len(self._names))]
 
     def _state(self, states: list[Tensor]) -> State:
         return (states[0], states[1]) if self._states == 2 else states[0]
 
-    def _run(self, x: Tensor, start: list[Tensor], sizes: np.ndarray | None) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, x: Tensor, start: list[list[Tensor]], sizes: np.ndarray | None) -> tuple[Tensor, list[Tensor]]:
         """Return the output of the last layer, and the last states, (L D, B, H) each."""
-        directions, length, batch = 1 + self.bidirectional, x.shape[0], start[0].shape[1]
-        last: list[list[Tensor]] = [[] for _ in start]
+        directions, length, batch = 1 + self.bidirectional, x.shape[0], start[0][0].shape[0]
+        last: list[list[Tensor]] = [[] for _ in range(self._states)]
         outputs: list[Tensor] = []
         for place, weights in enumerate(self.all_weights):
             reverse = place % directions == 1
             if place and not reverse:
                 x = F.dropout(x, self.dropout, self.training)
-            run = recurrence(self._kind, x, [h[place] for h in start], weights, sizes, reverse)
+            run = recurrence(self._kind, x, start[place], weights, sizes, reverse)
             outputs.append(run[:length])
             for i, states in enumerate(last):
                 end = length + i * batch

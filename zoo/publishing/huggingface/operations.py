@@ -53,6 +53,7 @@ def _attention(x: Sequence[str], given: Mapping[str, Any], step: Step) -> str:
         raise ExportError(f"{step.name} with dropout in eval mode draws random numbers, which cannot be exported.")
     options = [] if given["attn_mask"] is None else [f"attn_mask={given['attn_mask']}"]
     options += ["is_causal=True"] if given["is_causal"] else []
+    options += [] if given.get("scale") is None else [f"scale={given['scale']}"]
     return f"F.scaled_dot_product_attention({', '.join([*x[:3], *options])})"
 
 
@@ -91,6 +92,21 @@ def _index_text(part: Any, text: Any, size: int) -> str:
         return "torch.arange({}, {}, {})".format(*part.indices(size))
     bounds = ["" if one is None else str(int(one)) for one in (part.start, part.stop)]
     return ":".join([*bounds, *([] if part.step in (None, 1) else [str(int(part.step))])])
+
+
+def _recurrence(x: Sequence[str], given: Mapping[str, Any], step: Step) -> str:
+    """Return the outputs and the last states in one tensor, as core has them."""
+    states = 2 if step.name == "lstm" else 1
+    weights, turned = x[1 + states :], ".flip(0)" if given["reverse"] else ""
+    start = ", ".join(f"{h}[None]" for h in x[1 : 1 + states])
+    options = f"[{', '.join(weights)}], {len(weights) == 4}, 1, 0.0, False, False, False"
+    run = f"torch.{step.name}({x[0]}{turned}, {f'({start})' if states == 2 else start}, {options})"
+    # In reverse the first tensor, the outputs, is turned back.
+    return (
+        f"torch.cat([part.flip(0) if i == 0 else part for i, part in enumerate({run})])"
+        if turned
+        else (f"torch.cat({run})")
+    )
 
 
 def _sized(name: str) -> Expression:
@@ -173,5 +189,6 @@ TABLE: dict[str, Expression] = {
     "var": _reduction("var", "correction"),
     "where": lambda x, given, step: f"torch.where({given['condition']}, {x[0]}, {x[1]})",
 }
+TABLE |= dict.fromkeys(("gru", "lstm", "rnn_relu", "rnn_tanh"), _recurrence)
 # The operations whose expressions have the sizes of their result, as the argument "sizes".
 SIZED = ("expand", "reshape", "squeeze", "unsqueeze")

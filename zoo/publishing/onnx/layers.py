@@ -106,7 +106,8 @@ def _attended(graph: Graph, step: Step, names: tuple[str, str, str], sides: tupl
     arguments, dtype, mask = step.arguments, step.operands[0][0].dtype, step.arguments["attn_mask"]
     if arguments["dropout_p"]:
         raise ExportError(f"{step.name} with dropout in eval mode draws random numbers, which cannot be exported.")
-    scaled = graph.node("Mul", [names[0], graph.constant(1 / math.sqrt(d or 1), dtype)])
+    scale = arguments.get("scale")
+    scaled = graph.node("Mul", [names[0], graph.constant(1 / math.sqrt(d or 1) if scale is None else scale, dtype)])
     scores = graph.node("MatMul", [scaled, names[1]], "scores")
     never = graph.constant(-np.inf, dtype)
     if arguments["is_causal"]:

@@ -3,6 +3,7 @@
 from ...errors import ExportError
 from .graph import Graph
 from .layers import attention, batch_norm, embedding, gelu, layer_norm, linear, packed_attention, softmax
+from .recurrent import recurrence
 from .reductions import position, reduction, std, variance
 from .shaping import cat, expand, getitem, permute, reshape, stack, transpose
 from .steps import Step, Translate, cast
@@ -68,6 +69,7 @@ TABLE: dict[str, Translate] = {
     "getitem": getitem,
     "greater": _elementwise("Greater"),
     "greater_equal": _elementwise("GreaterOrEqual"),
+    "gru": recurrence("gru"),
     "invert": _logical("Not"),
     "layer_norm": layer_norm,
     "less": _elementwise("Less"),
@@ -75,6 +77,7 @@ TABLE: dict[str, Translate] = {
     "linear": linear,
     "log": _elementwise("Log"),
     "log_softmax": softmax("LogSoftmax"),
+    "lstm": recurrence("lstm"),
     "masked_fill": _masked_fill,
     "matmul": _elementwise("MatMul"),
     "max": reduction("ReduceMax"),
@@ -88,6 +91,8 @@ TABLE: dict[str, Translate] = {
     "power": _elementwise("Pow"),
     "relu": _elementwise("Relu"),
     "reshape": reshape,
+    "rnn_relu": recurrence("rnn_relu"),
+    "rnn_tanh": recurrence("rnn_tanh"),
     "scaled_dot_product_attention": attention,
     "sigmoid": _elementwise("Sigmoid"),
     "softmax": softmax("Softmax"),
