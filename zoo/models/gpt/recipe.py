@@ -40,10 +40,10 @@ register_recipe(
     GptConjugationRecipe(
         name="gpt.conjugator",
         architecture="gpt",
-        config={"embed_dim": 48, "num_heads": 4, "layers": 2},
+        config={"embed_dim": 48, "num_heads": 4, "layers": 2, "dropout": 0.1},
         epochs=40,
-        batch_size=64,
-        lr=2e-3,
+        batch_size=128,
+        lr=3e-3,
         target=Target("held_out_exact", at_least=0.95),
     )
 )
