@@ -1,8 +1,9 @@
 """What the models that conjugate Spanish verbs have in common: their question, and their recipe."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from ...core import Module
 from ...core.errors import nearest
 from ..data import Split
 from ..data.conjugation import (
-    FORM_LENGTH,
     IRREGULAR,
     LETTERS,
     PERSONS,
@@ -90,6 +90,13 @@ class ConjugationRecipe(Recipe):
     task = "text-generation"
     example = ("hablar", "presente", "yo")
     labels = tuple(LETTERS)
+    # Four of the 1,920 held-out forms, and one of the 420 irregular ones.
+    tolerances: ClassVar[Mapping[str, float]] = {"held_out_exact": 0.002, "irregular_exact": 0.0025}
+    retrained_tolerances: ClassVar[Mapping[str, float]] = {
+        "held_out_exact": 0.02,
+        "irregular_exact": 0.01,
+        "cross_entropy": 0.01,
+    }
 
     @abstractmethod
     def read(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,8 +150,5 @@ class ConjugationRecipe(Recipe):
 
 
 def text(letters: np.ndarray) -> str:
-    """Return the form that a model wrote, (FORM_LENGTH,) places in LETTERS; others are shown as "?"."""
+    """Return the form in the tokens that a model wrote. It ends at the first one that is no letter."""
     return word(np.where(letters < len(LETTERS), letters, 0))
-
-
-__all__ = ["FORM_LENGTH", "LETTERS", "VERB_LENGTH", "ConjugationRecipe", "fields", "question", "text"]
