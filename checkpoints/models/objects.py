@@ -1,7 +1,7 @@
 """Objects of tensors, numbers and texts in dicts, lists and tuples, in one file: what `core.save` and `core.load` do.
 
 A dict of tensors by name is a state like any other. Of another object, the tensors get the names of the keys that lead
-to them, joined by dots, and the metadata has the rest, as JSON in the entry "object":
+to them, joined by dots, and the metadata has the rest, as JSON in the entry "statezoo.object":
 
     {"$tensor": "model.weight"}     a tensor with its name in the file; "$array" for an array of NumPy
     {"$dict": [["epoch", 3]]}       a dict, whose keys are texts, numbers, bools or None
@@ -29,7 +29,7 @@ from ..reading.lazy import load_state
 from ..reading.reader import Reader
 from .values import from_json, to_json
 
-_ENTRY = "object"
+_ENTRY = "statezoo.object"
 _MOST_KEY = 1 << 60  # larger ones may have equal hashes
 
 
@@ -49,7 +49,12 @@ def save(
     if _is_state(obj):
         arrays, metadata = dict(obj), {}
     else:
-        metadata = {_ENTRY: json.dumps(_described(obj, "", arrays))}
+        try:
+            metadata = {_ENTRY: json.dumps(_described(obj, "", arrays))}
+        except RecursionError:
+            raise UnsupportedTypeError(
+                "the object is nested too deeply, or contains itself. Save a flatter one."
+            ) from None
     if isinstance(f, str | os.PathLike):
         save_whole(packed_of(arrays), _format_for(os.fsdecode(f)), metadata, os.fsdecode(f), durable=True)
     else:

@@ -151,6 +151,18 @@ def test_an_object_that_no_file_can_hold_is_an_error_and_leaves_the_file(tmp_pat
     assert core.load(tmp_path / "a.pt") == 1
 
 
+def test_an_object_that_contains_itself_is_an_error(tmp_path: Path):
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(CheckpointError, match="nested too deeply, or contains itself"):
+        core.save(endless, tmp_path / "a.pt")
+
+
+def test_metadata_of_the_users_own_does_not_matter(tmp_path: Path):
+    save_file({"x": np.ones(1)}, tmp_path / "a.safetensors", {"object": "cat"})
+    assert core.load(tmp_path / "a.safetensors")["x"].item() == 1
+
+
 def test_a_missing_file_is_the_error_of_python(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         core.load(tmp_path / "none.pt")
@@ -174,8 +186,10 @@ def test_a_flipped_bit_and_a_pickle_are_errors(tmp_path: Path):
              '{"$array": 1}', f'{{"$dict": [[{1 << 70}, 1]]}}', "[" * 100_000],
 )  # fmt: skip
 def test_an_entry_that_save_does_not_write_is_an_error(tmp_path: Path, text: str):
-    save_file({"x": np.ones(1)}, tmp_path / "a.safetensors", {"object": text})
-    with pytest.raises(CorruptError, match=r"has no valid object in the entry 'object' of its metadata\. Load its"):
+    save_file({"x": np.ones(1)}, tmp_path / "a.safetensors", {"statezoo.object": text})
+    with pytest.raises(
+        CorruptError, match=r"has no valid object in the entry 'statezoo\.object' of its metadata\. Load its"
+    ):
         core.load(tmp_path / "a.safetensors")
 
 
