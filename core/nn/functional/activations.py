@@ -169,7 +169,7 @@ def _along(input: Tensor, dim: int | None, dtype: Any) -> tuple[Tensor, int]:
 
 
 def _require_axis(x: Tensor, dim: int) -> None:
-    if not -x.ndim <= dim < x.ndim:
+    if not -max(x.ndim, 1) <= dim < max(x.ndim, 1):  # a single number counts as one axis, as in torch
         raise ShapeError(f"there is no dim {dim} in a tensor of shape {x.shape}.")
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from ...arrays.silence import silently
 from ...autograd.dtypes import narrowed, widened
-from ...autograd.tensor import Tensor, as_tensor, record
+from ...autograd.tensor import Tensor, as_tensor, derive, record
 from ...errors import ArgumentError, ShapeError
 from .losses import Old, Reduction, chosen, reduced
 
-__all__ = ["cross_entropy", "nll_loss"]
+__all__ = ["cross_entropy", "nll_loss", "one_hot"]
 
 # From the gradient of the losses (one for each row, or one for all) to that of the logits and, if any, of the targets.
 RowsBackward = Callable[[Any], tuple[np.ndarray, "np.ndarray | None"]]
@@ -184,6 +184,18 @@ def nll_loss(
         return _classes_second(part, a.shape), None
 
     return record("nll_loss", narrowed(out, x), (x, y), backward)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Return int64 (..., num_classes): 1 at the class of each element of tensor, 0 elsewhere.
+
+    num_classes: -1 for one more than the largest class.  Raises ArgumentError if a class is no integer or out of range.
+    """
+    x = as_tensor(tensor)
+    classes = int(x._data.max(initial=-1)) + 1 if num_classes == -1 else num_classes
+    if x.dtype.kind not in "iu" or ((x._data < 0) | (x._data >= classes)).any() or classes < 1:
+        raise ArgumentError(f"one_hot takes integers from 0 to below num_classes ({classes}), not {x.dtype} {x.shape}.")
+    return derive("one_hot", np.equal(x._data[..., None], np.arange(classes)).astype(np.int64), (x,))
 
 
 def _picked(

@@ -121,7 +121,8 @@ def kl_div(input: Tensor, target: Any, size_average: Old = None, reduce: Old = N
     input: logarithms of probabilities.  target: probabilities of the same shape, or their logarithms if log_target.
     Raises ShapeError if the shapes differ.
     """
-    which, rows = ("mean", len(input)) if reduction == "batchmean" else (chosen(size_average, reduce, reduction), None)
+    rows = input.shape[0] if reduction == "batchmean" else None
+    which = "mean" if reduction == "batchmean" else chosen(size_average, reduce, reduction)
     if log_target:
         return _elementwise("kl_div", input, target, which, lambda x, y: np.exp(y) * (y - x),
                             lambda x, y: -np.exp(y), lambda x, y: np.exp(y) * (y - x + 1), rows)

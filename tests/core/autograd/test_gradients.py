@@ -342,8 +342,8 @@ __index__ __array__ __array_ufunc__ __repr__ __format__ __hash__ __init__ __rmod
 softmax log_softmax
 """
 WITHOUT_GRADIENT = set(_NAMES.split())
-# Drawn at random, in place, or computed with a 1/6 of float32 by PyTorch: test_activations.py has them.
-ELSEWHERE = {"gumbel_softmax", "hardsigmoid"} | {name for name in F.__all__ if name.endswith("_")}
+# Without a gradient, random, in place, or computed with a 1/6 of float32 by PyTorch: in tests of layers.
+ELSEWHERE = {"gumbel_softmax", "hardsigmoid", "one_hot"} | {name for name in F.__all__ if name.endswith("_")}
 # `array @ tensor`: the same function with swapped operands, only one of which is a Tensor.
 EXCHANGED = {"__rmatmul__"}
 

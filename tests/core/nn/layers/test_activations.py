@@ -256,3 +256,12 @@ def test_the_functions_with_an_underscore_and_modules_with_inplace_change_their_
         x = Tensor([-1.0, 2])
         assert change(x) is x
         assert x.data.tolist() == [0, 2]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmin"])
+def test_a_single_number_counts_as_one_axis(name: str, torch_agrees: Check) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = getattr(torch.nn.functional, name)
+    for dim in (0, -1):
+        torch_agrees(lambda x, d=dim: getattr(F, name)(x, d), np.array(0.7), theirs=lambda x, d=dim: theirs(x, d))

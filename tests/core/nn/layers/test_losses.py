@@ -232,3 +232,20 @@ def test_cross_entropy_without_classes_is_refused_even_if_all_rows_are_ignored()
     logits = Tensor(np.zeros((2, 0), np.float32))
     with pytest.raises(ShapeError, match=r"cross_entropy: the input \(2, 0\) has no classes"):
         core.functional.cross_entropy(logits, np.full(2, -100))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3), (0, 2)])
+def test_one_hot_agrees_with_torch(shape: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    classes = RANDOM.integers(0, 4, shape)
+    for count in (-1, 4, 6) if classes.size else (3,):
+        expected = torch.nn.functional.one_hot(torch.tensor(classes), count).numpy()
+        out = core.functional.one_hot(core.tensor(classes), num_classes=count)
+        assert out.dtype == np.int64
+        np.testing.assert_array_equal(out.data, expected)
+    with pytest.raises(ArgumentError, match=r"one_hot takes integers from 0 to below num_classes \(2\), not int64"):
+        core.functional.one_hot(core.tensor([0, 2]), 2)
+    for wrong in ([-1, 0], [0.5]):
+        with pytest.raises(ArgumentError, match="one_hot takes integers from 0"):
+            core.functional.one_hot(core.tensor(wrong))
