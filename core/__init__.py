@@ -73,6 +73,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}.")
 
 
+def __dir__() -> list[str]:
+    """List those names too."""
+    return [*globals(), *__all__]
+
+
 if TYPE_CHECKING:
     from ..checkpoints.models.objects import load, save
     from .random.generator import Generator
