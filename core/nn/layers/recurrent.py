@@ -10,7 +10,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...autograd.devices import Device
 from ...autograd.shaping import cat, stack
@@ -100,7 +99,7 @@ class RNNBase(_Recurrent):
         bidirectional: bool = False,
         proj_size: int = 0,
         device: Device = None,
-        dtype: npt.DTypeLike | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self._set_up(mode, input_size, hidden_size, bias)
@@ -204,7 +203,7 @@ class RNN(RNNBase):
         dropout: float = 0.0,
         bidirectional: bool = False,
         device: Device = None,
-        dtype: npt.DTypeLike | None = None,
+        dtype: Any = None,
     ) -> None:
         mode = f"RNN_{nonlinearity.upper()}"
         options = (num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype)
@@ -243,7 +242,7 @@ class RNNCellBase(_Recurrent):
         hidden_size: int,
         bias: bool = True,
         device: Device = None,
-        dtype: npt.DTypeLike | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self._set_up(mode, input_size, hidden_size, bias)
@@ -277,7 +276,7 @@ class RNNCell(RNNCellBase):
         bias: bool = True,
         nonlinearity: str = "tanh",
         device: Device = None,
-        dtype: npt.DTypeLike | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__(f"RNN_{nonlinearity.upper()}", input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity

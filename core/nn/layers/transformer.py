@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...autograd.devices import Device, require_cpu
 from ...autograd.tensor import Tensor
@@ -96,7 +95,7 @@ class _TransformerLayer(Module):
         norm_first: bool = False,
         bias: bool = True,
         device: Device = None,
-        dtype: npt.DTypeLike | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         attentions = ["self_attn", "multihead_attn"][: 1 + isinstance(self, TransformerDecoderLayer)]
@@ -241,7 +240,7 @@ class Transformer(Module):
         norm_first: bool = False,
         bias: bool = True,
         device: Device = None,
-        dtype: npt.DTypeLike | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         options: tuple[Any, ...] = (dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)
@@ -277,7 +276,7 @@ class Transformer(Module):
         return self.decoder(tgt, memory, *masks, tgt_is_causal, memory_is_causal)
 
     @staticmethod
-    def generate_square_subsequent_mask(sz: int, device: Device = None, dtype: npt.DTypeLike | None = None) -> Tensor:
+    def generate_square_subsequent_mask(sz: int, device: Device = None, dtype: Any = None) -> Tensor:
         """Return a causal float mask (sz, sz): 0 where a position may attend, -inf at later positions."""
         require_cpu(device)
         return Tensor(np.triu(np.full((sz, sz), -np.inf, dtype or np.float32), 1))
