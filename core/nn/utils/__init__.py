@@ -33,10 +33,11 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Copy a vector (n,) into the parameters, in order. Raises ShapeError if they have not n elements."""
+    """Copy a vector (n,) into the parameters, in order. Raises ShapeError if they do not have n elements."""
     targets = [parameter._data for parameter in parameters]
-    ends = np.cumsum([target.size for target in targets])
-    if vec.shape != (ends[-1],):
-        raise ShapeError(f"the parameters have {ends[-1]} elements, the vector has shape {vec.shape}.")
-    for target, part in zip(targets, np.split(np.asarray(vec), ends), strict=False):
+    count = sum(target.size for target in targets)
+    if vec.shape != (count,):
+        raise ShapeError(f"the parameters have {count} elements, the vector has shape {vec.shape}.")
+    parts = np.split(np.asarray(vec), np.cumsum([target.size for target in targets]))
+    for target, part in zip(targets, parts, strict=False):  # an empty part is left
         target[...] = part.reshape(target.shape)

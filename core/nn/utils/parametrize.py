@@ -30,8 +30,9 @@ class ParametrizationList(ModuleList):
         self.unsafe, new = unsafe, self._inverted(original)
         self.is_tensor = isinstance(new, Tensor)
         if self.is_tensor:
+            _require_alike(original, new)
+            original._data[...] = new._data
             self.original = original  # the same object: an optimizer may have it
-            original._data[...] = np.asarray(new)
         for at, part in enumerate(() if self.is_tensor else new):
             setattr(self, f"original{at}", _like(original, part))
 
@@ -47,6 +48,7 @@ class ParametrizationList(ModuleList):
         """Change the originals so that the tensor gets a value."""
         new = self._inverted(value if isinstance(value, Tensor) else Tensor(value))
         for original, part in zip(self._originals(), [new] if self.is_tensor else new, strict=True):
+            _require_alike(original, part)
             original._data[...] = np.asarray(part)
 
     def _originals(self) -> list[Any]:
@@ -76,8 +78,13 @@ def register_parametrization(
         return module
     if before is None:
         raise ArgumentError(f"{type(module).__name__} has no parameter or buffer {tensor_name!r} to parametrize.")
-    made = ParametrizationList([parametrization], before, unsafe)
-    _require_alike(before, made(), unsafe)
+    values = before._data.copy()
+    try:
+        made = ParametrizationList([parametrization], before, unsafe)
+        _require_alike(before, made(), unsafe)
+    except Exception:
+        before._data[...] = values
+        raise
     delattr(module, tensor_name)
     if not is_parametrized(module):
         module.parametrizations = ModuleDict()
@@ -105,6 +112,7 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     if not held.is_tensor:
         original = _like(original, value)
     elif leave_parametrized:
+        _require_alike(original, value)
         original._data[...] = value._data
     del module.parametrizations[tensor_name]
     if not is_parametrized(module):
@@ -118,7 +126,7 @@ def _like(original: Any, value: Any) -> Any:
     return Parameter(array, original.requires_grad) if isinstance(original, Parameter) else Buffer(array)
 
 
-def _require_alike(before: Tensor, after: Any, unsafe: bool) -> None:
+def _require_alike(before: Tensor, after: Any, unsafe: bool = False) -> None:
     made, of = (f"{tensor.dtype} {tensor.shape}" for tensor in (after, before))
     if made != of and not unsafe:
         raise ArgumentError(f"a parametrization made {made} of {of}. If that is intended, pass unsafe=True.")

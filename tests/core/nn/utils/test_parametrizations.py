@@ -160,8 +160,20 @@ def test_a_parametrization_of_another_shape_or_of_nothing_is_refused_and_changes
         def forward(self, x: Tensor) -> Tensor:
             return x[0]
 
+    class Half(Row):
+        def right_inverse(self, x: Tensor) -> Tensor:
+            return x / 2.0
+
+    class Short(Row):
+        def right_inverse(self, x: Tensor) -> Tensor:
+            return x[0]
+
     layer = Linear(3, 3)
-    state = list(layer.state_dict())
+    state, weight = list(layer.state_dict()), layer.weight.data.copy()
+    for wrong in (Half(), Short()):
+        with pytest.raises(ValueError, match=r"made float32 \(3,\) of float32 \(3, 3\)"):
+            parametrize.register_parametrization(layer, "weight", wrong)
+        np.testing.assert_array_equal(layer.weight.data, weight)
     with pytest.raises(ValueError, match=r"made float32 \(3,\) of float32 \(3, 3\)\. If that is intended, pass unsafe"):
         parametrize.register_parametrization(layer, "weight", Row())
     with pytest.raises(ValueError, match=r"Linear has no parameter or buffer 'wieght' to parametrize\."):
@@ -208,6 +220,7 @@ def test_the_vector_of_parameters_has_a_gradient_and_one_of_another_length_is_re
     before = model.weight.data.copy()
     with pytest.raises(ValueError, match=r"the parameters have 3 elements, the vector has shape \(4,\)\."):
         core.nn.utils.vector_to_parameters(Tensor(np.zeros(4)), model.parameters())
+    core.nn.utils.vector_to_parameters(Tensor([]), [])
     np.testing.assert_array_equal(model.weight.data, before)
 
 
