@@ -13,7 +13,7 @@ from ..arrays.versions import owner
 from ..errors import ArgumentError, GraphError, ShapeError
 from .arrays import TensorArray, shown
 from .dtypes import NUMBERS, get_default_dtype, is_floating
-from .tape import Backward, Handle, add_hook, collected, run_backward
+from .tape import Backward, Handle, add_hook, collected, named, run_backward
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -131,37 +131,22 @@ class TensorBase:
         """Return the shape, or with dim the size of that axis."""
         return self._data.shape if dim is None else self._data.shape[dim]
 
-    def dim(self) -> int:
-        """Return the number of axes."""
-        return self._data.ndim
-
-    def numel(self) -> int:
-        """Return the number of elements."""
-        return self._data.size
-
-    ndimension, nelement = dim, numel
-
-    def element_size(self) -> int:
-        """Return the number of bytes of an element."""
-        return self._data.itemsize
-
-    def is_floating_point(self) -> bool:
-        """Return True if the tensor holds floats."""
-        return is_floating(self._data.dtype)
+    dim = ndimension = named(lambda self: self._data.ndim, "dim", "Return the number of axes.")
+    numel = nelement = named(lambda self: self._data.size, "numel", "Return the number of elements.")
+    element_size = named(lambda self: self._data.itemsize, "element_size", "Return the number of bytes of an element.")
+    is_floating_point = named(
+        lambda self: is_floating(self._data.dtype), "is_floating_point", "Return True for floats."
+    )
+    data_ptr = named(lambda self: _address(self._data), "data_ptr", "Return the address of the first element.")
+    storage_offset = named(
+        lambda self: (_address(self._data) - _address(owner(self._data))) // self._data.itemsize, "storage_offset",
+        "Return the number of elements in memory before the first one.",
+    )  # fmt: skip
 
     def stride(self, dim: int | None = None) -> tuple[int, ...] | int:
         """Return for each axis, or for one, the number of elements from one to the next in memory."""
         steps = tuple(step // self._data.itemsize for step in self._data.strides)
         return steps if dim is None else steps[dim]
-
-    def storage_offset(self) -> int:
-        """Return the number of elements between the first one in memory and the first one of this tensor."""
-        first = owner(self._data).__array_interface__["data"][0]
-        return (self.data_ptr() - first) // self._data.itemsize
-
-    def data_ptr(self) -> int:
-        """Return the address of the first element."""
-        return self._data.__array_interface__["data"][0]
 
     def __len__(self) -> int:
         return len(self._data)
@@ -169,7 +154,7 @@ class TensorBase:
     def __repr__(self) -> str:
         text = np.array2string(self._data, separator=", ", prefix="tensor(")
         kind = "" if self.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self.dtype}"
-        graph = f", grad_fn={fn}" if (fn := self.grad_fn) else ", requires_grad=True" if self._requires_grad else ""
+        graph = f", grad_fn=<{fn}>" if (fn := self.grad_fn) else ", requires_grad=True" if self._requires_grad else ""
         return f"tensor({text}{kind}{graph})"
 
     def __format__(self, spec: str) -> str:
@@ -219,7 +204,7 @@ class TensorBase:
     @property
     def grad_fn(self) -> GradFn | None:
         """The recorded operation that computed the tensor, or None for a leaf."""
-        return None if self.is_leaf else GradFn(self._operation)
+        return None if self.is_leaf else GradFn(f"{self._operation.title().replace('_', '')}Backward0")
 
     def register_hook(self: Any, hook: Callable[[Tensor], Any]) -> Handle:
         """Call hook(gradient) in each backward pass; what it returns, if anything, replaces the gradient.
@@ -282,19 +267,15 @@ class TensorBase:
         return start
 
 
-class GradFn:
+class GradFn(str):
     """The name of a recorded operation, as torch shows it."""
 
-    def __init__(self, operation: str) -> None:
-        self._name = operation
+    __slots__ = ()
+    name = str.__str__
 
-    def name(self) -> str:
-        """Return the name of the operation, as in "MulBackward0"."""
-        short = {"multiply": "mul", "subtract": "sub", "divide": "div", "power": "pow", "negative": "neg"}
-        return "".join(part.title() for part in short.get(self._name, self._name).split("_")) + "Backward0"
 
-    def __repr__(self) -> str:
-        return f"<{self.name()}>"
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
 
 
 # The setters of three slots, which are written in C, for the steps of commit/steps.py.
