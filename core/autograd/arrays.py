@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from .devices import CPU
+
 _OF_TENSORS = {"dim", "keepdim", "correction", "unbiased"}
 
 
@@ -29,6 +31,9 @@ class TensorArray(np.ndarray):
     """An array over the memory of a tensor. What NumPy computes with it is a TensorArray too."""
 
     shows: np.ndarray | None = None  # the array of the tensor that returned it
+    device = CPU  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]  # NumPy has a string
+    _data = property(np.asarray)  # so that functions of tensors take it
+    _requires_grad, _backward, _parents = False, None, ()
 
     @property
     def data(self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -46,6 +51,10 @@ class TensorArray(np.ndarray):
         """Return a view with another dtype or type, as NumPy does, or with another shape, as torch does."""
         is_shape = args and not kwargs and all(type(size) is int for size in np.atleast_1d(np.array(args, object)).flat)
         return _as_tensor(self).view(*args) if is_shape else super().view(*args, **kwargs)
+
+    def transpose(self, *axes: Any) -> Any:
+        """Return a view with two axes swapped, as torch does, or with all axes in another order, as NumPy does."""
+        return self.swapaxes(*axes) if len(axes) == 2 else super().transpose(*axes)
 
     def __getattr__(self, name: str) -> Any:
         # Called only for what an array lacks. NumPy looks for its own protocols this way: a tensor has none to add.
@@ -82,5 +91,6 @@ def _reduction(name: str) -> Any:
     return reduce
 
 
-for _name in ("all", "any", "argmax", "argmin", "max", "mean", "min", "prod", "std", "sum", "var"):
+_SHARED = ["all", "any", "argmax", "argmin", "argsort", "cumprod", "cumsum", "max", "mean", "min", "prod", "sort"]
+for _name in (*_SHARED, "squeeze", "std", "sum", "var"):
     setattr(TensorArray, _name, _reduction(_name))

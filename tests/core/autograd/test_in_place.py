@@ -246,6 +246,11 @@ def test_a_tensor_array_has_the_methods_in_place() -> None:
     w.data.uniform_(2, 3)
     assert (w.data >= 2).all()
     assert w.grad.norm(2).item() == 0
+    assert core.sum(w.data).item() == w.data.sum()
+    assert core.stack([w.grad, w.grad]).shape == (2, 2)
+    assert w.data.argsort(dim=0).shape == (2,)  # pyright: ignore[reportCallIssue]
+    assert Tensor(np.zeros((2, 3))).data.transpose(0, 1).shape == (3, 2)
+    assert w.grad.device == core.device("cpu")
 
 
 def test_errors_say_what_does_not_fit() -> None:
