@@ -14,6 +14,7 @@ ModelClass = TypeVar("ModelClass", bound=type[Module])
 # The architectures that come with statezoo, one row each. Each has a folder of its name in models/, imported on demand.
 BUILT_IN = (
     "gpt",
+    "lenet",
     "linear-regression",
     "lstm",
     "mnist-classifier",

@@ -23,6 +23,14 @@ def _of_linear(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = Non
     return out.numel() * weight.shape[1]
 
 
+def _of_conv(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> int:
+    return out.numel() * math.prod(weight.shape[1:])
+
+
+def _of_conv_transpose(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> int:
+    return x.numel() * math.prod(weight.shape[1:])
+
+
 def _of_matmul(out: Tensor, a: Tensor, b: Tensor) -> int:
     return out.numel() * a.shape[-1]
 
@@ -48,6 +56,8 @@ def _of_bilinear(out: Tensor, one: Tensor, two: Tensor, weight: Tensor, bias: Te
 # By the name that each operation passes to `record`.
 _COSTS: dict[str, Callable[..., int]] = {
     "linear": _of_linear,
+    **{f"conv{dims}d": _of_conv for dims in (1, 2, 3)},
+    **{f"conv_transpose{dims}d": _of_conv_transpose for dims in (1, 2, 3)},
     "matmul": _of_matmul,
     "scaled_dot_product_attention": _of_attention,
     "packed_attention": _of_packed_attention,

@@ -32,7 +32,9 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 
 def _dead(run: ObservedRun, node: Node) -> Iterator[Finding]:
-    units = node.out._data.reshape(-1, node.out.shape[-1])  # (examples, units)
+    before = {id(one.out): one.operation for one in run.nodes}.get(id(node.operands[0]), "")
+    axis = 1 if before.startswith("conv") or before in ("batch_norm", "group_norm") else -1  # that of the units
+    units = np.moveaxis(node.out._data, axis, -1).reshape(-1, node.out.shape[axis])  # (examples, units)
     dead = int(np.count_nonzero((units <= 0).all(axis=0)))  # NaN counts as neither; the loss shows its origin
     if len(units) >= _EXAMPLES and dead > _MOST * units.shape[1]:
         place, inputs = run.origin(node.operands[0]), f"{units.shape[1]} inputs of {node.operation}"

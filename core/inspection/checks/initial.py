@@ -17,6 +17,7 @@ from ..examination.arguments import CheckArguments
 from ..examination.report import Finding, in_code
 
 _LOUD, _QUIET = 5.0, 0.02  # times 1 / sqrt(fan_in)
+_IN_AXES = {"linear": 1, "matmul": 0, "conv1d": 1, "conv2d": 1, "conv3d": 1}
 _FEWEST = 8  # with fewer inputs the data decides the size of a weight
 
 
@@ -24,7 +25,8 @@ def check(given: CheckArguments) -> Iterator[Finding]:
     """Yield weights of linear maps that are far too large, far too small, or equal in all units."""
     for name, weight, in_axis in _weights(given):
         values = weight._data.astype(np.float64)
-        fan_in = weight.shape[in_axis]
+        values = values if weight.ndim == 2 else values.reshape(len(values), -1)  # (out, in * kernel)
+        fan_in = values.shape[in_axis]
         scale = float(np.sqrt(np.mean(values * values) * fan_in)) if weight._data.size else 1.0
         inputs_first = ', mode="fan_out"' if in_axis == 0 else ""  # init takes a weight for (out, in)
         fix = f"init.kaiming_uniform_({in_code(name)}, a=5 ** 0.5{inputs_first})"
@@ -48,7 +50,7 @@ def _weights(given: CheckArguments) -> Iterator[tuple[str, Parameter, int]]:
             seen.add(id(parameter))
             yield name, parameter, 1
     for node in given.run.nodes if given.run else []:
-        weight = node.operands[1] if node.operation in ("linear", "matmul") else None
-        if isinstance(weight, Parameter) and weight.ndim == 2 and id(weight) not in seen and id(weight) in given.names:
+        weight = node.operands[1] if node.operation in _IN_AXES else None
+        if isinstance(weight, Parameter) and weight.ndim > 1 and id(weight) not in seen and id(weight) in given.names:
             seen.add(id(weight))
-            yield given.names[id(weight)], weight, 1 if node.operation == "linear" else 0
+            yield given.names[id(weight)], weight, _IN_AXES[node.operation]

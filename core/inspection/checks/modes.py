@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...nn.layers.dropout import Dropout
-from ...nn.layers.normalization import BatchNorm1d
+from ...nn.layers.normalization import ChannelNorm
 from ...nn.module.module import Module
 from ..examination.arguments import CheckArguments
 from ..examination.report import Finding
@@ -37,7 +37,7 @@ def check(given: CheckArguments) -> Iterator[Finding]:
 
 def _depends_on_mode(module: Module) -> bool:
     """Return True if the module itself behaves differently in training mode."""
-    if isinstance(module, BatchNorm1d):
+    if isinstance(module, ChannelNorm):
         return module.track_running_stats
     return isinstance(module, Dropout) and module.p > 0
 

@@ -114,7 +114,7 @@ class GroupNorm(_Norm):
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {affine}"
 
 
-class _ChannelNorm(_Norm):
+class ChannelNorm(_Norm):
     """What batch and instance norm share: a scale and shift of each channel, and running statistics."""
 
     _dims: ClassVar[int]  # the number of axes after the channels
@@ -144,6 +144,16 @@ class _ChannelNorm(_Norm):
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
         self._placed(device, dtype)
 
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics."""
+        for name, buffer in self.named_buffers():
+            init.constant_(buffer, 1.0 if name == "running_var" else 0.0)
+
+    def reset_parameters(self) -> None:
+        """Reinitialize the parameters, and forget the running statistics."""
+        self.reset_running_stats()
+        super().reset_parameters()
+
     def _require_fit(self, x: Tensor, shapes: tuple[str, ...], axis: int) -> None:
         if x.ndim not in {shape.count(",") + 1 for shape in shapes} or x.shape[axis] != self.num_features:
             wanted = " or ".join(shapes).replace("C", str(self.num_features))
@@ -154,7 +164,7 @@ class _ChannelNorm(_Norm):
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, {affine}"
 
 
-class _BatchNorm(_ChannelNorm):
+class _BatchNorm(ChannelNorm):
     """Normalization of each channel to zero mean and unit variance, with a scale and shift; see functional.batch_norm.
 
     x: (N, C, *sizes).  weight, bias: (C,), or None with affine=False.
@@ -183,7 +193,7 @@ class _BatchNorm(_ChannelNorm):
         return out
 
 
-class _InstanceNorm(_ChannelNorm):
+class _InstanceNorm(ChannelNorm):
     """Normalization of each channel of each example, (N, C, *sizes) or (C, *sizes); see functional.instance_norm."""
 
     def __init__(

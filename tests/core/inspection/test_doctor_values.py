@@ -80,8 +80,8 @@ def normalized() -> Module:
 VALUES: list[tuple[Callable[[], Module], str, float, str]] = [
     (normalized, "0.weight", np.nan, "model[0].reset_parameters()"),
     (normalized, "0.bias", -np.inf, "model[0].reset_parameters()"),
-    (normalized, "1.weight", np.nan, "model[1].weight.data[...] = 1"),
-    (normalized, "1.bias", np.inf, "model[1].bias.data[...] = 0"),
+    (normalized, "1.weight", np.nan, "model[1].reset_parameters()"),
+    (normalized, "1.bias", np.inf, "model[1].reset_parameters()"),
     (normalized, "1.running_mean", np.nan, "model[1].running_mean.data[...] = 0"),
     (normalized, "1.running_var", np.inf, "model[1].running_var.data[...] = 1"),
     (Masked, "mask", np.nan, "model.mask.data[...] = 0"),

@@ -27,6 +27,7 @@ class Computes(Module):
         return self.function(*inputs)
 
 
+_GROUPED, _SQUARE, _EACH, _B = (Tensor(draw(*shape)) for shape in ((6, 2, 3), (6, 1, 3, 3), (6, 1, 3), (6,)))
 IMAGE, ROWS, IDS = draw(4, 6, 5), draw(4, 6), np.arange(12).reshape(4, 3) % 7
 OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "arithmetic": lambda x: -(x * 2 + 1) / (3 - x.abs()) - 1 / (x * x + 1),
@@ -53,6 +54,32 @@ OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "another dtype": lambda x: (x.double() * 2).float() + x.long().float(),
     "two outputs": lambda x: (x + 1, x.sum(1)),
     "in the middle": lambda x: x.clone().detach() * np.float32(2) + np.arange(5, dtype=np.float32),
+    "convolutions": lambda x: (
+        F.conv1d(x, _GROUPED, padding="same", groups=3)
+        + F.conv2d(x[:, None], _SQUARE, _B, 1, (1, 1)).sum(1)
+        + F.conv_transpose1d(F.conv1d(x, _EACH, _B, 2, 1, 1, 6), _EACH, None, 2, 1, 0, 6)
+    ),
+    "pools": lambda x: (
+        F.max_pool1d(x, 2, ceil_mode=True)
+        + F.avg_pool1d(x, 3, 2, 1, count_include_pad=False)
+        + F.avg_pool1d(x, 3, 2, 1)
+    ),
+    "adaptive pools": lambda x: (
+        F.adaptive_avg_pool2d(x[:, None], (3, 2)) + F.adaptive_max_pool2d(x[:, None, :, :4], (3, 2))
+    ),
+    "padded": lambda x: F.pad(x, (1, -1), value=2.0) + F.pad(x, (1, -1), "reflect") + F.pad(x, (2, -2), "replicate"),
+    "resized": lambda x: (
+        F.interpolate(x, scale_factor=2.0)
+        + F.interpolate(x, 10, mode="linear")
+        + F.interpolate(x[:, None], (6, 10), mode="bilinear", align_corners=True)[:, 0]
+    ),
+    "normalized": lambda x: (
+        F.layer_norm(x, (6, 5))
+        + F.group_norm(x, 3, _B[:6], _B[:6])
+        + F.rms_norm(x, (5,), _B[:5])
+        + F.rms_norm(x, (6, 5), eps=0.1)
+        + F.instance_norm(x[:, None])[:, 0]
+    ),
     "rows for the batch": lambda x: core.cat([Tensor(np.zeros((x.shape[0], 1, 5), np.float32)), x], 1),
 }
 

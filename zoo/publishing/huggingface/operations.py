@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import ExportError
 from ..onnx.steps import Step
+from .spatial import TABLE as SPATIAL
 
 # Takes the expressions of the operands, the arguments with expressions for arrays, and the step.
 Expression = Callable[[Sequence[str], Mapping[str, Any], Step], str]
@@ -37,8 +38,7 @@ def _gelu(x: Sequence[str], given: Mapping[str, Any], step: Step) -> str:
 
 
 def _layer_norm(x: Sequence[str], given: Mapping[str, Any], step: Step) -> str:
-    shape = step.operands[0][0].shape[-1:]
-    return f"F.layer_norm({x[0]}, {shape}, {given['weight']}, {given['bias']}, {given['eps']})"
+    return f"F.layer_norm({x[0]}, {given['normalized_shape']}, {given['weight']}, {given['bias']}, {given['eps']})"
 
 
 def _batch_norm(x: Sequence[str], given: Mapping[str, Any], step: Step) -> str:
@@ -134,6 +134,7 @@ def dtype_text(dtype: np.dtype) -> str:
 
 
 TABLE: dict[str, Expression] = {
+    **SPATIAL,
     "abs": _function("torch.abs"),
     "add": _infix("+"),
     "argmax": _function("torch.argmax", "dim", "keepdim"),

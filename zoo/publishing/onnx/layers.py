@@ -54,9 +54,10 @@ def softmax(kind: str) -> Translate:
 
 def layer_norm(graph: Graph, step: Step) -> str:
     x, weight, bias = step.operands[0], step.arguments["weight"], step.arguments["bias"]
-    scale = graph.constant(np.ones(x[0].shape[-1], x[0].dtype)) if weight is None else graph.value(weight)
+    shape = step.arguments["normalized_shape"]
+    scale = graph.constant(np.ones(shape, x[0].dtype)) if weight is None else graph.value(weight)
     inputs = [graph.value(x), scale, *([] if bias is None else [graph.value(bias)])]
-    return graph.node("LayerNormalization", inputs, "layer_norm", axis=-1, epsilon=step.arguments["eps"])
+    return graph.node("LayerNormalization", inputs, "layer_norm", axis=-len(shape), epsilon=step.arguments["eps"])
 
 
 def batch_norm(graph: Graph, step: Step) -> str:

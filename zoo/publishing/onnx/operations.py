@@ -6,6 +6,7 @@ from .layers import attention, batch_norm, embedding, gelu, layer_norm, linear, 
 from .recurrent import recurrence
 from .reductions import position, reduction, std, variance
 from .shaping import cat, expand, getitem, permute, reshape, stack, transpose
+from .spatial import TABLE as SPATIAL
 from .steps import Step, Translate, cast
 
 
@@ -50,6 +51,7 @@ def _to(graph: Graph, step: Step) -> str:
 
 
 TABLE: dict[str, Translate] = {
+    **SPATIAL,
     "abs": _elementwise("Abs"),
     "add": _elementwise("Add"),
     "argmax": position("ArgMax"),

@@ -119,7 +119,15 @@ def _axes(
         raise ArgumentError(f"{name}: padding {pads} must be at most half of the window {kernel}.")
     sizes = batched(name, input, input._data, dims).shape[2:]
     axes = axes_of(name, sizes, kernel, steps, [(pad, pad) for pad in pads], spread, ceil_mode)
-    named = {"kernel_size": kernel, "stride": steps, "padding": pads, "dilation": spread, "ceil_mode": ceil_mode}
+    around = [(axis.before, axis.after) for axis in axes]
+    named = {
+        "pads": around,
+        "kernel_size": kernel,
+        "stride": steps,
+        "padding": pads,
+        "dilation": spread,
+        "ceil_mode": ceil_mode,
+    }
     return axes, named
 
 

@@ -112,6 +112,7 @@ def interpolate(
     is_exact = scale_factor is None or recompute_scale_factor
     ratios = [n / count if is_exact else 1 / one for n, count, one in zip(sizes, counts, each, strict=True)]
     arguments = {"size": size, "scale_factor": scale_factor, "mode": mode, "align_corners": align_corners}
+    arguments["recompute_scale_factor"] = recompute_scale_factor
     if mode.startswith("nearest"):
         half = 0.5 if mode == "nearest-exact" else 0.0
         steps = [(np.arange(count) + np.float32(half)) * np.float32(r) for count, r in zip(counts, ratios, strict=True)]
