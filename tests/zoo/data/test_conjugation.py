@@ -18,7 +18,7 @@ from statezoo.zoo.data.conjugation import (
     numbers,
     word,
 )
-from statezoo.zoo.models.conjugating import fields, question
+from statezoo.zoo.models.shared.conjugating import fields, question
 from statezoo.zoo.models.tense_mlp.grammar import VERBS, load_grammar
 
 # Typed from a printed table, not computed: one verb of each conjugation, and each spelling rule.

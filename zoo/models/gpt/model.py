@@ -6,7 +6,7 @@ from ....core import Embedding, LayerNorm, Linear, Module, ModuleList, Tensor, T
 from ...data.conjugation import FORM_LENGTH, LETTERS, PERSONS, TENSES, VERB_LENGTH
 from ...interface.applying import Interface
 from ...registry import register
-from ..conjugating import fields, question, text
+from ..shared.conjugating import fields, question, text
 
 # The tokens are the letters, then the tenses, then the persons.
 FIRST_TENSE = len(LETTERS)

@@ -8,7 +8,7 @@ from ....core import Module, Tensor, no_grad
 from ....core import functional as F
 from ...data.conjugation import LETTERS, PERSONS, TENSES
 from ...training.recipe import Target, register_recipe
-from ..conjugating import ConjugationRecipe
+from ..shared.conjugating import ConjugationRecipe
 from .model import FIRST_PERSON, FIRST_TENSE, START
 
 IGNORED = -100  # the target where the next token belongs to the question

@@ -11,7 +11,7 @@ from ...data import Split, digits28, mnist_idx
 from ...data.images import EXAMPLE
 from ...errors import DataError
 from ...training.recipe import Recipe, Target, get_recipe, register_recipe
-from ..classification import CHOSEN_BY_HAND, ClassifierRecipe
+from ..shared.classification import CHOSEN_BY_HAND, ClassifierRecipe
 
 MOST = 2  # how many pixels an image is moved in each direction
 

@@ -4,7 +4,7 @@ from ....core import LSTM, Embedding, Linear, Module, Tensor, no_grad
 from ...data.conjugation import FORM_LENGTH, LETTERS, PERSONS, TENSES, VERB_LENGTH, word
 from ...interface.applying import Interface
 from ...registry import register
-from ..conjugating import fields, question
+from ..shared.conjugating import fields, question
 
 
 @register("lstm")

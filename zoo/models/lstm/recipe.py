@@ -8,7 +8,7 @@ from ....core import Module, Tensor, no_grad
 from ....core import functional as F
 from ...data.conjugation import FORM_LENGTH, VERB_LENGTH
 from ...training.recipe import Target, register_recipe
-from ..conjugating import ConjugationRecipe
+from ..shared.conjugating import ConjugationRecipe
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ...data import Split, digits
 from ...data.images import EXAMPLE
 from ...training.recipe import Target, register_recipe
-from ..classification import CHOSEN_BY_HAND, ClassifierRecipe
+from ..shared.classification import CHOSEN_BY_HAND, ClassifierRecipe
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ...core import Module
-from ...core.errors import nearest
-from ..data import Split
-from ..data.conjugation import (
+from ....core import Module
+from ....core.errors import nearest
+from ...data import Split
+from ...data.conjugation import (
     IRREGULAR,
     LETTERS,
     PERSONS,
@@ -22,10 +22,10 @@ from ..data.conjugation import (
     held_out_verbs,
     word,
 )
-from ..errors import InputError
-from ..interface.applying import Fields, prepare
-from ..publishing.pictures import draw_table, new_figure
-from ..training.recipe import Recipe
+from ...errors import InputError
+from ...interface.applying import Fields, prepare
+from ...publishing.pictures import draw_table, new_figure
+from ...training.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

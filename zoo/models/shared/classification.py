@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ...core import Module, Tensor, no_grad
-from ...core import functional as F
-from ..data import Split
-from ..publishing.pictures import draw_titled_images
-from ..training.recipe import Recipe
+from ....core import Module, Tensor, no_grad
+from ....core import functional as F
+from ...data import Split
+from ...publishing.pictures import draw_titled_images
+from ...training.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

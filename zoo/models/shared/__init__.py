@@ -1,0 +1,1 @@
+"""What the recipes and models of several architectures share."""
