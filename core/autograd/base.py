@@ -49,7 +49,7 @@ class TensorBase:
     _past: tuple[tuple[int, Tensor], ...]  # if it was changed in place in a graph: when, and what it was before
     _hooks: dict[object, Any]  # if it has hooks: what calls them with its gradient
 
-    def __init__(self, data: Any, requires_grad: bool = False, *sizes: int) -> None:
+    def __init__(self, data: Any, requires_grad: bool | int = False, *sizes: int) -> None:
         if type(requires_grad) is int:  # Tensor(2, 3)
             data, requires_grad = np.empty((data, requires_grad, *sizes), get_default_dtype()), False
         self._data = to_array(data)

@@ -51,7 +51,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 class Subset(Dataset[Any]):
     """The examples of a data set at the given indices."""
 
-    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+    def __init__(self, dataset: Any, indices: Any) -> None:
         self.dataset, self.indices = dataset, indices
 
     def __getitem__(self, index: Any) -> Any:
@@ -88,7 +88,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: np.random.Ge
         sizes = [int(count * size) for size in sizes]
         left = count - sum(sizes)
         sizes = [size + (position < left) for position, size in enumerate(sizes)]
-    if sum(sizes) != count:
+    if sum(sizes) != count or min(sizes) < 0:
         raise ArgumentError(f"random_split: {sizes} adds up neither to the {count} examples nor, as fractions, to 1.")
     order = (generator or default_generator()).permutation(count).tolist()
     return [Subset(dataset, order[end - size : end]) for size, end in zip(sizes, accumulate(sizes), strict=True)]

@@ -219,6 +219,11 @@ def test_arguments_that_exclude_each_other_are_errors(torch: Any, arguments: dic
     assert torch is not core or text in str(error.value)
 
 
+def test_lengths_that_are_negative_are_refused():
+    with pytest.raises(core.ArgumentError, match=r"random_split: \[6, -1\] adds up neither to the 5 examples nor"):
+        data.random_split(range(5), [6, -1])
+
+
 def test_tensors_of_different_lengths_make_no_data_set():
     with pytest.raises(core.ArgumentError, match="tensors of one length"):
         data.TensorDataset(core.zeros(2), core.zeros(3))
