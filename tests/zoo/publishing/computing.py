@@ -33,6 +33,12 @@ OPERATIONS: dict[str, Callable[[Tensor], Any]] = {
     "arithmetic": lambda x: -(x * 2 + 1) / (3 - x.abs()) - 1 / (x * x + 1),
     "powers and logs": lambda x: (x * x + 0.5) ** 1.5 + (x.abs() + 1).log() + (x.abs() + 0.1).sqrt() + x.exp(),
     "activations": lambda x: x.relu() + x.tanh() + x.sigmoid() + F.gelu(x) + F.gelu(x, "tanh"),
+    "more activations": lambda x: (
+        F.leaky_relu(x, 0.2) + F.elu(x, 0.7) + F.celu(x, 2) + F.selu(x) + F.silu(x) + F.mish(x)
+    ),
+    "soft activations": lambda x: F.softplus(x) + F.softplus(x, 2) + F.softsign(x) + F.tanhshrink(x) + F.logsigmoid(x),
+    "hard activations": lambda x: F.hardtanh(x, -1, 2) + F.relu6(x) + F.hardswish(x) + F.hardsigmoid(x),
+    "shrunk": lambda x: F.hardshrink(x, 0.3) + F.softshrink(x, 0.2),
     "clamped": lambda x: x.clamp(-0.5, 0.5) + x.clamp(min=0) + x.clamp(max=0.1),
     "compared": lambda x: ((x > 0) & (x <= 1)).float() + ((x < -1) | ~(x >= 0)).float() + (x == 0) + (x != 1).float(),
     "filled": lambda x: x.masked_fill(x > 0.5, -1.0),

@@ -133,8 +133,21 @@ def dtype_text(dtype: np.dtype) -> str:
     return f"torch.{dtype.name}"
 
 
+# The elementwise activations, with the names of their options.
+_ACTIVATIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("hardsigmoid", "hardswish", "logsigmoid", "mish", "relu6", "selu", "silu", "softsign"), ()),
+    "celu": ("alpha",),
+    "elu": ("alpha",),
+    "hardshrink": ("lambd",),
+    "hardtanh": ("min_val", "max_val"),
+    "leaky_relu": ("negative_slope",),
+    "softplus": ("beta", "threshold"),
+    "softshrink": ("lambd",),
+    "tanhshrink": (),
+}
 TABLE: dict[str, Expression] = {
     **SPATIAL,
+    **{name: _function(f"F.{name}", *options) for name, options in _ACTIVATIONS.items()},
     "abs": _function("torch.abs"),
     "add": _infix("+"),
     "argmax": _function("torch.argmax", "dim", "keepdim"),

@@ -1,6 +1,7 @@
 """What each traced operation is in ONNX, by the name that it passes to `record`."""
 
 from ...errors import ExportError
+from .activations import ACTIVATIONS
 from .graph import Graph
 from .layers import attention, batch_norm, embedding, gelu, layer_norm, linear, packed_attention, softmax
 from .recurrent import recurrence
@@ -52,6 +53,7 @@ def _to(graph: Graph, step: Step) -> str:
 
 TABLE: dict[str, Translate] = {
     **SPATIAL,
+    **ACTIVATIONS,
     "abs": _elementwise("Abs"),
     "add": _elementwise("Add"),
     "argmax": position("ArgMax"),
