@@ -158,6 +158,8 @@ def _of_two(ufunc: np.ufunc, back: Any = None) -> Callable[[Any, Any], Tensor]:
 
     def function(input: Any, other: Any) -> Tensor:
         a, b = _operands(input, other)
+        if ufunc is np.arctan2 and a.dtype.kind in "iub":
+            a, b = a.to(get_default_dtype()), b.to(get_default_dtype())
         x, y, out = a._data, b._data, silently(_apply, ufunc, a, b)
         return derive(name, out, (a, b)) if back is None else record(name, out, (a, b), lambda g: back(g, x, y))
 
@@ -363,7 +365,7 @@ addmm = named(
     "Return beta * input + alpha * (mat1 @ mat2).",
 )  # fmt: skip
 baddbmm = addmm
-outer = named(lambda input, vec2: multiply(input[:, None], vec2), "outer", "Return all products (n, m) of two vectors.")
+outer = named(lambda input, vec2: mm(input[:, None], vec2[None]), "outer", "Return all products (n, m) of two vectors.")
 
 
 def _product(name: str, axes: tuple[int, int]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -379,9 +381,10 @@ mm, bmm, mv, dot = _product("mm", (2, 2)), _product("bmm", (3, 3)), _product("mv
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:
-    """Return the Kronecker product of two matrices."""
+    """Return the Kronecker product of tensors with as many axes."""
     sizes = [n * m for n, m in zip(input.shape, other.shape, strict=True)]
-    return multiply(input[:, None, :, None], other[None, :, None, :]).reshape(*sizes)
+    a = input.reshape([size for n in input.shape for size in (n, 1)])
+    return multiply(a, other.reshape([size for m in other.shape for size in (1, m)])).reshape(*sizes)
 
 
 def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:

@@ -230,9 +230,10 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
 
 @numpy_names
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Return tensors joined along the existing axis dim. Other axes must agree; shape (0,) does not count."""
+    """Return tensors joined along the existing axis dim. Other axes must agree, except for (0,)."""
     parts = _alike(tensors)
-    parts = tuple(part for part in parts if part.shape != (0,)) or parts[:1]
+    if builtins.any(part.ndim != 1 for part in parts):
+        parts = tuple(part for part in parts if part.shape != (0,))
     try:
         out = np.concatenate([part._data for part in parts], axis=dim)
     except ValueError as error:
@@ -328,6 +329,8 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 def _triangle(name: str, keep: Callable[..., np.ndarray]) -> Callable[..., Tensor]:
     def function(input: Tensor, diagonal: int = 0) -> Tensor:
+        if input.ndim < 2:
+            raise ShapeError(f"{name} needs a matrix, not a tensor of shape {input.shape}.")
         return record(
             name, keep(input._data, diagonal), (input,), lambda g: (keep(g, diagonal),), {"diagonal": diagonal}
         )

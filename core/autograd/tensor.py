@@ -166,8 +166,12 @@ class Tensor(TensorBase):
     __and__, __rand__, __or__, __ror__ = *_both(bitwise_and), *_both(bitwise_or)
     __xor__, __rxor__, (__lshift__, _), (__rshift__, _) = *_both(bitwise_xor), *map(_both, _SHIFTS)
     __neg__, __abs__, __invert__ = neg, abs, bitwise_not
-    __eq__ = _operator(eq)  # pyright: ignore[reportAssignmentType]
-    __ne__ = _operator(ne)  # pyright: ignore[reportAssignmentType]
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: Any) -> Tensor: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        def __ne__(self, other: Any) -> Tensor: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+    else:
+        __eq__, __ne__ = _operator(eq), _operator(ne)
     __lt__, __le__, __gt__, __ge__ = _operator(lt), _operator(le), _operator(gt), _operator(ge)
     __hash__ = object.__hash__  # equality is elementwise, so tensors can only be hashed by identity
     __iadd__, __isub__, __imul__, __itruediv__ = map(_operator, _each_in_place(add, sub, mul, div))

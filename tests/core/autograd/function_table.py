@@ -39,6 +39,7 @@ CALLS: dict[str, Call] = {
     "dot": lambda t, x, y: t.dot(x[0], y),
     "outer": lambda t, x, y: t.outer(y, x[:, 0]),
     "kron": lambda t, x, y: t.kron(x, x[1:] * y),
+    "kron, of vectors": lambda t, x, y: t.kron(y, x[:, 0]),
     "cross": lambda t, x, y: t.cross(x, y.expand(4, 3), dim=1),
     "einsum": lambda t, x, y: t.einsum("ij,kj->ik", x, x),
     "einsum, three": lambda t, x, y: t.einsum("ij,j,kj->ik", x, y, x),
@@ -131,6 +132,7 @@ CALLS: dict[str, Call] = {
 OTHERS: dict[str, Call] = {
     **{name: lambda t, x, y, name=name: getattr(t, name)(x, y) for name in COMPARISONS},
     "logical_not": lambda t, x, y: t.logical_not(x > 0.5),
+    "atan2 of ints": lambda t, x, y: t.atan2((x * 9).long(), (x * 4).int()),
     "isnan": lambda t, x, y: t.isnan((x - 0.5).log()),
     "isinf": lambda t, x, y: t.isinf(x / 0),
     "isfinite": lambda t, x, y: (x / 0).isfinite(),
