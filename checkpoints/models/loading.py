@@ -51,6 +51,7 @@ def load_model(
     ties: what to do if names share memory in the file but not in the model. "error" refuses. "restore" makes them share
     memory in the model too; create the optimizer afterwards, since a tied name gets a new object. "copy" gives each
     name its own copy of the values. Names that are not loaded are ignored.
+    A file may hold one of several names whose memory the model shares whole, as safetensors.torch.save_model writes it.
     file, verify, skip_unsupported, mapping: as for load_file. The mapping applies to names without the prefix.
     Raises MismatchError listing every problem, also if no name matches, or what load_file raises. The model is
     unchanged in these cases, and an interrupt such as Ctrl-C leaves all of the old values or all of the new ones.
