@@ -346,10 +346,7 @@ def test_a_file_with_another_suffix_is_recognized(tmp_path: Path):
         load_file(tmp_path / "x.safetensors")
     save_file({"a": WEIGHT}, tmp_path / "y.safetensors")
     (tmp_path / "y.safetensors").rename(tmp_path / "y.bin")
-    with pytest.raises(
-        CorruptError, match=r"It looks like a file in the safetensors format. Rename it to end in .safetensors"
-    ):
-        load_file(tmp_path / "y.bin")
+    assert load_file(tmp_path / "y.bin")["a"].tobytes() == WEIGHT.tobytes()  # as core.save writes it
 
 
 def test_nothing_is_saved_in_the_format(tmp_path: Path):
