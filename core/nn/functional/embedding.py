@@ -12,14 +12,9 @@ from ...errors import ArgumentError, ShapeError
 
 
 def embedding(
-    input: Any,
-    weight: Tensor,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Tensor:
+    input: Any, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None, norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False, sparse: bool = False,
+) -> Tensor:  # fmt: skip
     """Return the rows of weight at the positions input.
 
     input: (...) integers in [0, n).  weight: (n, features).  Returns (..., features).
@@ -38,18 +33,10 @@ def embedding(
 
 
 def embedding_bag(
-    input: Any,
-    weight: Tensor,
-    offsets: Any = None,
-    max_norm: float | None = None,
-    norm_type: float = 2,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Tensor | None = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = None,
-) -> Tensor:
+    input: Any, weight: Tensor, offsets: Any = None, max_norm: float | None = None, norm_type: float = 2,
+    scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
+    per_sample_weights: Tensor | None = None, include_last_offset: bool = False, padding_idx: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return the sum, mean or maximum of the rows of weight in each bag; 0 for an empty one.
 
     input: (B, n) integers, a bag in each row; or (n,) with offsets (B,), where each bag starts, with

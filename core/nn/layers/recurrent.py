@@ -5,6 +5,7 @@ T: steps.  B: sequences in a batch.  L: layers.  D: directions, 2 if bidirection
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from typing import Any
@@ -39,11 +40,11 @@ class _Recurrent(Module):
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         vars(self).update(_kind=kind, _states=2 if kind == "lstm" else 1)
 
-    def _shapes(self, input_size: int) -> list[tuple[str, tuple[int, ...]]]:
+    def _shapes(self, input_size: int) -> dict[str, tuple[int, ...]]:
         """Return the parameters of one cell: W_ih, W_hh and, with a bias, b_ih and b_hh."""
         rows = CELLS[self._kind].gates * self.hidden_size
-        shapes = [("weight_ih", (rows, input_size)), ("weight_hh", (rows, self.hidden_size))]
-        return [*shapes, ("bias_ih", (rows,)), ("bias_hh", (rows,))] if self.bias else shapes
+        shapes = {"weight_ih": (rows, input_size), "weight_hh": (rows, self.hidden_size)}
+        return shapes | ({"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {})
 
     def reset_parameters(self) -> None:
         """Reinitialize the parameters from U(-b, b) with b = 1 / sqrt(hidden_size)."""
@@ -88,42 +89,29 @@ class RNNBase(_Recurrent):
     """
 
     def __init__(
-        self,
-        mode: str,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Device = None,
-        dtype: Any = None,
-    ) -> None:
+        self, mode: str, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0,
+        device: Device = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self._set_up(mode, input_size, hidden_size, bias)
-        if num_layers < 1:
-            raise ArgumentError(f"{type(self).__name__} needs num_layers above 0, not {num_layers}.")
-        if not 0 <= dropout <= 1:
-            raise ArgumentError(f"{type(self).__name__}: dropout must be between 0 and 1, not {dropout}.")
-        if dropout and num_layers == 1:
-            warnings.warn(
-                f"dropout={dropout} has no effect: it follows each layer except the last, and num_layers is 1.",
-                stacklevel=3,
+        if num_layers < 1 or not 0 <= dropout <= 1 or proj_size:
+            raise ArgumentError(
+                f"{type(self).__name__} needs num_layers above 0, dropout between 0 and 1 and proj_size=0, as there is "
+                f"no projection here; not {num_layers}, {dropout} and {proj_size}."
             )
-        if proj_size:
-            raise ArgumentError("proj_size is not implemented here. Use proj_size=0.")
+        if dropout and num_layers == 1:
+            text = f"dropout={dropout} has no effect: it follows each layer except the last, and num_layers is 1."
+            warnings.warn(text, stacklevel=3)
         self.mode, self.num_layers, self.batch_first, self.dropout = mode, num_layers, batch_first, float(dropout)
         self.bidirectional, self.proj_size = bidirectional, proj_size
-        directions = ("", "_reverse") if bidirectional else ("",)
-        ends = [f"_l{layer}{end}" for layer in range(num_layers) for end in directions]
-        vars(self)["_names"] = []
-        for end in ends:
-            size = input_size if end.startswith("_l0") else len(directions) * hidden_size
-            for name, shape in self._shapes(size):
-                setattr(self, name + end, Parameter(np.empty(shape, np.float32)))
-            self._names.append([name + end for name, _ in self._shapes(size)])
+        vars(self)["_names"] = names = []
+        directions = ("", "_reverse")[: 1 + bidirectional]
+        for layer, direction in itertools.product(range(num_layers), directions):
+            shapes = self._shapes(len(directions) * hidden_size if layer else input_size)
+            names.append([f"{name}_l{layer}{direction}" for name in shapes])
+            for name, shape in zip(names[-1], shapes.values(), strict=True):
+                setattr(self, name, Parameter(np.empty(shape, np.float32)))
         self.reset_parameters()
         self._placed(device, dtype)
 
@@ -136,34 +124,27 @@ class RNNBase(_Recurrent):
         """Do nothing. In torch this arranges the parameters in the memory of a GPU."""
 
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Any, Any]:
-        if isinstance(input, PackedSequence):
-            order, back = (None if i is None else i._data for i in input[2:])
-            sizes = input.batch_sizes._data
-            self._require_input(input.data, (2,), self.all_weights[0][0])
-            out, last = self._run(input.data, self._start(hx, int(sizes[0]), input.data, order), sizes)
-            last = last if back is None else [h[:, back] for h in last]
-            return input._replace(data=out), self._state(last)
-        x = as_tensor(input)
-        self._require_input(x, (2, 3), self.all_weights[0][0])
-        if x.ndim == 2:
-            if hx is not None:
-                hx = self._state([as_tensor(h).unsqueeze(1) for h in (hx if self._states == 2 else (hx,))])
-            out, last = self._run(x.unsqueeze(1), self._start(hx, 1, x), None)
-            return out.squeeze(1), self._state([h.squeeze(1) for h in last])
-        x = x.transpose(0, 1) if self.batch_first else x
-        out, last = self._run(x, self._start(hx, x.shape[1], x), None)
-        return out.transpose(0, 1) if self.batch_first else out, self._state(last)
-
-    def _start(self, hx: State | None, batch: int, x: Tensor, order: np.ndarray | None = None) -> list[list[Tensor]]:
-        """Return h, and c of an LSTM, (B, H) each, for each layer and direction."""
+        packed = input if isinstance(input, PackedSequence) else None
+        x = as_tensor(input if packed is None else packed.data)
+        self._require_input(x, (2, 3) if packed is None else (2,), self.all_weights[0][0])
+        sizes = None if packed is None else packed.batch_sizes._data
+        is_single, batch_first = packed is None and x.ndim == 2, self.batch_first and x.ndim == 3
+        x = x.unsqueeze(1) if is_single else x.transpose(0, 1) if batch_first else x
+        shape = (len(self._names), x.shape[1] if sizes is None else int(sizes[0]), self.hidden_size)
         if hx is None:
-            return [self._states_of(None, (batch, self.hidden_size), x.dtype)] * len(self._names)
-        states = self._states_of(hx, (len(self._names), batch, self.hidden_size), x.dtype)
-        states = states if order is None else [h[:, order] for h in states]
-        return [[h[place] for h in states] for place in range(len(self._names))]
-
-    def _state(self, states: list[Tensor]) -> State:
-        return (states[0], states[1]) if self._states == 2 else states[0]
+            start = [self._states_of(None, shape[1:], x.dtype)] * len(self._names)
+        else:
+            given = self._states_of(hx, (shape[0], shape[2]) if is_single else shape, x.dtype)
+            given = [h.unsqueeze(1) for h in given] if is_single else given
+            if packed is not None and packed.sorted_indices is not None:
+                given = [h[:, packed.sorted_indices] for h in given]
+            start = [[h[place] for h in given] for place in range(shape[0])]
+        out, last = self._run(x, start, sizes)
+        if packed is not None and packed.unsorted_indices is not None:
+            last = [h[:, packed.unsorted_indices] for h in last]
+        last = [h.squeeze(1) for h in last] if is_single else last
+        out = out.squeeze(1) if is_single else out.transpose(0, 1) if batch_first else out
+        return out if packed is None else packed._replace(data=out), tuple(last) if self._states == 2 else last[0]
 
     def _run(self, x: Tensor, start: list[list[Tensor]], sizes: np.ndarray | None) -> tuple[Tensor, list[Tensor]]:
         """Return the output of the last layer, and the last states, (L D, B, H) each."""
@@ -193,18 +174,10 @@ class RNN(RNNBase):
     """Elman's network: h = tanh(W_ih x + b_ih + W_hh h + b_hh), or max(0, ...) with nonlinearity="relu"."""
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: Device = None,
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, device: Device = None,
         dtype: Any = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         mode = f"RNN_{nonlinearity.upper()}"
         options = (num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype)
         super().__init__(mode, input_size, hidden_size, *options)
@@ -236,28 +209,21 @@ class RNNCellBase(_Recurrent):
     """
 
     def __init__(
-        self,
-        mode: str,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Device = None,
-        dtype: Any = None,
+        self, mode: str, input_size: int, hidden_size: int, bias: bool = True, device: Device = None, dtype: Any = None
     ) -> None:
         super().__init__()
         self._set_up(mode, input_size, hidden_size, bias)
+        shapes = self._shapes(input_size)
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            shape = dict(self._shapes(input_size)).get(name)
-            self.register_parameter(name, None if shape is None else Parameter(np.empty(shape, np.float32)))
+            self.register_parameter(name, Parameter(np.empty(shapes[name], np.float32)) if name in shapes else None)
         self.reset_parameters()
         self._placed(device, dtype)
 
     def forward(self, input: Tensor, hx: State | None = None) -> Any:
-        x, weights = as_tensor(input), [getattr(self, name) for name, _ in self._shapes(self.input_size)]
+        x, weights = as_tensor(input), [getattr(self, name) for name in self._shapes(self.input_size)]
         self._require_input(x, (1, 2), weights[0])
         states = self._states_of(hx, (*x.shape[:-1], self.hidden_size), x.dtype)
-        if x.ndim == 1:
-            states = [h.unsqueeze(0) for h in states]
+        states = [h.unsqueeze(0) for h in states] if x.ndim == 1 else states
         run = recurrence(self._kind, x.reshape(1, -1, self.input_size), states, weights)
         last = [run[i + 1] if x.ndim == 2 else run[i + 1, 0] for i in range(self._states)]
         return tuple(last) if self._states == 2 else last[0]
@@ -270,14 +236,9 @@ class RNNCell(RNNCellBase):
     """A step of RNN: h = tanh(W_ih x + b_ih + W_hh h + b_hh), or max(0, ...) with nonlinearity="relu"."""
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: Device = None,
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Device = None,
         dtype: Any = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(f"RNN_{nonlinearity.upper()}", input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 

@@ -207,9 +207,12 @@ def test_an_empty_input_gives_an_empty_output(kind: str, shape: tuple[int, ...])
     [
         (lambda: nn.RNN(3, 4, nonlinearity="sin"), "RNN: the nonlinearity must be 'tanh' or 'relu', not 'SIN'."),
         (lambda: nn.LSTM(3, 0), "LSTM needs sizes above 0, not input_size=3, hidden_size=0."),
-        (lambda: nn.GRU(3, 4, 0), "GRU needs num_layers above 0, not 0."),
-        (lambda: nn.GRU(3, 4, 2, dropout=2.0), "GRU: dropout must be between 0 and 1, not 2.0."),
-        (lambda: nn.LSTM(3, 4, proj_size=2), "proj_size is not implemented here. Use proj_size=0."),
+        (
+            lambda: nn.GRU(3, 4, 0),
+            "GRU needs num_layers above 0, dropout between 0 and 1 and proj_size=0, as ",
+        ),
+        (lambda: nn.GRU(3, 4, 2, dropout=2.0), "no projection here; not 2, 2.0 and 0."),
+        (lambda: nn.LSTM(3, 4, proj_size=2), "no projection here; not 1, 0.0 and 2."),
         (lambda: nn.LSTM(3, 4)(normal(5, 3, 2)), "LSTM needs an input with 2 or 3 axes and 3 features, not (5, 3, 2)."),
         (lambda: nn.GRUCell(3, 4)(normal(5, 5, 3)), "GRUCell needs an input with 1 or 2 axes and 3 features, not "),
         (lambda: nn.LSTM(3, 4)(Tensor(np.zeros((5, 2, 3)))), "LSTM: the input is float64, the weights are float32. "),
