@@ -64,6 +64,8 @@ def __getattr__(name: str) -> Any:
         from ..checkpoints.models import objects
 
         return getattr(objects, name)
+    if name == "distributions":
+        return import_module(".utils.distributions", __name__)
     if name == "__version__":
         from importlib.metadata import version
 

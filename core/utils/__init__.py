@@ -1,4 +1,4 @@
-"""torch.utils: data."""
+"""torch.utils, which has data; and distributions, which core shows as torch.distributions."""
 
 from importlib import import_module
 from typing import Any
