@@ -327,14 +327,20 @@ def _require_unchanged(node: TensorBase) -> None:
 
 
 class Handle(NamedTuple):
-    """A hook that can be removed."""
+    """The result of registering a hook: `remove()`, or the end of a `with` block, removes the hook."""
 
-    hooks: dict[object, Any]
+    hooks: dict[Any, Any]
     key: object
 
     def remove(self) -> None:
         """Remove the hook, if it is still there."""
         self.hooks.pop(self.key, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
 
 
 hooked: list[bool] = []  # not empty once a leaf has a hook

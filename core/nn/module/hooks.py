@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...autograd.base import to_array
+from ...autograd.tape import Handle as HookHandle
 from ...autograd.tensor import Tensor, is_grad_enabled, record
 from ...commit.steps import Step, run
 from ...errors import ArgumentError, GraphError
@@ -50,23 +51,6 @@ class Hook(NamedTuple):
         """Return the output of forward, changed or not."""
         changed = self(module, args, kwargs, output) if self.with_kwargs else self(module, args, output)
         return output if changed is None else changed
-
-
-class HookHandle:
-    """The result of registering a hook: `remove()`, or the end of a `with` block, removes the hook."""
-
-    def __init__(self, hooks: dict[int, Any], key: int) -> None:
-        self._hooks, self._key = hooks, key
-
-    def remove(self) -> None:
-        """Remove the hook, if it is still registered."""
-        self._hooks.pop(self._key, None)
-
-    def __enter__(self) -> HookHandle:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
 
 
 class Hooked(Traversal):
