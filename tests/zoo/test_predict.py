@@ -63,7 +63,9 @@ def test_an_invalid_sequence_is_an_error_that_shows_a_valid_one(digits: object):
         zoo.load("transformer-block.sort").predict(digits)
 
 
-@pytest.mark.parametrize("name", ["simple-mlp.digits", "simple-mlp.digits-bn", "mnist-classifier.digits28"])
+@pytest.mark.parametrize(
+    "name", ["simple-mlp.digits", "simple-mlp.digits-bn", "mnist-classifier.digits28", "lenet.digits28"]
+)
 def test_held_out_digits_are_recognized(name: str):
     data = zoo.get_recipe(name).data()
     model = zoo.load(name)
@@ -71,7 +73,7 @@ def test_held_out_digits_are_recognized(name: str):
     assert np.mean(np.array(read) == data.test_y[:20]) >= 0.9
 
 
-@pytest.mark.parametrize("name", ["simple-mlp.digits", "mnist-classifier.digits28"])
+@pytest.mark.parametrize("name", ["simple-mlp.digits", "mnist-classifier.digits28", "lenet.digits28"])
 def test_a_typed_image_gives_every_digit_with_its_probability(name: str):
     prediction = zoo.load(name).predict(FOUR)
     assert prediction[0].label == 4

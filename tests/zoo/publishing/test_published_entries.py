@@ -18,6 +18,7 @@ from statezoo.zoo.training.run.environment import changes, is_pinned, same_bits
 
 PINNING = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES")
 ENTRIES = (
+    "lenet.digits28",
     "linear-regression",
     "mnist-classifier.digits28",
     "simple-mlp.digits",
@@ -86,7 +87,7 @@ def test_the_readme_states_the_metrics_of_the_manifests():
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     metrics = {name: open_entry(find(name)).manifest["metrics"] for name in ENTRIES}
     rows = {line.split("`")[1]: line for line in readme.splitlines() if line.startswith("| `") and line.count("|") == 4}
-    for name in ENTRIES[1:4]:
+    for name in (name for name in ENTRIES if "digits" in name and "accuracy" in metrics[name]):
         assert f"{100 * metrics[name]['accuracy']:.1f} %" in rows[name]
     assert f"{100 * metrics['transformer-block.sort']['exact_match']:.2f} %" in rows["transformer-block.sort"]
     assert f"{metrics['tense-mlp']['excess_nats']:.5f}" in rows["tense-mlp"]
