@@ -1,7 +1,8 @@
 """The recipes of lenet: on digits enlarged to 28 x 28, or on MNIST's files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MOST = 2  # how many pixels an image is moved in each direction
 class LeNetRecipe(ClassifierRecipe):
     """Cross entropy on scikit-learn's digits, enlarged and moved. With a data_folder it becomes the one for MNIST."""
 
+    # Other kernels change the accuracy by 0.0056 and the cross entropy by 0.0057 (docs/proof.md); twice that.
+    retrained_tolerances: ClassVar[Mapping[str, float]] = {"accuracy": 0.012, "cross_entropy": 0.012}
     summary = "A convolutional network for 28 x 28 handwritten digits, after LeNet-5."
     example = (EXAMPLE,)
 
