@@ -35,7 +35,7 @@ SCRIPTS = {str(path.relative_to(PORTS)): path for path in CHANGED.SCRIPTS}
 
 
 def run_port(name: str, on_torch: bool = False) -> dict[str, Any]:
-    """Run a script in an empty folder. Return its losses, what it prints, and the shapes of the states of its models."""
+    """Run a script in an empty folder. Return its losses, its output and the shapes of its models' states."""
     source = SCRIPTS[name].read_text(encoding="utf-8")
     if on_torch:
         source = CHANGED.for_torch(source)

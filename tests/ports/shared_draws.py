@@ -61,7 +61,12 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
         if hasattr(core.nn.functional, name):
             yield torch.nn.functional, name, _dropout(getattr(core.nn.functional, name))
     for name, cls in vars(torch.nn).items():
-        if isinstance(cls, type) and issubclass(cls, torch.nn.Module) and name not in _HOLDERS and hasattr(core.nn, name):
+        if (
+            isinstance(cls, type)
+            and issubclass(cls, torch.nn.Module)
+            and name not in _HOLDERS
+            and hasattr(core.nn, name)
+        ):
             yield cls, "__init__", _initialized(cls.__init__, getattr(core.nn, name))
     yield torch, "manual_seed", core.manual_seed
     yield torch, "Generator", core.Generator

@@ -73,10 +73,10 @@ labels = torch.tensor(digits.target).to(device)
 net = ResNet(BasicBlock, [1, 1]).to(device)
 print(f"{sum(p.numel() for p in net.parameters() if p.requires_grad)} parameters")
 criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
-optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
-scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=24)
 losses = []
-for step in range(12):
+for step in range(24):
     batch = slice(step * 64, step * 64 + 64)
     optimizer.zero_grad()
     loss = criterion(net(images[batch]), labels[batch])

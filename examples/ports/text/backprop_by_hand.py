@@ -3,9 +3,8 @@
 import statezoo.core as torch
 import statezoo.core.nn.functional as F
 
-words = (
-    ["river", "stone", "winter", "flour", "miller", "wheel", "cart", "carts", "mill", "hill", "home", "snow", "stones", "rivers", "white", "slow", "turn", "turns"]
-)
+rhymes = "river stone winter flour miller wheel cart carts mill hill home snow stones rivers white slow turn turns"
+words = rhymes.split()
 chars = sorted(set("".join(words)))
 stoi = {s: i + 1 for i, s in enumerate(chars)}
 stoi["."] = 0

@@ -3,7 +3,11 @@
 import statezoo.core as torch
 import statezoo.core.nn.functional as F
 
-words = ["amazon", "danube", "ebro", "elbe", "ganges", "garonne", "indus", "jordan", "lena", "loire", "main", "mekong", "meuse", "moselle", "murray", "neckar", "niger", "nile", "oder", "orinoco", "parana", "rhine", "rhone", "seine", "tagus", "thames", "tiber", "tigris", "ural", "vistula", "volga", "weser", "yukon", "zambezi"]
+rivers = (
+    "amazon danube ebro elbe ganges garonne indus jordan lena loire main mekong meuse moselle murray neckar niger "
+    "nile oder orinoco parana rhine rhone seine tagus thames tiber tigris ural vistula volga weser yukon zambezi"
+)
+words = rivers.split()
 chars = sorted(set("".join(words)))
 stoi = {s: i + 1 for i, s in enumerate(chars)}
 stoi["."] = 0

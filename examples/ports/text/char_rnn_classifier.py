@@ -7,11 +7,12 @@ import statezoo.core.nn as nn
 
 all_letters = "abcdefghijklmnopqrstuvwxyz"
 n_letters = len(all_letters)
-category_lines = {
-    "spanish": ["casa", "perro", "mesa", "camino", "noche", "ventana", "puerta", "cabeza", "manzana", "ciudad", "amigo", "zapato"],
-    "german": ["haus", "hund", "tisch", "strasse", "nacht", "fenster", "kopf", "apfel", "stadt", "freund", "schuh", "weg"],
-    "finnish": "talo koira kylmyys katu yksi ikkuna ovi omena kaupunki kenkä tie kuu".replace("ä", "a").split(),
+words = {
+    "spanish": "casa perro mesa camino noche ventana puerta cabeza manzana ciudad amigo zapato",
+    "german": "haus hund tisch strasse nacht fenster kopf apfel stadt freund schuh weg",
+    "finnish": "talo koira kylmyys katu yksi ikkuna ovi omena kaupunki kenka tie kuu",
 }
+category_lines = {category: line.split() for category, line in words.items()}
 all_categories = list(category_lines)
 
 

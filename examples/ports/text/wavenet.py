@@ -1,9 +1,14 @@
-"""A tree of characters as in WaveNet, with layers written by hand: Linear, BatchNorm1d, Embedding, FlattenConsecutive."""
+"""A tree of characters as in WaveNet, with layers written by hand."""
 
 import statezoo.core as torch
 import statezoo.core.nn.functional as F
 
-words = ["amazon", "danube", "ebro", "elbe", "ganges", "garonne", "indus", "irrawaddy", "jordan", "lena", "loire", "main", "mekong", "meuse", "mississippi", "moselle", "murray", "neckar", "niger", "nile", "oder", "orinoco", "parana", "rhine", "rhone", "seine", "tagus", "thames", "tiber", "tigris", "ural", "vistula", "volga", "weser"]
+rivers = (
+    "amazon danube ebro elbe ganges garonne indus irrawaddy jordan lena loire main mekong meuse mississippi "
+    "moselle murray neckar niger nile oder orinoco parana rhine rhone seine tagus thames tiber tigris ural "
+    "vistula volga weser"
+)
+words = rivers.split()
 stoi = {s: i for i, s in enumerate([".", *sorted(set("".join(words)))])}
 vocab_size, block_size = len(stoi), 8
 

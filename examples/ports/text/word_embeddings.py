@@ -6,7 +6,12 @@ import statezoo.core.nn.functional as F
 import statezoo.core.optim as optim
 
 torch.manual_seed(17)
-words = ["the", "wheel", "goes", "round", "the", "stones", "grind", "slow", "the", "flour", "falls", "white", "as", "winter", "snow", "the", "miller", "wakes", "before", "the", "day", "and", "sends", "the", "carts", "along", "the", "way", "the", "carts", "come", "home", "when", "day", "is", "done", "the", "wheel", "still", "turns", "without", "the", "sun"]
+verses = (
+    "the wheel goes round the stones grind slow the flour falls white as winter snow the miller wakes before the "
+    "day and sends the carts along the way the carts come home when day is done the wheel still turns without the "
+    "sun"
+)
+words = verses.split()
 vocab = sorted(set(words))
 word_to_ix = {word: i for i, word in enumerate(vocab)}
 losses = []
