@@ -6,7 +6,7 @@ from typing import Any
 
 import jax  # pyright: ignore[reportMissingImports]
 import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
-from engines.work import HEADS, Task, Work
+from engines.work import HEADS, HIDDEN, Task, Work
 
 Weights = dict[str, Any]
 
@@ -49,7 +49,49 @@ def _one_linear(w: Weights, x: jax.Array) -> jax.Array:
     return x @ w["weight"].T + w["bias"]
 
 
-MODELS = {"tense": _tense, "mlp": _mlp, "transformer": _transformer, "linear": _one_linear}
+def _cnn(w: Weights, x: jax.Array) -> jax.Array:
+    for name in ("conv1", "conv2"):
+        x = jax.lax.conv(x, w[f"{name}.weight"], (1, 1), "VALID") + w[f"{name}.bias"][:, None, None]
+        x = jax.lax.reduce_window(jax.nn.relu(x), -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+    return _linear(w, "fc2", jax.nn.relu(_linear(w, "fc1", x.reshape(x.shape[0], -1))))
+
+
+def _lstm(w: Weights, tokens: jax.Array) -> jax.Array:
+    x = w["embedding.weight"][tokens] @ w["lstm.weight_ih_l0"].T + w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
+    start = jnp.zeros((tokens.shape[0], HIDDEN))
+
+    def advance(state: tuple[jax.Array, jax.Array], gates: jax.Array) -> tuple[Any, jax.Array]:
+        h, c = state
+        i, f, g, o = jnp.split(gates + h @ w["lstm.weight_hh_l0"].T, 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    _, out = jax.lax.scan(advance, (start, start), x.swapaxes(0, 1))
+    return _linear(w, "fc", out.swapaxes(0, 1))
+
+
+def _gpt(w: Weights, tokens: jax.Array) -> jax.Array:
+    x = w["wte.weight"][tokens] + w["wpe.weight"][: tokens.shape[1]]
+    for block in ("blocks.0", "blocks.1"):
+        heads = (*x.shape[:2], HEADS, x.shape[2] // HEADS)
+        fused = _linear(w, f"{block}.qkv", _layer_norm(w, f"{block}.ln1", x))
+        q, k, v = (part.reshape(heads) for part in jnp.split(fused, 3, axis=2))
+        x = x + _linear(w, f"{block}.out", jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(x.shape))
+        hidden = jax.nn.gelu(_linear(w, f"{block}.fc1", _layer_norm(w, f"{block}.ln2", x)), approximate=False)
+        x = x + _linear(w, f"{block}.fc2", hidden)
+    return _layer_norm(w, "ln", x) @ w["wte.weight"].T
+
+
+MODELS = {
+    "tense": _tense,
+    "mlp": _mlp,
+    "transformer": _transformer,
+    "linear": _one_linear,
+    "cnn": _cnn,
+    "lstm": _lstm,
+    "gpt": _gpt,
+}
 
 
 def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:

@@ -24,6 +24,7 @@ from engines.work import Task, Work
 
 np.ones((64, 384), np.float32).dot(np.ones((384, 352), np.float32))
 
+WITHOUT = ("cnn", "lstm", "gpt")  # the work that nobody has written by hand
 LAYERS = {"tense": ("fc1.", "fc2."), "mlp": ("layers.0.", "layers.2.", "layers.4."), "linear": ("",)}
 
 

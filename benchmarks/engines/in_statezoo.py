@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from engines.scripted import models
 from engines.work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
 
+from statezoo import core
 from statezoo.core import Embedding, LayerNorm, Linear, Module, Tensor, TransformerBlock, no_grad, optim
 from statezoo.core import functional as F
 from statezoo.zoo.models.simple_mlp.model import SimpleMLP
@@ -29,16 +31,20 @@ class LanguageModel(Module):
 
 
 MODELS = {"tense": TenseMLP, "mlp": SimpleMLP, "transformer": LanguageModel, "linear": lambda: Linear(2, 1)}
+MODELS |= models(core)
+# The weight that is tied to the weight of the head.
+TIED = {"transformer": "token_embedding.weight", "gpt": "wte.weight"}
 
 
 def build(work: Work) -> Task:
     model = MODELS[work.name]()
-    tied = {"head.weight": work.weights["token_embedding.weight"]} if work.name == "transformer" else {}
+    tied = {"head.weight": work.weights[TIED[work.name]]} if work.name in TIED else {}
     model.load_state_dict(work.weights | tied)
     optim.keep_freed_memory()
     optimizer = getattr(optim, work.optimizer)(model.parameters(), lr=work.lr)
     tokens = work.x.dtype.kind == "i"
-    x, one, y = (work.x, work.one, work.y) if tokens else (Tensor(work.x), Tensor(work.one), Tensor(work.y))
+    arrays = work.x, work.one, work.y
+    x, one, y = arrays if work.name == "transformer" else map(Tensor, arrays)
     classes = y.reshape(-1)
 
     def loss() -> Tensor:

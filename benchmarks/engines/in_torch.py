@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from engines.scripted import models
 from engines.work import EMBED_DIM, HEADS, LENGTH, VOCABULARY, Task, Work
 from torch import nn
 from torch.nn import functional as F
@@ -61,11 +62,13 @@ class SimpleMLP(nn.Module):
 
 
 MODELS = {"tense": TenseMLP, "mlp": SimpleMLP, "transformer": LanguageModel, "linear": lambda: nn.Linear(2, 1)}
+MODELS |= models(torch)
 
 
 def build(work: Work) -> Task:
     model = MODELS[work.name]()
-    model.load_state_dict({name: torch.tensor(array) for name, array in work.weights.items()})
+    state = {name: torch.tensor(array) for name, array in work.weights.items()}
+    model.load_state_dict(state | ({"head.weight": state["wte.weight"]} if work.name == "gpt" else {}))
     # As users write them, without options; "foreach" and "fused" would be other contestants.
     optimizer = getattr(torch.optim, work.optimizer)(model.parameters(), lr=work.lr)
     x, y, one = torch.tensor(work.x), torch.tensor(work.y), torch.tensor(work.one)

@@ -1,4 +1,4 @@
-"""The work that the engine is measured with: four small models, with the same weights and data for every contestant.
+"""The work that the engine is measured with: small models, with the same weights and data for every contestant.
 
 Weights have the names and the layout of a state_dict, the same here and in PyTorch: a Linear has weight (out, in).
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-VOCABULARY, EMBED_DIM, HEADS, LENGTH = 64, 64, 4, 32
+VOCABULARY, EMBED_DIM, HEADS, LENGTH, HIDDEN = 64, 64, 4, 32, 128
 
 State = dict[str, np.ndarray]
 
@@ -67,21 +67,20 @@ def mlp() -> Work:
 
 def transformer() -> Work:
     rng = np.random.default_rng(2)
-    norms = ("block.ln1", "block.ln2", "ln")
     projection = _linear(rng, "", EMBED_DIM, 3 * EMBED_DIM)
     weights = {
         "token_embedding.weight": 0.1 * rng.standard_normal((VOCABULARY, EMBED_DIM), np.float32),
         "position_embedding.weight": 0.1 * rng.standard_normal((LENGTH, EMBED_DIM), np.float32),
-        **{f"{norm}.weight": np.ones(EMBED_DIM, np.float32) for norm in norms},
-        **{f"{norm}.bias": np.zeros(EMBED_DIM, np.float32) for norm in norms},
+        **_norm("block.ln1"),
+        **_norm("block.ln2"),
+        **_norm("ln"),
         "block.attention.in_proj_weight": projection[".weight"],
         "block.attention.in_proj_bias": projection[".bias"],
         **_linear(rng, "block.attention.out_proj", EMBED_DIM, EMBED_DIM),
         **_linear(rng, "block.mlp.fc1", EMBED_DIM, 4 * EMBED_DIM),
         **_linear(rng, "block.mlp.fc2", 4 * EMBED_DIM, EMBED_DIM),
     }
-    text = rng.integers(VOCABULARY, size=(16, LENGTH + 1))
-    x, y = text[:, :-1].copy(), text[:, 1:].copy()
+    x, y = _text(rng, 16)
     title = "TransformerBlock language model, d_model 64, 4 heads, 16 sequences of 32, tied head, AdamW"
     return Work("transformer", title, weights, x, y, x[:1], "cross_entropy", "AdamW", 1e-3)
 
@@ -94,4 +93,57 @@ def linear() -> Work:
     return Work("linear", "Linear(2, 1), 4 rows, MSE, SGD", weights, x, y, x[:1], "mse", "SGD", 0.05)
 
 
-WORK = {make.__name__: make for make in (tense, mlp, transformer, linear)}
+def cnn() -> Work:
+    rng = np.random.default_rng(4)
+    weights = _linear(rng, "conv1", 25, 8) | _linear(rng, "conv2", 200, 16)
+    weights |= _linear(rng, "fc1", 256, 64) | _linear(rng, "fc2", 64, 10)
+    for name, channels in {"conv1.weight": 1, "conv2.weight": 8}.items():
+        weights[name] = weights[name].reshape(-1, channels, 5, 5)
+    x, y = rng.random((64, 1, 28, 28), np.float32), rng.integers(10, size=64)
+    title = "two Conv2d(5) with max pooling, 8 and 16 channels, two linear layers, 64 images of 28 x 28, Adam"
+    return Work("cnn", title, weights, x, y, x[:1], "cross_entropy", "Adam", 1e-3)
+
+
+def lstm() -> Work:
+    rng = np.random.default_rng(5)
+    gates = {"ih": _linear(rng, "", EMBED_DIM, 4 * HIDDEN), "hh": _linear(rng, "", HIDDEN, 4 * HIDDEN)}
+    weights = {
+        "embedding.weight": 0.1 * rng.standard_normal((VOCABULARY, EMBED_DIM), np.float32),
+        **{f"lstm.{kind}_{gate}_l0": gates[gate][f".{kind}"] for kind in ("weight", "bias") for gate in gates},
+        **_linear(rng, "fc", HIDDEN, VOCABULARY),
+    }
+    x, y = _text(rng, 16)
+    title = f"LSTM({EMBED_DIM}, {HIDDEN}) language model, 16 sequences of {LENGTH}, Adam"
+    return Work("lstm", title, weights, x, y, x[:1], "cross_entropy", "Adam", 1e-3)
+
+
+def gpt() -> Work:
+    rng = np.random.default_rng(6)
+    weights = {
+        "wte.weight": 0.1 * rng.standard_normal((VOCABULARY, EMBED_DIM), np.float32),
+        "wpe.weight": 0.1 * rng.standard_normal((LENGTH, EMBED_DIM), np.float32),
+        **_norm("ln"),
+    }
+    sizes = {"qkv": (1, 3), "out": (1, 1), "fc1": (1, 4), "fc2": (4, 1)}
+    for block in ("blocks.0", "blocks.1"):
+        weights |= _norm(f"{block}.ln1") | _norm(f"{block}.ln2")
+        for name, (fan_in, out) in sizes.items():
+            weights |= _linear(rng, f"{block}.{name}", fan_in * EMBED_DIM, out * EMBED_DIM)
+    x, y = _text(rng, 16)
+    title = (
+        f"two decoder blocks as nanoGPT writes them, d_model {EMBED_DIM}, 16 sequences of {LENGTH}, tied head, AdamW"
+    )
+    return Work("gpt", title, weights, x, y, x[:1], "cross_entropy", "AdamW", 1e-3)
+
+
+def _norm(name: str) -> State:
+    return {f"{name}.weight": np.ones(EMBED_DIM, np.float32), f"{name}.bias": np.zeros(EMBED_DIM, np.float32)}
+
+
+def _text(rng: np.random.Generator, sequences: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return sequences of tokens, and the same one place further."""
+    text = rng.integers(VOCABULARY, size=(sequences, LENGTH + 1))
+    return text[:, :-1].copy(), text[:, 1:].copy()
+
+
+WORK = {make.__name__: make for make in (tense, mlp, transformer, linear, cnn, lstm, gpt)}

@@ -46,7 +46,7 @@ class Memory(NamedTuple):
 
 
 class Worker:
-    """The process of one contestant. absent: why it cannot be used here."""
+    """The process of one contestant. absent: why it cannot be used here. without: the work that it does not do."""
 
     def __init__(self, name: str, one_thread: bool) -> None:
         self.name = name
@@ -55,7 +55,9 @@ class Worker:
         with _environment(one_thread):
             self._process.start()
         theirs.close()
-        self.absent: str = self._pipe.recv()
+        self.absent: str
+        self.without: tuple[str, ...]
+        self.absent, self.without = self._pipe.recv()
 
     def ask(self, order: str, work: str, *arguments: Any) -> Any:
         """Return the result of the function of that name in _ORDERS. Raises RuntimeError with its error if it fails."""
@@ -87,17 +89,17 @@ def _environment(one_thread: bool) -> Iterator[None]:
 
 def _serve(pipe: Connection, name: str) -> None:
     try:
-        build = importlib.import_module(f"engines.in_{name}").build
+        contestant = importlib.import_module(f"engines.in_{name}")
     except ImportError as error:
-        pipe.send(f"{type(error).__name__}: {error}")
+        pipe.send((f"{type(error).__name__}: {error}", ()))
         return
-    pipe.send("")
+    pipe.send(("", getattr(contestant, "WITHOUT", ())))
     tasks: dict[str, Task] = {}
     while message := pipe.recv():
         order, work, arguments = message
         try:
             if work not in tasks:
-                tasks[work] = build(WORK[work]())
+                tasks[work] = contestant.build(WORK[work]())
             pipe.send((True, _ORDERS[order](tasks[work], *arguments)))
         except Exception as error:
             pipe.send((False, f"{type(error).__name__}: {error}"))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-WORK = ("tense", "mlp", "transformer", "linear")
+WORK = ("tense", "mlp", "transformer", "linear", "cnn", "lstm", "gpt")
+WITH_FLOOR = WORK[:4]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def proof(engine: Any, contestant: str, name: str) -> Any:
     return engine("engines.workers").prove(engine(f"engines.in_{contestant}").build(work), 20)
 
 
-@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("name", WITH_FLOOR)
 def test_the_floor_has_the_losses_and_the_output_of_statezoo(engine: Any, name: str) -> None:
     ours, floor = proof(engine, "statezoo", name), proof(engine, "numpy", name)
     np.testing.assert_allclose(floor.losses, ours.losses, rtol=1e-5)
@@ -42,6 +43,7 @@ def test_the_floor_has_the_losses_and_the_output_of_statezoo(engine: Any, name: 
 
 def test_every_kind_of_work_is_tested(engine: Any) -> None:
     assert tuple(engine("engines.work").WORK) == WORK
+    assert WITH_FLOOR + engine("engines.in_numpy").WITHOUT == WORK
 
 
 @pytest.mark.torch
