@@ -36,7 +36,7 @@ def place_of(section: str) -> Any:
 
 
 def missing_parameters(theirs: str | None, ours: Any) -> list[str]:
-    """Return the parameters that PyTorch's function has and ours has not."""
+    """Return the optional parameters that PyTorch's function has and ours has not; others are given by position."""
     try:
         parameters = inspect.signature(ours).parameters
     except (TypeError, ValueError):
@@ -44,8 +44,8 @@ def missing_parameters(theirs: str | None, ours: Any) -> list[str]:
     kinds = {parameter.kind for parameter in parameters.values()}
     if theirs is None or {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} & kinds:
         return []
-    named = [part.split("=")[0].strip() for part in _split(theirs)]
-    return [name for name in named if name.isidentifier() and name not in parameters and name not in _IGNORED]
+    optional = [part.split("=")[0].strip() for part in _split(theirs) if "=" in part]
+    return [name for name in optional if name[0] != "_" and name not in parameters and name not in _IGNORED]
 
 
 def _split(parameters: str) -> list[str]:
@@ -53,9 +53,12 @@ def _split(parameters: str) -> list[str]:
     return re.split(r",(?![^(\[]*[)\]])", parameters)
 
 
-def reason_of(section: str, name: str) -> str:
+def reason_of(name: str) -> str:
     """Return why a name is not here."""
-    return next((reason for pattern, reason in MISSING if re.fullmatch(pattern, f"{section}.{name}")), REST)
+    for place, where in ((core.nn.functional, "in `nn.functional`"), (core.Tensor, "a method of tensors")):
+        if hasattr(place, name):
+            return where
+    return next((reason for pattern, reason in MISSING if re.fullmatch(pattern, name)), REST)
 
 
 def difference_of(section: str, name: str, theirs: str | None, ours: Any) -> str:
@@ -73,7 +76,7 @@ def sorted_names(section: str, names: dict[str, str | None]) -> tuple[list[str],
     for name, theirs in names.items():
         ours = getattr(place, name, None) if hasattr(place, name) else None
         if not hasattr(place, name):
-            missing.setdefault(reason_of(section, name), []).append(name)
+            missing.setdefault(reason_of(name), []).append(name)
         elif difference := difference_of(section, name, theirs, ours):
             different[name] = difference
         else:

@@ -46,9 +46,11 @@ def run_idiom(idiom: str, framework: str) -> Any:
         names = _names(framework, Path(folder))
         source = re.sub(r"^(from|import) torch_", rf"\1 {framework}", idiom.removeprefix("~"), flags=re.MULTILINE)
         tree = ast.parse(source)
-        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, "<idiom>", "exec"), names)
-        value = eval(compile(ast.Expression(last.value), "<idiom>", "eval"), names) if last else None
+        last = tree.body[-1]
+        if isinstance(last, ast.Expr):
+            tree.body[-1] = ast.Assign([ast.Name("value_", ast.Store())], last.value)
+        exec(compile(ast.fix_missing_locations(tree), "<idiom>", "exec"), names)
+        value = names.get("value_")
     return _described(value, is_drawn=idiom.startswith("~"))
 
 

@@ -15,9 +15,11 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.utils.data
+import torch.utils.data.dataset
 
 from statezoo import core
 from statezoo.core import get_rng_state, set_rng_state
+from statezoo.core.utils.data import RandomSampler
 
 FUNCTIONS = (
     "bernoulli",
@@ -147,4 +149,4 @@ def _initialized(original: Callable[..., None], ours: Callable[..., core.Module]
 def _order(self: torch.utils.data.RandomSampler) -> Iterator[int]:
     """Yield the positions that statezoo's sampler yields."""
     generator = self.generator if isinstance(self.generator, core.Generator) else None
-    return iter(core.utils.data.RandomSampler(self.data_source, self.replacement, self._num_samples, generator))
+    return iter(RandomSampler(self.data_source, self.replacement, self._num_samples, generator))
