@@ -30,7 +30,7 @@ for epoch in range(60):
 predicted = model(torch.from_numpy(inputs)).detach().numpy()
 print("mean absolute error", round(float(np.abs(predicted - targets).mean()), 3))
 
-design = torch.cat([torch.from_numpy(inputs), torch.ones(60, 1)], dim=1)
-exact = torch.inverse(design.t() @ design) @ design.t() @ torch.from_numpy(targets)
-print("closed form", [round(value, 3) for value in exact.squeeze(1).tolist()])
+x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
+slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).pow(2).sum()
+print("closed form", round(slope.item(), 3), round((y.mean() - slope * x.mean()).item(), 3))
 print("by descent", round(model.weight.item(), 3), round(model.bias.item(), 3))

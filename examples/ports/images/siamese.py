@@ -53,7 +53,7 @@ for epoch in range(3):
 model.eval()
 with torch.no_grad():
     gallery, queries = model(torch.from_numpy(pixels[:640])), model(torch.from_numpy(pixels[1000:1200]))
-    nearest = torch.cdist(queries, gallery).argmin(dim=1)
+    nearest = torch.mm(queries, gallery.t()).argmax(dim=1)
     similarity = F.cosine_similarity(queries[0], gallery[0], dim=0).item()
     right = torch.from_numpy(labels[:640])[nearest] == torch.from_numpy(labels[1000:1200])
 print(f"nearest neighbour {right.float().mean().item():.2f}, similarity {similarity:.3f}")
