@@ -91,6 +91,13 @@ def _reduction(name: str) -> Any:
     return reduce
 
 
+def _in_place(name: str) -> Any:
+    of_array = getattr(np.ndarray, name)
+    return lambda self, other: of_array(self, getattr(other, "_data", other))  # NumPy refuses a tensor
+
+
+for _name in ("__iadd__", "__isub__", "__imul__", "__itruediv__"):
+    setattr(TensorArray, _name, _in_place(_name))
 _SHARED = ["all", "any", "argmax", "argmin", "argsort", "cumprod", "cumsum", "max", "mean", "min", "prod", "sort"]
 for _name in (*_SHARED, "squeeze", "std", "sum", "var"):
     setattr(TensorArray, _name, _reduction(_name))

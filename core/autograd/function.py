@@ -87,7 +87,8 @@ def grad(
     """
     if create_graph:
         raise ArgumentError("create_graph needs derivatives of gradients, which are not recorded here. Leave it out.")
-    outputs, inputs, weights = ((x,) if isinstance(x, Tensor) else x for x in (outputs, inputs, grad_outputs))
+    given = (outputs, inputs, grad_outputs)
+    outputs, inputs, weights = ((x,) if isinstance(x, Tensor) else x and tuple(x) for x in given)
     with enable_grad():
         parts = [
             out if w is None else out * w for out, w in zip(outputs, weights or [None] * len(outputs), strict=True)
