@@ -28,7 +28,7 @@ their losses step by step. `python examples/ports/changed_lines.py` counts the l
 - A loss refuses an output and a target whose shapes differ, where PyTorch broadcasts them after a warning.
 - `nn.MultiHeadAttention` is this library's own. `nn.MultiheadAttention` is PyTorch's: True in its masks means that a
   position is left out; True in the other means that it is seen.
-- `optimizer.step()` is an error if no parameter has a gradient: PyTorch does nothing.
+- `optimizer.step()` warns if no parameter has a gradient: PyTorch says nothing.
 
 ## Every name
 
@@ -49,7 +49,7 @@ DIFFERENT: dict[str, str] = {
     "torch.Tensor.grad": "is an array with the methods of a tensor",
     "torch.nn.MSELoss": "output and target must have one shape",
     "torch.nn.functional.mse_loss": "output and target must have one shape",
-    "torch.optim.Optimizer": "`step()` is an error if no parameter has a gradient",
+    "torch.optim.Optimizer": "`step()` warns if no parameter has a gradient",
 }
 # The first pattern that matches a name says why it is not here.
 MISSING: tuple[tuple[str, str], ...] = (

@@ -22,7 +22,7 @@ from .attention import packed_attention, scaled_dot_product_attention
 from .curves import *  # noqa: F403
 from .distances import *  # noqa: F403
 from .dropping import dropout, dropout1d, dropout2d, dropout3d
-from .embedding import embedding, embedding_bag, one_hot
+from .embedding import embedding, embedding_bag
 from .entropy import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
@@ -30,7 +30,7 @@ from .spatial import *  # noqa: F403
 
 __all__ = [
     "batch_norm", "bilinear", "dropout", "dropout1d", "dropout2d", "dropout3d", "embedding", "embedding_bag",
-    "group_norm", "instance_norm", "layer_norm", "linear", "one_hot", "packed_attention", "rms_norm",
+    "group_norm", "instance_norm", "layer_norm", "linear", "packed_attention", "rms_norm",
     "scaled_dot_product_attention",
 ]  # fmt: skip
 __all__ += activations.__all__

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd.dtypes import narrowed, widened
-from ...autograd.tensor import Tensor, as_tensor, derive, record
+from ...autograd.tensor import Tensor, record
 from ...errors import ArgumentError, ShapeError
 
 
@@ -30,18 +30,6 @@ def embedding(
         return (_by_weight(index.reshape(-1), rows, shape, dtype, padding_idx, scale_grad_by_freq),)
 
     return record("embedding", weight._data[index], (weight,), backward, {"ids": index})
-
-
-def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
-    """Return int64 zeros (..., num_classes) with a 1 at each class. num_classes: -1 for the largest class plus 1.
-
-    tensor: (...) integers.  Raises ArgumentError if they are no integers in [0, num_classes).
-    """
-    index = np.asarray(tensor)
-    if num_classes == -1:
-        num_classes = int(index.max(initial=-1)) + 1
-    require_indices("one_hot", index, num_classes)
-    return derive("one_hot", np.equal(index[..., None], np.arange(num_classes)).astype(np.int64), (as_tensor(tensor),))
 
 
 def embedding_bag(
