@@ -23,8 +23,9 @@ from statezoo import core  # noqa: E402
 
 PAGE = HERE.parents[1] / "docs" / "coming-from-pytorch.md"
 NAMES = HERE / "torch_names.json"
-# Where a result is, how it lies in memory, and what every operand is called.
-_IGNORED = {"self", "input", "out", "device", "layout", "pin_memory", "memory_format", "names", "requires_grad"}
+# Where a result is, how it lies in memory, and what is given by position.
+_IGNORED = {"out", "device", "layout", "pin_memory", "memory_format", "names", "requires_grad"}
+_IGNORED |= {"modules", "parameters", "values"}
 
 
 def place_of(section: str) -> Any:
