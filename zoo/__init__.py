@@ -30,7 +30,9 @@ from .registry import architectures, register
 
 if TYPE_CHECKING:
     from .interface.applying import Interface
+    from .models.gpt import GptConjugator
     from .models.linear_regression import LinearRegression
+    from .models.lstm import LstmConjugator
     from .models.mnist_classifier import MnistClassifier
     from .models.simple_mlp import SimpleMLP
     from .models.tense_mlp import TenseMLP
@@ -48,8 +50,10 @@ else:
     # Imported on first use: a program that loads one model starts without the others and without training.
     _LATER = {
         "Check": "publishing.verification",
+        "GptConjugator": "models.gpt",
         "Interface": "interface.applying",
         "LinearRegression": "models.linear_regression",
+        "LstmConjugator": "models.lstm",
         "MnistClassifier": "models.mnist_classifier",
         "Recipe": "training.recipe",
         "Reproduction": "publishing.reproduction",
@@ -85,9 +89,11 @@ __all__ = [
     "Entry",
     "EntryError",
     "ExportError",
+    "GptConjugator",
     "InputError",
     "Interface",
     "LinearRegression",
+    "LstmConjugator",
     "MissingExtraError",
     "MnistClassifier",
     "Recipe",

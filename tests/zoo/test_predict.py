@@ -81,6 +81,20 @@ def test_a_typed_image_gives_every_digit_with_its_probability(name: str):
     assert sum(digit.probability for digit in prediction) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["lstm.conjugator"])
+@pytest.mark.parametrize(
+    ("asked", "form"),
+    [
+        (("hablar", "presente", "yo"), "hablo"),
+        (("Decir", "futuro", "ellos"), "dirán"),
+        (("rezar", "pretérito", "yo"), "recé"),  # held out
+        (("ir", "imperfecto", "nosotros"), "íbamos"),
+    ],
+)
+def test_a_conjugator_writes_the_form(name: str, asked: tuple[str, str, str], form: str):
+    assert zoo.load(name).predict(*asked) == form
+
+
 @pytest.mark.parametrize("name", ["tied-autoencoder.digits", "vae.digits"])
 def test_an_autoencoder_returns_an_image(name: str):
     restored = zoo.load(name).predict(FOUR)

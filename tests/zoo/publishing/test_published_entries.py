@@ -20,6 +20,7 @@ PINNING = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEAT
 ENTRIES = (
     "lenet.digits28",
     "linear-regression",
+    "lstm.conjugator",
     "mnist-classifier.digits28",
     "simple-mlp.digits",
     "simple-mlp.digits-bn",
@@ -28,6 +29,7 @@ ENTRIES = (
     "transformer-block.sort",
     "vae.digits",
 )
+CONJUGATORS = ("lstm.conjugator",)
 
 
 def test_every_entry_is_listed_and_has_a_recipe():
@@ -89,6 +91,9 @@ def test_the_readme_states_the_metrics_of_the_manifests():
     rows = {line.split("`")[1]: line for line in readme.splitlines() if line.startswith("| `") and line.count("|") == 4}
     for name in (name for name in ENTRIES if "digits" in name and "accuracy" in metrics[name]):
         assert f"{100 * metrics[name]['accuracy']:.1f} %" in rows[name]
+    for name in CONJUGATORS:
+        assert f"{100 * metrics[name]['held_out_exact']:.1f} % of the forms of held-out regular verbs" in rows[name]
+        assert f"{100 * metrics[name]['irregular_exact']:.0f} % of irregular ones" in rows[name]
     assert f"{100 * metrics['transformer-block.sort']['exact_match']:.2f} %" in rows["transformer-block.sort"]
     assert f"{metrics['tense-mlp']['excess_nats']:.5f}" in rows["tense-mlp"]
     assert f"{metrics['tied-autoencoder.digits']['mse']:.4f}" in rows["tied-autoencoder.digits"]
@@ -97,6 +102,16 @@ def test_the_readme_states_the_metrics_of_the_manifests():
     assert metrics["vae.digits"]["autoencoder_mse"] == metrics["tied-autoencoder.digits"]["mse"]
     assert metrics["linear-regression"]["weight_error"] < 4e-6
     assert "4e-6" in rows["linear-regression"]
+
+
+@pytest.mark.parametrize("name", CONJUGATORS)
+def test_a_conjugator_knows_the_rules_and_its_irregular_verbs(name: str):
+    metrics = open_entry(find(name)).manifest["metrics"]
+    assert metrics["held_out_exact"] >= 0.95
+    assert metrics["irregular_exact"] == 1
+    card = zoo.card(name)
+    assert "| held out exact |" in card
+    assert "| irregular exact | 1 |" in card
 
 
 # Environments from which a pinned process is started; the pin must replace their settings.
