@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .models.simple_mlp import SimpleMLP
     from .models.tense_mlp import TenseMLP
     from .models.tied_autoencoder import TiedAutoencoder
-    from .models.transformer_block import SortingTransformer
+    from .models.transformer_block import AddingTransformer, SortingTransformer
     from .models.vae import VAE
     from .publishing.exporting import export
     from .publishing.publishing import publish
@@ -58,6 +58,7 @@ else:
         "Recipe": "training.recipe",
         "Reproduction": "publishing.reproduction",
         "SimpleMLP": "models.simple_mlp",
+        "AddingTransformer": "models.transformer_block",
         "SortingTransformer": "models.transformer_block",
         "Target": "training.recipe",
         "TenseMLP": "models.tense_mlp",
@@ -84,6 +85,7 @@ else:
 
 __all__ = [
     "VAE",
+    "AddingTransformer",
     "Check",
     "DataError",
     "Entry",

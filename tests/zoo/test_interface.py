@@ -81,6 +81,7 @@ RAW: dict[str, dict[str, Any]] = {
     "simple-mlp.digits-bn": {"image": parse_image(EXAMPLE, 8).tolist()},
     "tense-mlp": {"verb": "hablar", "person": "yo"},
     "tied-autoencoder.digits": {"image": parse_image(EXAMPLE, 8).tolist()},
+    "transformer-block.modadd": {"numbers": ["45", "60"]},
     "transformer-block.sort": {"digits": "352914"},
     "vae.digits": {"image": parse_image(EXAMPLE, 8).tolist()},
 }

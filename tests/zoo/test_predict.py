@@ -63,6 +63,17 @@ def test_an_invalid_sequence_is_an_error_that_shows_a_valid_one(digits: object):
         zoo.load("transformer-block.sort").predict(digits)
 
 
+@pytest.mark.parametrize(("a", "b", "total"), [(45, 60, 8), ("45", "60", 8), (96, 96, 95), (0, 0, 0), (12, 30, 42)])
+def test_two_numbers_are_added_modulo_97(a: Any, b: Any, total: int):
+    assert zoo.load("transformer-block.modadd").predict(a, b) == total
+
+
+@pytest.mark.parametrize("pair", [(97, 0), (-1, 5), ("4.5", 3), ("", 1), ("045", 2)])
+def test_numbers_that_the_model_does_not_know_are_an_error(pair: Any):
+    with pytest.raises(zoo.InputError, match="The input must be two numbers from 0 to 96, not "):
+        zoo.load("transformer-block.modadd").predict(*pair)
+
+
 @pytest.mark.parametrize(
     "name", ["simple-mlp.digits", "simple-mlp.digits-bn", "mnist-classifier.digits28", "lenet.digits28"]
 )

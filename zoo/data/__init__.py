@@ -152,6 +152,29 @@ def sorting(n_train: int, n_test: int, seed: int) -> Split:
     )
 
 
+def modular_addition(modulus: int, share: float, seed: int) -> Split:
+    """Return all pairs of numbers below modulus and their sums modulo it: a share to train on, the rest held out.
+
+    x: (N, 2) int64.  y: (N,) int64.  Raises DataError if a part would be empty.
+    """
+    total = modulus**2
+    count = round(share * total)
+    if not 0 < count < total:
+        raise DataError(f"a share of {share} of {total} pairs leaves a part empty. Use one between 0 and 1.")
+    order = shuffled(total, seed)
+    x = np.stack(np.divmod(order, modulus), axis=1)
+    y = x.sum(axis=1) % modulus
+    return _split(
+        f"addition-modulo-{modulus}",
+        x[:count],
+        y[:count],
+        x[count:],
+        y[count:],
+        source=f"Made by statezoo.zoo.data.modular_addition(modulus={modulus}, share={share}, seed={seed}).",
+        licence="Apache-2.0",
+    )
+
+
 def mnist_idx(folder: str | Path) -> Split:
     """Read MNIST from its four IDX files (train-images-idx3-ubyte and so on, plain or gzipped) in a folder.
 

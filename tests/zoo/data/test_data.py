@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statezoo.zoo import DataError, MissingExtraError
-from statezoo.zoo.data import Split, digits, digits28, enlarge, mnist_idx, plane, sha256_of_arrays, sorting
+from statezoo.zoo.data import (
+    Split,
+    digits,
+    digits28,
+    enlarge,
+    mnist_idx,
+    modular_addition,
+    plane,
+    sha256_of_arrays,
+    sorting,
+)
 from statezoo.zoo.data.conjugation import conjugation
 
 # The sets that the published weights saw, each with its hash; docs/data.md states the same.
@@ -341,3 +351,18 @@ def test_an_idx_file_with_a_flipped_header_bit_is_refused(name: str, packed: boo
 )
 def test_arbitrary_bytes_are_refused(name: str, prefix: bytes, content: bytes):
     assert_right_or_refused(name, prefix + content)
+
+
+def test_modular_addition_has_every_pair_once():
+    split = modular_addition(7, 0.4, seed=1)
+    assert len(split.train_x) == 20
+    pairs = np.concatenate([split.train_x, split.test_x])
+    assert sorted(map(tuple, pairs.tolist())) == [(a, b) for a in range(7) for b in range(7)]
+    np.testing.assert_array_equal(np.concatenate([split.train_y, split.test_y]), pairs.sum(axis=1) % 7)
+    assert split.sha256 != modular_addition(7, 0.4, seed=2).sha256
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
+def test_modular_addition_keeps_pairs_on_both_sides(share: float):
+    with pytest.raises(DataError, match=r"of 49 pairs leaves a part empty. Use one between 0 and 1"):
+        modular_addition(7, share, seed=0)

@@ -26,6 +26,7 @@ ENTRIES = (
     "simple-mlp.digits-bn",
     "tense-mlp",
     "tied-autoencoder.digits",
+    "transformer-block.modadd",
     "transformer-block.sort",
     "vae.digits",
 )
@@ -100,6 +101,7 @@ def test_the_readme_states_the_metrics_of_the_manifests():
     assert f"{metrics['tied-autoencoder.digits']['pca_mse']:.4f}" in rows["tied-autoencoder.digits"]
     assert f"{metrics['vae.digits']['mse']:.4f}" in rows["vae.digits"]
     assert metrics["vae.digits"]["autoencoder_mse"] == metrics["tied-autoencoder.digits"]["mse"]
+    assert f"{100 * metrics['transformer-block.modadd']['accuracy']:.2f} %" in rows["transformer-block.modadd"]
     assert metrics["linear-regression"]["weight_error"] < 4e-6
     assert "4e-6" in rows["linear-regression"]
 

@@ -10,6 +10,7 @@ from ....core import functional as F
 from ...data import SORTING_LENGTH as LENGTH
 from ...data import Split, sorting
 from ...training.recipe import Recipe, Target, register_recipe
+from . import adding as adding  # registers transformer-block.modadd
 from .attention import draw_attention
 from .model import SEPARATOR, SortingTransformer
 
