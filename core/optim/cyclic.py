@@ -26,9 +26,8 @@ class _WithMomentum(LRScheduler):
         if not cycle:
             return
         if not {"momentum", "betas"} & self.optimizer.defaults.keys():
-            raise OptimizerError(
-                f"{type(self).__name__}: the optimizer has no momentum and no betas. Pass cycle_momentum=False."
-            )
+            kind = type(self).__name__
+            raise OptimizerError(f"{kind}: the optimizer has no momentum and no betas. Pass cycle_momentum=False.")
         self.use_beta1 = "betas" in self.optimizer.defaults
         lowest, highest = (for_each_group("momentum", self.optimizer, value) for value in (base, most))
         if last_epoch == -1:
@@ -41,8 +40,7 @@ class _WithMomentum(LRScheduler):
     def _more_options(self) -> list[dict[str, Any]]:
         if not self.cycle_momentum:
             return super()._more_options()
-        groups = self.optimizer.param_groups
-        return [self._as_option(momentum, group) for momentum, group in zip(self._momenta(), groups, strict=True)]
+        return [self._as_option(*pair) for pair in zip(self._momenta(), self.optimizer.param_groups, strict=True)]
 
     def _momenta(self) -> list[float]:
         raise NotImplementedError
@@ -177,12 +175,13 @@ class OneCycleLR(_WithMomentum):
 def _phases(total: int, share: float, three: bool) -> list[dict[str, Any]]:
     """Return the phases of OneCycleLR as torch keeps them in its state: where each ends, and the options it joins."""
     rise, high, low = float(share * total) - 1, "max_momentum", "base_momentum"
-    rows = [(rise, "initial_lr", "max_lr", high, low)]
-    if three:
-        rows.append((float(2 * share * total) - 2, "max_lr", "initial_lr", low, high))
-        rows.append((total - 1, "initial_lr", "min_lr", high, high))
-    else:
-        rows.append((total - 1, "max_lr", "min_lr", low, high))
+    fall = (float(2 * share * total) - 2, "max_lr", "initial_lr", low, high)
+    end = (
+        [fall, (total - 1, "initial_lr", "min_lr", high, high)]
+        if three
+        else [(total - 1, "max_lr", "min_lr", low, high)]
+    )
+    rows = [(rise, "initial_lr", "max_lr", high, low), *end]
     names = ("end_step", "start_lr", "end_lr", "start_momentum", "end_momentum")
     return [dict(zip(names, row, strict=True)) for row in rows]
 

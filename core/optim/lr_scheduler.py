@@ -30,7 +30,7 @@ from .schedule import (
     PolynomialLR,
     StepLR,
     for_each_group,
-)
+)  # fmt: skip
 
 __all__ = [
     "ChainedScheduler", "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR",
@@ -86,10 +86,8 @@ class SequentialLR(_Combined):
     ) -> None:
         self._hold(optimizer, schedulers)
         if len(milestones) != len(schedulers) - 1:
-            raise OptimizerError(
-                f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} milestones, not "
-                f"{len(milestones)}."
-            )
+            needed = f"{len(schedulers)} schedules need {len(schedulers) - 1} milestones, not {len(milestones)}"
+            raise OptimizerError(f"SequentialLR: {needed}.")
         self._milestones, self.last_epoch = milestones, last_epoch + 1
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
@@ -147,10 +145,8 @@ class ReduceLROnPlateau(LRScheduler):
         if not factor < 1:
             raise OptimizerError(f"ReduceLROnPlateau: factor must be below 1, not {factor}.")
         if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
-            raise OptimizerError(
-                f"ReduceLROnPlateau: mode must be 'min' or 'max', threshold_mode 'rel' or 'abs', not {mode!r} and "
-                f"{threshold_mode!r}."
-            )
+            wanted = f"'min' or 'max', threshold_mode 'rel' or 'abs', not {mode!r} and {threshold_mode!r}"
+            raise OptimizerError(f"ReduceLROnPlateau: mode must be {wanted}.")
         self.optimizer, self.mode, self.factor, self.patience, self.eps = optimizer, mode, factor, patience, eps
         self.threshold, self.threshold_mode, self.cooldown = threshold, threshold_mode, cooldown
         self.default_min_lr = None if isinstance(min_lr, list | tuple) else min_lr
