@@ -33,6 +33,7 @@ PUBLISHED = [
     (digits28, "80e93c9f8de9b5ccff11df470c09b3e8734319f355389275158d022e32116e8e"),
     (lambda: plane(n=320, seed=0), "f6e9e04e2c1de0e5546fab1a7dcc25983f8ff4824da58a96b4f9178bdafba72d"),
     (lambda: sorting(40_000, 2_000, seed=0), "722492ed34e6b2954311609df57baf9af54759831d2ac9827c076e4496e77b3a"),
+    (lambda: modular_addition(97, 0.4, seed=0), "bc44ea3f562ffc01b8b86e2a4a0e5df4cd6ef090db50f6d70f659219bad90e46"),
     (conjugation, "baa4540adae78cc93801cb5f85eecffab76edfdb9a7a0bdcce6645dd835f2da4"),
 ]
 DOCS = Path(__file__).parents[3] / "docs" / "data.md"
@@ -42,7 +43,9 @@ def shapes_and_dtypes(split: Split) -> list[tuple[tuple[int, ...], str]]:
     return [(array.shape, array.dtype.name) for array in (split.train_x, split.train_y, split.test_x, split.test_y)]
 
 
-@pytest.mark.parametrize(("make", "sha256"), PUBLISHED, ids=["digits", "digits28", "plane", "sorting", "conjugation"])
+@pytest.mark.parametrize(
+    ("make", "sha256"), PUBLISHED, ids=["digits", "digits28", "plane", "sorting", "modadd", "conjugation"]
+)
 def test_the_arrays_are_the_published_ones_to_the_last_bit(make: Callable[[], Split], sha256: str):
     split = make()
     assert sha256_of_arrays(split.train_x, split.train_y, split.test_x, split.test_y) == sha256
