@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 clock = [0]
-_written: dict[int, tuple[weakref.ref, int]] = {}  # by the id of the owner: the owner, and the time of the last change
+_written: dict[int, list[Any]] = {}  # by the id of the owner: the owner, weakly, and the time of the last change
 # Memory whose values were replaced by those of a new array: a tensor that still shows it would show old values. By the
 # id of the owner: the owner, and each replaced part with a reference to the tensor that was given a new array.
 replaced: dict[int, tuple[weakref.ref, list[tuple[_Part, weakref.ref]]]] = {}
@@ -42,7 +42,11 @@ def mark_written(array: np.ndarray) -> None:
     """Note that the memory of array has just been changed."""
     clock[0] += 1
     held = owner(array)
-    _written[id(held)] = _until_it_dies(_written, held), clock[0]
+    row = _written.get(id(held))
+    if row is None:
+        _written[id(held)] = [_until_it_dies(_written, held), clock[0]]
+    else:
+        row[1] = clock[0]
 
 
 def written_since(array: np.ndarray, time: int) -> bool:

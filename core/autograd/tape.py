@@ -319,7 +319,8 @@ def _require_unchanged(node: TensorBase) -> None:
         if is_relinked or (isinstance(array, np.ndarray) and written_since(array, node._time)):
             raise GraphError(
                 f"the gradient of {node._operation} needs an array of shape {array.shape} that was changed in place "
-                "after the forward pass. Change a copy: write a = a + b instead of a += b, or use clone()."
+                "after the forward pass, perhaps by a step of an optimizer. Run the forward pass again, or change a "
+                "copy: write a = a + b instead of a += b, or use clone()."
             )
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from ..arrays.versions import mark_written
 from ..autograd.arrays import shown
 from ..autograd.base import set_grad
 from ..autograd.tape import enable_grad
@@ -115,6 +116,8 @@ class Optimizer:
         for parameters, group in work:
             self._has_stepped = True
             self._step(parameters, group)
+            for parameter in parameters:
+                mark_written(parameter._data)  # a graph from before the step must not be used again
         return loss
 
     step = _with_hooks(step)

@@ -324,3 +324,13 @@ def test_a_retained_graph_gives_the_same_gradient_again() -> None:
         loss.backward()
     with pytest.raises(GraphError, match="create_graph must be False"):
         loss.backward(create_graph=True)
+
+
+def test_a_graph_from_before_a_step_of_an_optimizer_cannot_be_used_again():
+    model = core.nn.Sequential(core.nn.Linear(3, 4), core.nn.Linear(4, 1))
+    optimizer = core.optim.SGD(model.parameters(), lr=0.1)
+    loss = model(core.ones(2, 3)).sum()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(GraphError, match="changed in place after the forward pass, perhaps by a step of an optimizer"):
+        loss.backward()
