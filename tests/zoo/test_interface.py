@@ -75,6 +75,7 @@ def answer_of(manifest: dict[str, Any], run: Any, x: list[Any]) -> Any:
 RAW: dict[str, dict[str, Any]] = {
     "lenet.digits28": {"image": parse_image(EXAMPLE, 28).tolist()},
     "linear-regression": {"point": [3, 4]},
+    "gpt.conjugator": {"verb": "hablar____", "tense": "presente", "person": "yo"},
     "lstm.conjugator": {"verb": "hablar____", "tense": "presente", "person": "yo"},
     "mnist-classifier.digits28": {"image": parse_image(EXAMPLE, 28).tolist()},
     "simple-mlp.digits": {"image": parse_image(EXAMPLE, 8).tolist()},

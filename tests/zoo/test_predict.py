@@ -92,7 +92,7 @@ def test_a_typed_image_gives_every_digit_with_its_probability(name: str):
     assert sum(digit.probability for digit in prediction) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lstm.conjugator"])
+@pytest.mark.parametrize("name", ["gpt.conjugator", "lstm.conjugator"])
 @pytest.mark.parametrize(
     ("asked", "form"),
     [

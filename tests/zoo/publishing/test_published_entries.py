@@ -18,6 +18,7 @@ from statezoo.zoo.training.run.environment import changes, is_pinned, same_bits
 
 PINNING = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES")
 ENTRIES = (
+    "gpt.conjugator",
     "lenet.digits28",
     "linear-regression",
     "lstm.conjugator",
@@ -30,7 +31,7 @@ ENTRIES = (
     "transformer-block.sort",
     "vae.digits",
 )
-CONJUGATORS = ("lstm.conjugator",)
+CONJUGATORS = ("gpt.conjugator", "lstm.conjugator")
 
 
 def test_every_entry_is_listed_and_has_a_recipe():
