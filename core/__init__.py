@@ -36,9 +36,14 @@ __all__ = [
     "get_default_dtype", "get_rng_state", "inference_mode", "initial_seed", "is_grad_enabled", "is_tensor", "load",
     "log_softmax", "manual_seed", "nn", "no_grad", "optim", "random", "save", "set_default_dtype",
     "set_grad_enabled", "set_rng_state", "softmax", "tensor", "utils",
-    *errors.__all__, *nn.__all__,
-    *indexing.__all__, *operations.__all__, *reductions.__all__, *shaping.__all__, *creation.__all__,
 ]  # fmt: skip
+__all__ += errors.__all__
+__all__ += nn.__all__
+__all__ += indexing.__all__
+__all__ += operations.__all__
+__all__ += reductions.__all__
+__all__ += shaping.__all__
+__all__ += creation.__all__
 
 
 def is_tensor(obj: Any) -> bool:

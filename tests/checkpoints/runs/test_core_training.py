@@ -61,7 +61,8 @@ class Training:
             loss.backward()
             self.optimizer.step()
             if self.schedule is not None:
-                self.schedule.step(*([1.0] if isinstance(self.schedule, lr.ReduceLROnPlateau) else []))
+                metric: Any = [1.0] if isinstance(self.schedule, lr.ReduceLROnPlateau) else []
+                self.schedule.step(*metric)
 
     def state(self) -> dict[str, Any]:
         return copy.deepcopy(training_state(self.model, self.optimizer, schedule=self.schedule))

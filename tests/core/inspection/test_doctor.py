@@ -119,8 +119,8 @@ def raising_loss(output: Tensor, target: Any) -> Tensor:
 
 
 class RaisingSGD(optim.Adam):
-    def step(self) -> None:
-        super().step()
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)
         raise ZeroDivisionError("after the step")
 
 
