@@ -5,6 +5,7 @@ Time is the number of changes so far, `clock[0]`. Memory is known by the array t
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -34,8 +35,8 @@ def owner(array: np.ndarray) -> np.ndarray:
 
 def _until_it_dies(table: dict[int, Any], owner: np.ndarray) -> weakref.ref:
     """Return a reference to owner whose end removes its row from the table."""
-    key = id(owner)
-    return weakref.ref(owner, lambda _: table.pop(key, None))
+    # In C, so that no interrupt can come in between: pop(key, reference), where the reference stands for "no row".
+    return weakref.ref(owner, functools.partial(table.pop, id(owner)))
 
 
 def mark_written(array: np.ndarray) -> None:

@@ -54,7 +54,10 @@ def test_the_code_is_short_and_needs_nothing_but_torch_and_safetensors(folders: 
     lines = (folders[name] / "modeling.py").read_text(encoding="utf-8").splitlines()
     imported = {line.split()[1].partition(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imported == {"pathlib", "torch", "safetensors"}
-    assert sum(bool(line) for line in lines) <= 25
+    most = (
+        45 if name.endswith(".conjugator") else 25
+    )  # a line an operation: two blocks, or a network in both directions
+    assert sum(bool(line) for line in lines) <= most
 
 
 @pytest.mark.parametrize("name", zoo.list_models())
