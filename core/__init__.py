@@ -30,11 +30,12 @@ from .nn import functional
 from .nn.functional import log_softmax, softmax
 from .nn.module import parameter
 from .random import default_generator, get_rng_state, initial_seed, manual_seed, set_rng_state
+from .utils import distributions
 
 __all__ = [
-    "Generator", "Tensor", "autograd", "capture", "default_generator", "device", "doctor", "enable_grad",
-    "get_default_dtype", "get_rng_state", "inference_mode", "initial_seed", "is_grad_enabled", "is_tensor", "load",
-    "log_softmax", "manual_seed", "nn", "no_grad", "optim", "random", "save", "set_default_dtype",
+    "Generator", "Tensor", "autograd", "capture", "default_generator", "device", "distributions", "doctor",
+    "enable_grad", "get_default_dtype", "get_rng_state", "inference_mode", "initial_seed", "is_grad_enabled",
+    "is_tensor", "load", "log_softmax", "manual_seed", "nn", "no_grad", "optim", "random", "save", "set_default_dtype",
     "set_grad_enabled", "set_rng_state", "softmax", "tensor", "utils",
 ]  # fmt: skip
 __all__ += errors.__all__
@@ -69,8 +70,6 @@ def __getattr__(name: str) -> Any:
         from ..checkpoints.models import objects
 
         return getattr(objects, name)
-    if name == "distributions":
-        return import_module(".utils.distributions", __name__)
     if name == "__version__":
         from importlib.metadata import version
 
@@ -98,6 +97,7 @@ globals()["utils"] = import_module(".utils", __name__)  # `nn` has another
 nn.__dict__.update(parameter=parameter, modules=nn)
 sys.modules.update(
     {f"{__name__}.{path}": module for path, module in
-     {"functional": functional, "nn.parameter": parameter, "nn.modules": nn, "nn.modules.module": nn}.items()}
+     {"distributions": distributions,
+      "functional": functional, "nn.parameter": parameter, "nn.modules": nn, "nn.modules.module": nn}.items()}
 )  # fmt: skip
 hardware.add_modules(sys.modules[__name__])

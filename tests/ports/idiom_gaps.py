@@ -41,8 +41,4 @@ GAPS: dict[str, str] = {
     "F.multi_margin_loss(x, t)": _RARE,
     "step(optim.Rprop(model.parameters()))": _RARE,
     "step(optim.ASGD(model.parameters()))": _RARE,
-    "from torch_.distributions import Categorical\nCategorical(logits=x).log_prob(t)": "there are no distributions",
-    "from torch_.distributions import Normal\nNormal(torch.zeros(2), torch.ones(2)).log_prob(torch.zeros(2))": (
-        "there are no distributions"
-    ),
 }
