@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,7 @@ Log = list[Any]
 
 def libraries() -> list[Any]:
     torch = pytest.importorskip("torch")
-    torch.nn.Tensor, torch.nn.tensor = torch.Tensor, torch.tensor
-    return [core, torch.nn]
+    return [core, SimpleNamespace(**vars(torch.nn), Tensor=torch.Tensor, tensor=torch.tensor)]
 
 
 def plain(value: Any) -> Any:
