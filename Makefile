@@ -20,7 +20,7 @@ demo: $(VENV)/.ready-train  ## load pretrained models and predict, train one, pu
 
 # On every core, up to eight. PYTEST_ARGS="tests/core -x" narrows it.
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
-test: $(VENV)/.ready-test  ## run the tests against the installed package: about five minutes, no PyTorch or Keras
+test: $(VENV)/.ready-test  ## run the tests against the installed package: about four minutes, no PyTorch or Keras
 	@echo "running the tests with $$($(BIN)/python --version)"
 	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
