@@ -2,29 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from ....core import Module, Tensor
 from ....core.random import default_generator
-from ...data import Split, digits28, mnist_idx
-from ...data.images import EXAMPLE
-from ...errors import DataError
-from ...training.recipe import Recipe, Target, get_recipe, register_recipe
+from ...training.recipe import Target, register_recipe
 from ..shared.classification import CHOSEN_BY_HAND, ClassifierRecipe
+from ..shared.digits28 import Digits28Recipe, MnistRecipe
 
 MOST = 2  # how many pixels an image is moved in each direction
 
 
 @dataclass(frozen=True)
-class LeNetRecipe(ClassifierRecipe):
-    """Cross entropy on scikit-learn's digits, enlarged and moved. With a data_folder it becomes the one for MNIST."""
+class MovedRecipe(ClassifierRecipe):
+    """Cross entropy on images that are moved in training."""
 
     # Other kernels change the accuracy by 0.0056 and the cross entropy by 0.0057 (docs/proof.md); twice that.
     retrained_tolerances: ClassVar[Mapping[str, float]] = {"accuracy": 0.012, "cross_entropy": 0.012}
     summary = "A convolutional network for 28 x 28 handwritten digits, after LeNet-5."
-    example = (EXAMPLE,)
+
+    def loss(self, model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
+        return super().loss(model, moved(x) if model.training else x, y)
+
+
+@dataclass(frozen=True)
+class LeNetRecipe(MovedRecipe, Digits28Recipe):
+    """Cross entropy on scikit-learn's digits, enlarged and moved. With a data_folder it becomes the one for MNIST."""
 
     def details(self) -> str:
         return (
@@ -34,37 +39,10 @@ class LeNetRecipe(ClassifierRecipe):
             f"trains `lenet.mnist` instead. {CHOSEN_BY_HAND}"
         )
 
-    def data(self) -> Split:
-        return digits28()
-
-    def loss(self, model: Module, x: np.ndarray, y: np.ndarray) -> Tensor:
-        return super().loss(model, moved(x) if model.training else x, y)
-
-    def with_settings(self, **settings: Any) -> Recipe:
-        """Return the same recipe with some settings changed; with a data_folder, that of lenet.mnist."""
-        if settings.get("data_folder") is None:
-            return super().with_settings(**settings)
-        # Other data makes another entry, which must not have the name of this one.
-        return get_recipe("lenet.mnist").with_settings(**settings)
-
 
 @dataclass(frozen=True)
-class MnistLeNetRecipe(LeNetRecipe):
-    """Cross entropy on MNIST, whose four IDX files are in data_folder."""
-
-    reads_folder = True
-
-    def details(self) -> str:
-        return "The weights are trained on MNIST, read from its IDX files, plain or gzipped."
-
-    def data(self) -> Split:
-        if self.data_folder is None:
-            raise DataError(f"{self.name} needs the folder of MNIST's IDX files: pass data_folder.")
-        return mnist_idx(self.data_folder)
-
-    def with_settings(self, **settings: Any) -> Recipe:
-        """Return the same recipe with some settings changed."""
-        return ClassifierRecipe.with_settings(self, **settings)
+class MnistLeNetRecipe(MovedRecipe, MnistRecipe):
+    """Cross entropy on MNIST, whose four IDX files are in data_folder, moved."""
 
 
 def moved(images: np.ndarray) -> np.ndarray:

@@ -1,38 +1,26 @@
 """The recipes of mnist-classifier: on digits enlarged to 28 x 28, or on MNIST's files."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from ...data import Split, digits28, mnist_idx
-from ...data.images import EXAMPLE
-from ...errors import DataError
-from ...training.recipe import Recipe, Target, get_recipe, register_recipe
-from ..shared.classification import CHOSEN_BY_HAND, ClassifierRecipe
+from ...training.recipe import Target, register_recipe
+from ..shared.classification import CHOSEN_BY_HAND
+from ..shared.digits28 import Digits28Recipe, MnistRecipe
+
+SUMMARY = "A perceptron for 28 x 28 handwritten digits."
 
 
 @dataclass(frozen=True)
-class MnistRecipe(ClassifierRecipe):
+class PerceptronMnistRecipe(MnistRecipe):
     """Cross entropy on MNIST, whose four IDX files are in data_folder."""
 
-    summary = "A perceptron for 28 x 28 handwritten digits."
-    example = (EXAMPLE,)
-    reads_folder = True
-
-    def details(self) -> str:
-        return "The weights are trained on MNIST, read from its IDX files, plain or gzipped."
-
-    def data(self) -> Split:
-        if self.data_folder is None:
-            raise DataError(f"{self.name} needs the folder of MNIST's IDX files: pass data_folder.")
-        return mnist_idx(self.data_folder)
+    summary = SUMMARY
 
 
 @dataclass(frozen=True)
-class Digits28Recipe(ClassifierRecipe):
+class PerceptronDigits28Recipe(Digits28Recipe):
     """Cross entropy on scikit-learn's digits, enlarged. With a data_folder it becomes the recipe for MNIST."""
 
-    summary = "A perceptron for 28 x 28 handwritten digits."
-    example = (EXAMPLE,)
+    summary = SUMMARY
 
     def details(self) -> str:
         return (
@@ -41,19 +29,9 @@ class Digits28Recipe(ClassifierRecipe):
             f"or gzipped, and trains `mnist-classifier.mnist` instead. {CHOSEN_BY_HAND}"
         )
 
-    def data(self) -> Split:
-        return digits28()
-
-    def with_settings(self, **settings: Any) -> Recipe:
-        """Return the same recipe with some settings changed; with a data_folder, that of mnist-classifier.mnist."""
-        if settings.get("data_folder") is None:
-            return super().with_settings(**settings)
-        # Other data makes another entry, which must not have the name of this one.
-        return get_recipe("mnist-classifier.mnist").with_settings(**settings)
-
 
 register_recipe(
-    Digits28Recipe(
+    PerceptronDigits28Recipe(
         name="mnist-classifier.digits28",
         architecture="mnist-classifier",
         epochs=30,
@@ -61,7 +39,7 @@ register_recipe(
     )
 )
 register_recipe(
-    MnistRecipe(
+    PerceptronMnistRecipe(
         name="mnist-classifier.mnist",
         architecture="mnist-classifier",
         epochs=10,

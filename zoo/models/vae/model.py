@@ -3,17 +3,14 @@
 Source: Kingma and Welling 2013, arXiv:1312.6114, section 3 and appendix C.
 """
 
-import numpy as np
-
-from ....core import Linear, Module, Tensor, no_grad, randn_like
+from ....core import Linear, Tensor, randn_like
 from ....core import functional as F
-from ...data.images import image_field, parse_image
-from ...interface.applying import Interface, prepare
 from ...registry import register
+from ..shared.images import Autoencoder
 
 
 @register("vae")
-class VAE(Module):
+class VAE(Autoencoder):
     """An encoder to the mean and log variance of `latent` numbers, and a decoder from such numbers to an image.
 
     In training mode the numbers are drawn from their distribution. In eval mode they are its mean.
@@ -44,19 +41,3 @@ class VAE(Module):
     def forward(self, x: Tensor) -> Tensor:
         code = self.sample(*self.encode(x)) if self.training else self.mean(F.gelu(self.encoder(x)))
         return F.sigmoid(self.decode(code))  # (N, latent) -> (N, in_features)
-
-    @property
-    def interface(self) -> Interface:
-        """What turns an image into the input, and the output into an image."""
-        fields, axes = (image_field(self._side, "flatten"),), ("batch", "pixel")
-        return Interface(axes, axes, fields, ({"op": "reshape", "shape": [self._side, self._side]},))
-
-    def predict(self, image: object) -> np.ndarray:
-        """Return the reconstruction (8, 8) of an image. image: see `parse_image`."""
-        x = prepare(self.interface.preprocessing, {"image": parse_image(image, self._side)}, np.float32)
-        with no_grad():
-            return self(Tensor(x[None])).data.reshape(self._side, self._side)
-
-    @property
-    def _side(self) -> int:
-        return round(self.encoder.in_features**0.5)
