@@ -66,8 +66,10 @@ class TensorArray(np.ndarray):
         return repr(np.asarray(self))
 
 
-def shown(array: np.ndarray) -> TensorArray:
-    """Return a TensorArray over the memory of an array."""
+def shown(array: np.ndarray, last: TensorArray | None = None) -> TensorArray:
+    """Return a TensorArray over the memory of an array: `last`, if it is one, so that `.data` is the same object."""
+    if last is not None and last.shows is array:
+        return last
     out = np.ndarray.view(array, TensorArray)
     out.shows = array
     return out

@@ -62,12 +62,7 @@ class TensorBase:
     @property
     def data(self) -> TensorArray:
         """The array, writable in place. Assigning another one replaces it; views of this tensor keep the old one."""
-        try:
-            if self._shown.shows is self._data:
-                return self._shown  # the same object each time, until the array is replaced
-        except AttributeError:  # not shown before
-            pass
-        self._shown = shown(self._data)
+        self._shown = shown(self._data, getattr(self, "_shown", None))
         return self._shown
 
     @data.setter
@@ -79,12 +74,7 @@ class TensorBase:
         """The gradient, an array like `data`, or None before `backward()` and after `zero_grad()`."""
         if self._grad is None:
             return None
-        try:
-            if self._shown_grad.shows is self._grad:
-                return self._shown_grad
-        except AttributeError:
-            pass
-        self._shown_grad = shown(self._grad)
+        self._shown_grad = shown(self._grad, getattr(self, "_shown_grad", None))
         return self._shown_grad
 
     @grad.setter

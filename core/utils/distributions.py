@@ -126,8 +126,12 @@ class Bernoulli(Distribution):
 
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         given = _one_of(probs, logits)
-        self.logits = given if probs is None else _clamped(given).log() - (1 - _clamped(given)).log()
-        self.probs, self.batch_shape = given.sigmoid() if probs is None else given, given.shape
+        self.batch_shape = given.shape
+        if probs is None:
+            self.logits, self.probs = given, given.sigmoid()
+        else:
+            inside = _clamped(given)
+            self.logits, self.probs = inside.log() - (1 - inside).log(), given
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Return draws of shape (*sample_shape, *batch_shape), as floats."""
